@@ -1,0 +1,17 @@
+"""Classes and their names, prompt templates, and the store of text embeddings."""
+
+from .tables import table_names
+from .templates import VILD_TEMPLATES
+from .text_bank import ClassEmbeddings, TextBank, TextEncoder
+from .vocabulary import Category, Vocabulary, fold_name
+
+__all__ = [
+    "VILD_TEMPLATES",
+    "Category",
+    "ClassEmbeddings",
+    "TextBank",
+    "TextEncoder",
+    "Vocabulary",
+    "fold_name",
+    "table_names",
+]

@@ -1,0 +1,96 @@
+"""Class tables as JSON, and the reading and writing of such files.
+
+Schema: ``{"name": str, "source": str (optional), "classes": [...]}``, each class being
+``{"id": int, "names": [str, ...], "isthing": 0 or 1, "dataset_name": str (optional), "seen_in": [str, ...] (optional)}``.
+``id`` is the id in the dataset's annotation files, ``names[0]`` the displayed name and the rest synonyms,
+``dataset_name`` the dataset's own spelling, ``seen_in`` the training vocabularies that contain the class.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+_FOLDER = Path(__file__).parent
+_TABLE_KEYS = {"name": True, "source": False, "classes": True}
+_CLASS_KEYS = {"id": True, "names": True, "isthing": True, "dataset_name": False, "seen_in": False}
+
+
+def table_names() -> list[str]:
+    """Names of the tables that ship with the package, sorted."""
+    return sorted(path.stem for path in _FOLDER.glob("*.json"))
+
+
+def table_path(name: str) -> Path | None:
+    """Path of a shipped table, or None where no table has this name."""
+    return _FOLDER / f"{name}.json" if name in table_names() else None
+
+
+def read_table(path: Path) -> dict[str, Any]:
+    """Read and check one table.
+
+    Raises:
+        ValueError: the file is absent, is not JSON or breaks the schema; the message names file and place.
+    """
+    try:
+        table = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ValueError(f"{path}: no such vocabulary file; check the path") from error
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: not a JSON file: {error}") from error
+    _check_keys(table, _TABLE_KEYS, f"{path}")
+    _check_type(table, "name", str, f"{path}")
+    _check_type(table, "source", str, f"{path}")
+    _check_type(table, "classes", list, f"{path}")
+    for position, entry in enumerate(table["classes"]):
+        where = f"{path}: class number {position}"
+        _check_keys(entry, _CLASS_KEYS, where)
+        _check_type(entry, "id", int, where)
+        _check_type(entry, "dataset_name", str, where)
+        for key in ("names", "seen_in"):
+            _check_type(entry, key, list, where)
+            if not all(isinstance(item, str) for item in entry.get(key, ())):
+                raise ValueError(f"{where}: {key} must hold strings only, got {entry[key]!r}")
+        if entry["isthing"] not in (0, 1):
+            raise ValueError(f"{where}: isthing must be 1 (thing) or 0 (stuff), got {entry['isthing']!r}")
+    return table
+
+
+def write_table(table: dict[str, Any], path: Path) -> None:
+    """Write one table, a class a line; a reader never sees half a file."""
+    lines = [json.dumps(entry, ensure_ascii=False) for entry in table["classes"]]
+    head = "".join(
+        f"  {json.dumps(key)}: {json.dumps(table[key], ensure_ascii=False)},\n" for key in ("name", "source")
+    )
+    text = "{\n" + head + '  "classes": [\n    ' + ",\n    ".join(lines) + "\n  ]\n}\n"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def _check_keys(entry: Any, keys: dict[str, bool], where: str) -> None:
+    if not isinstance(entry, dict):
+        raise ValueError(f"{where}: expected a JSON object with the keys {', '.join(keys)}, got {entry!r}")
+    missing = [key for key, required in keys.items() if required and key not in entry]
+    if missing:
+        raise ValueError(f"{where}: missing {', '.join(missing)}; needed are {', '.join(k for k in keys if keys[k])}")
+    unknown = [key for key in entry if key not in keys]
+    if unknown:
+        raise ValueError(f"{where}: unknown key {unknown[0]!r}; the valid ones are {', '.join(keys)}")
+
+
+def _check_type(entry: dict[str, Any], key: str, kind: type, where: str) -> None:
+    if key in entry and (not isinstance(entry[key], kind) or isinstance(entry[key], bool)):
+        raise ValueError(f"{where}: {key} must be of type {kind.__name__}, got {entry[key]!r}")

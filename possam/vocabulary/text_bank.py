@@ -1,0 +1,221 @@
+"""Text embeddings of a vocabulary, computed once and kept on disk (METHOD.md 1.7).
+
+Shapes: N names of all classes together, K classes, D width of CLIP's joint space.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from .templates import VILD_TEMPLATES, check_templates, fill_template
+from .vocabulary import Vocabulary
+
+logger = logging.getLogger(__name__)
+
+# Part of every key: raise it when the way from names to embeddings changes, and old files are no longer found.
+_RECIPE = 1
+_PROMPTS_PER_CALL = 256
+
+
+class TextEncoder(Protocol):
+    """What the bank needs of a text encoder.
+
+    ``fingerprint`` must change whenever the weights or the tokeniser do. ``encode_text`` takes n sentences and
+    returns n×D float32 unit rows on any device.
+    """
+
+    @property
+    def embed_dim(self) -> int: ...
+
+    @property
+    def fingerprint(self) -> str: ...
+
+    def encode_text(self, texts: list[str], /) -> Tensor: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassEmbeddings:
+    """Text embeddings of a vocabulary, one row a NAME, and the class each row speaks for.
+
+    Args:
+        embeddings: N×D float32, unit rows.
+        class_index: N int64 in [0, num_classes), every class at least once, on the device of ``embeddings``.
+        num_classes: K.
+
+    Raises:
+        ValueError: shapes disagree, or a class has no name.
+    """
+
+    embeddings: Tensor
+    class_index: Tensor
+    num_classes: int
+
+    def __post_init__(self) -> None:
+        if self.embeddings.dim() != 2 or self.class_index.shape != self.embeddings.shape[:1]:
+            raise ValueError(
+                "expected embeddings of shape N×D and class_index of shape N, "
+                f"got {tuple(self.embeddings.shape)} and {tuple(self.class_index.shape)}"
+            )
+        present = torch.unique(self.class_index)
+        if not torch.equal(present.cpu(), torch.arange(self.num_classes)):
+            raise ValueError(
+                f"class_index must name each of the {self.num_classes} classes at least once and no other, "
+                f"got {present.tolist()}"
+            )
+
+    @property
+    def device(self) -> torch.device:
+        return self.embeddings.device
+
+    def to(self, device: torch.device | str) -> ClassEmbeddings:
+        """Return the same embeddings on another device (self where they are already there)."""
+        if torch.device(device) == self.device:
+            return self
+        return ClassEmbeddings(
+            embeddings=self.embeddings.to(device),
+            class_index=self.class_index.to(device),
+            num_classes=self.num_classes,
+        )
+
+    def cosine(self, x: Tensor) -> Tensor:
+        """Cosine of each vector to each NAME: ``x`` …×D of any length and float dtype → …×N float32.
+
+        A zero vector has cosine 0 to everything. Float32 also under autocast.
+        """
+        if x.shape[-1] != self.embeddings.shape[-1]:
+            raise ValueError(
+                f"expected vectors of width {self.embeddings.shape[-1]} as the text has, got {tuple(x.shape)}"
+            )
+        with torch.autocast(device_type=x.device.type, enabled=False):
+            return F.normalize(x.float(), dim=-1) @ self.embeddings.float().T
+
+    def max_over_names(self, values: Tensor) -> Tensor:
+        """Largest value among a class's names: …×N → …×K."""
+        index = self.class_index.expand(values.shape)
+        best = values.new_full((*values.shape[:-1], self.num_classes), float("-inf"))
+        return best.scatter_reduce(-1, index, values, reduce="amax", include_self=False)
+
+    def logits(self, x: Tensor, scale: float | Tensor) -> Tensor:
+        """Class logits scale·cos(x, name), the best of a class's names (METHOD.md 1.7): …×D → …×K float32."""
+        return self.max_over_names(scale * self.cosine(x))
+
+
+class TextBank:
+    """Embeds vocabularies with one encoder and remembers the result, in memory and on disk.
+
+    Args:
+        encoder: the frozen text tower.
+        directory: where files are kept; None keeps embeddings in memory only.
+        templates: sentences with one ``{}`` each, and ``{article}`` where wanted.
+
+    A second start finds the file and never calls the encoder. A damaged file is computed again, with a warning.
+    """
+
+    def __init__(
+        self, *, encoder: TextEncoder, directory: Path | str | None, templates: Sequence[str] = VILD_TEMPLATES
+    ) -> None:
+        self._encoder = encoder
+        self._directory = None if directory is None else Path(directory)
+        self._templates = check_templates(templates)
+        self._memory: dict[str, Tensor] = {}
+
+    def embed(self, vocabulary: Vocabulary) -> ClassEmbeddings:
+        """Return the vocabulary's text embeddings, on the CPU."""
+        key = self._key(vocabulary.names)
+        if key not in self._memory:
+            self._memory[key] = self._load_or_compute(key, vocabulary.names)
+        return ClassEmbeddings(
+            embeddings=self._memory[key],
+            class_index=torch.tensor(vocabulary.name_class, dtype=torch.int64),
+            num_classes=len(vocabulary),
+        )
+
+    def path(self, vocabulary: Vocabulary) -> Path | None:
+        """The file in which this vocabulary's embeddings are, or would be, kept."""
+        return None if self._directory is None else self._directory / f"{self._key(vocabulary.names)}.safetensors"
+
+    def _key(self, names: Sequence[str]) -> str:
+        content = [_RECIPE, self._encoder.fingerprint, list(self._templates), list(names)]
+        return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+
+    def _load_or_compute(self, key: str, names: Sequence[str]) -> Tensor:
+        if self._directory is None:
+            return self._compute(names)
+        path = self._directory / f"{key}.safetensors"
+        if path.exists():
+            try:
+                return _read(path, shape=(len(names), self._encoder.embed_dim))
+            except (SafetensorError, ValueError) as error:
+                logger.warning("%s is damaged (%s); its text embeddings are computed again", path, error)
+        embeddings = self._compute(names)
+        _write(path, embeddings)
+        return embeddings
+
+    @torch.no_grad()
+    def _compute(self, names: Sequence[str]) -> Tensor:
+        """name × template → encode → normalise → mean over templates → normalise (METHOD.md 1.7)."""
+        prompts = [fill_template(template, name) for name in names for template in self._templates]
+        rows = []
+        for start in range(0, len(prompts), _PROMPTS_PER_CALL):
+            batch = prompts[start : start + _PROMPTS_PER_CALL]
+            encoded = self._encoder.encode_text(batch).float().cpu()
+            if encoded.shape != (len(batch), self._encoder.embed_dim):
+                raise ValueError(
+                    f"the text encoder returned {tuple(encoded.shape)} for {len(batch)} sentences, "
+                    f"expected {(len(batch), self._encoder.embed_dim)}"
+                )
+            rows.append(F.normalize(encoded, dim=-1))
+        embeddings = torch.cat(rows).unflatten(0, (len(names), len(self._templates))).mean(dim=1)
+        embeddings = F.normalize(embeddings, dim=-1)
+        if not embeddings.isfinite().all():
+            raise ValueError("the text encoder returned numbers that are not finite; check its weights")
+        return embeddings
+
+
+def _digest(embeddings: Tensor) -> str:
+    return hashlib.sha256(embeddings.contiguous().numpy().tobytes()).hexdigest()
+
+
+def _read(path: Path, *, shape: tuple[int, int]) -> Tensor:
+    with safe_open(path, framework="pt") as file:
+        metadata = file.metadata() or {}
+        if "embeddings" not in file.keys():  # noqa: SIM118 (a safetensors handle, not a dict)
+            raise ValueError("it holds no embeddings")
+        embeddings = file.get_tensor("embeddings")
+    if tuple(embeddings.shape) != shape or embeddings.dtype != torch.float32:
+        raise ValueError(f"it holds {tuple(embeddings.shape)} {embeddings.dtype}, expected {shape} float32")
+    # The format itself has no checksum, and a flipped bit would quietly change every score.
+    if metadata.get("sha256") != _digest(embeddings):
+        raise ValueError("its content does not match its checksum")
+    return embeddings
+
+
+def _write(path: Path, embeddings: Tensor) -> None:
+    """Write so that a reader, another process or a crash sees the whole file or none."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    content = save({"embeddings": embeddings.contiguous()}, metadata={"sha256": _digest(embeddings)})
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise

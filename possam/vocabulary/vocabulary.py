@@ -1,0 +1,285 @@
+"""What the classes are called, which are things, and which of them a training vocabulary already knew.
+
+A vocabulary is plain data: it holds no tensor, belongs to no model and never changes. It comes with a dataset or
+from a person, and two vocabularies can be used in one process, in any order.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from .tables import read_table, table_names, table_path, write_table
+
+
+def fold_name(name: str) -> str:
+    """Return the form in which two names are compared: case ignored, runs of white space as one blank."""
+    return " ".join(name.casefold().split())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Category:
+    """One class of a vocabulary.
+
+    Args:
+        names: at least one natural-language name; ``names[0]`` is displayed, the rest are synonyms.
+        isthing: True for countable things, False for stuff. A bool, not 0 or 1.
+        dataset_id: the id that the dataset's annotation files use, an int ≥ 0.
+        seen_in: names of the training vocabularies known to contain this class under any name.
+        dataset_name: what the dataset itself calls the class; the display name where it is not given.
+
+    Raises:
+        ValueError: a name is empty or written twice, or a value has the wrong type.
+    """
+
+    names: tuple[str, ...]
+    isthing: bool
+    dataset_id: int
+    seen_in: frozenset[str] = frozenset()
+    dataset_name: str = ""
+
+    def __post_init__(self) -> None:
+        if isinstance(self.names, str) or not isinstance(self.names, Sequence):
+            raise ValueError(
+                f"the names of a class must be a sequence of strings such as ('sofa', 'couch'), got {self.names!r}"
+            )
+        if not self.names:
+            raise ValueError(f"class with dataset id {self.dataset_id!r} has no name; give it at least one")
+        for name in self.names:
+            if not isinstance(name, str) or not name.strip():
+                raise ValueError(
+                    f"class with dataset id {self.dataset_id!r} has an empty name among {list(self.names)!r}; "
+                    "every name must be a string with at least one visible character"
+                )
+        if not isinstance(self.isthing, bool):
+            raise ValueError(
+                f"isthing of class {self.names[0]!r} must be True (thing) or False (stuff), "
+                f"got {self.isthing!r} of type {type(self.isthing).__name__}"
+            )
+        if isinstance(self.dataset_id, bool) or not isinstance(self.dataset_id, int) or self.dataset_id < 0:
+            raise ValueError(f"dataset_id of class {self.names[0]!r} must be an int ≥ 0, got {self.dataset_id!r}")
+        if isinstance(self.seen_in, str):
+            raise ValueError(
+                f"seen_in of class {self.names[0]!r} must be a set of vocabulary names, "
+                f"got the string {self.seen_in!r}"
+            )
+        names = tuple(" ".join(name.split()) for name in self.names)
+        folded = [fold_name(name) for name in names]
+        for position, name in enumerate(folded):
+            if name in folded[:position]:
+                raise ValueError(
+                    f"class {names[0]!r} lists the name {names[position]!r} twice; remove one of the two"
+                )
+        object.__setattr__(self, "names", names)
+        object.__setattr__(self, "seen_in", frozenset(self.seen_in))
+        object.__setattr__(self, "dataset_name", self.dataset_name or names[0])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Vocabulary:
+    """An ordered list of classes; the contiguous id of a class is its position.
+
+    Args:
+        name: what the vocabulary is called, for example "coco_panoptic".
+        categories: at least one class; no name may belong to two of them, nor may a dataset id.
+        source: where the classes come from, for people.
+
+    Raises:
+        ValueError: the vocabulary is empty, or two classes share a name or a dataset id.
+    """
+
+    name: str
+    categories: tuple[Category, ...]
+    source: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "categories", tuple(self.categories))
+        if not isinstance(self.name, str) or not self.name.strip():
+            raise ValueError(f"a vocabulary needs a name, got {self.name!r}")
+        if not self.categories:
+            raise ValueError(f"vocabulary {self.name!r} has no classes; give it at least one")
+        self._check_names()
+        ids: dict[int, str] = {}
+        for category in self.categories:
+            if category.dataset_id in ids:
+                raise ValueError(
+                    f"vocabulary {self.name!r} uses the dataset id {category.dataset_id} for both "
+                    f"{ids[category.dataset_id]!r} and {category.names[0]!r}; ids must differ"
+                )
+            ids[category.dataset_id] = category.names[0]
+
+    def _check_names(self) -> None:
+        owner: dict[str, str] = {}
+        displayed: set[str] = set()
+        for category in self.categories:
+            display = fold_name(category.names[0])
+            if display in displayed:
+                raise ValueError(
+                    f"vocabulary {self.name!r} has two classes displayed as {category.names[0]!r}; "
+                    "rename one of them or join the two"
+                )
+            displayed.add(display)
+            for name in category.names:
+                other = owner.setdefault(fold_name(name), category.names[0])
+                if other != category.names[0]:
+                    raise ValueError(
+                        f"vocabulary {self.name!r} gives the name {name!r} to two classes, {other!r} and "
+                        f"{category.names[0]!r}; a name must decide for one class, so remove it from one of them"
+                    )
+
+    # ---------------------------------------------------------------- where vocabularies come from
+
+    @classmethod
+    def from_file(cls, path: str | Path) -> Vocabulary:
+        """Read a JSON table (the schema is described in ``possam.vocabulary.tables``).
+
+        Raises:
+            ValueError: there is no such file, or its content does not follow the schema.
+        """
+        table = read_table(Path(path))
+        categories = []
+        for position, entry in enumerate(table["classes"]):
+            try:
+                categories.append(
+                    Category(
+                        names=tuple(entry["names"]),
+                        isthing=bool(entry["isthing"]),
+                        dataset_id=entry["id"],
+                        seen_in=frozenset(entry.get("seen_in", ())),
+                        dataset_name=entry.get("dataset_name", ""),
+                    )
+                )
+            except ValueError as error:
+                raise ValueError(f"{path}: class number {position}: {error}") from error
+        try:
+            return cls(name=table["name"], categories=tuple(categories), source=table.get("source", ""))
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from error
+
+    @classmethod
+    def load(cls, name_or_path: str | Path) -> Vocabulary:
+        """Return a table that ships with the package by its name, or read the JSON file at a path.
+
+        Raises:
+            ValueError: neither a shipped table nor a JSON file; the message lists the shipped ones.
+        """
+        shipped = table_path(str(name_or_path))
+        if shipped is not None:
+            return cls.from_file(shipped)
+        if Path(name_or_path).suffix == ".json":
+            return cls.from_file(name_or_path)
+        raise ValueError(
+            f"unknown vocabulary {str(name_or_path)!r}; the package has {', '.join(table_names())}; "
+            "for your own give the path of a .json file"
+        )
+
+    @classmethod
+    def from_names(
+        cls, names: Sequence[str], *, isthing: bool | Sequence[bool] = True, name: str = "custom"
+    ) -> Vocabulary:
+        """Build a vocabulary from words, one string a class, synonyms separated by commas: ``"sofa, couch"``.
+
+        Dataset ids are the positions. ``isthing`` is one bool for all classes or one a class.
+        """
+        if isinstance(names, str):
+            raise ValueError(f"expected a list of class names, got the string {names!r}; write [{names!r}]")
+        names = list(names)
+        kinds = [isthing] * len(names) if isinstance(isthing, bool) else list(isthing)
+        if len(kinds) != len(names):
+            raise ValueError(f"isthing has {len(kinds)} entries for {len(names)} classes; give one a class")
+        categories = tuple(
+            Category(names=_split_synonyms(text), isthing=kind, dataset_id=position)
+            for position, (text, kind) in enumerate(zip(names, kinds, strict=True))
+        )
+        return cls(name=name, categories=categories)
+
+    @classmethod
+    def from_coco_categories(cls, categories: Iterable[Mapping[str, Any]], name: str) -> Vocabulary:
+        """Build a vocabulary from the ``categories`` list of a COCO-format annotation file, in its order.
+
+        Every entry needs ``id`` and ``name`` (commas separate synonyms); ``isthing`` is 0 or 1 and 1 where absent,
+        as in COCO's files of instances. The dataset's own spelling is kept as ``dataset_name``.
+        """
+        built = []
+        for position, entry in enumerate(categories):
+            missing = [key for key in ("id", "name") if key not in entry]
+            if missing:
+                raise ValueError(f"category number {position} of {name!r} lacks {missing}; got {dict(entry)!r}")
+            isthing = entry.get("isthing", 1)
+            if isthing not in (0, 1):
+                raise ValueError(f"isthing of category {entry['name']!r} must be 0 or 1, got {isthing!r}")
+            built.append(
+                Category(
+                    names=_split_synonyms(entry["name"]),
+                    isthing=bool(isthing),
+                    dataset_id=entry["id"],
+                    dataset_name=entry["name"],
+                )
+            )
+        return cls(name=name, categories=tuple(built))
+
+    def to_json(self, path: str | Path) -> None:
+        """Write the table that :meth:`from_file` reads back as an equal vocabulary."""
+        classes = [
+            {
+                "id": category.dataset_id,
+                "names": list(category.names),
+                "isthing": int(category.isthing),
+                "dataset_name": category.dataset_name,
+                "seen_in": sorted(category.seen_in),
+            }
+            for category in self.categories
+        ]
+        write_table({"name": self.name, "source": self.source, "classes": classes}, Path(path))
+
+    # ---------------------------------------------------------------- what is asked of them
+
+    def __len__(self) -> int:
+        return len(self.categories)
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """Every name of every class, class after class."""
+        return tuple(name for category in self.categories for name in category.names)
+
+    @cached_property
+    def name_class(self) -> tuple[int, ...]:
+        """The contiguous class id of each entry of ``names``."""
+        return tuple(index for index, category in enumerate(self.categories) for _ in category.names)
+
+    @cached_property
+    def display_names(self) -> tuple[str, ...]:
+        return tuple(category.names[0] for category in self.categories)
+
+    @cached_property
+    def isthing(self) -> tuple[bool, ...]:
+        return tuple(category.isthing for category in self.categories)
+
+    @cached_property
+    def contiguous_id(self) -> dict[int, int]:
+        """From the dataset's id to the contiguous class id."""
+        return {category.dataset_id: index for index, category in enumerate(self.categories)}
+
+    def exact_overlap(self, train: Vocabulary) -> tuple[bool, ...]:
+        """For each class: is any of its names, case and spacing ignored, a name in ``train``?"""
+        known = {fold_name(name) for name in train.names}
+        return tuple(any(fold_name(name) in known for name in category.names) for category in self.categories)
+
+    def seen(self, train: Vocabulary) -> tuple[bool, ...]:
+        """For each class: did training on ``train`` show it, under any name?
+
+        Where any class of this vocabulary declares ``train.name`` in ``seen_in``, those declarations decide for
+        all of its classes; a vocabulary that says nothing about ``train`` falls back on :meth:`exact_overlap`.
+        """
+        declared = tuple(train.name in category.seen_in for category in self.categories)
+        return declared if any(declared) else self.exact_overlap(train)
+
+
+def _split_synonyms(text: str) -> tuple[str, ...]:
+    if not isinstance(text, str):
+        raise ValueError(f"a class name must be a string, got {json.dumps(text, default=repr)}")
+    return tuple(part.strip() for part in text.split(","))

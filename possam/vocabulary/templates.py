@@ -5,8 +5,8 @@ from __future__ import annotations
 import string
 from collections.abc import Sequence
 
-# The list that ViLD, ODISE and FC-CLIP share. Text embeddings depend on every character, so the missing full stops
-# and the "a" before vowels are kept as those systems have them.
+# The list that ViLD, ODISE and FC-CLIP share. Text embeddings depend on every character, so the missing full
+# stops and the "a" before vowels are kept as those systems have them.
 VILD_TEMPLATES: tuple[str, ...] = (
     "a photo of a {}.",
     "This is a photo of a {}",
@@ -39,13 +39,15 @@ def article(name: str) -> str:
 
 
 def check_templates(templates: Sequence[str]) -> tuple[str, ...]:
-    """Return the templates as a tuple after checking that each has exactly one ``{}`` and at most ``{article}``.
+    """Return the templates as a tuple; each must have exactly one ``{}`` and besides it only ``{article}``.
 
     Raises:
         ValueError: no template at all, or one with other fields; the message shows it.
     """
     if isinstance(templates, str) or not templates:
-        raise ValueError(f"expected a non-empty list of templates such as 'a photo of a {{}}.', got {templates!r}")
+        raise ValueError(
+            f"expected a non-empty list of templates such as 'a photo of a {{}}.', got {templates!r}"
+        )
     for template in templates:
         try:
             fields = [field for _, field, _, _ in string.Formatter().parse(template) if field is not None]
@@ -53,7 +55,8 @@ def check_templates(templates: Sequence[str]) -> tuple[str, ...]:
             raise ValueError(f"template {template!r} is not a format string: {error}") from error
         if fields.count("") != 1 or any(field not in ("", "article") for field in fields):
             raise ValueError(
-                f"template {template!r} must have exactly one {{}} for the name, and besides it only {{article}}"
+                f"template {template!r} must have exactly one {{}} for the name, "
+                "and no other field than {article}"
             )
     return tuple(templates)
 

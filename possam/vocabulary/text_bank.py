@@ -26,7 +26,7 @@ from .vocabulary import Vocabulary
 
 logger = logging.getLogger(__name__)
 
-# Part of every key: raise it when the way from names to embeddings changes, and old files are no longer found.
+# Part of every key: raised when the way from names to embeddings changes, so that old files are not found.
 _RECIPE = 1
 _PROMPTS_PER_CALL = 256
 
@@ -34,8 +34,8 @@ _PROMPTS_PER_CALL = 256
 class TextEncoder(Protocol):
     """What the bank needs of a text encoder.
 
-    ``fingerprint`` must change whenever the weights or the tokeniser do. ``encode_text`` takes n sentences and
-    returns n×D float32 unit rows on any device.
+    ``fingerprint`` must change whenever the weights or the tokeniser do. ``encode_text`` takes n sentences
+    and returns n×D float32 unit rows on any device.
     """
 
     @property
@@ -122,7 +122,8 @@ class TextBank:
         directory: where files are kept; None keeps embeddings in memory only.
         templates: sentences with one ``{}`` each, and ``{article}`` where wanted.
 
-    A second start finds the file and never calls the encoder. A damaged file is computed again, with a warning.
+    A second start finds the file and never calls the encoder. A damaged file is computed again, with a
+    warning.
     """
 
     def __init__(
@@ -146,7 +147,11 @@ class TextBank:
 
     def path(self, vocabulary: Vocabulary) -> Path | None:
         """The file in which this vocabulary's embeddings are, or would be, kept."""
-        return None if self._directory is None else self._directory / f"{self._key(vocabulary.names)}.safetensors"
+        return None if self._directory is None else self._file(self._directory, self._key(vocabulary.names))
+
+    @staticmethod
+    def _file(directory: Path, key: str) -> Path:
+        return directory / f"{key}.safetensors"
 
     def _key(self, names: Sequence[str]) -> str:
         content = [_RECIPE, self._encoder.fingerprint, list(self._templates), list(names)]
@@ -155,7 +160,7 @@ class TextBank:
     def _load_or_compute(self, key: str, names: Sequence[str]) -> Tensor:
         if self._directory is None:
             return self._compute(names)
-        path = self._directory / f"{key}.safetensors"
+        path = self._file(self._directory, key)
         if path.exists():
             try:
                 return _read(path, shape=(len(names), self._encoder.embed_dim))

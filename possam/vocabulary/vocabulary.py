@@ -1,7 +1,7 @@
 """What the classes are called, which are things, and which of them a training vocabulary already knew.
 
-A vocabulary is plain data: it holds no tensor, belongs to no model and never changes. It comes with a dataset or
-from a person, and two vocabularies can be used in one process, in any order.
+A vocabulary is plain data: it holds no tensor, belongs to no model and never changes. It comes with a dataset
+or from a person, and two vocabularies can be used in one process, in any order.
 """
 
 from __future__ import annotations
@@ -45,15 +45,16 @@ class Category:
     def __post_init__(self) -> None:
         if isinstance(self.names, str) or not isinstance(self.names, Sequence):
             raise ValueError(
-                f"the names of a class must be a sequence of strings such as ('sofa', 'couch'), got {self.names!r}"
+                "the names of a class must be a sequence of strings such as ('sofa', 'couch'), "
+                f"got {self.names!r}"
             )
         if not self.names:
             raise ValueError(f"class with dataset id {self.dataset_id!r} has no name; give it at least one")
         for name in self.names:
             if not isinstance(name, str) or not name.strip():
                 raise ValueError(
-                    f"class with dataset id {self.dataset_id!r} has an empty name among {list(self.names)!r}; "
-                    "every name must be a string with at least one visible character"
+                    f"class with dataset id {self.dataset_id!r} has an empty name among "
+                    f"{list(self.names)!r}; every name must be a string with at least one visible character"
                 )
         if not isinstance(self.isthing, bool):
             raise ValueError(
@@ -61,7 +62,9 @@ class Category:
                 f"got {self.isthing!r} of type {type(self.isthing).__name__}"
             )
         if isinstance(self.dataset_id, bool) or not isinstance(self.dataset_id, int) or self.dataset_id < 0:
-            raise ValueError(f"dataset_id of class {self.names[0]!r} must be an int ≥ 0, got {self.dataset_id!r}")
+            raise ValueError(
+                f"dataset_id of class {self.names[0]!r} must be an int ≥ 0, got {self.dataset_id!r}"
+            )
         if isinstance(self.seen_in, str):
             raise ValueError(
                 f"seen_in of class {self.names[0]!r} must be a set of vocabulary names, "
@@ -128,7 +131,8 @@ class Vocabulary:
                 if other != category.names[0]:
                     raise ValueError(
                         f"vocabulary {self.name!r} gives the name {name!r} to two classes, {other!r} and "
-                        f"{category.names[0]!r}; a name must decide for one class, so remove it from one of them"
+                        f"{category.names[0]!r}; a name must decide for one class, "
+                        "so remove it from one of them"
                     )
 
     # ---------------------------------------------------------------- where vocabularies come from
@@ -201,14 +205,16 @@ class Vocabulary:
     def from_coco_categories(cls, categories: Iterable[Mapping[str, Any]], name: str) -> Vocabulary:
         """Build a vocabulary from the ``categories`` list of a COCO-format annotation file, in its order.
 
-        Every entry needs ``id`` and ``name`` (commas separate synonyms); ``isthing`` is 0 or 1 and 1 where absent,
-        as in COCO's files of instances. The dataset's own spelling is kept as ``dataset_name``.
+        Every entry needs ``id`` and ``name`` (commas separate synonyms); ``isthing`` is 0 or 1, and 1 where
+        absent, as in COCO's files of instances. The dataset's own spelling is kept as ``dataset_name``.
         """
         built = []
         for position, entry in enumerate(categories):
             missing = [key for key in ("id", "name") if key not in entry]
             if missing:
-                raise ValueError(f"category number {position} of {name!r} lacks {missing}; got {dict(entry)!r}")
+                raise ValueError(
+                    f"category number {position} of {name!r} lacks {missing}; got {dict(entry)!r}"
+                )
             isthing = entry.get("isthing", 1)
             if isthing not in (0, 1):
                 raise ValueError(f"isthing of category {entry['name']!r} must be 0 or 1, got {isthing!r}")
@@ -272,8 +278,9 @@ class Vocabulary:
     def seen(self, train: Vocabulary) -> tuple[bool, ...]:
         """For each class: did training on ``train`` show it, under any name?
 
-        Where any class of this vocabulary declares ``train.name`` in ``seen_in``, those declarations decide for
-        all of its classes; a vocabulary that says nothing about ``train`` falls back on :meth:`exact_overlap`.
+        Where any class of this vocabulary declares ``train.name`` in ``seen_in``, those declarations decide
+        for all of its classes; a vocabulary that says nothing about ``train`` falls back on
+        :meth:`exact_overlap`.
         """
         declared = tuple(train.name in category.seen_in for category in self.categories)
         return declared if any(declared) else self.exact_overlap(train)

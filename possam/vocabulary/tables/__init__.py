@@ -1,7 +1,8 @@
 """Class tables as JSON, and the reading and writing of such files.
 
 Schema: ``{"name": str, "source": str (optional), "classes": [...]}``, each class being
-``{"id": int, "names": [str, ...], "isthing": 0 or 1, "dataset_name": str (optional), "seen_in": [str, ...] (optional)}``.
+``{"id": int, "names": [str, ...], "isthing": 0 or 1, "dataset_name": str, "seen_in": [str, ...]}``,
+where the last two may be absent.
 ``id`` is the id in the dataset's annotation files, ``names[0]`` the displayed name and the rest synonyms,
 ``dataset_name`` the dataset's own spelling, ``seen_in`` the training vocabularies that contain the class.
 """
@@ -85,7 +86,8 @@ def _check_keys(entry: Any, keys: dict[str, bool], where: str) -> None:
         raise ValueError(f"{where}: expected a JSON object with the keys {', '.join(keys)}, got {entry!r}")
     missing = [key for key, required in keys.items() if required and key not in entry]
     if missing:
-        raise ValueError(f"{where}: missing {', '.join(missing)}; needed are {', '.join(k for k in keys if keys[k])}")
+        needed = ", ".join(key for key in keys if keys[key])
+        raise ValueError(f"{where}: missing {', '.join(missing)}; needed are {needed}")
     unknown = [key for key in entry if key not in keys]
     if unknown:
         raise ValueError(f"{where}: unknown key {unknown[0]!r}; the valid ones are {', '.join(keys)}")

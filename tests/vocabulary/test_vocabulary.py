@@ -1,0 +1,161 @@
+import json
+import re
+
+import pytest
+
+from possam.vocabulary import Category, Vocabulary, fold_name, table_names
+
+
+def category(*names, isthing=True, dataset_id=0, **more):
+    return Category(names=names, isthing=isthing, dataset_id=dataset_id, **more)
+
+
+def vocabulary(*categories, name="test"):
+    return Vocabulary(name=name, categories=categories)
+
+
+def test_names_and_their_classes_stay_aligned():
+    words = Vocabulary.from_names(["sofa, couch", "sky", "cat,kitten , tabby"], isthing=[True, False, True])
+    assert len(words) == 3
+    assert words.names == ("sofa", "couch", "sky", "cat", "kitten", "tabby")
+    assert words.name_class == (0, 0, 1, 2, 2, 2)
+    assert words.display_names == ("sofa", "sky", "cat")
+    assert words.isthing == (True, False, True)
+    assert words.contiguous_id == {0: 0, 1: 1, 2: 2}
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (lambda: vocabulary(), "has no classes"),
+        (lambda: Vocabulary.from_names([]), "has no classes"),
+        (lambda: Vocabulary(name=" ", categories=(category("a"),)), "needs a name"),
+        (lambda: category(""), "empty name"),
+        (lambda: category("sofa", " \t"), "empty name"),
+        (lambda: Vocabulary.from_names(["sofa, "]), "empty name"),
+        (lambda: category(), "has no name"),
+        (lambda: Category(names="sofa", isthing=True, dataset_id=1), "sequence of strings"),
+        (lambda: category("sofa", "SOFA "), "twice"),
+        (lambda: category("a", isthing=1), "isthing of class 'a' must be True"),
+        (lambda: category("a", dataset_id=-1), "int ≥ 0"),
+        (lambda: category("a", dataset_id=True), "int ≥ 0"),
+        (lambda: category("a", seen_in="mini_a"), "set of vocabulary names"),
+        (lambda: vocabulary(category("a"), category("A", dataset_id=1)), "two classes displayed as 'A'"),
+        (
+            lambda: vocabulary(category("a", "b"), category("c", "B", dataset_id=1)),
+            "name 'B' to two classes, 'a' and 'c'",
+        ),
+        (lambda: vocabulary(category("a"), category("b")), "dataset id 0 for both 'a' and 'b'"),
+        (lambda: Vocabulary.from_names("sofa"), "write ['sofa']"),
+        (lambda: Vocabulary.from_names(["a", "b"], isthing=[True]), "1 entries for 2 classes"),
+        (lambda: Vocabulary.from_names(["a"], isthing=[1]), "must be True (thing) or False"),
+        (lambda: Vocabulary.from_coco_categories([{"name": "a"}], "x"), "lacks ['id']"),
+        (
+            lambda: Vocabulary.from_coco_categories([{"id": 1, "name": "a", "isthing": 2}], "x"),
+            "must be 0 or 1",
+        ),
+    ],
+)
+def test_mistakes_are_answered_with_what_came_and_what_to_do(build, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        build()
+
+
+def test_names_are_stored_with_single_blanks():
+    assert category("  traffic   light ").names == ("traffic light",)
+    assert fold_name(" Traffic\tLIGHT ") == "traffic light"
+
+
+def test_exact_overlap_folds_case_and_space_and_looks_at_every_name():
+    train = Vocabulary.from_names(["Sofa, couch", "traffic light", "sea"])
+    test = Vocabulary.from_names(["settee, COUCH", "Traffic  Light", "seas", "ocean"])
+    assert test.exact_overlap(train) == (True, True, False, False)
+
+
+def test_seen_follows_the_manifest_where_there_is_one_and_names_elsewhere():
+    train = Vocabulary.from_names(["disc", "lawn"], name="a")
+    silent = vocabulary(category("disc"), category("grass", dataset_id=1))
+    told = vocabulary(category("disc"), category("grass", dataset_id=1, seen_in=frozenset({"a"})))
+    other = vocabulary(category("disc"), category("grass", dataset_id=1, seen_in=frozenset({"b"})))
+    assert silent.seen(train) == (True, False)
+    assert told.seen(train) == (False, True), "a manifest decides for all classes, also against equal names"
+    assert other.seen(train) == (True, False)
+    assert train.seen(train) == (True, True)
+
+
+def test_coco_categories_keep_order_ids_and_the_datasets_spelling():
+    words = Vocabulary.from_coco_categories(
+        [{"id": 7, "name": "wall, wall-other", "isthing": 0}, {"id": 3, "name": "cat"}], "x"
+    )
+    assert words.contiguous_id == {7: 0, 3: 1}
+    assert words.categories[0].names == ("wall", "wall-other")
+    assert words.categories[0].dataset_name == "wall, wall-other"
+    assert words.isthing == (False, True)
+
+
+def test_a_written_table_reads_back_equal(tmp_path):
+    words = vocabulary(
+        category("sofa", "canapé", dataset_id=5, seen_in=frozenset({"b", "a"}), dataset_name="sofa-other"),
+        category("sky", isthing=False, dataset_id=2),
+    )
+    words.to_json(tmp_path / "deep" / "table.json")
+    assert Vocabulary.from_file(tmp_path / "deep" / "table.json") == words
+    assert Vocabulary.load(tmp_path / "deep" / "table.json") == words
+    assert [file.name for file in (tmp_path / "deep").iterdir()] == ["table.json"], "no temporary file stays"
+
+
+GOOD = {"name": "x", "classes": [{"id": 1, "names": ["a"], "isthing": 1}]}
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ([], "expected a JSON object"),
+        ({"classes": []}, "missing name"),
+        (GOOD | {"clases": []}, "unknown key 'clases'; the valid ones are name, source, classes"),
+        (GOOD | {"classes": []}, "has no classes"),
+        (GOOD | {"classes": {}}, "classes must be of type list"),
+        (GOOD | {"classes": [{"id": 1, "names": ["a"]}]}, "class number 0: missing isthing"),
+        (GOOD | {"classes": [{"id": "1", "names": ["a"], "isthing": 1}]}, "id must be of type int"),
+        (GOOD | {"classes": [{"id": 1, "names": "a", "isthing": 1}]}, "names must be of type list"),
+        (GOOD | {"classes": [{"id": 1, "names": [3], "isthing": 1}]}, "names must hold strings only"),
+        (GOOD | {"classes": [{"id": 1, "names": ["a"], "isthing": "thing"}]}, "isthing must be 1 (thing)"),
+        (GOOD | {"classes": [{"id": 1, "names": [""], "isthing": 1}]}, "class number 0: class with dataset id"),
+    ],
+)
+def test_a_wrong_table_is_refused_with_its_place(tmp_path, table, message):
+    path = tmp_path / "t.json"
+    path.write_text(json.dumps(table))
+    with pytest.raises(ValueError, match=re.escape(message)) as caught:
+        Vocabulary.from_file(path)
+    assert str(path) in str(caught.value)
+
+
+def test_a_file_that_is_not_json_or_not_there_is_refused(tmp_path):
+    (tmp_path / "t.json").write_text("{")
+    with pytest.raises(ValueError, match="not a JSON file"):
+        Vocabulary.from_file(tmp_path / "t.json")
+    with pytest.raises(ValueError, match="no such vocabulary file"):
+        Vocabulary.load(tmp_path / "absent.json")
+
+
+def test_an_unknown_table_lists_the_shipped_ones():
+    with pytest.raises(ValueError, match=r"unknown vocabulary 'coco'; the package has .*coco_panoptic"):
+        Vocabulary.load("coco")
+
+
+@pytest.mark.parametrize("name", table_names())
+def test_every_shipped_table_loads_under_its_own_name(name):
+    assert Vocabulary.load(name).name == name
+
+
+def test_coco_panoptic_has_the_dataset_classes():
+    coco = Vocabulary.load("coco_panoptic")
+    assert (len(coco), sum(coco.isthing)) == (133, 80)
+    ids = list(coco.contiguous_id)
+    assert ids == sorted(ids) and (ids[0], ids[79], ids[80], ids[-1]) == (1, 90, 92, 200)
+    assert all(coco.isthing[index] == (dataset_id < 92) for dataset_id, index in coco.contiguous_id.items())
+    wall = coco.categories[coco.contiguous_id[199]]
+    assert (wall.names[0], wall.dataset_name) == ("wall", "wall-other-merged")
+    # No trace of the dataset's bookkeeping ("-merged", "-stuff", "-other") in what a text encoder reads.
+    assert not [name for name in coco.names if "-" in name]

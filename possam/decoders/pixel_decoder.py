@@ -1,0 +1,134 @@
+"""Pixel decoder: deformable attention across three strides, then mask features at stride 4."""
+
+# B images, C channels, H×W padded input; S positions of the strides 32, 16 and 8 laid end to end
+
+import math
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from possam.layers import MultiScaleDeformableAttention, PositionEmbeddingSine, level_reference_points
+
+STRIDES = (32, 16, 8)
+MASK_STRIDE = 4
+
+
+class DeformableLayer(nn.Module):
+    """Deformable self-attention and a feed-forward part, each with residual and LayerNorm after it."""
+
+    def __init__(self, *, channels: int, heads: int, points: int, feedforward: int) -> None:
+        super().__init__()
+        self.attention = MultiScaleDeformableAttention(
+            channels=channels, levels=len(STRIDES), heads=heads, points=points
+        )
+        self.norm1 = nn.LayerNorm(channels)
+        self.linear1 = nn.Linear(channels, feedforward)
+        self.linear2 = nn.Linear(feedforward, channels)
+        self.norm2 = nn.LayerNorm(channels)
+        for linear in (self.linear1, self.linear2):
+            nn.init.xavier_uniform_(linear.weight)
+
+    def forward(
+        self, x: Tensor, positions: Tensor, reference: Tensor, sizes: list[tuple[int, int]]
+    ) -> Tensor:
+        """B×S×C with positions S×C and reference points S×2 → B×S×C."""
+        x = self.norm1(x + self.attention(x + positions, reference, x, sizes))
+        return self.norm2(x + self.linear2(F.relu(self.linear1(x))))
+
+
+class DeformablePixelDecoder(nn.Module):
+    """Mixes strides 8, 16 and 32 and makes stride-4 mask features (Mask2Former 3.2; METHOD.md 1.3).
+
+    Level embeddings are an ``nn.Embedding``, so that optimizers can spare embeddings from weight decay.
+    """
+
+    def __init__(
+        self,
+        *,
+        channels: int = 256,
+        layers: int = 6,
+        heads: int = 8,
+        points: int = 4,
+        feedforward: int = 1024,
+    ) -> None:
+        super().__init__()
+        if layers < 1:
+            raise ValueError(f"the pixel decoder needs at least one layer, but got layers={layers}")
+        self.channels = channels
+        groups = math.gcd(32, channels)
+        self.input_projections = nn.ModuleList(
+            nn.Sequential(nn.Conv2d(channels, channels, kernel_size=1), nn.GroupNorm(groups, channels))
+            for _ in STRIDES
+        )
+        self.position = PositionEmbeddingSine(channels)
+        self.level_embedding = nn.Embedding(len(STRIDES), channels)
+        self.layers = nn.ModuleList(
+            DeformableLayer(channels=channels, heads=heads, points=points, feedforward=feedforward)
+            for _ in range(layers)
+        )
+        self.lateral = nn.Sequential(
+            nn.Conv2d(channels, channels, kernel_size=1, bias=False), nn.GroupNorm(groups, channels)
+        )
+        self.smooth = nn.Sequential(
+            nn.Conv2d(channels, channels, kernel_size=3, padding=1, bias=False),
+            nn.GroupNorm(groups, channels),
+            nn.ReLU(),
+        )
+        self.mask_features = nn.Conv2d(channels, channels, kernel_size=1)
+        self._reset_parameters()
+
+    def _reset_parameters(self) -> None:
+        for module in self.input_projections.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.xavier_uniform_(module.weight)
+                nn.init.zeros_(module.bias)
+        for convolution in (self.lateral[0], self.smooth[0], self.mask_features):
+            nn.init.kaiming_uniform_(convolution.weight, a=1)
+            if convolution.bias is not None:
+                nn.init.zeros_(convolution.bias)
+
+    def forward(self, pyramid: Mapping[int, Tensor]) -> tuple[Tensor, list[Tensor]]:
+        """Decodes a pyramid.
+
+        Args:
+            pyramid: {stride: B×C×H/stride×W/stride} with strides 4, 8, 16 and 32; sizes that do not
+                divide are taken as they come.
+
+        Returns:
+            Mask features B×C×H/4×W/4, and the maps of strides 32, 16 and 8, B×C×H/stride×W/stride each.
+
+        Raises:
+            ValueError: where a stride is missing or a map has another number of channels.
+        """
+        self._validate(pyramid)
+        maps = [
+            project(pyramid[stride]) for stride, project in zip(STRIDES, self.input_projections, strict=True)
+        ]
+        sizes = [(x.shape[2], x.shape[3]) for x in maps]
+        positions = [
+            self.position(x).flatten(1).transpose(0, 1) + embedding
+            for x, embedding in zip(maps, self.level_embedding.weight, strict=True)
+        ]
+        reference = level_reference_points(sizes, maps[0].device)
+        tokens = torch.cat([x.flatten(2).transpose(1, 2) for x in maps], dim=1)
+        position = torch.cat(positions)
+        for layer in self.layers:
+            tokens = layer(tokens, position, reference, sizes)
+        levels = tokens.split([height * width for height, width in sizes], dim=1)
+        scales = [x.transpose(1, 2).unflatten(2, size) for x, size in zip(levels, sizes, strict=True)]
+        fine = self.lateral(pyramid[MASK_STRIDE])
+        coarse = F.interpolate(scales[-1], size=fine.shape[-2:], mode="bilinear", align_corners=False)
+        # contiguous once here: every mask prediction and pooling flattens these features
+        return self.mask_features(self.smooth(fine + coarse)).contiguous(), scales
+
+    def _validate(self, pyramid: Mapping[int, Tensor]) -> None:
+        for stride in (MASK_STRIDE, *reversed(STRIDES)):
+            if stride not in pyramid:
+                raise ValueError(
+                    f"the pixel decoder needs maps of strides 4, 8, 16 and 32, but got {sorted(pyramid)}"
+                )
+            shape = tuple(pyramid[stride].shape)
+            if len(shape) != 4 or shape[1] != self.channels:
+                raise ValueError(f"expected stride {stride} as B×{self.channels}×h×w, but got shape {shape}")

@@ -1,0 +1,31 @@
+"""Parts of networks without configuration, registry or class names."""
+
+from .attention import CrossAttentionLayer, FeedForwardLayer, MultiheadAttention, SelfAttentionLayer
+from .deformable_attention import (
+    MultiScaleDeformableAttention,
+    deformable_sampling,
+    level_reference_points,
+)
+from .feature_pyramid import FeaturePyramid
+from .mask_pooling import mask_pool
+from .mlp import MLP
+from .norm import LayerNorm2d
+from .point_sampling import point_sample, sample_uncertain_points
+from .position_encoding import PositionEmbeddingSine
+
+__all__ = [
+    "MLP",
+    "CrossAttentionLayer",
+    "FeaturePyramid",
+    "FeedForwardLayer",
+    "LayerNorm2d",
+    "MultiScaleDeformableAttention",
+    "MultiheadAttention",
+    "PositionEmbeddingSine",
+    "SelfAttentionLayer",
+    "deformable_sampling",
+    "level_reference_points",
+    "mask_pool",
+    "point_sample",
+    "sample_uncertain_points",
+]

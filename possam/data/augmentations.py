@@ -1,0 +1,109 @@
+"""How images are resized, cropped and flipped on their way into a model, and what was done to one of them."""
+
+from collections.abc import Callable
+from difflib import get_close_matches
+
+import numpy as np
+from numpy.typing import NDArray
+
+from possam.d2.data import transforms as T
+
+__all__ = ["AUGMENTATIONS", "ResizeLongestSide", "build_augmentations", "flip_only"]
+
+
+class ResizeLongestSide(T.Augmentation):  # type: ignore[misc]
+    """Scale an image so that its longer side has `length` pixels, up or down: SAM's own preparation."""
+
+    def __init__(self, length: int) -> None:
+        super().__init__()
+        self.length = length
+
+    def get_transform(self, image: NDArray[np.generic]) -> T.Transform:
+        height, width = image.shape[:2]
+        scale = self.length / max(height, width)
+        new_height, new_width = (max(1, int(side * scale + 0.5)) for side in (height, width))
+        return T.ResizeTransform(height, width, new_height, new_width)
+
+
+def _large_scale_jitter(image_size: int, min_scale: float, max_scale: float) -> list[T.Augmentation]:
+    """METHOD.md 1.10, training recipe: scale 0.1–2.0 of the crop, fixed-size crop, flip."""
+    return [
+        T.ResizeScale(min_scale, max_scale, target_height=image_size, target_width=image_size),
+        T.FixedSizeCrop(crop_size=(image_size, image_size)),
+        T.RandomFlip(),
+    ]
+
+
+def _flip(image_size: int, min_scale: float, max_scale: float) -> list[T.Augmentation]:
+    """A fixed size and a flip: features of the frozen encoders can be cached."""
+    return [ResizeLongestSide(image_size), T.RandomFlip()]
+
+
+def _resize(image_size: int, min_scale: float, max_scale: float) -> list[T.Augmentation]:
+    return [ResizeLongestSide(image_size)]
+
+
+AUGMENTATIONS: dict[str, Callable[[int, float, float], list[T.Augmentation]]] = {
+    "lsj": _large_scale_jitter,
+    "flip": _flip,
+    "resize": _resize,
+}
+
+
+def build_augmentations(
+    *, image_size: int, is_train: bool, mode: str = "lsj", min_scale: float = 0.1, max_scale: float = 2.0
+) -> list[T.Augmentation]:
+    """The augmentations of a training mode, or those of test time.
+
+    Args:
+        image_size: crop side of "lsj"; length of the longer side elsewhere, in pixels.
+        is_train: False gives the test-time resize (longer side to `image_size`) whatever the `mode`, which is
+            still checked, so that one config section serves both.
+        mode: one of `AUGMENTATIONS`: "lsj" (large-scale jitter, fixed-size crop, flip), "flip" (longer side
+            to `image_size`, flip) or "resize" (longer side to `image_size`, nothing random).
+        min_scale, max_scale: range of "lsj".
+
+    Raises:
+        ValueError: unknown mode, image_size < 1, or not 0 < min_scale ≤ max_scale.
+    """
+    if mode not in AUGMENTATIONS:
+        close = get_close_matches(mode, AUGMENTATIONS, n=1)
+        hint = f" Did you mean {close[0]!r}?" if close else ""
+        raise ValueError(f"unknown augmentation mode {mode!r}; the modes are {list(AUGMENTATIONS)}.{hint}")
+    if image_size < 1:
+        raise ValueError(f"image_size must be at least 1 pixel, but got {image_size}.")
+    if not 0 < min_scale <= max_scale:
+        raise ValueError(f"scales must be 0 < min_scale <= max_scale, but got {min_scale} and {max_scale}.")
+    return AUGMENTATIONS[mode if is_train else "resize"](image_size, min_scale, max_scale)
+
+
+def flip_only(transform: T.Transform) -> bool | None:
+    """Whether an image went through nothing but (at most) a horizontal flip.
+
+    Resizes to the same size, crops of everything and pads of nothing count as nothing.
+
+    Returns:
+        False: the image is as it was on disk. True: it is its mirror image. None: it is something else.
+    """
+    if isinstance(transform, T.TransformList):
+        flips = [flip_only(step) for step in transform.transforms]
+        return None if None in flips else sum(map(bool, flips)) % 2 == 1
+    if isinstance(transform, T.HFlipTransform):
+        return True
+    if isinstance(transform, T.NoOpTransform) or _is_identity(transform):
+        return False
+    return None
+
+
+def _is_identity(transform: T.Transform) -> bool:
+    if isinstance(transform, T.ResizeTransform):
+        return (transform.h, transform.w) == (transform.new_h, transform.new_w)
+    if isinstance(transform, T.CropTransform):
+        # The original size is optional in a crop, and without it nothing can be said.
+        if transform.orig_h is None or transform.orig_w is None:
+            return False
+        whole = transform.h >= transform.orig_h and transform.w >= transform.orig_w
+        return whole and transform.x0 == 0 and transform.y0 == 0
+    if isinstance(transform, T.PadTransform):
+        return transform.x0 == transform.y0 == transform.x1 == transform.y1 == 0
+    return False

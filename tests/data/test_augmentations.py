@@ -1,0 +1,64 @@
+import numpy as np
+import pytest
+from possam.d2.data import transforms as T
+
+from possam.data.augmentations import ResizeLongestSide, build_augmentations, flip_only
+
+
+def run(augmentations, height=20, width=30):
+    aug_input = T.AugInput(np.zeros((height, width, 3), np.uint8))
+    transforms = T.AugmentationList(augmentations)(aug_input)
+    return aug_input.image.shape[:2], transforms
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"), [((20, 30), (27, 40)), ((90, 60), (40, 27)), ((1, 500), (1, 40))]
+)
+def test_longest_side_up_and_down(size, expected):
+    assert run([ResizeLongestSide(40)], *size)[0] == expected
+
+
+def test_modes():
+    assert {run(build_augmentations(image_size=64, is_train=True, mode="lsj"))[0] for _ in range(20)} == {
+        (64, 64)
+    }
+    flips = {
+        flip_only(run(build_augmentations(image_size=30, is_train=True, mode="flip"))[1]) for _ in range(40)
+    }
+    assert flips == {False, True}
+    for mode in ("lsj", "flip", "resize"):
+        size, transforms = run(build_augmentations(image_size=30, is_train=False, mode=mode))
+        assert (size, flip_only(transforms)) == ((20, 30), False)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"mode": "ljs"}, r"unknown augmentation mode 'ljs'; .*'lsj', 'flip', 'resize'.*Did you mean 'lsj'"),
+        ({"image_size": 0}, "image_size must be at least 1"),
+        ({"min_scale": 2.0, "max_scale": 1.0}, "min_scale <= max_scale"),
+    ],
+)
+def test_bad_settings(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        build_augmentations(**{"image_size": 64, "is_train": True, **arguments})
+
+
+@pytest.mark.parametrize(
+    ("transforms", "expected"),
+    [
+        ([], False),
+        ([T.NoOpTransform()], False),
+        ([T.HFlipTransform(30)], True),
+        ([T.HFlipTransform(30), T.TransformList([T.HFlipTransform(30)])], False),
+        ([T.ResizeTransform(20, 30, 20, 30), T.HFlipTransform(30)], True),
+        ([T.ResizeTransform(20, 30, 40, 60)], None),
+        ([T.CropTransform(0, 0, 30, 20, 30, 20), T.PadTransform(0, 0, 0, 0)], False),
+        ([T.CropTransform(0, 0, 29, 20, 30, 20)], None),
+        ([T.CropTransform(0, 0, 30, 20)], None),
+        ([T.PadTransform(0, 0, 1, 0)], None),
+        ([T.VFlipTransform(20)], None),
+    ],
+)
+def test_flip_only(transforms, expected):
+    assert flip_only(T.TransformList(transforms)) is expected

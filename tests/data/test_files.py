@@ -1,0 +1,45 @@
+import json
+import os
+
+import pytest
+
+from possam.data.files import read_json, write_atomically, write_json
+
+
+def test_round_trip_makes_folders(tmp_path):
+    write_json(tmp_path / "a" / "b.json", {"x": [1, 2]})
+    assert read_json(tmp_path / "a" / "b.json") == {"x": [1, 2]}
+    assert os.listdir(tmp_path / "a") == ["b.json"]
+
+
+def test_a_failed_write_leaves_the_old_file_and_no_rubbish(tmp_path):
+    path = tmp_path / "x.json"
+    write_json(path, {"old": 1})
+
+    def half(file):
+        file.write(b"{")
+        raise RuntimeError("stopped")
+
+    with pytest.raises(RuntimeError, match="stopped"):
+        write_atomically(path, half)
+    assert read_json(path) == {"old": 1}
+    assert os.listdir(tmp_path) == ["x.json"]
+
+
+def test_files_get_the_usual_permissions(tmp_path):
+    (tmp_path / "plain").write_text("")
+    write_json(tmp_path / "x.json", {})
+    assert (tmp_path / "x.json").stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+@pytest.mark.parametrize("text", ["{", "[1]", json.dumps("text")])
+def test_read_json_names_the_file(tmp_path, text):
+    path = tmp_path / "bad.json"
+    path.write_text(text)
+    with pytest.raises(ValueError, match="bad.json"):
+        read_json(path)
+
+
+def test_read_json_of_nothing(tmp_path):
+    with pytest.raises(FileNotFoundError, match="none.json does not exist"):
+        read_json(tmp_path / "none.json")

@@ -1,0 +1,174 @@
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from possam.d2.data import transforms as T
+from scipy.ndimage import binary_erosion
+
+from possam.data import PanopticMapper, build_augmentations, load_panoptic, sample_key, write_id_map
+from possam.data.mapper import transform_index
+from possam.vocabulary import Vocabulary
+
+
+@pytest.fixture
+def vocabulary(dataset):
+    return Vocabulary.from_coco_categories(dataset["content"]["categories"], "made_up")
+
+
+@pytest.fixture
+def records(dataset, vocabulary):
+    return load_panoptic(**dataset["paths"], vocabulary=vocabulary)
+
+
+@pytest.fixture
+def mapper(vocabulary):
+    def build(augmentations=(), **keywords):
+        return PanopticMapper(
+            augmentations=augmentations, **{"is_train": True, "vocabulary": vocabulary, **keywords}
+        )
+
+    return build
+
+
+def test_training_sample(dataset, records, mapper, vocabulary):
+    sample = mapper()(records[0])
+    image = np.asarray(Image.open(records[0]["file_name"]))
+    assert sample["image"].dtype == torch.uint8
+    np.testing.assert_array_equal(sample["image"].permute(1, 2, 0).numpy(), image)
+    assert (sample["height"], sample["width"], sample["image_id"]) == (16, 24, 1)
+    assert sample["vocabulary"] is vocabulary
+    targets = sample["instances"]
+    assert targets.image_size == (16, 24)
+    assert targets.gt_classes.tolist() == [1, 0, 2]
+    assert targets.gt_masks.dtype == torch.bool
+    for mask, segment_id in zip(targets.gt_masks, (3, 70_000, 16_777_215), strict=True):
+        np.testing.assert_array_equal(mask.numpy(), dataset["ids"] == segment_id)
+
+
+def test_only_crowds_give_empty_targets(records, mapper):
+    targets = mapper(build_augmentations(image_size=32, is_train=True))(records[1])["instances"]
+    assert targets.gt_classes.shape == (0,) and targets.gt_classes.dtype == torch.int64
+    assert targets.gt_masks.shape == (0, 32, 32) and targets.gt_masks.dtype == torch.bool
+
+
+def test_no_segments_give_empty_targets(records, mapper):
+    write_id_map(records[1]["pan_seg_file_name"], np.zeros((16, 24), np.int64))
+    targets = mapper()({**records[1], "segments_info": []})["instances"]
+    assert targets.gt_masks.shape == (0, 16, 24)
+
+
+def test_vanished_segments_are_dropped(dataset, records, mapper):
+    targets = mapper([T.CropTransform(0, 0, 15, 16, 24, 16)])(records[0])["instances"]
+    assert targets.gt_classes.tolist() == [1, 0, 2]
+    targets = mapper([T.CropTransform(0, 0, 12, 16, 24, 16)])(records[0])["instances"]
+    assert targets.gt_classes.tolist() == [1]
+    np.testing.assert_array_equal(targets.gt_masks[0].numpy(), dataset["ids"][:, :12] == 3)
+
+
+def test_test_time_sample_has_no_targets(records, mapper):
+    sample = mapper(build_augmentations(image_size=48, is_train=False), is_train=False)(records[0])
+    assert sample["image"].shape == (3, 32, 48)
+    assert (sample["height"], sample["width"]) == (16, 24)
+    assert "instances" not in sample
+
+
+@pytest.mark.parametrize("segments", [3, 200, 300, 70_000])
+def test_index_maps_are_resized_exactly(segments):
+    """Any number of segments, against the pixels that PIL samples of the coordinates themselves."""
+    height, width = 210, 340
+    rng = np.random.default_rng(segments)
+    index = rng.permutation(np.arange(height * width) % (segments + 1)).reshape(height, width)
+    resize = T.ResizeTransform(height, width, 133, 501)
+    rows = np.asarray(
+        Image.fromarray(np.arange(height, dtype=np.int32)[:, None]).resize((1, 133), Image.NEAREST)
+    )
+    columns = np.asarray(
+        Image.fromarray(np.arange(width, dtype=np.int32)[None]).resize((501, 1), Image.NEAREST)
+    )
+    expected = np.pad(index[rows[:, 0]][:, columns[0]][:, ::-1], ((0, 5), (0, 7)))
+    pad = T.PadTransform(0, 0, 7, 5, seg_pad_value=255)
+    transforms = T.TransformList([resize, T.HFlipTransform(501), pad])
+    np.testing.assert_array_equal(transform_index(index, transforms), expected)
+
+
+def test_masks_stay_with_the_image(dataset, records, mapper):
+    """Colours that stand for segments land where the masks land, through large-scale jitter."""
+    ids = dataset["ids"]
+    colours = {0: 255, 3: 0, 70_000: 80, 16_777_215: 160, 65_536: 255}
+    grey = np.vectorize(colours.get)(ids).astype(np.uint8)
+    Image.fromarray(np.stack([grey] * 3, -1).repeat(8, 0).repeat(8, 1)).save(records[0]["file_name"])
+    write_id_map(records[0]["pan_seg_file_name"], ids.repeat(8, 0).repeat(8, 1))
+    np.random.seed(0)
+    record = {**records[0], "height": 128, "width": 192}
+    build = mapper(build_augmentations(image_size=160, is_train=True, min_scale=0.5))
+    for _ in range(8):
+        sample = build(record)
+        targets = sample["instances"]
+        for mask, category in zip(targets.gt_masks, targets.gt_classes.tolist(), strict=True):
+            inner = binary_erosion(mask.numpy(), iterations=2)  # the border is blurred
+            assert inner.any() or mask.sum() < 100
+            colour = sample["image"][0].numpy()[inner].astype(int)
+            assert np.abs(colour - {1: 0, 0: 80, 2: 160}[category]).max(initial=0) < 8
+
+
+def test_features_of_plain_and_mirrored_images(records, mapper):
+    class Cache(dict):
+        pass
+
+    cache = Cache({"1:plain": {"clip": torch.zeros(1)}, "1:flip": {"clip": torch.ones(1)}})
+    plain, flip = (mapper([T.RandomFlip(prob=p)], feature_cache=cache)(records[0]) for p in (0.0, 1.0))
+    assert (plain["sample_key"], plain["features"]["clip"].item()) == ("1:plain", 0)
+    assert (flip["sample_key"], flip["features"]["clip"].item()) == ("1:flip", 1)
+    assert torch.equal(flip["image"], plain["image"].flip(2))
+    missing = mapper([], feature_cache=cache)(records[1])
+    assert missing["sample_key"] == sample_key(2, flipped=False) and "features" not in missing
+    resized = mapper(build_augmentations(image_size=30, is_train=True, mode="resize"), feature_cache=cache)(
+        records[0]
+    )
+    assert "features" not in resized and "sample_key" not in resized
+
+
+def test_exif_orientation(records, mapper):
+    upright = Image.fromarray(np.random.default_rng(0).integers(0, 256, (16, 24, 3), dtype=np.uint8))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turn by 270° to view
+    path = records[0]["file_name"]
+    upright.transpose(Image.Transpose.ROTATE_90).save(path, exif=exif)
+    sample = mapper(is_train=False)(records[0])
+    np.testing.assert_array_equal(sample["image"].permute(1, 2, 0).numpy(), np.asarray(upright))
+
+
+def test_damaged_files_are_named(records, mapper):
+    build = mapper()
+    with pytest.raises(ValueError, match=r"1.png is 24×16 .* the JSON says 24×17"):
+        build({**records[0], "height": 17})
+    with pytest.raises(ValueError, match=r"p1.png: segment ids \[16777215\] are in the PNG"):
+        build(
+            {**records[0], "segments_info": [s for s in records[0]["segments_info"] if s["id"] < 2**24 - 1]}
+        )
+    with pytest.raises(ValueError, match=r"p1.png: segment ids \[99\] are in the JSON"):
+        build({**records[0], "segments_info": [*records[0]["segments_info"], {"id": 99, "iscrowd": False}]})
+    write_id_map(records[0]["pan_seg_file_name"], np.zeros((8, 8), np.int64))
+    with pytest.raises(ValueError, match=r"p1.png is 8×8 .*/1.png is 24×16"):
+        build(records[0])
+    with open(records[0]["file_name"], "wb") as file:
+        file.write(b"not an image")
+    with pytest.raises(ValueError, match=r"image .*1.png does not decode"):
+        build(records[0])
+    with pytest.raises(FileNotFoundError, match="none.png does not exist"):
+        build({**records[0], "file_name": "none.png"})
+
+
+def test_coco_sample(coco_sample):
+    vocabulary = Vocabulary.load("coco_panoptic")
+    records = load_panoptic(
+        image_root=coco_sample / "input_images",
+        panoptic_root=coco_sample / "panoptic_examples",
+        panoptic_json=coco_sample / "panoptic_examples.json",
+        vocabulary=vocabulary,
+    )
+    mapper = PanopticMapper(augmentations=[], is_train=True, vocabulary=vocabulary)
+    for record in records:
+        targets = mapper(record)["instances"]
+        areas = [s["area"] for s in record["segments_info"] if not s["iscrowd"]]
+        assert targets.gt_masks.sum((1, 2)).tolist() == areas

@@ -1,0 +1,161 @@
+import copy
+import json
+
+import pytest
+from possam.d2.data import DatasetCatalog, MetadataCatalog
+
+from possam.data import load_panoptic, register_from_config, register_panoptic
+from possam.vocabulary import Vocabulary
+
+
+@pytest.fixture(autouse=True)
+def _leave_no_names():
+    before = set(DatasetCatalog.list())
+    yield
+    for name in set(DatasetCatalog.list()) - before:
+        DatasetCatalog.remove(name)
+        MetadataCatalog.remove(name)
+
+
+@pytest.fixture
+def vocabulary(dataset):
+    return Vocabulary.from_coco_categories(dataset["content"]["categories"], "made_up")
+
+
+def rewrite(dataset, change):
+    content = copy.deepcopy(dataset["content"])
+    change(content)
+    dataset["paths"]["panoptic_json"].write_text(json.dumps(content))
+
+
+def test_records_and_metadata(dataset):
+    register_panoptic("made_up", **dataset["paths"])
+    records = DatasetCatalog.get("made_up")
+    assert [record["image_id"] for record in records] == [1, 2]
+    assert records[0]["file_name"] == str(dataset["paths"]["image_root"] / "1.png")
+    assert records[0]["pan_seg_file_name"] == str(dataset["paths"]["panoptic_root"] / "p1.png")
+    assert (records[0]["height"], records[0]["width"]) == (16, 24)
+    assert [s["category_id"] for s in records[0]["segments_info"]] == [1, 0, 2, 0]
+    assert [s["isthing"] for s in records[0]["segments_info"]] == [False, True, True, True]
+    assert [s["iscrowd"] for s in records[0]["segments_info"]] == [False, False, False, True]
+    assert [s.get("area") for s in records[0]["segments_info"]] == [160, 52, 4, 24]
+    metadata = MetadataCatalog.get("made_up")
+    assert metadata.vocabulary.display_names == ("disc", "grass", "star")
+    assert metadata.thing_classes == metadata.stuff_classes == ["disc", "grass", "star"]
+    assert metadata.thing_dataset_id_to_contiguous_id == {5: 0, 70: 2}
+    assert metadata.stuff_dataset_id_to_contiguous_id == {9: 1}
+    assert (metadata.ignore_label, metadata.evaluator_type) == (255, "possam_panoptic")
+
+
+def test_registering_twice(dataset, vocabulary, tmp_path):
+    register_panoptic("made_up", **dataset["paths"], vocabulary=vocabulary)
+    register_panoptic("made_up", **dataset["paths"], vocabulary=vocabulary)
+    with pytest.raises(ValueError, match="'made_up' is registered already with another image_root"):
+        register_panoptic("made_up", **{**dataset["paths"], "image_root": tmp_path}, vocabulary=vocabulary)
+
+
+def test_files_may_come_after_registration(dataset, vocabulary, tmp_path):
+    register_panoptic(
+        "later", **{**dataset["paths"], "panoptic_json": tmp_path / "none.json"}, vocabulary=vocabulary
+    )
+    with pytest.raises(FileNotFoundError, match="none.json does not exist"):
+        DatasetCatalog.get("later")
+
+
+def _set(path, value):
+    def change(content):
+        target = content
+        for key in path[:-1]:
+            target = target[key]
+        target[path[-1]] = value
+
+    return change
+
+
+def _drop(*path):
+    def change(content):
+        target = content
+        for key in path[:-1]:
+            target = target[key]
+        del target[path[-1]]
+
+    return change
+
+
+SEGMENTS = ("annotations", 0, "segments_info")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (_drop("images"), r"keys \['images'\] are missing"),
+        (_drop("annotations"), r"keys \['annotations'\] are missing"),
+        (_drop("images", 1, "width"), r"images\[1\]: the keys \['width'\] are missing"),
+        (_drop("annotations", 0, "file_name"), r"annotations\[0\]: the keys \['file_name'\]"),
+        (_drop(*SEGMENTS, 2, "iscrowd"), r"image 1: segment 16777215: the keys \['iscrowd'\]"),
+        (_set(("annotations", 1, "image_id"), 77), r"annotations name the image ids \[77\]"),
+        (_set(("annotations", 1, "image_id"), 1), r"annotated image ids must be distinct, but \[1\]"),
+        (_set(("images", 1, "id"), 1), r"image ids must be distinct, but \[1\]"),
+        (_set(("annotations", 1, "file_name"), "p1.png"), r"PNG names .* but \[p1.png\] occur"),
+        (
+            _set((*SEGMENTS, 0, "category_id"), 8),
+            r"image 1: category ids \[8\] are not in the vocabulary 'made_up'",
+        ),
+        (_set((*SEGMENTS, 0, "id"), 70_000), r"image 1: segment ids must be distinct, but \[70000\]"),
+        (_set((*SEGMENTS, 0, "id"), 0), r"image 1: segment ids \[0\] are not integers in"),
+        (_set((*SEGMENTS, 0, "id"), 2**24), r"segment ids \[16777216\] are not integers in"),
+    ],
+)
+def test_bad_annotations_are_refused(dataset, vocabulary, change, message):
+    rewrite(dataset, change)
+    with pytest.raises(ValueError, match=message) as caught:
+        load_panoptic(**dataset["paths"], vocabulary=vocabulary)
+    assert "panoptic.json" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("root", "file", "what"), [("image_root", "2.png", "images"), ("panoptic_root", "p2.png", "PNG")]
+)
+def test_missing_files_are_named(dataset, vocabulary, root, file, what):
+    (dataset["paths"][root] / file).unlink()
+    with pytest.raises(FileNotFoundError, match=rf"1 .*{what}.* are missing: .*{file}.*; check {root}"):
+        load_panoptic(**dataset["paths"], vocabulary=vocabulary)
+
+
+def test_from_config(dataset, vocabulary, tmp_path):
+    vocabulary.to_json(tmp_path / "words.json")
+    paths = {key: str(value) for key, value in dataset["paths"].items()}
+    names = register_from_config(
+        [
+            {"name": "one", **paths, "vocabulary": str(tmp_path / "words.json")},
+            {"name": "two", **paths, "vocabulary": ""},
+        ]
+    )
+    assert names == ["one", "two"]
+    assert MetadataCatalog.get("one").vocabulary.name == "made_up"
+    assert len(DatasetCatalog.get("two")) == 2
+
+
+def test_from_config_refuses(dataset):
+    paths = {key: str(value) for key, value in dataset["paths"].items()}
+    with pytest.raises(
+        ValueError, match=r"PANOPTIC\[0\] has the unknown key 'image_rot'.*Did you mean 'image_root'"
+    ):
+        register_from_config([{"name": "one", "image_rot": "x", **paths}])
+    with pytest.raises(ValueError, match=r"PANOPTIC\[1\] \(two\) lacks \['panoptic_json'\]"):
+        register_from_config([{"name": "one", **paths}, {"name": "two", **{**paths, "panoptic_json": ""}}])
+    with pytest.raises(ValueError, match="must be a mapping"):
+        register_from_config(["one"])
+
+
+def test_coco_sample(coco_sample):
+    register_panoptic(
+        "coco_sample",
+        image_root=coco_sample / "input_images",
+        panoptic_root=coco_sample / "panoptic_examples",
+        panoptic_json=coco_sample / "panoptic_examples.json",
+    )
+    records = DatasetCatalog.get("coco_sample")
+    assert [len(record["segments_info"]) for record in records] == [18, 32]
+    assert [sum(s["iscrowd"] for s in record["segments_info"]) for record in records] == [1, 2]
+    assert len(MetadataCatalog.get("coco_sample").vocabulary) == 133

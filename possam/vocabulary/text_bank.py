@@ -5,6 +5,7 @@ Shapes: N names of all classes together, K classes, D width of CLIP's joint spac
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import logging
@@ -85,11 +86,11 @@ class ClassEmbeddings:
         """Return the same embeddings on another device (self where they are already there)."""
         if torch.device(device) == self.device:
             return self
-        return ClassEmbeddings(
-            embeddings=self.embeddings.to(device),
-            class_index=self.class_index.to(device),
-            num_classes=self.num_classes,
-        )
+        # A copy rather than a new object: checking again would make the GPU wait at every image.
+        moved = copy.copy(self)
+        object.__setattr__(moved, "embeddings", self.embeddings.to(device))
+        object.__setattr__(moved, "class_index", self.class_index.to(device))
+        return moved
 
     def cosine(self, x: Tensor) -> Tensor:
         """Cosine of each vector to each NAME: ``x`` …×D of any length and float dtype → …×N float32.

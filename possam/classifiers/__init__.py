@@ -1,0 +1,15 @@
+"""From masks and features to class scores: LDP, cosine classification, and the ensembles of LDP and CLIP."""
+
+from .cosine import CosineClassifier
+from .ensembles import ENSEMBLE_REGISTRY, Ensemble, build_ensemble
+from .evidence import MaskEvidence
+from .local_discriminative_pooling import LocalDiscriminativePooling
+
+__all__ = [
+    "ENSEMBLE_REGISTRY",
+    "CosineClassifier",
+    "Ensemble",
+    "LocalDiscriminativePooling",
+    "MaskEvidence",
+    "build_ensemble",
+]

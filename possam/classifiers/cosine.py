@@ -1,0 +1,62 @@
+"""Class logits as scaled cosines to text embeddings, with a learnt void (METHOD.md 1.7)."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from possam.vocabulary import ClassEmbeddings
+
+INITIAL_SCALE = 1 / 0.07
+MAX_SCALE = 100.0
+
+
+class CosineClassifier(nn.Module):
+    """Logits τ·cos(G, G_text), the best of a class's names, and τ·cos(G, void) as the last one.
+
+    The module holds no class: the text comes with every call. What it learns is the void embedding and τ,
+    which starts at 1/0.07, stays at or below 100 and lives in log space as ``log_scale`` (weight decay would
+    pull τ to 1: exempt it).
+    """
+
+    def __init__(self, *, embed_dim: int) -> None:
+        super().__init__()
+        self.void = nn.Parameter(torch.randn(embed_dim))
+        self.log_scale = nn.Parameter(torch.tensor(math.log(INITIAL_SCALE)))
+
+    @property
+    def scale(self) -> Tensor:
+        """τ, a float32 scalar in (0, 100] that carries a gradient."""
+        return _AtMost.apply(self.log_scale.float().exp(), MAX_SCALE)
+
+    def forward(self, embeddings: Tensor, text: ClassEmbeddings) -> Tensor:
+        """…×D of any length and float dtype → …×(K+1) float32 logits, the last one void."""
+        with torch.autocast(device_type=embeddings.device.type, enabled=False):
+            scale = self.scale
+            classes = text.logits(embeddings, scale)
+            cosine = F.normalize(embeddings.float(), dim=-1) @ F.normalize(self.void.float(), dim=-1)
+            return torch.cat([classes, (scale * cosine).unsqueeze(-1)], dim=-1)
+
+
+class _AtMost(torch.autograd.Function):
+    """min(x, bound), whose gradient still lets x come back down.
+
+    The gradient of ``clamp`` is zero beyond its bound: a temperature that overshot by one step would be
+    frozen for the rest of the training.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, bound: float) -> Tensor:
+        ctx.save_for_backward(x)
+        ctx.bound = bound
+        return x.clamp(max=bound)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        (x,) = ctx.saved_tensors
+        descends = (x < ctx.bound) | (gradients[0] > 0)
+        return gradients[0] * descends, None

@@ -1,0 +1,26 @@
+"""Post-processors that turn LDP's and CLIP's opinions of a mask into class scores (METHOD.md 1.9).
+
+One file an ensemble; importing this package registers them all.
+"""
+
+from .base import ENSEMBLE_REGISTRY, Ensemble, PosteriorEnsemble, build_ensemble, register_ensemble
+from .clip import ClipOnly
+from .geometric import Geometric
+from .ldp import LdpOnly
+from .mase import MaskAwareSelectiveEnsemble
+from .modulation import EmbeddingModulation
+from .uniform import Uniform
+
+__all__ = [
+    "ENSEMBLE_REGISTRY",
+    "ClipOnly",
+    "EmbeddingModulation",
+    "Ensemble",
+    "Geometric",
+    "LdpOnly",
+    "MaskAwareSelectiveEnsemble",
+    "PosteriorEnsemble",
+    "Uniform",
+    "build_ensemble",
+    "register_ensemble",
+]

@@ -1,0 +1,139 @@
+"""The registry of ensembles, and the score formula that most of them share.
+
+Shapes: Q masks of one image, K classes of the vocabulary in use.
+"""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+from possam.classifiers.evidence import MaskEvidence
+from possam.d2.utils import Registry
+
+ENSEMBLE_REGISTRY = Registry("ENSEMBLE")
+_Class = TypeVar("_Class", bound=type)
+
+
+class Ensemble(ABC):
+    """Turns the evidence of one image's masks into scores.
+
+    Constants are keyword arguments of the constructor, each with a default.
+    """
+
+    @abstractmethod
+    def __call__(self, evidence: MaskEvidence) -> Tensor:
+        """Scores Q×K float32 in [0, 1]; what is missing from a row's sum is void or doubt."""
+
+    @abstractmethod
+    def explain(self, evidence: MaskEvidence) -> dict[str, Tensor]:
+        """Per-mask quantities behind the scores, for pictures and tables."""
+
+
+class PosteriorEnsemble(Ensemble):
+    """r_ik ∝ p_ik^(κ(1−λ_ik)) · q_ik^(λ_ik); score (1 − v_i)·r_ik·s_i^η (METHOD.md 1.9).
+
+    p and q are softmax of LDP's and CLIP's logits over the K classes, v LDP's void probability, s the
+    predicted IoU. Subclasses differ in λ, the trust in CLIP, and in nothing else, so that they can be
+    compared. A mask with no pixel at CLIP's resolution takes λ = 0 in every one of them: there is nothing of CLIP's to trust.
+
+    Args:
+        kappa: κ > 0, sharpens LDP; 1 leaves it alone.
+        eta: η ≥ 0, how strongly the predicted IoU weighs the score; 0 ignores it.
+    """
+
+    def __init__(self, *, kappa: float = 1.0, eta: float = 0.0) -> None:
+        self.kappa = in_range("kappa", kappa, above=0.0)
+        self.eta = in_range("eta", eta, least=0.0)
+
+    @abstractmethod
+    def _trust(self, evidence: MaskEvidence) -> Tensor:
+        """λ before empty masks are excused: any shape that broadcasts to Q×K, float32."""
+
+    def trust(self, evidence: MaskEvidence) -> Tensor:
+        """λ, the trust in CLIP: Q×1 or Q×K float32 in [0, 1]."""
+        trust = self._trust(evidence).expand(len(evidence.iou), -1)
+        return trust.masked_fill(evidence.clip_empty.unsqueeze(1), 0.0)
+
+    def explain(self, evidence: MaskEvidence) -> dict[str, Tensor]:
+        """``trust``: λ, Q float32 in [0, 1] (the mean over classes where λ differs among them)."""
+        return {"trust": self.trust(evidence).mean(dim=1)}
+
+    def __call__(self, evidence: MaskEvidence) -> Tensor:
+        with torch.autocast(device_type=evidence.iou.device.type, enabled=False):
+            trust = self.trust(evidence)
+            log_p = evidence.ldp_logits[:, :-1].float().log_softmax(dim=-1)
+            log_q = evidence.clip_logits.float().log_softmax(dim=-1)
+            posterior = (self.kappa * (1 - trust) * log_p + trust * log_q).softmax(dim=-1)
+            return posterior * weight(evidence, self.eta).unsqueeze(1)
+
+
+def weight(evidence: MaskEvidence, eta: float) -> Tensor:
+    """(1 − v_i)·s_i^η, what a mask's class probabilities are multiplied by: Q float32 in [0, 1]."""
+    not_void = 1 - evidence.ldp_logits.float().softmax(dim=-1)[:, -1]
+    return not_void * evidence.iou.float().clamp(0, 1) ** eta
+
+
+def in_range(
+    name: str,
+    value: float,
+    *,
+    least: float | None = None,
+    above: float | None = None,
+    most: float | None = None,
+) -> float:
+    """Return a constant as a float after checking its range; ValueError names it otherwise."""
+    conditions = {f"≥ {least}": least is None or value >= least, f"> {above}": above is None or value > above}
+    conditions[f"≤ {most}"] = most is None or value <= most
+    finite = value == value and abs(value) != float("inf")
+    broken = [text for text, holds in conditions.items() if not holds] or ([] if finite else ["finite"])
+    if broken:
+        raise ValueError(f"{name} must be {' and '.join(broken)}, got {value}")
+    return float(value)
+
+
+def register_ensemble(name: str) -> Callable[[_Class], _Class]:
+    """Class decorator: register an ensemble under the name that configurations use."""
+
+    def register(ensemble: _Class) -> _Class:
+        # Registry.register would take the class's own name, and configurations speak of "mase".
+        ENSEMBLE_REGISTRY._do_register(name, ensemble)
+        return ensemble
+
+    return register
+
+
+def build_ensemble(name: str, **constants: Any) -> Ensemble:
+    """Build a registered ensemble from its name and constants.
+
+    Raises:
+        ValueError: unknown name or constant (the message lists the valid ones), or a constant out of range.
+    """
+    known = {key: ensemble for key, ensemble in ENSEMBLE_REGISTRY}
+    if name not in known:
+        raise ValueError(
+            f"unknown ensemble {name!r}{_closest(name, known)}; the valid ones are {_listed(known)}"
+        )
+    valid = inspect.signature(known[name]).parameters
+    for constant in constants:
+        if constant not in valid:
+            raise ValueError(
+                f"ensemble {name!r} has no constant {constant!r}{_closest(constant, valid)}; "
+                f"the valid ones are {_listed(valid)}"
+            )
+    return known[name](**constants)
+
+
+def _closest(word: str, among: Any) -> str:
+    match = difflib.get_close_matches(str(word), list(among), n=1)
+    return f" (did you mean {match[0]!r}?)" if match else ""
+
+
+def _listed(names: Any) -> str:
+    return ", ".join(sorted(names))

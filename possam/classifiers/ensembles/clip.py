@@ -1,0 +1,18 @@
+"""Frozen CLIP alone (METHOD.md 1.9)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from possam.classifiers.evidence import MaskEvidence
+
+from .base import PosteriorEnsemble, register_ensemble
+
+
+@register_ensemble("clip")
+class ClipOnly(PosteriorEnsemble):
+    """λ = 1: scores (1 − v)·q·s^η. A mask too small for CLIP to have a pixel of keeps LDP's opinion."""
+
+    def _trust(self, evidence: MaskEvidence) -> Tensor:
+        return torch.ones(len(evidence.iou), 1, device=evidence.iou.device)

@@ -1,0 +1,18 @@
+"""LDP alone (METHOD.md 1.9)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from possam.classifiers.evidence import MaskEvidence
+
+from .base import PosteriorEnsemble, register_ensemble
+
+
+@register_ensemble("ldp")
+class LdpOnly(PosteriorEnsemble):
+    """λ = 0: scores (1 − v)·p^κ·s^η, p^κ normalised."""
+
+    def _trust(self, evidence: MaskEvidence) -> Tensor:
+        return torch.zeros(len(evidence.iou), 1, device=evidence.iou.device)

@@ -1,0 +1,72 @@
+"""OPSNet's Embedding Modulation (METHOD.md 2; OPSNet 3.3).
+
+Shapes: Q masks of one image, K classes in use, D width of CLIP's joint space.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from possam.classifiers.evidence import MaskEvidence
+
+from .base import Ensemble, in_range, register_ensemble, weight
+
+# Where the cosine to every training class is not positive there is no power b; such a class counts as this
+far. _FARTHEST = 1e-2
+
+
+@register_ensemble("modulation")
+class EmbeddingModulation(Ensemble):
+    """Fuses embeddings instead of probabilities: E_m = E_q + a·(1 − s)·E_c, then debiases the logits.
+
+    s, one number for a vocabulary, is the mean over its classes of the highest cosine to any training class;
+    where a class has several names its closest pair of names counts. E_q is the LDP embedding here, logits
+    are z_i = τ·cos(E_m, t_i) with LDP's τ, so that on the training vocabulary (s = 1) they are LDP's own.
+    Debiasing: z_i ← z_i / (max_n cos(t_i, t_n^train))^b. The score is (1 − v)·softmax(κ·z)·s_i^η, with v from
+    LDP and s_i the predicted IoU, as in the other ensembles (OPSNet's Mask Filtering is η = 1). A mask with
+    no pixel at CLIP's resolution keeps E_m = E_q.
+
+    Args:
+        ratio: a ≥ 0.
+        debias: b ≥ 0; 0 switches debiasing off.
+        kappa: κ > 0, sharpens the fused logits.
+        eta: η ≥ 0, weight of the IoU in the score.
+    """
+
+    def __init__(
+        self, *, ratio: float = 10.0, debias: float = 0.5, kappa: float = 1.0, eta: float = 0.0
+    ) -> None:
+        self.ratio = in_range("ratio", ratio, least=0.0)
+        self.debias = in_range("debias", debias, least=0.0)
+        self.kappa = in_range("kappa", kappa, above=0.0)
+        self.eta = in_range("eta", eta, least=0.0)
+
+    def explain(self, evidence: MaskEvidence) -> dict[str, Tensor]:
+        """``trust``: CLIP's share a(1−s) / (1 + a(1−s)) of the fused embedding, Q float32 in [0, 1)."""
+        amount = self._amount(evidence, class_similarity(evidence)).squeeze(1)
+        return {"trust": amount / (1 + amount)}
+
+    def __call__(self, evidence: MaskEvidence) -> Tensor:
+        with torch.autocast(device_type=evidence.iou.device.type, enabled=False):
+            similarity = class_similarity(evidence)
+            query = F.normalize(evidence.ldp_embeddings.float(), dim=-1)
+            clip = F.normalize(evidence.clip_embeddings.float(), dim=-1)
+            modulated = query + self._amount(evidence, similarity) * clip
+            logits = evidence.text.logits(modulated, evidence.ldp_scale)
+            logits = logits / similarity.clamp(min=_FARTHEST) ** self.debias
+            return (self.kappa * logits).softmax(dim=-1) * weight(evidence, self.eta).unsqueeze(1)
+
+    def _amount(self, evidence: MaskEvidence, similarity: Tensor) -> Tensor:
+        """a·(1 − s) for masks that CLIP sees, 0 for the others: Q×1."""
+        amount = self.ratio * (1 - similarity.mean())
+        return amount * (~evidence.clip_empty).float().unsqueeze(1)
+
+
+def class_similarity(evidence: MaskEvidence) -> Tensor:
+    """max_n cos(t_k, t_n^train) for every class k: K float32 in [−1, 1]."""
+    nearest = evidence.train_text.cosine(evidence.text.embeddings).amax(dim=-1)
+    # A name and itself differ from 1 by rounding, and s must be exactly 1 on the training vocabulary.
+    nearest = torch.where(nearest > 1 - 1e-6, torch.ones_like(nearest), nearest)
+    return evidence.text.max_over_names(nearest)

@@ -1,0 +1,61 @@
+"""What is known about the masks of one image before an ensemble turns it into scores."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from possam.vocabulary import ClassEmbeddings
+
+
+@dataclass(frozen=True, kw_only=True)
+class MaskEvidence:
+    """Evidence of Q masks over the K classes of the vocabulary in use, all tensors on one device.
+
+    Args:
+        ldp_embeddings: Q×D float unit rows, G_ldp.
+        clip_embeddings: Q×D float unit rows, mask-pooled F_clip in CLIP's joint space.
+        ldp_logits: Q×(K+1) float; the last is void.
+        clip_logits: Q×K float.
+        iou: Q float in [0, 1], P_iou.
+        clip_empty: Q bool, True for a mask with no pixel at CLIP's resolution; its CLIP rows mean nothing.
+        text: names of the vocabulary in use.
+        train_text: names of the training vocabulary.
+        ldp_scale: τ of LDP's logits.
+        clip_scale: τ of CLIP's logits.
+        exact_seen: K bool, classes that share a name with the training vocabulary.
+
+    Raises:
+        ValueError: shapes disagree; the message names the field.
+    """
+
+    ldp_embeddings: Tensor
+    clip_embeddings: Tensor
+    ldp_logits: Tensor
+    clip_logits: Tensor
+    iou: Tensor
+    clip_empty: Tensor
+    text: ClassEmbeddings
+    train_text: ClassEmbeddings
+    ldp_scale: float
+    clip_scale: float
+    exact_seen: Tensor
+
+    def __post_init__(self) -> None:
+        masks, classes, width = len(self.iou), self.text.num_classes, self.text.embeddings.shape[1]
+        expected = {
+            "ldp_embeddings": (masks, width),
+            "clip_embeddings": (masks, width),
+            "ldp_logits": (masks, classes + 1),
+            "clip_logits": (masks, classes),
+            "iou": (masks,),
+            "clip_empty": (masks,),
+            "exact_seen": (classes,),
+        }
+        for field, shape in expected.items():
+            got = tuple(getattr(self, field).shape)
+            if got != shape:
+                raise ValueError(
+                    f"{field} must be of shape {shape} for {masks} masks and {classes} classes, got {got}"
+                )

@@ -83,11 +83,12 @@ class DeformablePixelDecoder(nn.Module):
         for module in self.input_projections.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.xavier_uniform_(module.weight)
+        for module in (*self.lateral, *self.smooth, self.mask_features):
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_uniform_(module.weight, a=1)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d) and module.bias is not None:
                 nn.init.zeros_(module.bias)
-        for convolution in (self.lateral[0], self.smooth[0], self.mask_features):
-            nn.init.kaiming_uniform_(convolution.weight, a=1)
-            if convolution.bias is not None:
-                nn.init.zeros_(convolution.bias)
 
     def forward(self, pyramid: Mapping[int, Tensor]) -> tuple[Tensor, list[Tensor]]:
         """Decodes a pyramid.

@@ -24,35 +24,36 @@ def level_reference_points(sizes: Sequence[Size], device: torch.device | str = "
     return torch.cat(levels)
 
 
-def deformable_sampling(value: Tensor, sizes: Sequence[Size], locations: Tensor, weights: Tensor) -> Tensor:
+def deformable_sampling(value: Tensor, sizes: Sequence[Size], grid: Tensor, weights: Tensor) -> Tensor:
     """Weighted sum of bilinear samples (Deformable DETR, equation 3).
 
     Args:
         value: B×S×M×D, the levels laid end to end.
         sizes: (height, width) of the L levels.
-        locations: B×Q×M×L×P×2, (x, y) in [0, 1]² of every level; outside of it is zero.
+        grid: B×Q×M×L×P×2, (x, y) in [-1, 1]² of every level, (-1, -1) the outer corner of the top left
+            position; outside of it is zero.
         weights: B×Q×M×L×P, summing to 1 over levels and points.
 
     Returns:
         B×Q×(M·D), heads outermost.
     """
     batch, _, heads, depth = value.shape
-    queries = locations.shape[1]
     maps = value.permute(0, 2, 3, 1).flatten(0, 1).split([height * width for height, width in sizes], dim=2)
-    grids = (2 * locations - 1).transpose(1, 2).flatten(0, 1)  # (B·M)×Q×L×P×2
-    shares = weights.transpose(1, 2).flatten(0, 1)  # (B·M)×Q×L×P
-    output = value.new_zeros(batch * heads, depth, queries)
-    # a sum level by level: the samples of all levels never lie side by side in one more copy
+    # queries innermost: the sum over points then runs along contiguous memory, twice as fast on a CPU
+    grid = grid.permute(0, 2, 3, 4, 1, 5).flatten(0, 1)  # (B·M)×L×P×Q×2
+    weights = weights.permute(0, 2, 3, 4, 1).flatten(0, 1)  # (B·M)×L×P×Q
+    # level by level: the samples of all levels never lie side by side in one more copy
+    output = value.new_zeros(())
     for level, (height, width) in enumerate(sizes):
         samples = F.grid_sample(
             maps[level].unflatten(2, (height, width)),
-            grids[:, :, level],
+            grid[:, level],
             mode="bilinear",
             padding_mode="zeros",
             align_corners=False,
         )
-        output = output + torch.einsum("ndqp,nqp->ndq", samples, shares[:, :, level])
-    return output.view(batch, heads * depth, queries).transpose(1, 2)
+        output = output + (samples * weights[:, None, level]).sum(2)
+    return output.view(batch, heads * depth, -1).transpose(1, 2)
 
 
 class MultiScaleDeformableAttention(nn.Module):
@@ -114,8 +115,10 @@ class MultiScaleDeformableAttention(nn.Module):
             query = query.float()
             shape = (self.heads, self.levels, self.points)
             weights = self.attention_weights(query).unflatten(-1, (self.heads, -1)).softmax(-1)
-            offsets = self.sampling_offsets(query).unflatten(-1, (*shape, 2))
-            extent = torch.tensor([(w, h) for h, w in sizes], dtype=torch.float32, device=query.device)
-            locations = reference[:, None, None, None, :] + offsets / extent[:, None, :]
-            mixed = deformable_sampling(value.float(), sizes, locations, weights.unflatten(-1, shape[1:]))
+            # offsets are in positions of their level, and grid_sample's coordinates run from -1 to 1
+            scale = torch.tensor([(2 / w, 2 / h) for h, w in sizes], device=query.device)
+            scale = scale[:, None].expand(*shape, 2).flatten()
+            centre = (2 * reference - 1).repeat(1, math.prod(shape))
+            grid = (self.sampling_offsets(query) * scale + centre).unflatten(-1, (*shape, 2))
+            mixed = deformable_sampling(value.float(), sizes, grid, weights.unflatten(-1, shape[1:]))
         return self.output_proj(mixed)

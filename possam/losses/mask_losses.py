@@ -42,9 +42,9 @@ def thresholded_iou(mask_logits: Tensor, masks: Tensor) -> Tensor:
         resized = F.interpolate(
             logits.float()[:, None], size=(height, width), mode="bilinear", align_corners=False
         )
-        predicted = resized.squeeze(1) > 0
-        actual = actual.bool()
-        overlap = (predicted & actual).flatten(1).sum(1)
-        union = (predicted | actual).flatten(1).sum(1)
-        parts.append(overlap / union.clamp(min=1))
+        predicted = (resized > 0).float().flatten(1)
+        actual = actual.float().flatten(1)
+        # sums of ones in float32 are exact up to 2**24 pixels, and several times faster than those of bool
+        overlap = (predicted * actual).sum(1)
+        parts.append(overlap / (predicted.sum(1) + actual.sum(1) - overlap).clamp(min=1))
     return torch.cat(parts)

@@ -80,9 +80,10 @@ class SetCriterion(nn.Module):
             raise ValueError("expected the predictions of at least one layer, but got none")
         validate_batch(layers[-1], targets)
         # bilinear sampling needs floating masks: made once, not once a layer
-        targets = [Target(target.labels, target.masks.float()) for target in targets]
         labels = torch.cat([target.labels for target in targets])
-        masks = torch.cat([target.masks for target in targets])
+        masks = torch.cat([target.masks for target in targets]).float()
+        counts = [len(target.labels) for target in targets]
+        targets = [Target(*pair) for pair in zip(labels.split(counts), masks.split(counts), strict=True)]
         normaliser = self._segments_per_process(labels)
         losses = {}
         for index, layer in enumerate(layers):

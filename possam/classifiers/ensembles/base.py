@@ -41,7 +41,8 @@ class PosteriorEnsemble(Ensemble):
 
     p and q are softmax of LDP's and CLIP's logits over the K classes, v LDP's void probability, s the
     predicted IoU. Subclasses differ in λ, the trust in CLIP, and in nothing else, so that they can be
-    compared. A mask with no pixel at CLIP's resolution takes λ = 0 in every one of them: there is nothing of CLIP's to trust.
+    compared. A mask with no pixel at CLIP's resolution takes λ = 0 in every one of them:
+    there is nothing of CLIP's to trust.
 
     Args:
         kappa: κ > 0, sharpens LDP; 1 leaves it alone.

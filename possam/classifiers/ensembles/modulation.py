@@ -13,8 +13,9 @@ from possam.classifiers.evidence import MaskEvidence
 
 from .base import Ensemble, in_range, register_ensemble, weight
 
-# Where the cosine to every training class is not positive there is no power b; such a class counts as this
-far. _FARTHEST = 1e-2
+# Where the cosine to every training class is not positive there is no power b; such a class counts as if it
+# were this close.
+_FARTHEST = 1e-2
 
 
 @register_ensemble("modulation")

@@ -104,10 +104,17 @@ def register_from_config(entries: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def load_panoptic(
-    *, image_root: str | Path, panoptic_root: str | Path, panoptic_json: str | Path, vocabulary: Vocabulary
+    *,
+    image_root: str | Path | None,
+    panoptic_root: str | Path,
+    panoptic_json: str | Path,
+    vocabulary: Vocabulary,
 ) -> list[dict[str, Any]]:
     """Read and validate an annotation file.
 
+    Args:
+        image_root: folder of the images, or None where the images are not needed and may be absent.
+        panoptic_root, panoptic_json, vocabulary: see `register_panoptic`.
     Returns:
         one dict an annotated image, in the JSON's order: ``file_name``, ``image_id``, ``height``, ``width``,
         ``pan_seg_file_name`` and ``segments_info``, whose entries keep all that the JSON says, with
@@ -138,14 +145,15 @@ def load_panoptic(
         _record(
             annotation,
             images[annotation["image_id"]],
-            Path(image_root),
+            Path(image_root or ""),
             Path(panoptic_root),
             vocabulary,
             source,
         )
         for annotation in content["annotations"]
     ]
-    _check_files((record["file_name"] for record in records), f"images of {source}", "image_root")
+    if image_root is not None:
+        _check_files((record["file_name"] for record in records), f"images of {source}", "image_root")
     _check_files(
         (record["pan_seg_file_name"] for record in records), f"panoptic PNGs of {source}", "panoptic_root"
     )

@@ -1,0 +1,232 @@
+"""Panoptic quality of a model on a dataset and of predictions on disk, in the COCO panoptic format."""
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from possam.d2.utils import comm
+from possam.data.files import read_json, write_json
+from possam.data.id_maps import check_ids, read_id_map, write_id_map
+from possam.data.panoptic import load_panoptic
+from possam.evaluation.ground_truth import GroundTruth
+from possam.evaluation.groups import class_groups
+from possam.evaluation.panoptic_quality import PanopticCounts, count_segments
+from possam.evaluation.per_image import PerImageEvaluator
+from possam.vocabulary import Vocabulary
+
+__all__ = ["PREDICTIONS", "PanopticEvaluator", "panoptic_quality_from_files"]
+
+PREDICTIONS = "panoptic"  # predictions go to <output_dir>/panoptic.json and <output_dir>/panoptic/*.png
+
+
+class PanopticEvaluator(PerImageEvaluator):
+    """PQ, SQ and RQ (`possam.evaluation.panoptic_quality`) over all, thing, stuff, seen and unseen classes.
+
+    Scores ``output["panoptic_seg"]``: an H×W integer tensor of segment ids (0: no segment) at the size of the
+    image on disk, and its ``segments_info`` with ``id`` and a contiguous ``category_id``. After `evaluate`,
+    ``per_class`` holds the table of `PanopticCounts.table`.
+    """
+
+    def __init__(
+        self,
+        dataset_name: str,
+        *,
+        train_vocabulary: Vocabulary | None = None,
+        output_dir: str | Path | None = None,
+        ground_truth: GroundTruth | None = None,
+    ) -> None:
+        """
+        Args:
+            dataset_name, train_vocabulary, ground_truth: see `PerImageEvaluator`.
+            output_dir: where to write predictions in the COCO panoptic format and the per-class table, or
+                None.
+        """
+        super().__init__(dataset_name, train_vocabulary=train_vocabulary, ground_truth=ground_truth)
+        self.output_dir = Path(output_dir) if output_dir is not None else None
+        self.per_class: list[dict[str, Any]] = []
+
+    def score_image(self, image_id: Any, output: Mapping[str, Any]) -> dict[str, Any]:
+        panoptic, segments = self.output_of(image_id, output, "panoptic_seg")
+        ids = panoptic.cpu().numpy()
+        self.check_size(image_id, "panoptic_seg", ids.shape)
+        index = check_ids(ids, [s["id"] for s in segments], source=f"panoptic_seg of image {image_id!r}")
+        classes = [int(segment["category_id"]) for segment in segments]
+        outside = [c for c in classes if not 0 <= c < len(self.vocabulary)]
+        if outside:
+            raise ValueError(
+                f"panoptic_seg of image {image_id!r} has the classes {outside}, but dataset "
+                f"{self.ground_truth.name!r} has {len(self.vocabulary)}; "
+                "predict with the dataset's vocabulary."
+            )
+        result: dict[str, Any] = {
+            "counts": count_segments(
+                truth=self.ground_truth.index(image_id),
+                truth_classes=self.ground_truth.classes(image_id),
+                truth_crowd=self.ground_truth.crowds(image_id),
+                prediction=index,
+                prediction_classes=np.array(classes, dtype=np.int64),
+            )
+        }
+        if self.output_dir is not None:
+            result["annotation"] = self._write_prediction(image_id, ids, index, segments)
+        return result
+
+    def summarise(self, results: Sequence[Any]) -> dict[str, dict[str, float]]:
+        counts = PanopticCounts.total((result["counts"] for result in results), len(self.vocabulary))
+        self.per_class = counts.table(self.vocabulary.display_names)
+        summary = counts.summary(self.groups)
+        if self.output_dir is not None:
+            self._write_json([result["annotation"] for result in results])
+            write_json(
+                self.output_dir / "panoptic_quality.json", _plain({**summary, "classes": self.per_class})
+            )
+        return {"panoptic_seg": summary}
+
+    def _write_prediction(
+        self,
+        image_id: Any,
+        ids: NDArray[np.integer],
+        index: NDArray[np.int64],
+        segments: Sequence[Mapping[str, Any]],
+    ) -> dict[str, Any]:
+        assert self.output_dir is not None
+        # Relative to the dataset's folder of PNGs, so that equal names in two of its subfolders stay two
+        # files.
+        record, metadata = self.ground_truth.record(image_id), self.ground_truth.metadata
+        name = Path(os.path.relpath(record["pan_seg_file_name"], metadata.panoptic_root)).as_posix()
+        write_id_map(self.output_dir / PREDICTIONS / name, ids)
+        areas = np.bincount(index.ravel(), minlength=len(segments) + 1)
+        infos = []
+        for i, (segment, box) in enumerate(zip(segments, ndimage.find_objects(index), strict=True)):
+            rows, columns = box
+            info = {
+                "id": int(segment["id"]),
+                "category_id": self.vocabulary.categories[int(segment["category_id"])].dataset_id,
+                "area": int(areas[i + 1]),
+                "bbox": [columns.start, rows.start, columns.stop - columns.start, rows.stop - rows.start],
+                "iscrowd": 0,
+            }
+            infos.append(info | ({"score": float(segment["score"])} if "score" in segment else {}))
+        return {"image_id": image_id, "file_name": name, "segments_info": infos}
+
+    def _write_json(self, annotations: list[dict[str, Any]]) -> None:
+        assert self.output_dir is not None and comm.is_main_process()
+        image_root = self.ground_truth.metadata.image_root
+        images = [
+            {
+                "id": record["image_id"],
+                "file_name": Path(os.path.relpath(record["file_name"], image_root)).as_posix(),
+                "height": record["height"],
+                "width": record["width"],
+            }
+            for record in map(self.ground_truth.record, (a["image_id"] for a in annotations))
+        ]
+        categories = [
+            {"id": c.dataset_id, "name": c.dataset_name, "isthing": int(c.isthing)}
+            for c in self.vocabulary.categories
+        ]
+        content = {"images": images, "annotations": annotations, "categories": categories}
+        write_json(self.output_dir / f"{PREDICTIONS}.json", content)
+
+
+def panoptic_quality_from_files(
+    *,
+    ground_truth_json: str | Path,
+    prediction_json: str | Path,
+    ground_truth_root: str | Path | None = None,
+    prediction_root: str | Path | None = None,
+    vocabulary: Vocabulary | None = None,
+    train_vocabulary: Vocabulary | None = None,
+) -> dict[str, float]:
+    """Score predictions in the COCO panoptic format, whoever made them.
+
+    Args:
+        ground_truth_json, prediction_json: the annotation files; every annotated image must be predicted.
+        ground_truth_root, prediction_root: folders of the PNGs; by default the JSON's path without ".json".
+        vocabulary: the classes; by default those of the ground truth's JSON.
+        train_vocabulary: gives the seen and unseen groups, or None for none.
+    Returns:
+        "PQ", "SQ", "RQ", "PQ_th" …, in percent; what `PanopticEvaluator` gives for the same predictions.
+    Raises:
+        FileNotFoundError, ValueError: files are missing or inconsistent; names file and ids.
+    """
+    if vocabulary is None:
+        categories = read_json(ground_truth_json).get("categories", [])
+        vocabulary = Vocabulary.from_coco_categories(categories, Path(ground_truth_json).stem)
+    records = load_panoptic(
+        image_root=None,
+        panoptic_root=ground_truth_root or Path(ground_truth_json).with_suffix(""),
+        panoptic_json=ground_truth_json,
+        vocabulary=vocabulary,
+    )
+    predicted = _read_predictions(prediction_json)
+    missing = [record["image_id"] for record in records if record["image_id"] not in predicted]
+    if missing:
+        raise ValueError(
+            f"{prediction_json} has no annotation for {len(missing)} images (first: {missing[:5]}); "
+            "predict them all."
+        )
+    root = Path(prediction_root or Path(prediction_json).with_suffix(""))
+    images = (_count_files(record, predicted[record["image_id"]], root, vocabulary) for record in records)
+    groups = class_groups(vocabulary, train_vocabulary)
+    return PanopticCounts.total(images, len(vocabulary)).summary(groups)
+
+
+def _count_files(
+    record: Mapping[str, Any], annotation: Mapping[str, Any], root: Path, vocabulary: Vocabulary
+) -> NDArray[np.float64]:
+    """`count_segments` of one image on disk."""
+    truth_path, path = record["pan_seg_file_name"], str(root / annotation["file_name"])
+    truth_segments, segments = record["segments_info"], annotation["segments_info"]
+    truth = check_ids(read_id_map(truth_path), [s["id"] for s in truth_segments], source=truth_path)
+    prediction = check_ids(read_id_map(path), [s["id"] for s in segments], source=path)
+    if truth.shape != prediction.shape:
+        raise ValueError(
+            f"{path} has height×width {prediction.shape}, but {truth_path} has {truth.shape}; "
+            "predictions must be at the size of the annotation."
+        )
+    return count_segments(
+        truth=truth,
+        truth_classes=np.array([s["category_id"] for s in truth_segments], dtype=np.int64),
+        truth_crowd=np.array([s["iscrowd"] for s in truth_segments], dtype=bool),
+        prediction=prediction,
+        prediction_classes=_contiguous(segments, vocabulary, path),
+    )
+
+
+def _read_predictions(path: str | Path) -> dict[Any, dict[str, Any]]:
+    annotations = read_json(path).get("annotations")
+    if not isinstance(annotations, list):
+        raise ValueError(f"{path} has no list 'annotations'; it must be in the COCO panoptic format.")
+    result: dict[Any, dict[str, Any]] = {}
+    for annotation in annotations:
+        missing = {"image_id", "file_name", "segments_info"} - annotation.keys()
+        if missing:
+            raise ValueError(f"{path}: an annotation lacks {sorted(missing)} (found {sorted(annotation)}).")
+        if annotation["image_id"] in result:
+            raise ValueError(f"{path}: image {annotation['image_id']!r} is predicted twice.")
+        result[annotation["image_id"]] = annotation
+    return result
+
+
+def _contiguous(
+    segments: Sequence[Mapping[str, Any]], vocabulary: Vocabulary, path: str
+) -> NDArray[np.int64]:
+    unknown = sorted({s["category_id"] for s in segments} - vocabulary.contiguous_id.keys())
+    if unknown:
+        raise ValueError(f"{path}: category ids {unknown} are not in the vocabulary {vocabulary.name!r}.")
+    return np.array([vocabulary.contiguous_id[s["category_id"]] for s in segments], dtype=np.int64)
+
+
+def _plain(value: Any) -> Any:
+    """The same with None for NaN, which JSON does not have."""
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    return None if isinstance(value, float) and np.isnan(value) else value

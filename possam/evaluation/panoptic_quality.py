@@ -1,0 +1,140 @@
+"""Panoptic quality (Kirillov et al. 2019, "Panoptic Segmentation") with COCO's rules for void and crowd.
+
+The numbers are those of the COCO panoptic API:
+
+- A prediction matches an annotated segment of its class where their IoU is over 0.5; pixels of the prediction
+  that are void in the annotation do not count towards the union. Crowd segments match nothing.
+- A prediction without a match is no false positive where more than half of it is void or crowd of its own
+  class (of several crowd segments of a class, COCO looks at the last).
+- PQ = Σ IoU of matches / (TP + FP/2 + FN/2), SQ = Σ IoU / TP (0 where nothing matches), RQ = TP / (TP + FP/2
+  + FN/2), each the mean over classes. Classes with neither annotation nor prediction (TP + FP + FN = 0) are
+  left out of the means; a group with no class left has NaN.
+
+Shapes: H×W the image, G annotated and P predicted segments, K classes.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from possam.evaluation.groups import mean_of
+
+__all__ = ["PanopticCounts", "count_segments"]
+
+
+@dataclass(frozen=True)
+class PanopticCounts:
+    """Sums over images, by class.
+
+    Args:
+        iou: K float64, sum of the IoU of matches.
+        tp, fp, fn: K int64, numbers of matches, of predictions without and of annotations without one.
+    """
+
+    iou: NDArray[np.float64]
+    tp: NDArray[np.int64]
+    fp: NDArray[np.int64]
+    fn: NDArray[np.int64]
+
+    @classmethod
+    def total(cls, images: Iterable[NDArray[np.float64]], num_classes: int) -> "PanopticCounts":
+        """Add up what `count_segments` gave for each image."""
+        table = np.concatenate([np.zeros((0, 5)), *images])
+        classes = table[:, 0].astype(np.int64)
+        sums = np.zeros((num_classes, 4))
+        np.add.at(sums, classes, table[:, 1:])
+        tp, fp, fn = sums[:, 1:].T.round().astype(np.int64)
+        return cls(iou=sums[:, 0], tp=tp, fp=fp, fn=fn)
+
+    def per_class(self) -> dict[str, NDArray[np.float64]]:
+        """ "PQ", "SQ" and "RQ" of each class in percent, K float64; NaN for a class that is left out."""
+        matches = self.tp.astype(np.float64)
+        weight = matches + 0.5 * self.fp + 0.5 * self.fn
+        present = weight > 0
+        nothing = np.full(len(matches), np.nan)
+        rq = np.divide(matches, weight, out=nothing.copy(), where=present)
+        pq = np.divide(self.iou, weight, out=nothing.copy(), where=present)
+        sq = np.divide(self.iou, matches, out=np.where(present, 0.0, np.nan), where=matches > 0)
+        return {"PQ": 100 * pq, "SQ": 100 * sq, "RQ": 100 * rq}
+
+    def summary(self, groups: Mapping[str, NDArray[np.bool_]]) -> dict[str, float]:
+        """ "PQ", "SQ", "RQ" and the same with each group's suffix ("PQ_seen" …), in percent."""
+        values = self.per_class()
+        return {
+            f"{metric}{suffix}": mean_of(values[metric], group)
+            for suffix, group in groups.items()
+            for metric in ("PQ", "SQ", "RQ")
+        }
+
+    def table(self, names: Iterable[str]) -> list[dict[str, Any]]:
+        """One dict a class: "name", "PQ", "SQ", "RQ" (percent or NaN), "TP", "FP", "FN"."""
+        values = self.per_class()
+        return [
+            {
+                "name": name,
+                **{metric: float(values[metric][k]) for metric in ("PQ", "SQ", "RQ")},
+                "TP": int(self.tp[k]),
+                "FP": int(self.fp[k]),
+                "FN": int(self.fn[k]),
+            }
+            for k, name in enumerate(names)
+        ]
+
+
+def count_segments(
+    *,
+    truth: NDArray[np.int64],
+    truth_classes: NDArray[np.int64],
+    truth_crowd: NDArray[np.bool_],
+    prediction: NDArray[np.int64],
+    prediction_classes: NDArray[np.int64],
+) -> NDArray[np.float64]:
+    """Match the segments of one image.
+
+    Args:
+        truth: H×W, 0 for void, ``i + 1`` for annotated segment i.
+        truth_classes: G contiguous classes.
+        truth_crowd: G bool.
+        prediction: H×W, 0 for no segment, ``j + 1`` for predicted segment j, each of which has a pixel.
+        prediction_classes: P contiguous classes.
+    Returns:
+        n×5 float64, for n ≤ G + P: class, IoU, TP, FP, FN; to be added up by `PanopticCounts.total`.
+    """
+    num_truth, num_predicted = len(truth_classes), len(prediction_classes)
+    joint = np.bincount(
+        (truth * (num_predicted + 1) + prediction).ravel(), minlength=(num_truth + 1) * (num_predicted + 1)
+    ).reshape(num_truth + 1, num_predicted + 1)
+    areas = joint.sum(axis=0)[1:]
+    overlap, in_void = joint[1:, 1:], joint[0, 1:]
+    union = areas[None] + joint.sum(axis=1)[1:, None] - overlap - in_void[None]
+    candidates = (truth_classes[:, None] == prediction_classes[None]) & ~truth_crowd[:, None] & (overlap > 0)
+    iou = np.divide(overlap, union, out=np.zeros(overlap.shape), where=candidates)
+    matched = iou > 0.5
+
+    last_crowd = {int(c): g for g, c in enumerate(truth_classes) if truth_crowd[g]}
+    ignored = in_void.astype(np.float64)
+    for j, category in enumerate(prediction_classes.tolist()):
+        if category in last_crowd:
+            ignored[j] += overlap[last_crowd[category], j]
+    false_positive = ~matched.any(axis=0) & (ignored / areas <= 0.5)
+    false_negative = ~matched.any(axis=1) & ~truth_crowd
+
+    rows, columns = np.nonzero(matched)
+    return np.concatenate(
+        [
+            _rows(truth_classes[rows], iou=iou[rows, columns], column=2),
+            _rows(prediction_classes[false_positive], column=3),
+            _rows(truth_classes[false_negative], column=4),
+        ]
+    )
+
+
+def _rows(
+    classes: NDArray[np.int64], *, column: int, iou: NDArray[np.float64] | float = 0.0
+) -> NDArray[np.float64]:
+    rows = np.zeros((len(classes), 5))
+    rows[:, 0], rows[:, 1], rows[:, column] = classes, iou, 1
+    return rows

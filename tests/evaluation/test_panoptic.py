@@ -1,0 +1,206 @@
+import contextlib
+import io
+import json
+import logging
+
+import numpy as np
+import pytest
+import torch
+from possam.d2.utils import comm
+
+from possam.data import read_id_map
+from possam.evaluation.panoptic import PanopticEvaluator, panoptic_quality_from_files
+
+
+def evaluate(world, output_dir=None, **keywords):
+    evaluator = PanopticEvaluator(
+        world.name, train_vocabulary=world.train_vocabulary, output_dir=output_dir, **keywords
+    )
+    evaluator.process(world.inputs(), world.panoptic_outputs())
+    return evaluator, evaluator.evaluate()["panoptic_seg"]
+
+
+def test_equals_the_coco_api(world, tmp_path):
+    pytest.importorskip("panopticapi", reason="the COCO panoptic API is not installed")
+    from panopticapi.evaluation import PQStat, pq_compute_single_core
+
+    evaluator, result = evaluate(world, tmp_path / "out")
+    truth = json.loads(world.json_path.read_text())
+    predicted = json.loads((tmp_path / "out" / "panoptic.json").read_text())
+    by_image = {annotation["image_id"]: annotation for annotation in predicted["annotations"]}
+    pairs = [(annotation, by_image[annotation["image_id"]]) for annotation in truth["annotations"]]
+    categories = {category["id"]: category for category in truth["categories"]}
+    stat = PQStat()
+    with contextlib.redirect_stdout(io.StringIO()):
+        # One core: the public function starts a process a core, and adds up what this one gives.
+        stat += pq_compute_single_core(
+            0, pairs, str(world.json_path.parent / "truth"), str(tmp_path / "out" / "panoptic"), categories
+        )
+    for suffix, isthing in (("", None), ("_th", True), ("_st", False)):
+        average, classes = stat.pq_average(categories, isthing)
+        for metric in ("PQ", "SQ", "RQ"):
+            assert result[metric + suffix] == pytest.approx(100 * average[metric.lower()], abs=1e-9)
+        assert 0 < average["pq"] < 1 and classes
+    for row, category in zip(evaluator.per_class, categories, strict=True):
+        expected = stat.pq_per_cat[category]
+        assert (row["TP"], row["FP"], row["FN"]) == (expected.tp, expected.fp, expected.fn)
+    assert sum(row["TP"] for row in evaluator.per_class) > 20 < sum(row["FP"] for row in evaluator.per_class)
+
+
+def test_groups_are_means_over_their_classes(world):
+    evaluator, result = evaluate(world)
+    for suffix, classes in {
+        "_th": (0, 2, 4),
+        "_st": (1, 3, 5),
+        "_seen": (0, 3, 5),
+        "_unseen": (1, 2, 4),
+    }.items():
+        for metric in ("PQ", "SQ", "RQ"):
+            mean = np.mean([evaluator.per_class[k][metric] for k in classes])
+            assert result[metric + suffix] == pytest.approx(mean)
+
+
+def test_written_predictions_are_complete_and_score_the_same(world, tmp_path):
+    _, result = evaluate(world, tmp_path / "out")
+    content = json.loads((tmp_path / "out" / "panoptic.json").read_text())
+    assert [image["id"] for image in content["images"]] == list(world.predictions)
+    assert {c["id"]: c["isthing"] for c in content["categories"]} == {
+        10 * k + 3: (k + 1) % 2 for k in range(8)
+    }
+    for annotation in content["annotations"]:
+        ids, segments = world.predictions[annotation["image_id"]]
+        png = read_id_map(tmp_path / "out" / "panoptic" / annotation["file_name"])
+        np.testing.assert_array_equal(png, ids)
+        assert len(annotation["segments_info"]) == len(segments)
+        for written, segment in zip(annotation["segments_info"], segments, strict=True):
+            y, x = np.nonzero(ids == segment["id"])
+            assert written == {
+                "id": segment["id"],
+                "category_id": 10 * segment["category_id"] + 3,
+                "area": len(y),
+                "bbox": [x.min(), y.min(), x.max() - x.min() + 1, y.max() - y.min() + 1],
+                "iscrowd": 0,
+                "score": segment["score"],
+            }
+    again = panoptic_quality_from_files(
+        ground_truth_json=world.json_path,
+        prediction_json=tmp_path / "out" / "panoptic.json",
+        vocabulary=world.vocabulary,
+        train_vocabulary=world.train_vocabulary,
+    )
+    assert again == result
+    assert not [path for path in (tmp_path / "out").rglob("*.tmp")]
+    table = json.loads((tmp_path / "out" / "panoptic_quality.json").read_text())
+    assert table["PQ"] == result["PQ"] and table["classes"][7]["PQ"] is None
+
+
+def test_perfect_predictions_score_100(world):
+    for image_id, (ids, infos) in world.truths.items():
+        kept = [dict(info) for info in infos if not info["iscrowd"]]
+        world.predictions[image_id] = (np.where(np.isin(ids, [i["id"] for i in kept]), ids, 0), kept)
+    _, result = evaluate(world)
+    assert result["PQ"] == result["PQ_seen"] == result["RQ_st"] == 100.0
+
+
+def test_processes_share_the_work_and_each_image_counts_once(world, monkeypatch, tmp_path):
+    _, expected = evaluate(world)
+    inputs, outputs = world.inputs(), world.panoptic_outputs()
+    parts = []
+    for chosen in (
+        slice(0, 13, 2),
+        slice(1, 13, 2),
+        slice(0, 1),
+    ):  # the third has an image of the first again
+        evaluator = PanopticEvaluator(
+            world.name, train_vocabulary=world.train_vocabulary, output_dir=tmp_path / "out"
+        )
+        evaluator.process(inputs[chosen], outputs[chosen])
+        evaluator.process(inputs[chosen][:1], outputs[chosen][:1])
+        monkeypatch.setattr(comm, "gather", lambda data, dst=0: parts.append(data) or [data])
+        evaluator.evaluate()
+    monkeypatch.setattr(comm, "gather", lambda data, dst=0: parts)
+    assert evaluator.evaluate()["panoptic_seg"] == expected
+    content = json.loads((tmp_path / "out" / "panoptic.json").read_text())
+    assert [a["image_id"] for a in content["annotations"]] == list(world.truths)
+    monkeypatch.setattr(comm, "is_main_process", lambda: False)
+    assert evaluator.evaluate() is None
+
+
+def test_missing_images_are_told(world, caplog):
+    evaluator = PanopticEvaluator(world.name)
+    evaluator.process(world.inputs()[:11], world.panoptic_outputs()[:11])
+    with caplog.at_level(logging.WARNING):
+        result = evaluator.evaluate()["panoptic_seg"]
+    assert "2 of 13 images" in caplog.text and "[112, 113]" in caplog.text
+    assert "PQ_seen" not in result  # there is no training vocabulary
+    evaluator.reset()
+    assert np.isnan(evaluator.evaluate()["panoptic_seg"]["PQ"])
+
+
+def test_errors_name_the_image(world):
+    evaluator = PanopticEvaluator(world.name)
+    sample, output = world.inputs()[:1], world.panoptic_outputs()[0]
+    ids, segments = output["panoptic_seg"]
+    with pytest.raises(ValueError, match=r"needs 'panoptic_seg' .* image 101, but there are \['instances'\]"):
+        evaluator.process(sample, [{"instances": None}])
+    with pytest.raises(ValueError, match=r"image 101 has height×width 20×56, but .*101.png has 40×56"):
+        evaluator.process(sample, [{"panoptic_seg": (ids[:20], segments)}])
+    with pytest.raises(ValueError, match=r"image 101: segment ids \[\d+\] are in the PNG"):
+        evaluator.process(sample, [{"panoptic_seg": (ids, segments[1:])}])
+    with pytest.raises(ValueError, match=r"image 101 has the classes \[8\].* has 8"):
+        evaluator.process(
+            sample, [{"panoptic_seg": (ids, [{**segments[0], "category_id": 8}, *segments[1:]])}]
+        )
+    with pytest.raises(ValueError, match="image id 5 is not in dataset"):
+        evaluator.process([{"image_id": 5}], [output])
+    with pytest.raises(ValueError, match="unknown dataset 'no_such'"):
+        PanopticEvaluator("no_such")
+
+
+def test_files_are_checked(world, tmp_path):
+    evaluate(world, tmp_path / "out")
+    path = tmp_path / "out" / "panoptic.json"
+    content = json.loads(path.read_text())
+
+    def score(change):
+        changed = json.loads(json.dumps(content))
+        change(changed["annotations"])
+        path.write_text(json.dumps(changed))
+        return panoptic_quality_from_files(ground_truth_json=world.json_path, prediction_json=path)
+
+    assert np.isfinite(score(lambda annotations: None)["PQ"])
+    with pytest.raises(ValueError, match=r"no annotation for 1 images \(first: \[113\]\)"):
+        score(lambda annotations: annotations.pop())
+    with pytest.raises(ValueError, match="image 101 is predicted twice"):
+        score(lambda annotations: annotations.append(annotations[0]))
+    with pytest.raises(ValueError, match=r"101.png: segment ids \[999\] are in the JSON"):
+        score(lambda annotations: annotations[0]["segments_info"].append({"id": 999, "category_id": 3}))
+    with pytest.raises(ValueError, match=r"101.png: category ids \[4\] are not in the vocabulary"):
+        score(lambda annotations: annotations[0]["segments_info"][0].update(category_id=4))
+    with pytest.raises(ValueError, match=r"an annotation lacks \['file_name'\]"):
+        score(lambda annotations: annotations[0].pop("file_name"))
+    with pytest.raises(FileNotFoundError, match="101.png does not exist"):
+        (tmp_path / "out" / "panoptic" / "101.png").unlink()
+        score(lambda annotations: None)
+
+
+def test_equal_png_names_in_two_folders_stay_two_files(world, tmp_path):
+    evaluator = PanopticEvaluator(world.name, output_dir=tmp_path / "out")
+    root = world.json_path.parent / "truth"
+    for image_id, folder in ((101, "a"), (102, "b")):
+        (root / folder).mkdir()
+        (root / f"{image_id}.png").rename(root / folder / "same.png")
+        evaluator.ground_truth.records[image_id]["pan_seg_file_name"] = str(root / folder / "same.png")
+    evaluator.process(world.inputs()[:2], world.panoptic_outputs()[:2])
+    evaluator.evaluate()
+    for image_id, folder in ((101, "a"), (102, "b")):
+        written = read_id_map(tmp_path / "out" / "panoptic" / folder / "same.png")
+        np.testing.assert_array_equal(written, world.predictions[image_id][0])
+
+
+def test_tensors_of_any_device_and_type(world):
+    _, expected = evaluate(world)
+    for image_id, (ids, infos) in world.predictions.items():
+        world.predictions[image_id] = (ids.astype(np.int64), infos)
+    assert evaluate(world)[1] == expected
+    assert isinstance(world.panoptic_outputs()[0]["panoptic_seg"][0], torch.Tensor)

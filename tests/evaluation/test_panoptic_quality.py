@@ -1,0 +1,109 @@
+import numpy as np
+import pytest
+
+from possam.evaluation.panoptic_quality import PanopticCounts, count_segments
+
+
+def slow_counts(truth, truth_classes, truth_crowd, prediction, prediction_classes):
+    """The definition, a pair of masks at a time. Gives {class: [iou, tp, fp, fn]}."""
+    result = {int(c): [0.0, 0, 0, 0] for c in [*truth_classes, *prediction_classes]}
+    void = truth == 0
+    matched_truth, matched_prediction = set(), set()
+    for j, predicted_class in enumerate(prediction_classes):
+        mask = prediction == j + 1
+        for g, truth_class in enumerate(truth_classes):
+            other = truth == g + 1
+            if truth_crowd[g] or truth_class != predicted_class:
+                continue
+            iou = (mask & other).sum() / ((mask & ~void) | other).sum()
+            if iou > 0.5:
+                result[truth_class][0] += iou
+                result[truth_class][1] += 1
+                matched_truth.add(g)
+                matched_prediction.add(j)
+    for g, truth_class in enumerate(truth_classes):
+        result[truth_class][3] += int(g not in matched_truth and not truth_crowd[g])
+    for j, predicted_class in enumerate(prediction_classes):
+        crowds = [g for g, c in enumerate(truth_classes) if truth_crowd[g] and c == predicted_class]
+        mask = prediction == j + 1
+        ignored = void | (truth == crowds[-1] + 1) if crowds else void
+        half = (mask & ignored).sum() / mask.sum() > 0.5
+        result[predicted_class][2] += int(j not in matched_prediction and not half)
+    return result
+
+
+def case(seed):
+    rng = np.random.default_rng(seed)
+    truth = rng.integers(0, 6, (9, 11)).repeat(3, 0).repeat(2, 1)
+    prediction = np.where(rng.random(truth.shape) < 0.25, rng.integers(0, 6, truth.shape), truth)
+    prediction = np.unique(prediction, return_inverse=True)[1].reshape(truth.shape)
+    if prediction.min() > 0 or rng.random() < 0.5:
+        prediction = np.maximum(prediction, 1)
+    num_truth, num_predicted = 5, int(prediction.max())
+    return {
+        "truth": truth,
+        "truth_classes": rng.integers(0, 3, num_truth),
+        "truth_crowd": rng.random(num_truth) < 0.4,
+        "prediction": prediction,
+        "prediction_classes": rng.integers(0, 3, num_predicted),
+    }
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_counts_are_the_definition(seed):
+    arguments = case(seed)
+    counts = PanopticCounts.total([count_segments(**arguments)], 3)
+    expected = slow_counts(**{k: v if v.ndim == 2 else v.tolist() for k, v in arguments.items()})
+    for k in range(3):
+        iou, tp, fp, fn = expected.get(k, (0.0, 0, 0, 0))
+        assert counts.iou[k] == pytest.approx(iou, abs=1e-12)
+        assert (counts.tp[k], counts.fp[k], counts.fn[k]) == (tp, fp, fn)
+
+
+def segments(truth, prediction, *, crowd=False, classes=(0, 0)):
+    rows = count_segments(
+        truth=np.array([truth]),
+        truth_classes=np.array([classes[0]]),
+        truth_crowd=np.array([crowd]),
+        prediction=np.array([prediction]),
+        prediction_classes=np.array([classes[1]]),
+    )
+    counts = PanopticCounts.total([rows], 2)
+    return counts.iou.tolist(), counts.tp.tolist(), counts.fp.tolist(), counts.fn.tolist()
+
+
+def test_rules_one_by_one():
+    one = 1, 1, 1, 1
+    assert segments([*one], [*one]) == ([1.0, 0], [1, 0], [0, 0], [0, 0])
+    # An IoU of exactly one half is no match.
+    assert segments([1, 1, 1, 1], [1, 1, 0, 0]) == ([0, 0], [0, 0], [1, 0], [1, 0])
+    # Void under the prediction leaves the union: IoU 2/2.
+    assert segments([1, 1, 0, 0], [1, 1, 1, 1]) == ([1.0, 0], [1, 0], [0, 0], [0, 0])
+    # Another class: a miss and a false positive.
+    assert segments([*one], [*one], classes=(0, 1)) == ([0, 0], [0, 0], [0, 1], [1, 0])
+    # Mostly void is no false positive; exactly half is one.
+    assert segments([0, 0, 0, 1], [1, 1, 1, 1], classes=(0, 1))[2] == [0, 0]
+    assert segments([0, 0, 1, 1], [1, 1, 1, 1], classes=(0, 1))[2] == [0, 1]
+    # On a crowd: ignored for its class, a false positive for another; the crowd is no miss.
+    assert segments([*one], [*one], crowd=True) == ([0, 0], [0, 0], [0, 0], [0, 0])
+    assert segments([*one], [*one], crowd=True, classes=(0, 1)) == ([0, 0], [0, 0], [0, 1], [0, 0])
+
+
+def test_averages_leave_out_absent_classes():
+    counts = PanopticCounts(
+        iou=np.array([1.6, 0.0, 0.0]), tp=np.array([2, 0, 0]), fp=np.array([1, 3, 0]), fn=np.array([1, 0, 0])
+    )
+    groups = {
+        "": np.array([True] * 3),
+        "_a": np.array([True, False, True]),
+        "_b": np.array([False, False, True]),
+    }
+    summary = counts.summary(groups)
+    assert summary["PQ_a"] == pytest.approx(100 * 1.6 / 3)
+    assert summary["SQ_a"] == pytest.approx(80)
+    assert summary["RQ_a"] == pytest.approx(100 * 2 / 3)
+    assert summary["PQ"] == pytest.approx(100 * 1.6 / 3 / 2)  # a class that is only predicted counts 0
+    assert np.isnan([summary["PQ_b"], summary["SQ_b"], summary["RQ_b"]]).all()
+    rows = counts.table(["x", "y", "z"])
+    assert (rows[1]["name"], rows[1]["PQ"], rows[1]["SQ"], rows[1]["FP"]) == ("y", 0.0, 0.0, 3)
+    assert np.isnan(rows[2]["PQ"]) and np.isnan(rows[2]["SQ"])

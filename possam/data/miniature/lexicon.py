@@ -1,8 +1,8 @@
 """Everything the miniature world can draw, and every word it can be called by.
 
 This is the only place that names things: the class tables, the palettes of scenes, the captions for CLIP
-pre-training and a word tokenizer are all derived from it. The first name of an entry is its canonical one, the others
-are synonyms; a word belongs to one entry only, so a name can always be read back (`kind_of`).
+pre-training and a word tokenizer are all derived from it. The first name of an entry is its canonical one,
+the others are synonyms; a word belongs to one entry only, so a name can always be read back (`kind_of`).
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class ThingKind:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Every name, the canonical one first: `("striped star", "striped pentagram", "banded star", ...)`."""
+        """Every name, the canonical one first: `("striped star", "striped pentagram", ...)`."""
         pairs = itertools.product(ATTRIBUTES[self.attribute], SHAPES[self.shape])
         return tuple(f"{attribute} {shape}" for attribute, shape in pairs)
 
@@ -143,12 +143,16 @@ def kind_of(name: str) -> Kind:
         near = difflib.get_close_matches(name, kinds, n=3)
         raise ValueError(
             f"the miniature world cannot draw {name!r}"
-            + (f"; did you mean {', '.join(map(repr, near))}?" if near else "; see possam/data/miniature/lexicon.py")
+            + (
+                f"; did you mean {', '.join(map(repr, near))}?"
+                if near
+                else "; see possam/data/miniature/lexicon.py"
+            )
         ) from None
 
 
 def palette_of(names: Iterable[str]) -> Palette:
-    """The palette of a list of class names, in the same order. Raises ValueError on a name nobody can draw."""
+    """The palette of a list of class names, in their order; ValueError for a name nobody can draw."""
     return Palette(tuple(kind_of(name) for name in names))
 
 

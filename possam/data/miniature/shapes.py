@@ -1,7 +1,7 @@
 """Outlines and surface patterns of the miniature world's things.
 
-Outlines are lists of closed contours, N×2 float arrays of (x, y) around the origin, filled by the even-odd rule.
-Patterns map local coordinates in pixels to the weight in [0, 1] of a thing's second colour.
+Outlines are lists of closed contours, N×2 float arrays of (x, y) around the origin, filled by the even-odd
+rule. Patterns map local coordinates in pixels to the weight in [0, 1] of a thing's second colour.
 """
 
 from __future__ import annotations
@@ -15,7 +15,9 @@ import numpy as np
 _SUPERSAMPLING = 4
 
 
-def _arc(start: float, stop: float, radius: float = 1.0, centre: tuple[float, float] = (0.0, 0.0), n: int = 40):
+def _arc(
+    start: float, stop: float, radius: float = 1.0, centre: tuple[float, float] = (0.0, 0.0), n: int = 40
+):
     angle = np.linspace(start, stop, n)
     return np.stack([centre[0] + radius * np.cos(angle), centre[1] + radius * np.sin(angle)], 1)
 
@@ -56,7 +58,18 @@ def _points(*xy: tuple[float, float]) -> np.ndarray:
 def _cross(arm: float = 0.36) -> np.ndarray:
     a = arm
     return _points(
-        (-a, -1), (a, -1), (a, -a), (1, -a), (1, a), (a, a), (a, 1), (-a, 1), (-a, a), (-1, a), (-1, -a), (-a, -a)
+        (-a, -1),
+        (a, -1),
+        (a, -a),
+        (1, -a),
+        (1, a),
+        (a, a),
+        (a, 1),
+        (-a, 1),
+        (-a, a),
+        (-1, a),
+        (-1, -a),
+        (-a, -a),
     )
 
 
@@ -68,11 +81,15 @@ OUTLINES: dict[str, list[np.ndarray]] = {
     "star": [_star()],
     "cross": [_cross()],
     "heart": [_heart()],
-    "arrow": [_points((0, -1), (0.85, -0.05), (0.34, -0.05), (0.34, 1), (-0.34, 1), (-0.34, -0.05), (-0.85, -0.05))],
+    "arrow": [
+        _points((0, -1), (0.85, -0.05), (0.34, -0.05), (0.34, 1), (-0.34, 1), (-0.34, -0.05), (-0.85, -0.05))
+    ],
     "crescent": [_crescent()],
     "flower": [_polar(lambda a: 0.72 + 0.28 * np.cos(6 * a))],
     "bar": [_points((-1, -0.24), (1, -0.24), (1, 0.24), (-1, 0.24))],
-    "bolt": [_points((0.25, -1), (-0.62, 0.16), (-0.08, 0.16), (-0.3, 1), (0.62, -0.26), (0.08, -0.26), (0.55, -1))],
+    "bolt": [
+        _points((0.25, -1), (-0.62, 0.16), (-0.08, 0.16), (-0.3, 1), (0.62, -0.26), (0.08, -0.26), (0.55, -1))
+    ],
     "gear": [_polar(lambda a: 0.82 + 0.18 * np.tanh(4 * np.cos(9 * a)), 180), _arc(0, 2 * np.pi, 0.3, n=32)],
     "drop": [np.concatenate([_arc(-0.2 * np.pi, 1.2 * np.pi, 0.68, (0, 0.3)), _points((0, -1.05))])],
     "elbow": [_points((-0.8, -0.8), (-0.2, -0.8), (-0.2, 0.2), (0.8, 0.2), (0.8, 0.8), (-0.8, 0.8))],
@@ -91,8 +108,8 @@ _EXTENTS = {name: float(np.hypot(*contours[0].T).max()) for name, contours in OU
 
 @dataclass(frozen=True)
 class Stamp:
-    """A drawn silhouette: `coverage` h×w float32 in [0, 1] whose top left pixel lies at (`x0`, `y0`) of the image,
-    with local coordinates `u`, `v` (h×w float32, pixels from the centre, turned with the thing)."""
+    """A drawn silhouette: `coverage` h×w float32 in [0, 1] whose top left pixel lies at (`x0`, `y0`) of the
+    image, with local coordinates `u`, `v` (h×w float32, pixels from the centre, turned with the thing)."""
 
     coverage: np.ndarray
     u: np.ndarray

@@ -21,7 +21,9 @@ def _noise(rng: np.random.Generator, size: int, cells_x: int, cells_y: int) -> n
     return cv2.resize(grid, (size, size), interpolation=cv2.INTER_CUBIC)
 
 
-def hsv(rng: np.random.Generator, hue: tuple[float, float], sat: tuple[float, float], val: tuple[float, float]):
+def hsv(
+    rng: np.random.Generator, hue: tuple[float, float], sat: tuple[float, float], val: tuple[float, float]
+):
     """A random colour (3,) float32, RGB in [0, 255]; `hue` may run past 1 and wraps."""
     h, s, v = rng.uniform(*hue) % 1.0, rng.uniform(*sat), rng.uniform(*val)
     return np.array(colorsys.hsv_to_rgb(h, s, v), np.float32) * 255

@@ -1,7 +1,7 @@
 """Draws scenes of the miniature world with exact panoptic ground truth.
 
-A scene is made of two to four surfaces split by wavy borders and one to five things lying on them, some behind
-others, under uneven light and camera noise. Which kinds may appear is the palette's choice alone.
+A scene is made of two to four surfaces split by wavy borders and one to five things lying on them, some
+behind others, under uneven light and camera noise. Which kinds may appear is the palette's choice alone.
 
 Shape legend: S = side of the square image.
 """
@@ -19,6 +19,7 @@ from possam.data.miniature.shapes import PATTERNS, Stamp, draw_outline
 from possam.data.miniature.textures import PAINTERS, hsv
 
 SIZE = 128
+WORLD_VERSION = 1  # raise it when the same seed draws something else: prepared splits are then drawn anew
 _AREA = (380.0, 1900.0)  # of a thing, before occlusion; objects under 256 px are what small models miss
 _MAX_EXTENT = 34.0
 _MIN_VISIBLE_SHARE = 0.6
@@ -87,8 +88,8 @@ def crop(scene: Scene, segment: Segment, *, size: int, margin: float = 0.15) -> 
     """A square view of one segment, at least its bounding box plus `margin` of the longer side all around.
 
     Returns:
-        image size×size×3 uint8 RGB and mask size×size bool of the segment's visible pixels. What the square shows
-        beyond the scene's border repeats the border in the image and is False in the mask.
+        image size×size×3 uint8 RGB and mask size×size bool of the segment's visible pixels. What the square
+        shows beyond the scene's border repeats the border in the image and is False in the mask.
     """
     x, y, width, height = segment.bbox
     side = max(8.0, max(width, height) * (1 + 2 * margin))
@@ -99,7 +100,9 @@ def crop(scene: Scene, segment: Segment, *, size: int, margin: float = 0.15) -> 
             [0, scale, size / 2 - 0.5 - scale * (y + height / 2 - 0.5)],
         ]
     )
-    image = cv2.warpAffine(scene.image, matrix, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    image = cv2.warpAffine(
+        scene.image, matrix, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+    )
     mask = scene.mask(segment).astype(np.uint8)
     mask = cv2.warpAffine(mask, matrix, (size, size), flags=cv2.INTER_NEAREST, borderMode=cv2.BORDER_CONSTANT)
     return image, mask.astype(bool)
@@ -130,10 +133,15 @@ def _draw_stuff(
 
 
 def _place_thing(
-    rng: np.random.Generator, kind: ThingKind, image: np.ndarray, ids: np.ndarray, first: int, drawn: list[int]
+    rng: np.random.Generator,
+    kind: ThingKind,
+    image: np.ndarray,
+    ids: np.ndarray,
+    first: int,
+    drawn: list[int],
 ) -> int:
-    """Draws a thing where it hides nothing too much, as id `first + len(drawn)`. Returns its full area, or 0 if no
-    place was found."""
+    """Draws a thing where it hides nothing too much, as id `first + len(drawn)`. Returns its full area, or 0
+    if no place was found."""
     size = ids.shape[0]
     for _ in range(_PLACEMENTS):
         area = float(np.exp(rng.uniform(*np.log(_AREA))))
@@ -150,9 +158,13 @@ def _place_thing(
         solid = coverage > 0.5
         visible = int(solid.sum())
         whole = int((stamp.coverage > 0.5).sum())
-        if visible < max(_MIN_VISIBLE_AREA, _MIN_VISIBLE_SHARE * whole) or _hides(ids, window, solid, first, drawn):
+        if visible < max(_MIN_VISIBLE_AREA, _MIN_VISIBLE_SHARE * whole) or _hides(
+            ids, window, solid, first, drawn
+        ):
             continue
-        pattern, pattern_window = _inside_like(PATTERNS[kind.attribute](stamp, rng, _period(whole)), stamp, size)
+        pattern, pattern_window = _inside_like(
+            PATTERNS[kind.attribute](stamp, rng, _period(whole)), stamp, size
+        )
         assert pattern_window == window
         background = image[window][solid].mean(0)
         one, two = _colours(rng, background)
@@ -176,7 +188,9 @@ def _inside_like(values: np.ndarray, stamp: Stamp, size: int) -> tuple[np.ndarra
     return values[top:bottom, left:right], window
 
 
-def _hides(ids: np.ndarray, window: tuple[slice, slice], solid: np.ndarray, first: int, drawn: list[int]) -> bool:
+def _hides(
+    ids: np.ndarray, window: tuple[slice, slice], solid: np.ndarray, first: int, drawn: list[int]
+) -> bool:
     """Whether covering `solid` would leave too little of any surface or of any thing drawn before."""
     before = np.bincount(ids.ravel(), minlength=first + len(drawn))
     after = before - np.bincount(ids[window][solid], minlength=first + len(drawn))
@@ -197,7 +211,11 @@ def _colours(rng: np.random.Generator, background: np.ndarray) -> tuple[np.ndarr
     for _ in range(12):
         one, two = (hsv(rng, (0, 1), (0.25, 1.0), (0.2, 1.0)) for _ in range(2))
         # Either colour alone must separate the thing from what lies behind it.
-        gaps = np.linalg.norm(one - background), np.linalg.norm(two - background), np.linalg.norm(one - two) * 0.8
+        gaps = (
+            np.linalg.norm(one - background),
+            np.linalg.norm(two - background),
+            np.linalg.norm(one - two) * 0.8,
+        )
         gap = float(min(gaps))
         if gap > best_gap:
             best, best_gap = (one, two), gap

@@ -1,0 +1,82 @@
+"""The miniature world's splits, and their registration in the catalogs."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from possam.d2.data import DatasetCatalog, MetadataCatalog
+from possam.data.panoptic import register_panoptic
+from possam.vocabulary import Vocabulary
+
+PREPARE_COMMAND = "python datasets/prepare_mini.py"
+
+
+@dataclass(frozen=True)
+class Split:
+    """A split: scene i is drawn from the seed `[seed, i]` with the palette of the table `vocabulary`."""
+
+    vocabulary: str
+    seed: int
+    scenes: int
+
+
+SPLITS: dict[str, Split] = {
+    "mini_a_train": Split("mini_a", 1, 1200),
+    # Constants of an ensemble are chosen on one split of B and reported on the other (METHOD.md 1.9).
+    "mini_b_selection": Split("mini_b", 2, 200),
+    "mini_b_report": Split("mini_b", 3, 300),
+}
+
+
+def datasets_root(root: str | Path | None = None) -> Path:
+    """`root`, or else the environment's DETECTRON2_DATASETS, or else `datasets`."""
+    return Path(root or os.environ.get("DETECTRON2_DATASETS") or "datasets").expanduser()
+
+
+def split_paths(root: str | Path | None, name: str) -> dict[str, Path]:
+    """Where a split lies: `image_root`, `panoptic_root` and `panoptic_json` under `<root>/mini/<name>`."""
+    folder = datasets_root(root) / "mini" / name
+    return {
+        "image_root": folder / "images",
+        "panoptic_root": folder / "panoptic",
+        "panoptic_json": folder / "panoptic.json",
+    }
+
+
+def register_miniature(root: str | Path | None = None) -> list[str]:
+    """Makes the three splits known to the catalogs, whether or not they are prepared, and returns their
+    names.
+
+    Loading one that is not prepared raises FileNotFoundError with the command to run. Calling again with
+    another root moves the names there.
+
+    Args:
+        root: folder of the datasets; None as `datasets_root` says.
+    """
+    for name, split in SPLITS.items():
+        paths = split_paths(root, name)
+        if name in DatasetCatalog.list():
+            if MetadataCatalog.get(name).panoptic_json == str(paths["panoptic_json"]):
+                continue
+            DatasetCatalog.remove(name)
+            MetadataCatalog.remove(name)
+        register_panoptic(name, **paths, vocabulary=Vocabulary.load(split.vocabulary))
+        # The same entry, with an answer to the one thing that goes wrong: files that nobody has drawn yet.
+        load = DatasetCatalog[name]
+        DatasetCatalog.remove(name)
+        DatasetCatalog.register(name, partial(_load_prepared, load, name, paths["panoptic_json"], root))
+    return list(SPLITS)
+
+
+def _load_prepared(
+    load: Callable[[], list[dict[str, Any]]], name: str, panoptic_json: Path, root: str | Path | None
+) -> list[dict[str, Any]]:
+    if not panoptic_json.is_file():
+        command = PREPARE_COMMAND + (f" --root {root}" if root else "")
+        raise FileNotFoundError(f"{name} is not prepared: {panoptic_json} does not exist. Run: {command}")
+    return load()

@@ -1,0 +1,193 @@
+"""Pre-trains the miniature world's SAM encoder from point prompts and writes its weights as fp16 safetensors.
+
+The encoder sees everything the world can draw, classes and names play no part: a point in, the mask of the
+segment under it out, as SAM was trained. A lean head that is thrown away afterwards answers the prompts: it
+lifts the features to stride 2 and compares every pixel with the prompted one. Its loss thus asks the frozen
+features for what a decoder needs later, segments that differ by a dot product and borders finer than a patch.
+
+    python tools/pretrain_mini_sam.py --output possam/encoders/weights/mini_sam.safetensors
+
+Shape legend: B images, P prompts an image, D width of the pixel embedding, C encoder channels, S side of the
+image, G = S/2 side of the predicted masks.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import os
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+import torch.nn.functional as F
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from possam.data.miniature.lexicon import EVERYTHING
+from possam.data.miniature.world import SIZE, draw_scene
+from possam.encoders.sam import PIXEL_MEAN, PIXEL_STD, build_image_encoder
+
+_TRAIN, _HELD_OUT = 101, 102  # first seed of the scenes; no split of the data set uses them
+
+
+class PointHead(nn.Module):
+    """Masks from point prompts on encoder features."""
+
+    def __init__(self, *, channels: int, width: int = 32) -> None:
+        super().__init__()
+        middle = max(width, channels // 2)
+        self.up = nn.Sequential(
+            nn.ConvTranspose2d(channels, middle, 2, stride=2),
+            nn.GroupNorm(1, middle),
+            nn.GELU(),
+            nn.ConvTranspose2d(middle, width, 2, stride=2),
+        )
+        self.query = nn.Sequential(
+            nn.Linear(channels + width, 2 * channels), nn.GELU(), nn.Linear(2 * channels, width + 1)
+        )
+
+    def forward(self, features: Tensor, points: Tensor) -> Tensor:
+        """features B×C×S/8×S/8; points B×P×2 (x, y) in [-1, 1] over the image → mask logits B×P×G×G."""
+        fine = self.up(features)
+        at = points[:, :, None]
+        samples = [
+            F.grid_sample(f, at, align_corners=False)[..., 0].transpose(1, 2) for f in (features, fine)
+        ]
+        query = self.query(torch.cat(samples, -1))
+        return torch.einsum("bpd,bdhw->bphw", query[..., :-1], fine) + query[..., -1:, None]
+
+
+def draw(seed: int, count: int) -> tuple[Tensor, Tensor]:
+    """Scenes of everything: images count×3×S×S uint8 RGB and ids count×S×S uint8."""
+    images = torch.empty((count, 3, SIZE, SIZE), dtype=torch.uint8)
+    ids = torch.empty((count, SIZE, SIZE), dtype=torch.uint8)
+    for index in range(count):
+        scene = draw_scene([seed, index], EVERYTHING)
+        images[index] = torch.from_numpy(scene.image).permute(2, 0, 1)
+        ids[index] = torch.from_numpy(scene.ids.astype(np.uint8))
+    return images, ids
+
+
+def prompt(ids: Tensor, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Random points, every segment of an image equally likely.
+
+    Returns points B×P×2 (x, y) in [-1, 1] and the masks under them, B×P×S×S bool.
+    """
+    flat = ids.flatten(1).long()
+    areas = torch.zeros(len(flat), int(flat.max()) + 1).scatter_add_(1, flat, torch.ones(flat.shape))
+    weight = 1.0 / areas.gather(1, flat)
+    index = torch.multinomial(weight, count, replacement=True, generator=generator)
+    side = ids.shape[-1]
+    points = (torch.stack([index % side, index // side], -1).float() + 0.5) / side * 2 - 1
+    return points, ids[:, None] == flat.gather(1, index)[..., None, None]
+
+
+def loss_of(logits: Tensor, masks: Tensor) -> Tensor:
+    """Cross-entropy and dice of mask logits B×P×G×G against masks B×P×S×S; both weighed alike over
+    segments."""
+    target = F.avg_pool2d(masks.float(), masks.shape[-1] // logits.shape[-1])
+    entropy = F.binary_cross_entropy_with_logits(logits, target)
+    probability = logits.sigmoid()
+    overlap = 2 * (probability * target).sum((-2, -1)) + 1
+    dice = 1 - overlap / (probability.sum((-2, -1)) + target.sum((-2, -1)) + 1)
+    return 4 * entropy + dice.mean()
+
+
+def normalised(images: Tensor) -> Tensor:
+    """SAM's pixel normalisation of B×3×S×S uint8 images, the one that `FrozenSAM` applies."""
+    mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (PIXEL_MEAN, PIXEL_STD))
+    return (images.float() - mean) / std
+
+
+@torch.no_grad()
+def held_out_iou(encoder: nn.Module, head: PointHead, images: Tensor, ids: Tensor) -> float:
+    """Mean IoU, at full resolution, of one prompt for each of 8 draws of segments an image."""
+    generator = torch.Generator().manual_seed(0)
+    encoder.eval()
+    values = []
+    for start in range(0, len(images), 32):
+        points, masks = prompt(ids[start : start + 32], 8, generator)
+        logits = head(encoder(normalised(images[start : start + 32])), points)
+        found = F.interpolate(logits, size=masks.shape[-2:], mode="bilinear", align_corners=False) > 0
+        values.append((found & masks).sum((-2, -1)) / (found | masks).sum((-2, -1)))
+    encoder.train()
+    return float(torch.cat(values).mean())
+
+
+def save(encoder: nn.Module, path: Path) -> None:
+    """Writes the encoder's state dict as fp16 safetensors, never leaving half a file behind."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(".part")
+    save_file({key: value.detach().half().contiguous() for key, value in encoder.state_dict().items()}, part)
+    os.replace(part, path)
+
+
+def train(args: argparse.Namespace) -> None:
+    """The whole pre-training; every random number comes from `args.seed`."""
+    torch.manual_seed(args.seed)
+    generator = torch.Generator().manual_seed(args.seed)
+    start = time.monotonic()
+    images, ids = draw(_TRAIN, args.scenes)
+    held_images, held_ids = draw(_HELD_OUT, args.held_out)
+    print(f"drew {args.scenes + args.held_out} scenes in {time.monotonic() - start:.0f} s", flush=True)
+    encoder = build_image_encoder("mini")
+    assert encoder.pos_embed is not None
+    nn.init.trunc_normal_(encoder.pos_embed, std=0.02)
+    head = PointHead(channels=encoder.neck[0].out_channels)
+    parameters = [*encoder.parameters(), *head.parameters()]
+    decayed = [p for p in parameters if p.dim() > 1]
+    plain = [p for p in parameters if p.dim() <= 1]
+    optimizer = torch.optim.AdamW(
+        [{"params": decayed, "weight_decay": 0.05}, {"params": plain, "weight_decay": 0.0}], lr=args.lr
+    )
+    warmup = min(200, args.steps // 10 + 1)
+
+    def factor(step: int) -> float:
+        return min((step + 1) / warmup, 0.5 * (1 + math.cos(math.pi * step / args.steps)) + 1e-3)
+
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+    for step in range(1, args.steps + 1):
+        pick = torch.randint(len(images), (args.batch,), generator=generator)
+        flips = [axis for axis in (-1, -2) if torch.rand((), generator=generator) < 0.5]
+        batch, batch_ids = images[pick].flip(flips), ids[pick].flip(flips)
+        points, masks = prompt(batch_ids, args.prompts, generator)
+        with torch.autocast("cpu", torch.bfloat16):  # twice as fast where the CPU has it
+            features = encoder(normalised(batch))
+        loss = loss_of(head(features.float(), points), masks)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(parameters, 1.0)
+        optimizer.step()
+        schedule.step()
+        if step % 50 == 0:
+            print(f"step {step} loss {loss.item():.4f} {time.monotonic() - start:.0f} s", flush=True)
+        if step % args.every == 0 or step == args.steps:
+            save(encoder, args.output)
+            iou = held_out_iou(encoder, head, held_images, held_ids)
+            print(f"step {step} held-out IoU {iou:.4f} {time.monotonic() - start:.0f} s", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--output", type=Path, required=True, help="the safetensors file to write")
+    parser.add_argument("--scenes", type=int, default=12000, help="training scenes, drawn once")
+    parser.add_argument("--held-out", type=int, default=128, help="scenes to measure on")
+    parser.add_argument("--steps", type=int, default=3000)
+    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--prompts", type=int, default=16, help="points an image")
+    parser.add_argument("--lr", type=float, default=1.5e-3)
+    parser.add_argument("--every", type=int, default=250, help="steps between checkpoints")
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)
+    train(args)
+
+
+if __name__ == "__main__":
+    main()

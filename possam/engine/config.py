@@ -1,0 +1,158 @@
+"""The settings of a run: Detectron2's configuration with this project's keys, read and checked before anything loads."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from possam.classifiers.ensembles import ENSEMBLE_REGISTRY
+from possam.d2.config import CfgNode, get_cfg
+from possam.d2.modeling import META_ARCH_REGISTRY
+from possam.data import AUGMENTATIONS
+from possam.evaluation import EVALUATOR_REGISTRY
+
+PRECISIONS = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def add_possam_config(cfg: CfgNode) -> None:
+    """Add this project's keys, with the published model's values, to a Detectron2 configuration, in place."""
+    cfg.INPUT.FORMAT = "RGB"
+    cfg.INPUT.IMAGE_SIZE = 1024  # pixels: side of the training crop and longest side at test time
+    cfg.INPUT.PAD_TO_SQUARE = True  # pad to IMAGE_SIZE x IMAGE_SIZE, as SAM was trained; else to multiples of 32
+    cfg.INPUT.AUGMENTATION = "lsj"
+    cfg.INPUT.CACHE_FEATURES = False  # compute the frozen features of the training set once, before training
+    cfg.DATASETS.PANOPTIC = []  # datasets of one's own: {name, image_root, panoptic_root, panoptic_json, vocabulary}
+
+    model = cfg.MODEL
+    model.META_ARCHITECTURE = "PosSAM"
+    model.TRAIN_VOCABULARY = ""  # a table or JSON file; empty: the vocabulary of the first training dataset
+    model.SAM = CfgNode({"NAME": "vit_b", "WEIGHTS": "", "SEED": 0})
+    model.CLIP = CfgNode({"NAME": "convnext_large_d_320", "WEIGHTS": "", "INPUT_SCALE": 0.0})  # 0: the model's own
+    model.TEXT_CACHE = "output/text"  # folder of the text bank; empty: nothing is kept on disk
+    model.DECODER = CfgNode(
+        {
+            "CHANNELS": 256,
+            "QUERIES": 250,
+            "LAYERS": 9,
+            "HEADS": 8,
+            "FEEDFORWARD": 2048,
+            "PIXEL_LAYERS": 6,
+            "PIXEL_FEEDFORWARD": 1024,
+            "POINTS": 4,
+        }
+    )
+    model.LDP = CfgNode({"LAYERS": 2, "HEADS": 8})
+    model.LOSS = CfgNode(
+        {
+            "CLASS": 2.0,
+            "MASK": 5.0,
+            "DICE": 5.0,
+            "IOU": 5.0,
+            "NO_OBJECT": 0.1,
+            "POINTS": 12544,
+            "OVERSAMPLE": 3.0,
+            "IMPORTANCE": 0.75,
+        }
+    )
+    _add_ensembles(cfg)
+
+    cfg.SOLVER.OPTIMIZER_EPS = 1e-8
+    cfg.SOLVER.WEIGHT_DECAY_EMBED = 0.0
+    cfg.SOLVER.AMP.PRECISION = "bf16"
+    cfg.SOLVER.CLIP_GRADIENTS.CLIP_TYPE = "full_model"
+
+    cfg.TEST.TASKS = ["panoptic", "semantic", "instance"]
+    cfg.TEST.OBJECT_THRESHOLD = 0.1
+    cfg.TEST.OVERLAP_THRESHOLD = 0.8
+    cfg.TEST.TOP_K = 100
+    cfg.TEST.BATCH_SIZE = 1
+    cfg.TEST.COMPARE = []  # ensembles to score beside MODEL.ENSEMBLE, on the same forward passes
+    cfg.TEST.PICTURES = 0  # pictures drawn for each kind of case after the evaluation
+
+
+def _add_ensembles(cfg: CfgNode) -> None:
+    """`MODEL.ENSEMBLE`: the post-processor in use, and a node of constants for every registered one."""
+    node = CfgNode({"NAME": "mase"})
+    for name, ensemble in ENSEMBLE_REGISTRY:
+        node[name.upper()] = CfgNode({key.upper(): value for key, value in ensemble_constants(ensemble).items()})
+    cfg.MODEL.ENSEMBLE = node
+
+
+def ensemble_constants(ensemble: type) -> dict[str, object]:
+    """Names and defaults of the constants an ensemble's constructor takes."""
+    parameters = inspect.signature(ensemble).parameters.values()
+    return {parameter.name: parameter.default for parameter in parameters}
+
+
+def load_config(path: str | Path | None = None, overrides: Sequence[str] = ()) -> CfgNode:
+    """Read a YAML configuration over the defaults, apply `KEY VALUE` overrides, and check the result.
+
+    Raises:
+        FileNotFoundError: `path` does not exist.
+        ValueError: an unknown key or a value out of its range; the message names the valid ones.
+    """
+    cfg = get_cfg()
+    add_possam_config(cfg)
+    try:
+        if path:
+            if not Path(path).is_file():
+                raise FileNotFoundError(f"No configuration at {path}; the project's own are under configs/.")
+            cfg.merge_from_file(str(path))
+        cfg.merge_from_list(list(overrides))
+    except (KeyError, AssertionError) as error:
+        raise ValueError(_explain_key(cfg, error)) from error
+    check_config(cfg)
+    return cfg
+
+
+def _explain_key(cfg: CfgNode, error: Exception) -> str:
+    message = str(error.args[0]) if error.args else str(error)
+    unknown = message.rsplit(":", 1)[-1].strip()
+    close = difflib.get_close_matches(unknown, _flat_keys(cfg), n=3, cutoff=0.5)
+    return f"{message}. Closest valid keys: {', '.join(close) or 'none; see possam/engine/config.py'}."
+
+
+def _flat_keys(node: CfgNode, prefix: str = "") -> list[str]:
+    keys: list[str] = []
+    for key, value in node.items():
+        keys.append(prefix + key)
+        if isinstance(value, CfgNode):
+            keys.extend(_flat_keys(value, f"{prefix}{key}."))
+    return keys
+
+
+def check_config(cfg: CfgNode) -> None:
+    """Check what can be checked without data or weights. Raises ValueError naming the key and the valid values."""
+    _one_of("MODEL.META_ARCHITECTURE", cfg.MODEL.META_ARCHITECTURE, [name for name, _ in META_ARCH_REGISTRY])
+    ensembles = [name for name, _ in ENSEMBLE_REGISTRY]
+    _one_of("MODEL.ENSEMBLE.NAME", cfg.MODEL.ENSEMBLE.NAME, ensembles)
+    for name in cfg.TEST.COMPARE:
+        _one_of("TEST.COMPARE", name, ensembles)
+    for task in cfg.TEST.TASKS:
+        _one_of("TEST.TASKS", task, [name for name, _ in EVALUATOR_REGISTRY])
+    _one_of("INPUT.AUGMENTATION", cfg.INPUT.AUGMENTATION, list(AUGMENTATIONS))
+    _one_of("INPUT.FORMAT", cfg.INPUT.FORMAT, ["RGB"])
+    _one_of("SOLVER.AMP.PRECISION", cfg.SOLVER.AMP.PRECISION, list(PRECISIONS))
+    _one_of("SOLVER.CLIP_GRADIENTS.CLIP_TYPE", cfg.SOLVER.CLIP_GRADIENTS.CLIP_TYPE, ["full_model"])
+    if cfg.INPUT.IMAGE_SIZE < 1:
+        raise ValueError(f"INPUT.IMAGE_SIZE is {cfg.INPUT.IMAGE_SIZE}; give a side in pixels, at least 1.")
+    if cfg.INPUT.CACHE_FEATURES and cfg.INPUT.AUGMENTATION != "flip":
+        raise ValueError(
+            f"INPUT.CACHE_FEATURES needs INPUT.AUGMENTATION 'flip', not {cfg.INPUT.AUGMENTATION!r}: the features "
+            "of a random crop cannot be computed beforehand. Set one or the other."
+        )
+    if cfg.SOLVER.AMP.ENABLED and not torch.device(cfg.MODEL.DEVICE).type == "cuda":
+        raise ValueError(f"SOLVER.AMP.ENABLED needs a CUDA device, not MODEL.DEVICE {cfg.MODEL.DEVICE!r}.")
+    if torch.device(cfg.MODEL.DEVICE).type == "cuda" and not torch.cuda.is_available():
+        raise ValueError(f"MODEL.DEVICE is {cfg.MODEL.DEVICE!r}, but no CUDA device is available; add `MODEL.DEVICE cpu`.")
+
+
+def _one_of(key: str, value: str, valid: Sequence[str]) -> None:
+    if value not in valid:
+        close = difflib.get_close_matches(str(value), valid, n=1)
+        hint = f" Did you mean {close[0]!r}?" if close else ""
+        raise ValueError(f"{key} is {value!r}, but must be one of: {', '.join(valid)}.{hint}")

@@ -1,0 +1,31 @@
+"""Makes the datasets a configuration names known to the catalogs, and checks the names before anything loads."""
+
+from __future__ import annotations
+
+import difflib
+
+from possam.d2.config import CfgNode
+from possam.d2.data import DatasetCatalog
+from possam.data import register_from_config
+from possam.data.coco import register_coco
+from possam.data.miniature.splits import datasets_root, register_miniature
+
+
+def prepare_datasets(cfg: CfgNode) -> None:
+    """Register the project's datasets and those of `DATASETS.PANOPTIC`.
+
+    Raises:
+        ValueError: `DATASETS.TRAIN` or `DATASETS.TEST` names a dataset that is not registered; lists the valid ones.
+    """
+    register_miniature()
+    register_coco(datasets_root())
+    register_from_config(cfg.DATASETS.PANOPTIC)
+    known = DatasetCatalog.list()
+    for key in ("TRAIN", "TEST"):
+        for name in cfg.DATASETS[key]:
+            if name not in known:
+                close = difflib.get_close_matches(name, known, n=3)
+                raise ValueError(
+                    f"DATASETS.{key} names the unknown dataset {name!r}; the closest known ones are {close or known}. "
+                    "Add your own to DATASETS.PANOPTIC."
+                )

@@ -1,0 +1,124 @@
+"""Detectron2's default trainer with this project's data, optimizer, checkpoints and evaluation."""
+
+from __future__ import annotations
+
+import weakref
+from collections import OrderedDict
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from possam.d2.config import CfgNode
+from possam.d2.data import (
+    MetadataCatalog,
+    build_detection_test_loader,
+    build_detection_train_loader,
+    get_detection_dataset_dicts,
+)
+from possam.d2.engine import AMPTrainer, DefaultTrainer, SimpleTrainer, TrainerBase
+from possam.d2.utils import comm
+from possam.data import PanopticMapper, build_augmentations
+from possam.encoders import FeatureCache
+from possam.engine.checkpoint import Checkpointer
+from possam.engine.config import PRECISIONS
+from possam.engine.evaluate import evaluate
+from possam.engine.features import training_features
+from possam.engine.optimizer import build_optimizer
+
+
+class Trainer(DefaultTrainer):
+    """Trains a meta-architecture on `DATASETS.TRAIN` and evaluates it on `DATASETS.TEST`, each with its own names."""
+
+    def __init__(self, cfg: CfgNode) -> None:
+        # Not DefaultTrainer's own: it places DDP on a CUDA device, runs AMP in fp16 only, and checkpoints loosely.
+        TrainerBase.__init__(self)
+        cfg = self.auto_scale_workers(cfg, comm.get_world_size())
+        records = training_records(cfg)
+        model = self.build_model(cfg)
+        optimizer = self.build_optimizer(cfg, model)
+        cache = training_features(cfg, model, records) if cfg.INPUT.CACHE_FEATURES else None
+        loader = build_train_loader(cfg, records, cache)
+        self._trainer = _build_step(cfg, distribute(model), loader, optimizer)
+        self.scheduler = self.build_lr_scheduler(cfg, optimizer)
+        self.checkpointer = Checkpointer(self._trainer.model, cfg.OUTPUT_DIR, trainer=weakref.proxy(self))
+        self.start_iter = 0
+        self.max_iter = cfg.SOLVER.MAX_ITER
+        self.cfg = cfg
+        self.register_hooks(self.build_hooks())
+
+    @classmethod
+    def build_optimizer(cls, cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
+        return build_optimizer(cfg, model)
+
+    @classmethod
+    def test(cls, cfg: CfgNode, model: nn.Module, evaluators: Any = None) -> OrderedDict[str, Any]:
+        """Score the model on every dataset of `DATASETS.TEST`; results by dataset, task and metric."""
+        if isinstance(model, DistributedDataParallel):
+            model = model.module
+        return OrderedDict(
+            (name, evaluate(cfg, model, name, build_test_loader(cfg, name))) for name in cfg.DATASETS.TEST
+        )
+
+
+def training_records(cfg: CfgNode) -> list[dict[str, Any]]:
+    """The dicts of all training datasets, which must share one vocabulary. Raises ValueError otherwise."""
+    if not cfg.DATASETS.TRAIN:
+        raise ValueError("DATASETS.TRAIN is empty; name at least one dataset to train on.")
+    vocabularies = {MetadataCatalog.get(name).vocabulary for name in cfg.DATASETS.TRAIN}
+    if len(vocabularies) > 1:
+        raise ValueError(f"The datasets {list(cfg.DATASETS.TRAIN)} have different vocabularies; train on one.")
+    # An image without segments still teaches the model what is nothing.
+    return get_detection_dataset_dicts(cfg.DATASETS.TRAIN, filter_empty=False)
+
+
+def build_train_loader(cfg: CfgNode, records: list[dict[str, Any]], cache: FeatureCache | None) -> Any:
+    """An endless loader of batches of training inputs, shuffled by `SEED`."""
+    mapper = PanopticMapper(
+        augmentations=build_augmentations(
+            image_size=cfg.INPUT.IMAGE_SIZE, is_train=True, mode=cfg.INPUT.AUGMENTATION
+        ),
+        is_train=True,
+        vocabulary=MetadataCatalog.get(cfg.DATASETS.TRAIN[0]).vocabulary,
+        feature_cache=cache,
+    )
+    return build_detection_train_loader(
+        records,
+        mapper=mapper,
+        total_batch_size=cfg.SOLVER.IMS_PER_BATCH,
+        aspect_ratio_grouping=cfg.DATALOADER.ASPECT_RATIO_GROUPING,
+        num_workers=cfg.DATALOADER.NUM_WORKERS,
+    )
+
+
+def build_test_loader(cfg: CfgNode, dataset: str) -> Any:
+    """A loader that gives this process's share of a test set, each image once, one an batch."""
+    mapper = PanopticMapper(
+        augmentations=build_augmentations(image_size=cfg.INPUT.IMAGE_SIZE, is_train=False),
+        is_train=False,
+        vocabulary=MetadataCatalog.get(dataset).vocabulary,
+    )
+    return build_detection_test_loader(
+        get_detection_dataset_dicts(dataset, filter_empty=False),
+        mapper=mapper,
+        num_workers=cfg.DATALOADER.NUM_WORKERS,
+        batch_size=cfg.TEST.BATCH_SIZE,
+    )
+
+
+def distribute(model: nn.Module) -> nn.Module:
+    """Wrap the model in DDP when the run has several processes, on the CPU (gloo) as well as on CUDA devices."""
+    if comm.get_world_size() == 1:
+        return model
+    devices = [comm.get_local_rank()] if next(model.parameters()).is_cuda else None
+    return DistributedDataParallel(model, device_ids=devices, broadcast_buffers=False)
+
+
+def _build_step(cfg: CfgNode, model: nn.Module, loader: Any, optimizer: torch.optim.Optimizer) -> SimpleTrainer:
+    if not cfg.SOLVER.AMP.ENABLED:
+        return SimpleTrainer(model, loader, optimizer)
+    precision = PRECISIONS[cfg.SOLVER.AMP.PRECISION]
+    # bf16 has fp32's range: its gradients need no scaling.
+    scaler = torch.amp.GradScaler("cuda", enabled=precision is torch.float16)
+    return AMPTrainer(model, loader, optimizer, grad_scaler=scaler, precision=precision)

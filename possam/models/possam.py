@@ -1,0 +1,368 @@
+"""PosSAM: frozen SAM and CLIP encoders, a trained mask decoder, and Local Discriminative Pooling (METHOD.md 1).
+
+Shapes: B images, Q queries, K classes, D width of CLIP's joint space, C hidden width, H×W the padded input, h×w = H/4×W/4.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from possam.classifiers import CosineClassifier, LocalDiscriminativePooling, MaskEvidence, build_ensemble
+from possam.d2.config import CfgNode, configurable
+from possam.d2.data import MetadataCatalog
+from possam.d2.modeling import META_ARCH_REGISTRY
+from possam.decoders import DeformablePixelDecoder, MaskDecoder, MaskPrediction
+from possam.encoders import FrozenCLIP, FrozenSAM
+from possam.inference import merge_instances, merge_panoptic, merge_semantic, restore_masks
+from possam.layers import FeaturePyramid, mask_pool
+from possam.losses import HungarianMatcher, LayerOutput, SetCriterion, Target
+from possam.vocabulary import ClassEmbeddings, TextBank, Vocabulary
+
+FROZEN = ("sam.", "clip.")
+"""Prefixes of the frozen encoders' state: loaded from their own files, never saved with the model."""
+
+
+@dataclass
+class Prediction:
+    """What the network says of one image before an ensemble turns it into scores.
+
+    Attributes:
+        mask_logits: Q×h×w float32, stride 4 of the padded input.
+        evidence: everything the ensembles read (METHOD.md 1.9).
+        vocabulary: the K classes the evidence is about.
+        padded_size, image_size, output_size: (height, width) in pixels of the padded network input, of the image
+            within it, and of the segmentation to return.
+    """
+
+    mask_logits: Tensor
+    evidence: MaskEvidence
+    vocabulary: Vocabulary
+    padded_size: tuple[int, int]
+    image_size: tuple[int, int]
+    output_size: tuple[int, int]
+
+
+@META_ARCH_REGISTRY.register()
+class PosSAM(nn.Module):
+    """Open-vocabulary panoptic segmentation (METHOD.md 1; Figures 3 and 4 of the PosSAM paper).
+
+    The model has no vocabulary of its own: every input brings the one it is to be named in.
+    """
+
+    @configurable
+    def __init__(
+        self,
+        *,
+        sam: FrozenSAM,
+        clip: FrozenCLIP,
+        text_bank: TextBank,
+        pyramid: FeaturePyramid,
+        pixel_decoder: DeformablePixelDecoder,
+        mask_decoder: MaskDecoder,
+        ldp: LocalDiscriminativePooling,
+        classifier: CosineClassifier,
+        criterion: SetCriterion,
+        ensembles: dict[str, Any],
+        ensemble: str,
+        train_vocabulary: Vocabulary,
+        pad_to: int = 0,
+        tasks: tuple[str, ...] = ("panoptic", "semantic", "instance"),
+        object_threshold: float = 0.1,
+        overlap_threshold: float = 0.8,
+        top_k: int = 100,
+    ) -> None:
+        """
+        Args:
+            ensembles: post-processors by name; `ensemble` is the one `forward` uses.
+            train_vocabulary: the classes the model is or was trained on; ensembles ask it what has been seen.
+            pad_to: side in pixels of the square every image is padded to; 0 pads to multiples of 32.
+            tasks: outputs wanted of `forward`: "panoptic", "semantic", "instance", "quality".
+        """
+        super().__init__()
+        self.sam = sam
+        self.clip = clip
+        self.text_bank = text_bank
+        self.pyramid = pyramid
+        self.pixel_decoder = pixel_decoder
+        self.mask_decoder = mask_decoder
+        self.ldp = ldp
+        self.classifier = classifier
+        self.criterion = criterion
+        self.ensembles = ensembles
+        self.ensemble = ensemble
+        self.train_vocabulary = train_vocabulary
+        self.pad_to = pad_to
+        self.tasks = tasks
+        self.object_threshold = object_threshold
+        self.overlap_threshold = overlap_threshold
+        self.top_k = top_k
+        self.register_state_dict_post_hook(_drop_frozen)
+        self.register_load_state_dict_post_hook(_excuse_frozen)
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
+        """Keyword arguments of `__init__` from the configuration (keys in possam/engine/config.py)."""
+        model, decoder, loss = cfg.MODEL, cfg.MODEL.DECODER, cfg.MODEL.LOSS
+        sam = FrozenSAM.build(name=model.SAM.NAME, weights=model.SAM.WEIGHTS, seed=model.SAM.SEED)
+        clip = FrozenCLIP.build(
+            name=model.CLIP.NAME, weights=model.CLIP.WEIGHTS, input_scale=model.CLIP.INPUT_SCALE or None
+        )
+        return {
+            "sam": sam,
+            "clip": clip,
+            "text_bank": TextBank(encoder=clip, directory=Path(model.TEXT_CACHE) if model.TEXT_CACHE else None),
+            "pyramid": FeaturePyramid(
+                in_channels=sam.out_channels, channels=decoder.CHANNELS, in_stride=sam.stride
+            ),
+            "pixel_decoder": DeformablePixelDecoder(
+                channels=decoder.CHANNELS,
+                layers=decoder.PIXEL_LAYERS,
+                heads=decoder.HEADS,
+                points=decoder.POINTS,
+                feedforward=decoder.PIXEL_FEEDFORWARD,
+            ),
+            "mask_decoder": MaskDecoder(
+                channels=decoder.CHANNELS,
+                queries=decoder.QUERIES,
+                layers=decoder.LAYERS,
+                heads=decoder.HEADS,
+                feedforward=decoder.FEEDFORWARD,
+            ),
+            "ldp": LocalDiscriminativePooling(
+                channels=decoder.CHANNELS,
+                clip_channels=clip.feature_dim,
+                embed_dim=clip.embed_dim,
+                layers=model.LDP.LAYERS,
+                heads=model.LDP.HEADS,
+            ),
+            "classifier": CosineClassifier(embed_dim=clip.embed_dim),
+            "criterion": SetCriterion(
+                matcher=HungarianMatcher(
+                    class_weight=loss.CLASS, mask_weight=loss.MASK, dice_weight=loss.DICE, points=loss.POINTS
+                ),
+                class_weight=loss.CLASS,
+                mask_weight=loss.MASK,
+                dice_weight=loss.DICE,
+                iou_weight=loss.IOU,
+                no_object_weight=loss.NO_OBJECT,
+                points=loss.POINTS,
+                oversample=loss.OVERSAMPLE,
+                importance=loss.IMPORTANCE,
+            ),
+            "ensembles": ensembles_from_config(cfg),
+            "ensemble": model.ENSEMBLE.NAME,
+            "train_vocabulary": train_vocabulary_from_config(cfg),
+            "pad_to": cfg.INPUT.IMAGE_SIZE if cfg.INPUT.PAD_TO_SQUARE else 0,
+            "tasks": tuple(cfg.TEST.TASKS),
+            "object_threshold": cfg.TEST.OBJECT_THRESHOLD,
+            "overlap_threshold": cfg.TEST.OVERLAP_THRESHOLD,
+            "top_k": cfg.TEST.TOP_K,
+        }
+
+    @property
+    def device(self) -> torch.device:
+        return self.classifier.void.device
+
+    def forward(self, batched_inputs: list[dict[str, Any]]) -> dict[str, Tensor] | list[dict[str, Any]]:
+        """Losses in training, segmentations otherwise.
+
+        Args:
+            batched_inputs: one dict an image:
+                "image": 3×H'×W' uint8 or float RGB in [0, 255], not padded;
+                "vocabulary": the Vocabulary to name it in (one for the whole batch in training);
+                "instances" (training): Instances with gt_classes (T int64, contiguous) and gt_masks (T×H'×W' bool);
+                "height", "width": size in pixels of the segmentation to return; by default the image's own;
+                "features": what `encode` returned for this image, padded, to save the encoders' work.
+
+        Returns:
+            In training a dict of weighted scalar losses (METHOD.md 1.8). Otherwise a dict an image, see `segment`.
+        """
+        if self.training:
+            return self._losses(batched_inputs)
+        return [self.segment(prediction) for prediction in self.predict(batched_inputs)]
+
+    @torch.no_grad()
+    def encode(self, images: list[Tensor]) -> dict[str, Tensor]:
+        """Frozen features of images (3×H'×W' RGB in [0, 255]) once padded: {"sam": F_sam, "clip": F_clip}."""
+        batch = self._pad(images)
+        return {"sam": self.sam(batch), "clip": self.clip(batch)}
+
+    @torch.no_grad()
+    def predict(self, batched_inputs: list[dict[str, Any]]) -> list[Prediction]:
+        """Masks and evidence for every image, from which `segment` makes a segmentation with any ensemble."""
+        features, padded = self._features(batched_inputs)
+        layers, mask_features = self._decode(features["sam"])
+        final = layers[-1]
+        ldp = nn.functional.normalize(self._embed(final, mask_features, features["clip"]).float(), dim=-1)
+        pooled, empty = mask_pool(features["clip"], final.mask_logits)
+        clip = self.clip.project(pooled)
+        return [
+            Prediction(
+                mask_logits=final.mask_logits[index].float(),
+                evidence=self._evidence(ldp[index], clip[index], final.iou[index], empty[index], inputs["vocabulary"]),
+                vocabulary=inputs["vocabulary"],
+                padded_size=padded,
+                image_size=_image_size(inputs),
+                output_size=(inputs.get("height", _image_size(inputs)[0]), inputs.get("width", _image_size(inputs)[1])),
+            )
+            for index, inputs in enumerate(batched_inputs)
+        ]
+
+    @torch.no_grad()
+    def segment(self, prediction: Prediction, ensemble: str | None = None) -> dict[str, Any]:
+        """Turn a prediction into segmentations with the ensemble named, by default the model's own (METHOD.md 1.9, 1.10).
+
+        Returns:
+            By task: "panoptic_seg": (H×W int32 segment ids, segments_info); "semantic_seg": H×W int64 class map;
+            "instances": Instances with pred_masks, pred_boxes (XYXY pixels), scores, pred_classes;
+            "mask_quality": {"masks": Q×H×W bool, "iou": Q float32 in [0, 1]}. H×W is `prediction.output_size`.
+        """
+        scores = self.ensembles[ensemble or self.ensemble](prediction.evidence)
+        masks = restore_masks(
+            prediction.mask_logits,
+            padded_size=prediction.padded_size,
+            image_size=prediction.image_size,
+            output_size=prediction.output_size,
+        )
+        isthing = prediction.vocabulary.isthing
+        output: dict[str, Any] = {}
+        if "panoptic" in self.tasks:
+            output["panoptic_seg"] = merge_panoptic(
+                scores,
+                masks,
+                isthing,
+                object_threshold=self.object_threshold,
+                overlap_threshold=self.overlap_threshold,
+            )
+        if "semantic" in self.tasks:
+            output["semantic_seg"] = merge_semantic(scores, masks)
+        if "instance" in self.tasks:
+            output["instances"] = merge_instances(scores, masks, isthing, top_k=self.top_k)
+        if "quality" in self.tasks:
+            output["mask_quality"] = {"masks": masks > 0, "iou": prediction.evidence.iou}
+        return output
+
+    def _losses(self, batched_inputs: list[dict[str, Any]]) -> dict[str, Tensor]:
+        vocabularies = {inputs["vocabulary"] for inputs in batched_inputs}
+        if len(vocabularies) != 1:
+            names = sorted(vocabulary.name for vocabulary in vocabularies)
+            raise ValueError(f"A training batch must have one vocabulary, but got {names}; train on datasets of one.")
+        text = self._text(vocabularies.pop())
+        features, padded = self._features(batched_inputs)
+        layers, mask_features = self._decode(features["sam"])
+        outputs = [
+            LayerOutput(
+                class_logits=self.classifier(self._embed(layer, mask_features, features["clip"]), text),
+                mask_logits=layer.mask_logits,
+                iou=layer.iou,
+            )
+            for layer in layers
+        ]
+        return self.criterion(outputs, [self._target(inputs, padded) for inputs in batched_inputs])
+
+    def _decode(self, sam_features: Tensor) -> tuple[list[MaskPrediction], Tensor]:
+        mask_features, scales = self.pixel_decoder(self.pyramid(sam_features))
+        return self.mask_decoder(mask_features, scales), mask_features
+
+    def _embed(self, layer: MaskPrediction, mask_features: Tensor, clip_features: Tensor) -> Tensor:
+        return self.ldp(layer.queries, layer.mask_logits, mask_features, clip_features)
+
+    def _evidence(
+        self, ldp: Tensor, clip: Tensor, iou: Tensor, empty: Tensor, vocabulary: Vocabulary
+    ) -> MaskEvidence:
+        text, train_text = self._text(vocabulary), self._text(self.train_vocabulary)
+        exact_seen = torch.tensor(vocabulary.exact_overlap(self.train_vocabulary), device=ldp.device)
+        return MaskEvidence(
+            ldp_embeddings=ldp,
+            clip_embeddings=clip,
+            ldp_logits=self.classifier(ldp, text),
+            clip_logits=text.logits(clip, self.clip.logit_scale),
+            iou=iou,
+            clip_empty=empty,
+            text=text,
+            train_text=train_text,
+            ldp_scale=self.classifier.scale.item(),
+            clip_scale=self.clip.logit_scale,
+            exact_seen=exact_seen,
+        )
+
+    def _text(self, vocabulary: Vocabulary) -> ClassEmbeddings:
+        return self.text_bank.embed(vocabulary).to(self.device)
+
+    def _features(self, batched_inputs: list[dict[str, Any]]) -> tuple[dict[str, Tensor], tuple[int, int]]:
+        """Frozen features of the batch and the (height, width) of its padded images."""
+        if all("features" in inputs for inputs in batched_inputs):
+            stacked = {
+                key: torch.stack([inputs["features"][key] for inputs in batched_inputs]).to(self.device).float()
+                for key in ("sam", "clip")
+            }
+            height, width = stacked["sam"].shape[-2:]
+            return stacked, (height * self.sam.stride, width * self.sam.stride)
+        images = [inputs["image"] for inputs in batched_inputs]
+        return self.encode(images), self._padded_size(images)
+
+    def _padded_size(self, images: list[Tensor]) -> tuple[int, int]:
+        height = max(image.shape[-2] for image in images)
+        width = max(image.shape[-1] for image in images)
+        if not self.pad_to:
+            return -(-height // 32) * 32, -(-width // 32) * 32
+        if max(height, width) > self.pad_to:
+            raise ValueError(
+                f"An image of {height}x{width} pixels does not fit in the {self.pad_to}x{self.pad_to} input; "
+                f"resize its longest side to {self.pad_to}."
+            )
+        return self.pad_to, self.pad_to
+
+    def _pad(self, images: list[Tensor]) -> Tensor:
+        """B×3×H×W float32 RGB. The border has SAM's mean colour, which its normalisation turns into zeros."""
+        batch = self.sam.pixel_mean.repeat(len(images), 1, *self._padded_size(images))
+        for padded, image in zip(batch, images, strict=True):
+            padded[:, : image.shape[-2], : image.shape[-1]] = image
+        return batch
+
+    def _target(self, inputs: dict[str, Any], padded: tuple[int, int]) -> Target:
+        instances = inputs["instances"].to(self.device)
+        masks = instances.gt_masks
+        height, width = masks.shape[-2:]
+        border = (0, padded[1] - width, 0, padded[0] - height)
+        return Target(labels=instances.gt_classes, masks=nn.functional.pad(masks, border))
+
+
+def ensembles_from_config(cfg: CfgNode) -> dict[str, Any]:
+    """The ensemble in use and those of `TEST.COMPARE`, built from their nodes of constants."""
+    names = dict.fromkeys([cfg.MODEL.ENSEMBLE.NAME, *cfg.TEST.COMPARE])
+    return {
+        name: build_ensemble(
+            name, **{key.lower(): value for key, value in cfg.MODEL.ENSEMBLE[name.upper()].items()}
+        )
+        for name in names
+    }
+
+
+def train_vocabulary_from_config(cfg: CfgNode) -> Vocabulary:
+    """`MODEL.TRAIN_VOCABULARY`, or else the vocabulary of the first training dataset."""
+    if cfg.MODEL.TRAIN_VOCABULARY:
+        return Vocabulary.load(cfg.MODEL.TRAIN_VOCABULARY)
+    if not cfg.DATASETS.TRAIN:
+        raise ValueError("Neither MODEL.TRAIN_VOCABULARY nor DATASETS.TRAIN is set; name the training vocabulary.")
+    return MetadataCatalog.get(cfg.DATASETS.TRAIN[0]).vocabulary
+
+
+def _image_size(inputs: dict[str, Any]) -> tuple[int, int]:
+    height, width = inputs["image"].shape[-2:]
+    return height, width
+
+
+def _drop_frozen(module: nn.Module, state: dict[str, Tensor], prefix: str, _metadata: Any) -> None:
+    for key in [key for key in state if key.startswith(tuple(prefix + name for name in FROZEN))]:
+        del state[key]
+
+
+def _excuse_frozen(_module: nn.Module, incompatible: Any) -> None:
+    missing = [key for key in incompatible.missing_keys if not key.startswith(FROZEN)]
+    incompatible.missing_keys[:] = missing

@@ -1,0 +1,27 @@
+"""Shared by all rooms: one thread, and a PosSAM of the miniature configuration."""
+
+import pytest
+import torch
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture
+def mini_config(tmp_path):
+    """The miniature configuration, writing under the test's own folder."""
+    from possam.engine import load_config, prepare_datasets
+
+    cfg = load_config(
+        "configs/mini/possam.yaml", ["OUTPUT_DIR", str(tmp_path / "run"), "MODEL.TEXT_CACHE", str(tmp_path / "text")]
+    )
+    prepare_datasets(cfg)
+    return cfg
+
+
+@pytest.fixture
+def mini_model(mini_config):
+    """A PosSAM with shipped frozen encoders and untrained heads, the same in every test."""
+    from possam.d2.modeling import build_model
+
+    torch.manual_seed(0)
+    return build_model(mini_config)

@@ -1,0 +1,112 @@
+"""Choose MASE's constants on a selection split, never on the one that is reported (METHOD.md 1.9).
+
+Every run given is asked for its masks and evidence once; then each combination of constants is scored on them.
+Prints the best combinations by the PQ of all classes, averaged over the runs.
+
+Example:
+    python tools/choose_mase.py output/benchmark/strong_CLIP/1 output/benchmark/weak_CLIP/1
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.progress import track
+from tabulate import tabulate
+
+from possam.classifiers import MaskEvidence, build_ensemble
+from possam.d2.data import MetadataCatalog
+from possam.d2.utils import setup_logger
+from possam.engine import Checkpointer, Trainer, load_config, prepare_datasets
+from possam.engine.trainer import build_test_loader
+from possam.evaluation import build_evaluators
+from possam.inference import merge_panoptic, restore_masks
+
+GRID: dict[str, list[Any]] = {
+    "rule": ["posterior", "ldp"],
+    "alpha": [0.0, 0.2, 0.4],
+    "beta": [0.6, 0.8, 1.0],
+    "gamma": [0.5, 1.0, 2.0],
+    "kappa": [1.0, 2.0, 3.0],
+    "eta": [0.0, 0.5, 1.0],
+    "object_threshold": [0.05, 0.1, 0.2],
+}
+"""Combinations to try; `object_threshold` is the merging's (METHOD.md 1.10)."""
+
+
+class SelectionRun:
+    """A trained model's masks and evidence on the selection split."""
+
+    def __init__(self, folder: Path, dataset: str) -> None:
+        cfg = load_config(folder / "config.yaml", ["MODEL.WEIGHTS", str(folder / "model_final.pth")])
+        prepare_datasets(cfg)
+        model = Trainer.build_model(cfg).eval()
+        Checkpointer(model).load(cfg.MODEL.WEIGHTS)
+        self.overlap_threshold = cfg.TEST.OVERLAP_THRESHOLD
+        self.dataset, self.train_vocabulary = dataset, model.train_vocabulary
+        self.images: list[tuple[dict[str, Any], torch.Tensor, MaskEvidence]] = []
+        for inputs in track(build_test_loader(cfg, dataset), str(folder), transient=True):
+            for one, prediction in zip(inputs, model.predict(inputs), strict=True):
+                masks = restore_masks(
+                    prediction.mask_logits,
+                    padded_size=prediction.padded_size,
+                    image_size=prediction.image_size,
+                    output_size=prediction.output_size,
+                )
+                self.images.append((one, masks, prediction.evidence))
+
+    def score(self, ensemble: str, constants: dict[str, Any], object_threshold: float) -> dict[str, float]:
+        """Panoptic metrics of one ensemble with the constants given."""
+        post_processor = build_ensemble(ensemble, **constants)
+        evaluator = build_evaluators(
+            self.dataset, tasks=("panoptic",), train_vocabulary=self.train_vocabulary, output_dir=None
+        )
+        evaluator.reset()
+        isthing = MetadataCatalog.get(self.dataset).vocabulary.isthing
+        for inputs, masks, evidence in self.images:
+            segmentation = merge_panoptic(
+                post_processor(evidence),
+                masks,
+                isthing,
+                object_threshold=object_threshold,
+                overlap_threshold=self.overlap_threshold,
+            )
+            evaluator.process([inputs], [{"panoptic_seg": segmentation}])
+        return evaluator.evaluate()["panoptic_seg"]
+
+
+def combinations(samples: int, seed: int) -> Iterator[dict[str, Any]]:
+    """`samples` random combinations of `GRID`, each once; alpha never exceeds beta."""
+    every = [dict(zip(GRID, values, strict=True)) for values in itertools.product(*GRID.values())]
+    for index in np.random.default_rng(seed).permutation(len(every))[:samples]:
+        yield every[index]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("runs", type=Path, nargs="+", help="output folders of finished runs")
+    parser.add_argument("--dataset", default="mini_b_selection")
+    parser.add_argument("--samples", type=int, default=200, help="combinations to try")
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args()
+    setup_logger(name="possam")
+    runs = [SelectionRun(folder, args.dataset) for folder in args.runs]
+    tried = []
+    for combination in track(list(combinations(args.samples, args.seed)), "Combinations", transient=True):
+        threshold = combination["object_threshold"]
+        constants = {key: value for key, value in combination.items() if key != "object_threshold"}
+        results = [run.score("mase", constants, threshold) for run in runs]
+        metrics = [np.mean([result[key] for result in results]) for key in ("PQ", "PQ_seen", "PQ_unseen")]
+        tried.append([*combination.values(), *metrics])
+    tried.sort(key=lambda row: -row[-3])
+    print(tabulate(tried[:15], headers=[*GRID, "PQ", "PQ_seen", "PQ_unseen"], floatfmt=".2f"))
+
+
+if __name__ == "__main__":
+    main()

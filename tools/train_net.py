@@ -1,0 +1,38 @@
+"""Train and evaluate a model from a configuration.
+
+Examples:
+    python tools/train_net.py --config-file configs/mini/possam.yaml
+    python tools/train_net.py --config-file configs/coco/possam_vit_b.yaml --num-gpus 8 OUTPUT_DIR output/vit_b
+    torchrun --nproc-per-node 8 tools/train_net.py --config-file configs/coco/possam_vit_b.yaml
+    python tools/train_net.py --config-file configs/mini/possam.yaml --eval-only MODEL.WEIGHTS output/model_final.pth
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from possam.d2.engine import default_argument_parser, default_setup
+from possam.engine import Checkpointer, Trainer, load_config, prepare_datasets, run
+
+
+def main(args: argparse.Namespace) -> None:
+    cfg = load_config(args.config_file, args.opts)
+    prepare_datasets(cfg)
+    cfg.freeze()
+    default_setup(cfg, args)
+    if args.eval_only:
+        model = Trainer.build_model(cfg)
+        Checkpointer(model).load(cfg.MODEL.WEIGHTS)
+        Trainer.test(cfg, model)
+        return
+    trainer = Trainer(cfg)
+    trainer.resume_or_load(resume=args.resume)
+    trainer.train()
+
+
+if __name__ == "__main__":
+    try:
+        run(main, default_argument_parser(__doc__).parse_args())
+    except (ValueError, FileNotFoundError) as error:
+        sys.exit(f"error: {error}")

@@ -96,6 +96,9 @@ class FrozenSAM(nn.Module):
         fingerprint: identity of the weights, for caches of features.
     """
 
+    pixel_mean: Tensor
+    pixel_std: Tensor
+
     def __init__(self, *, encoder: ImageEncoderViT, name: str) -> None:
         super().__init__()
         self.name = name

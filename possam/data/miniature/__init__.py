@@ -7,4 +7,14 @@ panoptic format, and `splits` puts `mini_a_train`, `mini_b_selection` and `mini_
 from possam.data.miniature.lexicon import EVERYTHING, Palette, kind_of, palette_of, words
 from possam.data.miniature.world import Scene, Segment, crop, draw_scene
 
-__all__ = ["EVERYTHING", "Palette", "Scene", "Segment", "crop", "draw_scene", "kind_of", "palette_of", "words"]
+__all__ = [
+    "EVERYTHING",
+    "Palette",
+    "Scene",
+    "Segment",
+    "crop",
+    "draw_scene",
+    "kind_of",
+    "palette_of",
+    "words",
+]

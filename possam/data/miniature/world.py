@@ -103,8 +103,10 @@ def crop(scene: Scene, segment: Segment, *, size: int, margin: float = 0.15) -> 
     image = cv2.warpAffine(
         scene.image, matrix, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
     )
-    mask = scene.mask(segment).astype(np.uint8)
-    mask = cv2.warpAffine(mask, matrix, (size, size), flags=cv2.INTER_NEAREST, borderMode=cv2.BORDER_CONSTANT)
+    inside = scene.mask(segment).astype(np.uint8)
+    mask = cv2.warpAffine(
+        inside, matrix, (size, size), flags=cv2.INTER_NEAREST, borderMode=cv2.BORDER_CONSTANT
+    )
     return image, mask.astype(bool)
 
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from possam.d2.data import DatasetCatalog, MetadataCatalog
 
+from possam.d2.data import DatasetCatalog, MetadataCatalog
 from possam.data import id_to_rgb, register_panoptic
 from possam.vocabulary import Category, Vocabulary
 

@@ -6,8 +6,8 @@ import logging
 import numpy as np
 import pytest
 import torch
-from possam.d2.utils import comm
 
+from possam.d2.utils import comm
 from possam.data import read_id_map
 from possam.evaluation.panoptic import PanopticEvaluator, panoptic_quality_from_files
 

@@ -1,0 +1,83 @@
+"""Semantic segmentation: every pixel's class against the class of its annotated segment.
+
+Shapes: H×W the image, K classes.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from possam.evaluation.groups import mean_of
+from possam.evaluation.per_image import PerImageEvaluator
+
+__all__ = ["SemanticEvaluator", "semantic_metrics"]
+
+
+class SemanticEvaluator(PerImageEvaluator):
+    """mIoU, frequency-weighted IoU, mean and overall pixel accuracy (`semantic_metrics`).
+
+    Scores ``output["semantic_seg"]``: an H×W integer tensor of contiguous classes at the size of the image on
+    disk; negative numbers say "no class". The annotation is the panoptic one, crowds included (their class is
+    known); void pixels are left out.
+    """
+
+    def score_image(self, image_id: Any, output: Mapping[str, Any]) -> NDArray[np.int64]:
+        """n×3 int64: annotated class, predicted class (K: none), number of pixels."""
+        predicted = self.output_of(image_id, output, "semantic_seg").cpu().numpy()
+        self.check_size(image_id, "semantic_seg", predicted.shape)
+        num_classes = len(self.vocabulary)
+        if np.issubdtype(predicted.dtype, np.floating) or int(predicted.max(initial=0)) >= num_classes:
+            raise ValueError(
+                f"semantic_seg of image {image_id!r} must hold integer classes below {num_classes} "
+                f"(negative: none), but is {predicted.dtype} up to {predicted.max()}; "
+                "predict with the dataset's vocabulary."
+            )
+        classes = np.append(num_classes, self.ground_truth.classes(image_id))
+        truth = classes[self.ground_truth.index(image_id)].ravel()
+        predicted = np.where(predicted < 0, num_classes, predicted).astype(np.int64).ravel()
+        joint = np.bincount(truth * (num_classes + 1) + predicted, minlength=(num_classes + 1) ** 2)
+        joint = joint.reshape(num_classes + 1, num_classes + 1)[:num_classes]
+        rows, columns = np.nonzero(joint)
+        return np.stack([rows, columns, joint[rows, columns]], axis=1).astype(np.int64)
+
+    def summarise(self, results: Sequence[Any]) -> dict[str, dict[str, float]]:
+        num_classes = len(self.vocabulary)
+        confusion = np.zeros((num_classes, num_classes + 1), dtype=np.int64)
+        for rows in results:
+            confusion[rows[:, 0], rows[:, 1]] += rows[:, 2]
+        return {"sem_seg": semantic_metrics(confusion, self.groups)}
+
+
+def semantic_metrics(
+    confusion: NDArray[np.int64], groups: Mapping[str, NDArray[np.bool_]]
+) -> dict[str, float]:
+    """Metrics of a table of pixels, in percent.
+
+    Classes without an annotated pixel are left out of the means, predicted or not; a group with no class
+    left, and everything where there is no annotated pixel, has NaN.
+
+    Args:
+        confusion: K×(K+1) int64, annotated by predicted class; the last column is "no class".
+        groups: K bool by suffix (`possam.evaluation.groups.class_groups`).
+    Returns:
+        "mIoU", "fwIoU", "mACC", "pACC", and "mIoU" with "_seen" and "_unseen" where there are these groups.
+    """
+    correct = np.diagonal(confusion).astype(np.float64)
+    annotated = confusion.sum(axis=1).astype(np.float64)
+    union = annotated + confusion[:, :-1].sum(axis=0) - correct
+    nothing = np.full(len(correct), np.nan)
+    iou = np.divide(correct, union, out=nothing.copy(), where=annotated > 0)
+    accuracy = np.divide(correct, annotated, out=nothing, where=annotated > 0)
+    pixels = annotated.sum()
+    result = {
+        "mIoU": mean_of(iou, groups[""]),
+        "fwIoU": float(np.nansum(iou * annotated) / pixels) if pixels else float("nan"),
+        "mACC": mean_of(accuracy, groups[""]),
+        "pACC": float(correct.sum() / pixels) if pixels else float("nan"),
+    }
+    result |= {
+        f"mIoU{suffix}": mean_of(iou, groups[suffix]) for suffix in ("_seen", "_unseen") if suffix in groups
+    }
+    return {name: 100 * value for name, value in result.items()}

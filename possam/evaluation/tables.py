@@ -1,0 +1,85 @@
+"""Results as text."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from tabulate import tabulate
+
+from possam.evaluation.groups import GROUP_NAMES
+
+__all__ = ["format_class_table", "format_comparison", "format_table"]
+
+# Columns of a comparison: heading → task and metric.
+_COLUMNS = {
+    "PQ": ("panoptic_seg", "PQ"),
+    "PQ seen": ("panoptic_seg", "PQ_seen"),
+    "PQ unseen": ("panoptic_seg", "PQ_unseen"),
+    "PQ things": ("panoptic_seg", "PQ_th"),
+    "PQ stuff": ("panoptic_seg", "PQ_st"),
+    "SQ": ("panoptic_seg", "SQ"),
+    "RQ": ("panoptic_seg", "RQ"),
+    "mIoU": ("sem_seg", "mIoU"),
+    "AP": ("segm", "AP"),
+    "ρ(IoU)": ("iou_head", "spearman_matched"),
+}
+
+
+def format_table(results: Mapping[str, Any]) -> str:
+    """PQ, SQ and RQ (rows) over all, thing, stuff, seen and unseen classes (columns).
+
+    Args:
+        results: what `PanopticEvaluator` gives, with or without its "panoptic_seg"; groups it lacks are left
+            out.
+    """
+    metrics = results.get("panoptic_seg", results)
+    suffixes = [suffix for suffix in GROUP_NAMES if f"PQ{suffix}" in metrics]
+    rows = [[m, *(_number(metrics[f"{m}{suffix}"]) for suffix in suffixes)] for m in ("PQ", "SQ", "RQ")]
+    return _table(rows, ["%", *(GROUP_NAMES[suffix] for suffix in suffixes)])
+
+
+def format_comparison(
+    results: Mapping[str, Mapping[str, Mapping[str, float]]], *, title: str = "ensemble"
+) -> str:
+    """One row an entry of `results` (name → what the evaluators give), one column a headline metric."""
+    columns = {
+        heading: place
+        for heading, place in _COLUMNS.items()
+        if any(place[1] in result.get(place[0], {}) for result in results.values())
+    }
+    rows = [
+        [
+            name,
+            *(
+                _number(result.get(task, {}).get(metric, math.nan), places=2 if task == "iou_head" else 1)
+                for task, metric in columns.values()
+            ),
+        ]
+        for name, result in results.items()
+    ]
+    return _table(rows, [title, *columns])
+
+
+def format_class_table(rows: Sequence[Mapping[str, Any]], *, seen: Sequence[bool] | None = None) -> str:
+    """One row a class: PQ, SQ, RQ and the numbers of matches and misses, of `PanopticEvaluator.per_class`.
+
+    Args:
+        seen: K bools (`Vocabulary.seen`) for a column that marks the seen classes, or None.
+    """
+    body = []
+    for k, row in enumerate(rows):
+        marks = [] if seen is None else ["seen" if seen[k] else "unseen"]
+        values = [_number(row[metric]) for metric in ("PQ", "SQ", "RQ")]
+        body.append([row["name"], *marks, *values, row["TP"], row["FP"], row["FN"]])
+    words = ["class"] if seen is None else ["class", "in training"]
+    return _table(body, [*words, "PQ", "SQ", "RQ", "TP", "FP", "FN"], words=len(words))
+
+
+def _table(rows: Sequence[Sequence[Any]], headers: Sequence[str], *, words: int = 1) -> str:
+    """`words`: how many columns at the left hold no numbers."""
+    align = ["left"] * words + ["right"] * (len(headers) - words)
+    return tabulate(rows, headers=headers, tablefmt="github", colalign=align, disable_numparse=True)
+
+
+def _number(value: float, places: int = 1) -> str:
+    return "–" if math.isnan(value) else f"{value:.{places}f}"

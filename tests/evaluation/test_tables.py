@@ -1,0 +1,51 @@
+from possam.evaluation.tables import format_class_table, format_comparison, format_table
+
+NAN = float("nan")
+PANOPTIC = {
+    f"{m}{s}": value + i
+    for i, m in enumerate(("PQ", "SQ", "RQ"))
+    for s, value in {"": 50.04, "_th": 40.0, "_st": 60.0, "_seen": 55.0, "_unseen": NAN}.items()
+}
+
+
+def cells(text):
+    lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines()]
+    assert len({len(line) for line in text.splitlines()}) == 1
+    return [lines[0], *lines[2:]]
+
+
+def test_table():
+    rows = cells(format_table({"panoptic_seg": PANOPTIC}))
+    assert rows[0] == ["%", "all", "things", "stuff", "seen", "unseen"]
+    assert rows[1] == ["PQ", "50.0", "40.0", "60.0", "55.0", "–"]
+    assert rows[3][:2] == ["RQ", "52.0"]
+    without = {k: v for k, v in PANOPTIC.items() if "seen" not in k}
+    assert cells(format_table(without))[0] == ["%", "all", "things", "stuff"]
+
+
+def test_comparison():
+    results = {
+        "mase": {"panoptic_seg": PANOPTIC, "iou_head": {"spearman_matched": 0.876}},
+        "ldp": {"panoptic_seg": {**PANOPTIC, "PQ": 1.0}},
+    }
+    rows = cells(format_comparison(results))
+    assert rows[0] == [
+        "ensemble",
+        "PQ",
+        "PQ seen",
+        "PQ unseen",
+        "PQ things",
+        "PQ stuff",
+        "SQ",
+        "RQ",
+        "ρ(IoU)",
+    ]
+    assert rows[1] == ["mase", "50.0", "55.0", "–", "40.0", "60.0", "51.0", "52.0", "0.88"]
+    assert (rows[2][0], rows[2][1], rows[2][-1]) == ("ldp", "1.0", "–")
+    assert len(cells(format_comparison({}))) == 1
+
+
+def test_class_table():
+    rows = [{"name": "sea", "PQ": 12.34, "SQ": 80.0, "RQ": NAN, "TP": 3, "FP": 1, "FN": 0}]
+    assert cells(format_class_table(rows))[1] == ["sea", "12.3", "80.0", "–", "3", "1", "0"]
+    assert cells(format_class_table(rows, seen=[False]))[1][:2] == ["sea", "unseen"]

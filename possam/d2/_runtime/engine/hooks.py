@@ -1,0 +1,347 @@
+"""What training does beside its steps."""
+
+import datetime
+import math
+import operator
+import os
+import time
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from fvcore.common.checkpoint import Checkpointer
+from fvcore.common.checkpoint import PeriodicCheckpointer as _PeriodicCheckpointer
+from fvcore.common.param_scheduler import ParamScheduler
+from fvcore.common.timer import Timer
+
+from ..evaluation.testing import flatten_results_dict
+from ..solver import LRMultiplier
+from ..solver import LRScheduler as _TorchScheduler
+from ..utils import comm
+from ..utils.events import EventWriter
+from ..utils.file_io import PathManager
+from ..utils.logger import runtime_logger
+from .train_loop import HookBase
+
+__all__ = [
+    "BestCheckpointer",
+    "CallbackHook",
+    "EvalHook",
+    "IterationTimer",
+    "LRScheduler",
+    "PeriodicCheckpointer",
+    "PeriodicWriter",
+    "TorchProfiler",
+]
+
+logger = runtime_logger(__name__)
+
+
+def _duration(seconds: float) -> str:
+    return str(datetime.timedelta(seconds=int(seconds)))
+
+
+class CallbackHook(HookBase):
+    """A hook made of functions of the trainer."""
+
+    def __init__(
+        self,
+        *,
+        before_train: Callable[[Any], Any] | None = None,
+        after_train: Callable[[Any], Any] | None = None,
+        before_step: Callable[[Any], Any] | None = None,
+        after_step: Callable[[Any], Any] | None = None,
+    ):
+        self._functions = {
+            "before_train": before_train,
+            "after_train": after_train,
+            "before_step": before_step,
+            "after_step": after_step,
+        }
+
+    def _run(self, moment: str) -> None:
+        function = self._functions.get(moment)
+        if function is not None:
+            function(self.trainer)
+
+    def before_train(self) -> None:
+        self._run("before_train")
+
+    def after_train(self) -> None:
+        self._run("after_train")
+        # Closures that hold the trainer would keep it alive.
+        self._functions.clear()
+
+    def before_step(self) -> None:
+        self._run("before_step")
+
+    def after_step(self) -> None:
+        self._run("after_step")
+
+
+class IterationTimer(HookBase):
+    """Records the seconds of each step as "time", and reports the pace at the end."""
+
+    def __init__(self, warmup_iter: int = 3):
+        """The first ``warmup_iter`` steps, slowed by start-up, are left out."""
+        self._warmup_iter = warmup_iter
+        self._step_timer = Timer()
+        self._steps_timer = Timer()
+        self._start = time.perf_counter()
+
+    def before_train(self) -> None:
+        self._start = time.perf_counter()
+        self._steps_timer.reset()
+        self._steps_timer.pause()
+
+    def before_step(self) -> None:
+        self._step_timer.reset()
+        self._steps_timer.resume()
+
+    def after_step(self) -> None:
+        done = self.trainer.storage.iter - self.trainer.start_iter + 1
+        if done >= self._warmup_iter:
+            self.trainer.storage.put_scalars(time=self._step_timer.seconds())
+        else:
+            self._start = time.perf_counter()
+            self._steps_timer.reset()
+        self._steps_timer.pause()
+
+    def after_train(self) -> None:
+        total, in_steps = time.perf_counter() - self._start, self._steps_timer.seconds()
+        counted = self.trainer.storage.iter + 1 - self.trainer.start_iter - self._warmup_iter
+        if counted > 0 and in_steps > 0:
+            logger.info(f"{counted} iterations in {_duration(in_steps)} ({in_steps / counted:.4f} s / it)")
+        logger.info(f"Total training time: {_duration(total)} ({_duration(total - in_steps)} on hooks)")
+
+
+class PeriodicWriter(HookBase):
+    """Lets writers write every ``period`` iterations and at the end, and closes them."""
+
+    def __init__(self, writers: list[EventWriter], period: int = 20):
+        for writer in writers:
+            assert isinstance(writer, EventWriter), f"{type(writer)} is not an EventWriter"
+        self._writers = writers
+        self._period = period
+
+    def after_step(self) -> None:
+        done = self.trainer.iter + 1
+        if done % self._period == 0 or done == self.trainer.max_iter:
+            for writer in self._writers:
+                writer.write()
+
+    def after_train(self) -> None:
+        for writer in self._writers:
+            # Once more: hooks before this one may have added results of a last evaluation.
+            writer.write()
+            writer.close()
+
+
+class PeriodicCheckpointer(_PeriodicCheckpointer, HookBase):
+    """fvcore's `PeriodicCheckpointer` as a hook."""
+
+    def before_train(self) -> None:
+        self.max_iter = self.trainer.max_iter
+
+    def after_step(self) -> None:
+        self.step(self.trainer.iter)
+
+
+class BestCheckpointer(HookBase):
+    """Saves a checkpoint when a metric is better than ever; register it after the `EvalHook` that computes it."""
+
+    def __init__(
+        self,
+        eval_period: int,
+        checkpointer: Checkpointer,
+        val_metric: str,
+        mode: str = "max",
+        file_prefix: str = "model_best",
+    ):
+        """
+        Args:
+            eval_period: that of the evaluation.
+            checkpointer: what saves.
+            val_metric: name of a scalar in the event storage, such as "panoptic_seg/PQ".
+            mode: "max" or "min" is better.
+            file_prefix: name of the checkpoint.
+        """
+        better = {"max": operator.gt, "min": operator.lt}
+        assert mode in better, f"mode must be 'max' or 'min', but it is '{mode}'"
+        self._period = eval_period
+        self._checkpointer = checkpointer
+        self._val_metric = val_metric
+        self._better = better[mode]
+        self._file_prefix = file_prefix
+        self.best_metric: float | None = None
+        self.best_iter: int | None = None
+
+    def _check(self) -> None:
+        latest = self.trainer.storage.latest().get(self._val_metric)
+        if latest is None:
+            logger.warning(f"The metric '{self._val_metric}' was never computed, so no checkpoint is saved for it")
+            return
+        value, iteration = latest
+        improved = self.best_metric is None or self._better(value, self.best_metric)
+        if not improved or not math.isfinite(value):
+            logger.info(f"{self._val_metric} {value:.5f} is no better than {self.best_metric} @ {self.best_iter}")
+            return
+        self._checkpointer.save(self._file_prefix, iteration=iteration)
+        logger.info(f"{self._val_metric} {value:.5f} @ {iteration} is the best so far (before: {self.best_metric})")
+        self.best_metric, self.best_iter = value, iteration
+
+    def after_step(self) -> None:
+        done = self.trainer.iter + 1
+        # The last iteration is left to after_train, when its evaluation has run.
+        if self._period > 0 and done % self._period == 0 and done != self.trainer.max_iter:
+            self._check()
+
+    def after_train(self) -> None:
+        if self.trainer.iter + 1 >= self.trainer.max_iter:
+            self._check()
+
+
+class LRScheduler(HookBase):
+    """Steps a scheduler after every iteration, and records the learning rate as "lr"."""
+
+    def __init__(self, optimizer: torch.optim.Optimizer | None = None, scheduler: Any = None):
+        """
+        Args:
+            optimizer: by default the trainer's.
+            scheduler: one of PyTorch's, or a schedule of fvcore, which multiplies the optimizer's own rate; by
+                default the trainer's.
+        """
+        self._optimizer: Any = optimizer
+        self._scheduler = scheduler
+
+    def before_train(self) -> None:
+        self._optimizer = self._optimizer or self.trainer.optimizer
+        if isinstance(self.scheduler, ParamScheduler):
+            self._scheduler = LRMultiplier(
+                self._optimizer, self.scheduler, self.trainer.max_iter, last_iter=self.trainer.iter - 1
+            )
+        self._group = LRScheduler.get_best_param_group_id(self._optimizer)
+
+    @staticmethod
+    def get_best_param_group_id(optimizer: torch.optim.Optimizer) -> int:
+        """The group whose rate to report: the largest, or, where all hold one parameter, one of the commonest rate."""
+        groups = optimizer.param_groups
+        largest = max(range(len(groups)), key=lambda index: len(groups[index]["params"]))
+        if len(groups[largest]["params"]) > 1:
+            return largest
+        rates = [group["lr"] for group in groups]
+        return rates.index(Counter(rates).most_common(1)[0][0])
+
+    def after_step(self) -> None:
+        rate = self._optimizer.param_groups[self._group]["lr"]
+        self.trainer.storage.put_scalar("lr", rate, smoothing_hint=False)
+        self.scheduler.step()
+
+    @property
+    def scheduler(self) -> Any:
+        """The scheduler in use."""
+        return self._scheduler or self.trainer.scheduler
+
+    def state_dict(self) -> dict[str, Any]:
+        return self.scheduler.state_dict() if isinstance(self.scheduler, _TorchScheduler) else {}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        if isinstance(self.scheduler, _TorchScheduler):
+            self.scheduler.load_state_dict(state_dict)
+
+
+class TorchProfiler(HookBase):
+    """Profiles the iterations that a predicate chooses."""
+
+    def __init__(
+        self,
+        enable_predicate: Callable[[Any], bool],
+        output_dir: str,
+        *,
+        activities: Any = None,
+        save_tensorboard: bool = True,
+    ):
+        """
+        Args:
+            enable_predicate: function of the trainer.
+            output_dir: gets a folder for TensorBoard, or a Chrome trace, per profiled iteration.
+            activities: as for torch.profiler.profile.
+            save_tensorboard: which of the two.
+        """
+        self._enable_predicate = enable_predicate
+        self._output_dir = output_dir
+        self._activities = activities
+        self._save_tensorboard = save_tensorboard
+        self._profiler: Any = None
+
+    def before_step(self) -> None:
+        if not self._enable_predicate(self.trainer):
+            return
+        folder = os.path.join(self._output_dir, "log", f"profiler-tensorboard-iter{self.trainer.iter}")
+        handler = torch.profiler.tensorboard_trace_handler(folder, f"worker{comm.get_rank()}")
+        self._profiler = torch.profiler.profile(
+            activities=self._activities,
+            on_trace_ready=handler if self._save_tensorboard else None,
+            record_shapes=True,
+            profile_memory=True,
+            with_stack=True,
+            with_flops=True,
+        )
+        self._profiler.start()
+
+    def after_step(self) -> None:
+        if self._profiler is None:
+            return
+        self._profiler.stop()
+        if not self._save_tensorboard:
+            PathManager.mkdirs(self._output_dir)
+            trace = os.path.join(self._output_dir, f"profiler-trace-iter{self.trainer.iter}.json")
+            self._profiler.export_chrome_trace(trace)
+        self._profiler = None
+
+
+class EvalHook(HookBase):
+    """Evaluates every ``eval_period`` iterations and at the end, and records the numbers.
+
+    All processes must register it alike, since they wait for one another.
+    """
+
+    def __init__(self, eval_period: int, eval_function: Callable[[], Any], eval_after_train: bool = True):
+        """
+        Args:
+            eval_period: 0 evaluates at the end only.
+            eval_function: returns a nested dict of numbers, or nothing.
+            eval_after_train: False leaves out the evaluation at the end.
+        """
+        self._period = eval_period
+        self._func: Callable[[], Any] | None = eval_function
+        self._eval_after_train = eval_after_train
+
+    def _evaluate(self) -> None:
+        assert self._func is not None, "training is over"
+        results = self._func()
+        if results:
+            assert isinstance(results, dict), f"an evaluation returns a dict, but {type(results)} came"
+            numbers = {name: _number(name, value) for name, value in flatten_results_dict(results).items()}
+            self.trainer.storage.put_scalars(**numbers, smoothing_hint=False)
+        # The main process may need longer; the others must not run into the next step's timeout unawares.
+        comm.synchronize()
+
+    def after_step(self) -> None:
+        done = self.trainer.iter + 1
+        if self._period > 0 and done % self._period == 0 and done != self.trainer.max_iter:
+            self._evaluate()
+
+    def after_train(self) -> None:
+        # Not after an interrupted run, whose iteration is lower.
+        if self._eval_after_train and self.trainer.iter + 1 >= self.trainer.max_iter:
+            self._evaluate()
+        self._func = None  # a closure that holds the trainer would keep it alive
+
+
+def _number(name: str, value: Any) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"an evaluation returns numbers, but '{name}' is {value!r}") from error

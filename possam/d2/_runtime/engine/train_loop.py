@@ -1,0 +1,318 @@
+"""The training loop, its hooks, and one step of it."""
+
+import concurrent.futures
+import time
+import weakref
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn.parallel import DataParallel, DistributedDataParallel
+
+from ..utils import comm
+from ..utils.events import EventStorage, get_event_storage
+from ..utils.logger import runtime_logger
+
+__all__ = ["AMPTrainer", "HookBase", "SimpleTrainer", "TrainerBase"]
+
+logger = runtime_logger(__name__)
+
+
+class HookBase:
+    """Something to do at fixed points of training; ``self.trainer`` is the trainer it is registered with."""
+
+    trainer: Any = None
+
+    def before_train(self) -> None:
+        """Before the first step."""
+
+    def after_train(self) -> None:
+        """After the last step, or after an error."""
+
+    def before_step(self) -> None:
+        """Before each step."""
+
+    def after_backward(self) -> None:
+        """Once a step's gradients are there."""
+
+    def after_step(self) -> None:
+        """After each step."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint must keep; a hook that returns something also has load_state_dict."""
+        return {}
+
+
+class TrainerBase:
+    """A loop over iterations that calls hooks; subclasses say what a step is in `run_step`.
+
+    Attributes: ``iter`` is the current iteration, from ``start_iter`` to ``max_iter`` - 1 (``max_iter`` once all
+    are done); ``storage`` is the EventStorage open during training.
+    """
+
+    def __init__(self) -> None:
+        self._hooks: list[HookBase] = []
+        self.iter: int = 0
+        self.start_iter: int = 0
+        self.max_iter: int
+        self.storage: EventStorage
+
+    def register_hooks(self, hooks: list[HookBase | None]) -> None:
+        """Add hooks, called in this order; None is skipped."""
+        for hook in hooks:
+            if hook is None:
+                continue
+            assert isinstance(hook, HookBase), f"{type(hook)} is not a hook"
+            # Weak, so that trainer and hook do not keep each other alive.
+            hook.trainer = weakref.proxy(self)
+            self._hooks.append(hook)
+
+    def train(self, start_iter: int, max_iter: int) -> None:
+        """Run iterations ``start_iter`` to ``max_iter`` - 1; hooks finish even after an error."""
+        logger.info(f"Training from iteration {start_iter} to {max_iter}")
+        self.iter = self.start_iter = start_iter
+        self.max_iter = max_iter
+        with EventStorage(start_iter) as self.storage:
+            try:
+                self.before_train()
+                for self.iter in range(start_iter, max_iter):
+                    self.before_step()
+                    self.run_step()
+                    self.after_step()
+                # Hooks can tell a finished run from an interrupted one by this.
+                self.iter += 1
+            except Exception:
+                logger.exception("Training failed:")
+                raise
+            finally:
+                self.after_train()
+
+    def before_train(self) -> None:
+        for hook in self._hooks:
+            hook.before_train()
+
+    def after_train(self) -> None:
+        self.storage.iter = self.iter
+        for hook in self._hooks:
+            hook.after_train()
+
+    def before_step(self) -> None:
+        self.storage.iter = self.iter
+        for hook in self._hooks:
+            hook.before_step()
+
+    def after_backward(self) -> None:
+        for hook in self._hooks:
+            hook.after_backward()
+
+    def after_step(self) -> None:
+        for hook in self._hooks:
+            hook.after_step()
+
+    def run_step(self) -> None:
+        raise NotImplementedError
+
+    def state_dict(self) -> dict[str, Any]:
+        """The iteration, and the state of the first hook of each class that has one."""
+        hooks: dict[str, Any] = {}
+        for hook in self._hooks:
+            name = type(hook).__qualname__
+            if name not in hooks and (state := hook.state_dict()):
+                hooks[name] = state
+        return {"iteration": self.iter, **({"hooks": hooks} if hooks else {})}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take up what `state_dict` gave; hooks that are not registered now are reported."""
+        self.iter = state_dict["iteration"]
+        registered: dict[str, Any] = {}
+        for hook in self._hooks:
+            registered.setdefault(type(hook).__qualname__, hook)
+        for name, state in state_dict.get("hooks", {}).items():
+            if name in registered:
+                registered[name].load_state_dict(state)
+            else:
+                logger.warning(f"The checkpoint holds the state of a hook '{name}', which this run does not have")
+
+
+class SimpleTrainer(TrainerBase):
+    """One optimizer, one loader, one step: losses of a batch, backward, update.
+
+    The model returns one loss tensor or a dict of them, which are added.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        data_loader: Any,
+        optimizer: torch.optim.Optimizer,
+        gather_metric_period: int = 1,
+        zero_grad_before_forward: bool = False,
+        async_write_metrics: bool = False,
+    ):
+        """
+        Args:
+            model: set to training mode here.
+            data_loader: an iterable of batches.
+            optimizer: over the model's parameters.
+            gather_metric_period: record losses every so many iterations; gathering waits for the GPU.
+            zero_grad_before_forward: clear gradients before the forward pass rather than before the backward pass.
+            async_write_metrics: record losses in a thread.
+        """
+        super().__init__()
+        model.train()
+        self.model = model
+        self.data_loader = data_loader
+        self._data_loader_iter_obj: Iterator[Any] | None = None
+        self.optimizer = optimizer
+        self.gather_metric_period = gather_metric_period
+        self.zero_grad_before_forward = zero_grad_before_forward
+        self.async_write_metrics = async_write_metrics
+        self.concurrent_executor = concurrent.futures.ThreadPoolExecutor(max_workers=1)
+
+    def run_step(self) -> None:
+        loss_dict, losses, data_time = self._forward()
+        losses.backward()
+        self._record(loss_dict, data_time)
+        self.optimizer.step()
+
+    def _forward(self) -> tuple[dict[str, torch.Tensor], torch.Tensor, float]:
+        """Losses, their sum, and seconds waited for the batch; gradients are cleared on return."""
+        assert self.model.training, f"the model of {type(self).__name__} was switched to eval mode"
+        start = time.perf_counter()
+        batch = next(self._data_loader_iter)
+        data_time = time.perf_counter() - start
+        if self.zero_grad_before_forward:
+            self.optimizer.zero_grad()
+        loss_dict, losses = self._losses(batch)
+        if not self.zero_grad_before_forward:
+            self.optimizer.zero_grad()
+        return loss_dict, losses, data_time
+
+    def _losses(self, batch: Any) -> tuple[dict[str, torch.Tensor], Any]:
+        output = self.model(batch)
+        if isinstance(output, torch.Tensor):
+            return {"total_loss": output}, output
+        return output, sum(output.values())
+
+    def _record(self, loss_dict: dict[str, torch.Tensor], data_time: float) -> None:
+        self.after_backward()
+        if self.async_write_metrics:
+            self.concurrent_executor.submit(self._write_metrics, loss_dict, data_time, iter=self.iter)
+        else:
+            self._write_metrics(loss_dict, data_time)
+
+    @property
+    def _data_loader_iter(self) -> Iterator[Any]:
+        # Made at the first step only: the iterator starts worker processes.
+        if self._data_loader_iter_obj is None:
+            self._data_loader_iter_obj = iter(self.data_loader)
+        return self._data_loader_iter_obj
+
+    def reset_data_loader(self, data_loader_builder: Callable[[], Any]) -> None:
+        """Drop the loader and build another."""
+        del self.data_loader
+        self._data_loader_iter_obj = None
+        self.data_loader = data_loader_builder()
+
+    def _write_metrics(
+        self, loss_dict: Mapping[str, torch.Tensor], data_time: float, prefix: str = "", iter: int | None = None
+    ) -> None:
+        current = self.iter if iter is None else iter
+        if (current + 1) % self.gather_metric_period:
+            return
+        try:
+            SimpleTrainer.write_metrics(loss_dict, data_time, current, prefix)
+        except Exception:
+            logger.exception("Recording the losses failed:")  # in a thread nobody else would say so
+            raise
+
+    @staticmethod
+    def write_metrics(
+        loss_dict: Mapping[str, torch.Tensor], data_time: float, cur_iter: int, prefix: str = ""
+    ) -> None:
+        """Put losses, averaged over processes, and the longest wait for data into the event storage.
+
+        Raises:
+            FloatingPointError: the total loss is infinite or NaN.
+        """
+        storage = get_event_storage()
+        storage.put_scalar("rank_data_time", data_time, cur_iter=cur_iter)
+        mine = {name: loss.detach().cpu().item() for name, loss in loss_dict.items()}
+        gathered = comm.gather((data_time, mine))
+        if not comm.is_main_process():
+            return
+        storage.put_scalar("data_time", max(waited for waited, _ in gathered), cur_iter=cur_iter)
+        means = {name: float(np.mean([losses[name] for _, losses in gathered])) for name in gathered[0][1]}
+        total = sum(means.values())
+        if not np.isfinite(total):
+            raise FloatingPointError(f"the loss is not finite at iteration {cur_iter}: {means}")
+        storage.put_scalar(f"{prefix}total_loss", total, cur_iter=cur_iter)
+        if len(means) > 1:
+            storage.put_scalars(cur_iter=cur_iter, **means)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {**super().state_dict(), "optimizer": self.optimizer.state_dict()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        super().load_state_dict(state_dict)
+        self.optimizer.load_state_dict(state_dict["optimizer"])
+
+    def after_train(self) -> None:
+        super().after_train()
+        self.concurrent_executor.shutdown(wait=True)
+
+
+class AMPTrainer(SimpleTrainer):
+    """A `SimpleTrainer` under CUDA's automatic mixed precision."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        data_loader: Any,
+        optimizer: torch.optim.Optimizer,
+        gather_metric_period: int = 1,
+        zero_grad_before_forward: bool = False,
+        grad_scaler: Any = None,
+        precision: torch.dtype = torch.float16,
+        log_grad_scaler: bool = False,
+        async_write_metrics: bool = False,
+    ):
+        """
+        Args:
+            grad_scaler: by default PyTorch's GradScaler; bfloat16 works with one that is disabled.
+            precision: of autocast, torch.float16 or torch.bfloat16.
+            log_grad_scaler: record the scale as "[metric]grad_scaler".
+
+        The other arguments are those of `SimpleTrainer`.
+        """
+        several = isinstance(model, DistributedDataParallel) and len(model.device_ids or ()) > 1
+        assert not several and not isinstance(model, DataParallel), "AMPTrainer runs one GPU per process"
+        super().__init__(
+            model, data_loader, optimizer, gather_metric_period, zero_grad_before_forward, async_write_metrics
+        )
+        self.grad_scaler = torch.amp.GradScaler("cuda") if grad_scaler is None else grad_scaler
+        self.precision = precision
+        self.log_grad_scaler = log_grad_scaler
+
+    def run_step(self) -> None:
+        assert torch.cuda.is_available(), "AMPTrainer needs CUDA"
+        loss_dict, losses, data_time = self._forward()
+        self.grad_scaler.scale(losses).backward()
+        if self.log_grad_scaler:
+            get_event_storage().put_scalar("[metric]grad_scaler", self.grad_scaler.get_scale())
+        self._record(loss_dict, data_time)
+        self.grad_scaler.step(self.optimizer)
+        self.grad_scaler.update()
+
+    def _losses(self, batch: Any) -> tuple[dict[str, torch.Tensor], Any]:
+        with torch.autocast("cuda", dtype=self.precision):
+            return super()._losses(batch)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {**super().state_dict(), "grad_scaler": self.grad_scaler.state_dict()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        super().load_state_dict(state_dict)
+        self.grad_scaler.load_state_dict(state_dict["grad_scaler"])

@@ -41,9 +41,7 @@ class MaskDecoderLayer(nn.Module):
         self.self_attention = SelfAttentionLayer(channels=channels, heads=heads)
         self.feedforward = FeedForwardLayer(channels=channels, hidden=feedforward)
 
-    def forward(
-        self, queries: Tensor, positions: Tensor, keys: Tensor, values: Tensor, allowed: Tensor
-    ) -> Tensor:
+    def forward(self, queries: Tensor, positions: Tensor, keys: Tensor, values: Tensor, allowed: Tensor) -> Tensor:
         """Queries B×Q×C, positions 1×Q×C, keys and values B×S×C, allowed B×Q×S bool → B×Q×C."""
         queries = self.cross(queries, positions, keys, values, allowed)
         return self.feedforward(self.self_attention(queries, positions))
@@ -102,10 +100,7 @@ class MaskDecoder(nn.Module):
             x.flatten(2).transpose(1, 2) + embedding
             for x, embedding in zip(scales, self.level_embedding.weight, strict=True)
         ]
-        keys = [
-            value + self.position(x).flatten(1).transpose(0, 1)
-            for value, x in zip(values, scales, strict=True)
-        ]
+        keys = [value + self.position(x).flatten(1).transpose(0, 1) for value, x in zip(values, scales, strict=True)]
         positions = self.query_positions.weight[None]
         queries = self.query_features.weight.expand(mask_features.shape[0], -1, -1)
         predictions = [self._predict(queries, mask_features)]

@@ -30,9 +30,7 @@ class DeformableLayer(nn.Module):
         for linear in (self.linear1, self.linear2):
             nn.init.xavier_uniform_(linear.weight)
 
-    def forward(
-        self, x: Tensor, positions: Tensor, reference: Tensor, sizes: list[tuple[int, int]]
-    ) -> Tensor:
+    def forward(self, x: Tensor, positions: Tensor, reference: Tensor, sizes: list[tuple[int, int]]) -> Tensor:
         """B×S×C with positions S×C and reference points S×2 → B×S×C."""
         x = self.norm1(x + self.attention(x + positions, reference, x, sizes))
         return self.norm2(x + self.linear2(F.relu(self.linear1(x))))
@@ -59,8 +57,7 @@ class DeformablePixelDecoder(nn.Module):
         self.channels = channels
         groups = math.gcd(32, channels)
         self.input_projections = nn.ModuleList(
-            nn.Sequential(nn.Conv2d(channels, channels, kernel_size=1), nn.GroupNorm(groups, channels))
-            for _ in STRIDES
+            nn.Sequential(nn.Conv2d(channels, channels, kernel_size=1), nn.GroupNorm(groups, channels)) for _ in STRIDES
         )
         self.position = PositionEmbeddingSine(channels)
         self.level_embedding = nn.Embedding(len(STRIDES), channels)
@@ -104,9 +101,7 @@ class DeformablePixelDecoder(nn.Module):
             ValueError: where a stride is missing or a map has another number of channels.
         """
         self._validate(pyramid)
-        maps = [
-            project(pyramid[stride]) for stride, project in zip(STRIDES, self.input_projections, strict=True)
-        ]
+        maps = [project(pyramid[stride]) for stride, project in zip(STRIDES, self.input_projections, strict=True)]
         sizes = [(x.shape[2], x.shape[3]) for x in maps]
         positions = [
             self.position(x).flatten(1).transpose(0, 1) + embedding
@@ -127,9 +122,7 @@ class DeformablePixelDecoder(nn.Module):
     def _validate(self, pyramid: Mapping[int, Tensor]) -> None:
         for stride in (MASK_STRIDE, *reversed(STRIDES)):
             if stride not in pyramid:
-                raise ValueError(
-                    f"the pixel decoder needs maps of strides 4, 8, 16 and 32, but got {sorted(pyramid)}"
-                )
+                raise ValueError(f"the pixel decoder needs maps of strides 4, 8, 16 and 32, but got {sorted(pyramid)}")
             shape = tuple(pyramid[stride].shape)
             if len(shape) != 4 or shape[1] != self.channels:
                 raise ValueError(f"expected stride {stride} as B×{self.channels}×h×w, but got shape {shape}")

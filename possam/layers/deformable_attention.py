@@ -18,9 +18,7 @@ def level_reference_points(sizes: Sequence[Size], device: torch.device | str = "
     for height, width in sizes:
         y = (torch.arange(height, dtype=torch.float32, device=device) + 0.5) / height
         x = (torch.arange(width, dtype=torch.float32, device=device) + 0.5) / width
-        levels.append(
-            torch.stack([x.expand(height, width), y[:, None].expand(height, width)], -1).view(-1, 2)
-        )
+        levels.append(torch.stack([x.expand(height, width), y[:, None].expand(height, width)], -1).view(-1, 2))
     return torch.cat(levels)
 
 

@@ -47,8 +47,7 @@ class FeaturePyramid(nn.Module):
         """
         if features.dim() != 4 or features.shape[1] != self.in_channels:
             raise ValueError(
-                f"the feature pyramid expects B×{self.in_channels}×h×w features, "
-                f"but got shape {tuple(features.shape)}"
+                f"the feature pyramid expects B×{self.in_channels}×h×w features, but got shape {tuple(features.shape)}"
             )
         return {int(stride): stage(features) for stride, stage in self.stages.items()}
 

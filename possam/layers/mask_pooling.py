@@ -31,9 +31,7 @@ def mask_pool(features: Tensor, mask_logits: Tensor) -> tuple[Tensor, Tensor]:
         )
     with torch.no_grad():
         if mask_logits.shape[-2:] != features.shape[-2:]:
-            mask_logits = F.interpolate(
-                mask_logits, size=features.shape[-2:], mode="bilinear", align_corners=False
-            )
+            mask_logits = F.interpolate(mask_logits, size=features.shape[-2:], mode="bilinear", align_corners=False)
         inside = (mask_logits > 0).flatten(2)
         area = inside.sum(-1, keepdim=True)
     # float32 also under autocast: the sum over a large mask overflows in half precision

@@ -28,9 +28,7 @@ class PositionEmbeddingSine(nn.Module):
         height, width = features.shape[-2:]
         rows = self._axis(height, features.device)
         columns = self._axis(width, features.device)
-        return torch.cat(
-            [rows[:, :, None].expand(-1, height, width), columns[:, None, :].expand(-1, height, width)]
-        )
+        return torch.cat([rows[:, :, None].expand(-1, height, width), columns[:, None, :].expand(-1, height, width)])
 
     def _axis(self, length: int, device: torch.device) -> Tensor:
         """(C/2)×length encoding of one axis."""

@@ -39,9 +39,7 @@ def thresholded_iou(mask_logits: Tensor, masks: Tensor) -> Tensor:
     chunk = max(1, PIXELS_AT_ONCE // (height * width))
     parts = []
     for logits, actual in zip(mask_logits.split(chunk), masks.split(chunk), strict=True):
-        resized = F.interpolate(
-            logits.float()[:, None], size=(height, width), mode="bilinear", align_corners=False
-        )
+        resized = F.interpolate(logits.float()[:, None], size=(height, width), mode="bilinear", align_corners=False)
         predicted = (resized > 0).float().flatten(1)
         actual = actual.float().flatten(1)
         # sums of ones in float32 are exact up to 2**24 pixels, and several times faster than those of bool

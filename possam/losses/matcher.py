@@ -29,10 +29,7 @@ class HungarianMatcher:
         dice_weight: float = 5.0,
         points: int = 12544,
     ) -> None:
-        if (
-            min(class_weight, mask_weight, dice_weight) < 0
-            or not class_weight + mask_weight + dice_weight > 0
-        ):
+        if min(class_weight, mask_weight, dice_weight) < 0 or not class_weight + mask_weight + dice_weight > 0:
             raise ValueError(
                 "matching weights must not be negative nor all zero, but got "
                 f"class {class_weight}, mask {mask_weight}, dice {dice_weight}"

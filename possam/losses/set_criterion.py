@@ -124,9 +124,7 @@ class SetCriterion(nn.Module):
         weight[-1] = self.no_object_weight
         return F.cross_entropy(class_logits.flatten(0, 1), expected.flatten(), weight)
 
-    def _mask_losses(
-        self, layer: LayerOutput, masks: Tensor, pairs: Pairs, normaliser: Tensor
-    ) -> dict[str, Tensor]:
+    def _mask_losses(self, layer: LayerOutput, masks: Tensor, pairs: Pairs, normaliser: Tensor) -> dict[str, Tensor]:
         iou = layer.iou.float()
         quality = torch.zeros_like(iou)
         if len(pairs.image) == 0:

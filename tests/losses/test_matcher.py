@@ -1,0 +1,134 @@
+import itertools
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from possam.losses import HungarianMatcher, LayerOutput, Target
+from possam.losses.mask_losses import dice, sigmoid_bce
+from possam.losses.matcher import pairwise_bce, pairwise_dice
+
+
+def blocks(count, size=32):
+    """Disjoint vertical stripes."""
+    masks = torch.zeros(count, size, size, dtype=torch.bool)
+    for index in range(count):
+        masks[index, :, index * size // count : (index + 1) * size // count] = True
+    return masks
+
+
+def logits_of(masks, size=8, scale=10.0):
+    return (F.interpolate(masks[None].float(), size=(size, size), mode="area")[0] - 0.5) * scale
+
+
+def make_output(batch, queries, classes, size=8):
+    return LayerOutput(
+        torch.randn(batch, queries, classes + 1),
+        torch.randn(batch, queries, size, size) * 3,
+        torch.rand(batch, queries),
+    )
+
+
+def test_pairwise_costs_equal_the_losses_pair_by_pair():
+    torch.manual_seed(0)
+    logits, labels = torch.randn(4, 50) * 5, torch.rand(3, 50)
+    for q in range(4):
+        for t in range(3):
+            pair = logits[q : q + 1], labels[t : t + 1]
+            torch.testing.assert_close(pairwise_bce(logits, labels)[q, t], sigmoid_bce(*pair)[0])
+            torch.testing.assert_close(pairwise_dice(logits, labels)[q, t], dice(*pair)[0])
+
+
+def test_recovers_a_permutation_from_masks_alone():
+    masks = blocks(4)
+    order = torch.tensor([2, 0, 3, 1])
+    output = LayerOutput(torch.zeros(1, 4, 6), logits_of(masks[order])[None], torch.zeros(1, 4))
+    ((queries, segments),) = HungarianMatcher(points=256)(output, [Target(torch.zeros(4, dtype=torch.int64), masks)])
+    assert segments.tolist() == [0, 1, 2, 3]
+    assert order[queries].tolist() == [0, 1, 2, 3]
+
+
+def test_recovers_a_permutation_from_classes_alone():
+    labels = torch.tensor([3, 1, 0])
+    class_logits = torch.zeros(1, 5, 5)
+    for query, label in ((4, 3), (0, 1), (2, 0)):
+        class_logits[0, query, label] = 5.0
+    masks = blocks(1).expand(3, -1, -1)
+    output = LayerOutput(class_logits, torch.zeros(1, 5, 8, 8), torch.zeros(1, 5))
+    ((queries, segments),) = HungarianMatcher(points=64)(output, [Target(labels, masks)])
+    assert (queries.tolist(), segments.tolist()) == ([4, 0, 2], [0, 1, 2])
+
+
+@pytest.mark.parametrize(("queries", "segments"), [(5, 3), (4, 4), (3, 5)])
+def test_total_cost_is_the_least_of_all_assignments(queries, segments):
+    torch.manual_seed(queries)
+    matcher = HungarianMatcher(points=100)
+    output = make_output(1, queries, 4)
+    target = Target(torch.randint(0, 4, (segments,)), torch.rand(segments, 32, 32) > 0.5)
+    torch.manual_seed(7)
+    cost = matcher._cost(output.class_logits[0], output.mask_logits[0], target)
+    torch.manual_seed(7)
+    ((rows, columns),) = matcher(output, [target])
+    assert len(rows) == min(queries, segments) and columns.tolist() == sorted(columns.tolist())
+    small, large = sorted((queries, segments))
+    table = cost if queries <= segments else cost.T
+    best = min(
+        sum(table[row, column].item() for row, column in enumerate(chosen))
+        for chosen in itertools.permutations(range(large), small)
+    )
+    assert cost[rows, columns].sum().item() == pytest.approx(best, abs=1e-4)
+
+
+def test_cost_is_the_weighted_sum_of_the_method():
+    """METHOD.md 1.8 written out on a mask that is the same at all points, so that points do not matter."""
+    torch.manual_seed(0)
+    class_logits, mask_logits = torch.randn(2, 4), torch.full((2, 128, 128), 1.5)
+    target = Target(torch.tensor([2]), torch.ones(1, 256, 256, dtype=torch.bool))
+    matcher = HungarianMatcher(class_weight=2, mask_weight=5, dice_weight=7, points=4000)
+    cost = matcher._cost(class_logits, mask_logits, target)
+    p = torch.tensor(1.5).sigmoid().item()
+    bce = -torch.tensor(p).log().item()
+    dice_loss = 1 - (2 * p * 4000 + 1) / (p * 4000 + 4000 + 1)
+    expected = -2 * class_logits.softmax(-1)[:, 2] + 5 * bce + 7 * dice_loss
+    # samples fade at the very border of the map
+    torch.testing.assert_close(cost[:, 0], expected, atol=0.06, rtol=0)
+
+
+def test_images_without_segments_match_nothing():
+    output = make_output(3, 4, 5)
+    empty = Target(torch.zeros(0, dtype=torch.int64), torch.zeros(0, 32, 32, dtype=torch.bool))
+    full = Target(torch.tensor([1, 2]), blocks(2))
+    matches = HungarianMatcher(points=64)(output, [empty, full, empty])
+    assert [len(queries) for queries, _ in matches] == [0, 2, 0]
+    assert all(queries.dtype == segments.dtype == torch.int64 for queries, segments in matches)
+    assert [len(queries) for queries, _ in HungarianMatcher(points=64)(output, [empty] * 3)] == [0, 0, 0]
+
+
+@pytest.mark.parametrize("part", ["class", "mask"])
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_costs_that_are_not_finite_are_named(part, value):
+    output = make_output(1, 3, 4)
+    getattr(output, f"{part}_logits")[0, 1] = value
+    with pytest.raises(FloatingPointError, match=f"not finite \\(.*{part}.*lower the learning rate"):
+        HungarianMatcher(points=64)(output, [Target(torch.tensor([1]), blocks(1))])
+
+
+def test_half_precision_logits():
+    masks = blocks(3)
+    output = LayerOutput(
+        torch.zeros(1, 3, 6, dtype=torch.bfloat16),
+        logits_of(masks.flip(0))[None].bfloat16(),
+        torch.zeros(1, 3),
+    )
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        ((queries, _),) = HungarianMatcher(points=128)(output, [Target(torch.zeros(3, dtype=torch.int64), masks)])
+    assert queries.tolist() == [2, 1, 0]
+
+
+def test_wrong_settings():
+    with pytest.raises(ValueError, match="mask -1"):
+        HungarianMatcher(mask_weight=-1)
+    with pytest.raises(ValueError, match="nor all zero"):
+        HungarianMatcher(class_weight=0, mask_weight=0, dice_weight=0)
+    with pytest.raises(ValueError, match="points=0"):
+        HungarianMatcher(points=0)

@@ -12,7 +12,9 @@ from __future__ import annotations
 import argparse
 import sys
 
+from possam.cases import draw_cases
 from possam.d2.engine import default_argument_parser, default_setup
+from possam.d2.utils import comm
 from possam.engine import Checkpointer, Trainer, load_config, prepare_datasets, run
 
 
@@ -25,10 +27,14 @@ def main(args: argparse.Namespace) -> None:
         model = Trainer.build_model(cfg)
         Checkpointer(model).load(cfg.MODEL.WEIGHTS)
         Trainer.test(cfg, model)
-        return
-    trainer = Trainer(cfg)
-    trainer.resume_or_load(resume=args.resume)
-    trainer.train()
+    else:
+        trainer = Trainer(cfg)
+        trainer.resume_or_load(resume=args.resume)
+        trainer.train()
+        model = trainer.checkpointer.model
+    if cfg.TEST.PICTURES and comm.is_main_process():
+        paths = [path for dataset in cfg.DATASETS.TEST for path in draw_cases(cfg, model, dataset)]
+        print("Pictures:", *paths, sep="\n  ")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
-"""PosSAM: frozen SAM and CLIP encoders, a trained mask decoder, and Local Discriminative Pooling (METHOD.md 1).
+"""PosSAM: frozen SAM and CLIP, a trained mask decoder, and Local Discriminative Pooling (METHOD.md 1).
 
-Shapes: B images, Q queries, K classes, D width of CLIP's joint space, C hidden width, H×W the padded input, h×w = H/4×W/4.
+Shapes: B images, Q queries, K classes, T targets, D width of CLIP's joint space, C hidden width; H×W the padded
+input, h×w = H/4×W/4.
 """
 
 from __future__ import annotations
@@ -208,14 +209,16 @@ class PosSAM(nn.Module):
                 vocabulary=inputs["vocabulary"],
                 padded_size=padded,
                 image_size=_image_size(inputs),
-                output_size=(inputs.get("height", _image_size(inputs)[0]), inputs.get("width", _image_size(inputs)[1])),
+                output_size=_output_size(inputs),
             )
             for index, inputs in enumerate(batched_inputs)
         ]
 
     @torch.no_grad()
-    def segment(self, prediction: Prediction, ensemble: str | None = None) -> dict[str, Any]:
-        """Turn a prediction into segmentations with the ensemble named, by default the model's own (METHOD.md 1.9, 1.10).
+    def segment(
+        self, prediction: Prediction, ensemble: str | None = None, tasks: tuple[str, ...] | None = None
+    ) -> dict[str, Any]:
+        """Turn a prediction into segmentations (METHOD.md 1.9, 1.10), by default the model's own ensemble and tasks.
 
         Returns:
             By task: "panoptic_seg": (H×W int32 segment ids, segments_info); "semantic_seg": H×W int64 class map;
@@ -230,8 +233,9 @@ class PosSAM(nn.Module):
             output_size=prediction.output_size,
         )
         isthing = prediction.vocabulary.isthing
+        tasks = self.tasks if tasks is None else tasks
         output: dict[str, Any] = {}
-        if "panoptic" in self.tasks:
+        if "panoptic" in tasks:
             output["panoptic_seg"] = merge_panoptic(
                 scores,
                 masks,
@@ -239,11 +243,11 @@ class PosSAM(nn.Module):
                 object_threshold=self.object_threshold,
                 overlap_threshold=self.overlap_threshold,
             )
-        if "semantic" in self.tasks:
+        if "semantic" in tasks:
             output["semantic_seg"] = merge_semantic(scores, masks)
-        if "instance" in self.tasks:
+        if "instance" in tasks:
             output["instances"] = merge_instances(scores, masks, isthing, top_k=self.top_k)
-        if "quality" in self.tasks:
+        if "quality" in tasks:
             output["mask_quality"] = {"masks": masks > 0, "iou": prediction.evidence.iou}
         return output
 
@@ -356,6 +360,11 @@ def train_vocabulary_from_config(cfg: CfgNode) -> Vocabulary:
 def _image_size(inputs: dict[str, Any]) -> tuple[int, int]:
     height, width = inputs["image"].shape[-2:]
     return height, width
+
+
+def _output_size(inputs: dict[str, Any]) -> tuple[int, int]:
+    height, width = _image_size(inputs)
+    return inputs.get("height", height), inputs.get("width", width)
 
 
 def _drop_frozen(module: nn.Module, state: dict[str, Tensor], prefix: str, _metadata: Any) -> None:

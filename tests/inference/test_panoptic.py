@@ -128,13 +128,13 @@ def test_stuff_of_one_class_is_joined_and_things_are_not():
     assert segments[0]["query"] == 1 and segments[0]["bbox"] == [0, 0, 9, 10]
 
 
-@pytest.mark.parametrize("queries", [0, 3])
+@pytest.mark.parametrize("queries", [0, 1, 3])
 def test_without_a_mask_above_the_threshold_all_is_void(queries):
     panoptic, segments = merge_panoptic(
-        torch.full((queries, 2), 0.1),
-        torch.randn(queries, 5, 7),
+        torch.full((queries, 2), 0.5),
+        torch.full((queries, 5, 7), 3.0),
         [True, False],
-        object_threshold=0.1,
+        object_threshold=0.5,
         overlap_threshold=0.8,
     )
     assert panoptic.shape == (5, 7) and panoptic.dtype == torch.int32 and not panoptic.any()

@@ -38,7 +38,7 @@ class _SerializedList:
             raise IndexError(idx)
         idx = int(idx) % len(self)
         begin, end = self._bounds[idx].item(), self._bounds[idx + 1].item()
-        return pickle.loads(memoryview(self._bytes[begin:end].numpy()))
+        return pickle.loads(self._bytes[begin:end].numpy().data)
 
 
 _default_serialize: Callable[[list[Any]], Any] = _SerializedList

@@ -217,7 +217,7 @@ class DefaultTrainer(TrainerBase):
         return default_writers(self.cfg.OUTPUT_DIR, self.max_iter)
 
     def train(self) -> Any:  # type: ignore[override]
-        """Train from ``start_iter`` to ``max_iter``; returns the results if TEST.EXPECTED_RESULTS asks to verify them."""
+        """Train from ``start_iter`` to ``max_iter``; returns the results where TEST.EXPECTED_RESULTS verifies them."""
         super().train(self.start_iter, self.max_iter)
         if not len(self.cfg.TEST.EXPECTED_RESULTS) or not comm.is_main_process():
             return None

@@ -250,7 +250,8 @@ class SimpleTrainer(TrainerBase):
             raise FloatingPointError(f"the loss is not finite at iteration {cur_iter}: {means}")
         storage.put_scalar(f"{prefix}total_loss", total, cur_iter=cur_iter)
         if len(means) > 1:
-            storage.put_scalars(cur_iter=cur_iter, **means)
+            for name, mean in means.items():
+                storage.put_scalar(name, mean, cur_iter=cur_iter)
 
     def state_dict(self) -> dict[str, Any]:
         return {**super().state_dict(), "optimizer": self.optimizer.state_dict()}

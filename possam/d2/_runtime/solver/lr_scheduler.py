@@ -65,6 +65,6 @@ class LRMultiplier(LRScheduler):
         # The schedule itself is built from the config, so that a resumed run can follow a changed one.
         return {name: getattr(self, name) for name in ("base_lrs", "last_epoch")}
 
-    def get_lr(self) -> list[float]:
+    def get_lr(self) -> list[Any]:
         factor = self._multiplier(self.last_epoch / self._max_iter)
         return [rate * factor for rate in self.base_lrs]

@@ -6,6 +6,7 @@ B: images; H×W: the padded size; h×w: the size of one image.
 from typing import Any
 
 import torch
+from torch import device as Device  # a name that TorchScript can resolve here
 from torch.nn import functional as F
 
 __all__ = ["ImageList"]
@@ -35,7 +36,7 @@ class ImageList:
         return ImageList(self.tensor.to(*args, **kwargs), self.image_sizes)
 
     @property
-    def device(self) -> torch.device:
+    def device(self) -> Device:
         """Where the tensor is."""
         return self.tensor.device
 
@@ -67,12 +68,13 @@ class ImageList:
                 padded = torch.full_like(padded, square)
             size_divisibility = padding_constraints.get("size_divisibility", size_divisibility)
         if size_divisibility > 1:
-            padded = (padded + (size_divisibility - 1)).div(size_divisibility, rounding_mode="floor") * size_divisibility
+            steps = (padded + (size_divisibility - 1)).div(size_divisibility, rounding_mode="floor")
+            padded = steps * size_divisibility
         if torch.jit.is_scripting():
             height, width = int(padded[0].item()), int(padded[1].item())
         elif torch.jit.is_tracing():
-            height, width = padded[0], padded[1]
-            sizes = size_tensors
+            height, width = padded[0], padded[1]  # type: ignore[assignment]
+            sizes = size_tensors  # type: ignore[assignment]
         else:
             height, width = padded.tolist()
         rows = []

@@ -122,4 +122,4 @@ def _join(values: list[Any]) -> Any:
         return list(itertools.chain.from_iterable(values))
     if hasattr(type(first), "cat"):
         return type(first).cat(values)
-    raise ValueError(f"fields of type {type(first).__name__} cannot be joined: use tensors, lists or a class with 'cat'")
+    raise ValueError(f"fields of type {type(first).__name__} cannot be joined: they need a method 'cat'")

@@ -119,7 +119,7 @@ class PolygonMasks:
     Polygons stay on the CPU whatever `to` is asked.
     """
 
-    def __init__(self, polygons: list[list[torch.Tensor | np.ndarray]]):
+    def __init__(self, polygons: list[Any]):
         """Raises ValueError where the nesting is not instances → polygons → numbers."""
         if not isinstance(polygons, list):
             raise ValueError(f"polygons are a list of instances, but {type(polygons).__name__} came")

@@ -71,10 +71,11 @@ class EventStorage:
         name = self._current_prefix + name
         when = self._iter if cur_iter is None else cur_iter
         number = float(value)
-        self._history[name].update(number, when)
-        self._latest_scalars[name] = (number, when)
         known = self._smoothing_hints.setdefault(name, smoothing_hint)
         assert known == smoothing_hint, f"scalar '{name}' came with smoothing_hint={known} before"
+        self._history[name].update(number, when)
+        # Last: losses may be recorded in a thread, and a writer starts from this dict.
+        self._latest_scalars[name] = (number, when)
 
     def put_scalars(self, *, smoothing_hint: bool = True, cur_iter: int | None = None, **kwargs: Any) -> None:
         """`put_scalar` for every keyword."""
@@ -115,7 +116,7 @@ class EventStorage:
     def latest_with_smoothing_hint(self, window_size: int = 20) -> dict[str, tuple[float, int]]:
         """Like `latest`, with the median of the last ``window_size`` iterations for scalars hinted so."""
         shown = {}
-        for name, (value, when) in self._latest_scalars.items():
+        for name, (value, when) in list(self._latest_scalars.items()):
             if self._smoothing_hints[name]:
                 value = self._history[name].median(self.count_samples(name, window_size))
             shown[name] = (value, when)
@@ -275,7 +276,7 @@ class CommonMetricPrinter(EventWriter):
 
     def _medians(self, storage: EventStorage, tag: str) -> str:
         shown = []
-        for name, history in storage.histories().items():
+        for name, history in list(storage.histories().items()):
             if tag in name:
                 value = history.median(storage.count_samples(name, self._window_size))
                 shown.append(f"{name}: {value:.4g}")

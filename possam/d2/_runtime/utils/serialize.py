@@ -12,6 +12,8 @@ class PicklableWrapper:
     Plain functions and objects need nothing but pickle.
     """
 
+    _obj: Any
+
     def __init__(self, obj: Any):
         while isinstance(obj, PicklableWrapper):
             obj = obj._obj

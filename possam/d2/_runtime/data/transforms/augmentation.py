@@ -2,7 +2,7 @@
 
 import inspect
 import pprint
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from fvcore.transforms.transform import Transform, TransformList
@@ -31,6 +31,10 @@ class Augmentation:
 
     # Attributes of the input that get_transform takes; None: read them off its signature.
     input_args: tuple[str, ...] | None = None
+
+    if TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any: ...  # what _init has stored
 
     def _init(self, params: dict[str, Any] | None = None) -> None:
         """Store constructor arguments, given as ``locals()``, as attributes."""

@@ -83,7 +83,7 @@ class Resize(Augmentation):
         self._init(locals())
 
     def get_transform(self, image: np.ndarray) -> Transform:
-        return ResizeTransform(*image.shape[:2], *self.shape, self.interp)
+        return ResizeTransform(image.shape[0], image.shape[1], self.shape[0], self.shape[1], self.interp)
 
 
 class ResizeShortestEdge(Augmentation):
@@ -115,7 +115,7 @@ class ResizeShortestEdge(Augmentation):
         self._init(locals())
 
     @torch.jit.unused
-    def get_transform(self, image: np.ndarray) -> Transform:
+    def get_transform(self, image):  # TorchScript would compile annotated types even here
         if self.is_range:
             size = np.random.randint(self.short_edge_length[0], self.short_edge_length[1] + 1)
         else:
@@ -269,11 +269,10 @@ class RandomCrop(Augmentation):
             assert least <= most, self.crop_size
             height, width = (np.random.randint(min(side, least), min(side, most) + 1) for side in image_size)
             return height, width
-        fraction = np.asarray(self.crop_size, dtype=np.float32)
+        fraction: Any = self.crop_size
         if self.crop_type == "relative_range":
-            fraction = fraction + np.random.rand(2) * (1 - fraction)
-        else:
-            fraction = np.asarray(self.crop_size)
+            least = np.asarray(fraction, dtype=np.float32)
+            fraction = least + np.random.rand(2) * (1 - least)
         height, width = (int(side * part + 0.5) for side, part in zip(image_size, fraction, strict=True))
         return height, width
 
@@ -317,7 +316,7 @@ class RandomExtent(Augmentation):
         half = size / 2 * np.random.uniform(*self.scale_range)
         shift = [reach * (np.random.rand() - 0.5) for reach in self.shift_range]
         centre = size / 2 + shift * size
-        x0, y0, x1, y1 = *(centre - half), *(centre + half)
+        (x0, y0), (x1, y1) = centre - half, centre + half
         return ExtentTransform(src_rect=(x0, y0, x1, y1), output_size=(int(y1 - y0), int(x1 - x0)))
 
 
@@ -385,7 +384,7 @@ class RandomResize(Augmentation):
 
     def get_transform(self, image: np.ndarray) -> Transform:
         height, width = self.shape_list[np.random.randint(low=0, high=len(self.shape_list))]
-        return ResizeTransform(*image.shape[:2], height, width, self.interp)
+        return ResizeTransform(image.shape[0], image.shape[1], height, width, self.interp)
 
 
 class MinIoURandomCrop(Augmentation):

@@ -32,6 +32,11 @@ def _through_pil(image: np.ndarray, operation: Callable[[Image.Image], Image.Ima
 class ExtentTransform(Transform):
     """Cut a rectangle, which may reach beyond the image, and scale it to a size."""
 
+    src_rect: Any
+    output_size: Any
+    interp: int
+    fill: Any
+
     def __init__(self, src_rect: Any, output_size: Any, interp: int = Image.Resampling.BILINEAR, fill: Any = 0):
         """
         Args:
@@ -71,6 +76,12 @@ class ExtentTransform(Transform):
 class ResizeTransform(Transform):
     """Resize from h×w to new_h×new_w: uint8 by PIL (antialiased), other dtypes by PyTorch."""
 
+    h: int
+    w: int
+    new_h: int
+    new_w: int
+    interp: int
+
     def __init__(self, h: int, w: int, new_h: int, new_w: int, interp: int | None = None):
         super().__init__()
         if interp is None:
@@ -105,6 +116,16 @@ class ResizeTransform(Transform):
 
 class RotationTransform(Transform):
     """Rotate counter-clockwise by degrees."""
+
+    h: int
+    w: int
+    angle: float
+    expand: bool
+    center: Any
+    interp: int
+    image_center: np.ndarray
+    bound_w: int
+    bound_h: int
 
     def __init__(
         self, h: int, w: int, angle: float, expand: bool = True, center: Any = None, interp: int | None = None
@@ -165,7 +186,7 @@ class RotationTransform(Transform):
         if self.expand:
             # The middle of the image has to become the middle of the result.
             middle = matrix[:, :2] @ (self.image_center + offset) + matrix[:, 2]
-            matrix[:, 2] += np.array([self.bound_w, self.bound_h]) / 2 + offset - middle
+            matrix[:, 2] = matrix[:, 2] + np.array([self.bound_w, self.bound_h]) / 2 + offset - middle
         return matrix
 
     def inverse(self) -> TransformList:
@@ -179,6 +200,8 @@ class RotationTransform(Transform):
 
 class ColorTransform(Transform):
     """A function of colours alone: array in, array out, geometry untouched."""
+
+    op: Callable[[Any], Any]
 
     def __init__(self, op: Callable[[Any], Any]):
         if not callable(op):

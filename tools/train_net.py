@@ -14,7 +14,7 @@ import sys
 
 from possam.cases import draw_cases
 from possam.d2.engine import default_argument_parser, default_setup
-from possam.d2.utils import comm
+from possam.d2.utils import comm, setup_logger
 from possam.engine import Checkpointer, Trainer, load_config, prepare_datasets, run
 
 
@@ -23,6 +23,7 @@ def main(args: argparse.Namespace) -> None:
     prepare_datasets(cfg)
     cfg.freeze()
     default_setup(cfg, args)
+    setup_logger(cfg.OUTPUT_DIR, distributed_rank=comm.get_rank(), name="possam")
     if args.eval_only:
         model = Trainer.build_model(cfg)
         Checkpointer(model).load(cfg.MODEL.WEIGHTS)

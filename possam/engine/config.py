@@ -1,4 +1,4 @@
-"""The settings of a run: Detectron2's configuration with this project's keys, read and checked before anything loads."""
+"""The settings of a run: Detectron2's keys and this project's, read and checked before anything loads."""
 
 from __future__ import annotations
 
@@ -148,7 +148,7 @@ def check_config(cfg: CfgNode) -> None:
     if cfg.SOLVER.AMP.ENABLED and not torch.device(cfg.MODEL.DEVICE).type == "cuda":
         raise ValueError(f"SOLVER.AMP.ENABLED needs a CUDA device, not MODEL.DEVICE {cfg.MODEL.DEVICE!r}.")
     if torch.device(cfg.MODEL.DEVICE).type == "cuda" and not torch.cuda.is_available():
-        raise ValueError(f"MODEL.DEVICE is {cfg.MODEL.DEVICE!r}, but no CUDA device is available; add `MODEL.DEVICE cpu`.")
+        raise ValueError(f"MODEL.DEVICE is {cfg.MODEL.DEVICE!r}, but there is no CUDA device; add `MODEL.DEVICE cpu`.")
 
 
 def _one_of(key: str, value: str, valid: Sequence[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import weakref
 from collections import OrderedDict
 from typing import Any
@@ -18,6 +19,7 @@ from possam.d2.data import (
     get_detection_dataset_dicts,
 )
 from possam.d2.engine import AMPTrainer, DefaultTrainer, SimpleTrainer, TrainerBase
+from possam.d2.modeling import build_model
 from possam.d2.utils import comm
 from possam.data import PanopticMapper, build_augmentations
 from possam.encoders import FeatureCache
@@ -26,6 +28,8 @@ from possam.engine.config import PRECISIONS
 from possam.engine.evaluate import evaluate
 from possam.engine.features import training_features
 from possam.engine.optimizer import build_optimizer
+
+logger = logging.getLogger(__name__)
 
 
 class Trainer(DefaultTrainer):
@@ -47,6 +51,14 @@ class Trainer(DefaultTrainer):
         self.max_iter = cfg.SOLVER.MAX_ITER
         self.cfg = cfg
         self.register_hooks(self.build_hooks())
+
+    @classmethod
+    def build_model(cls, cfg: CfgNode) -> nn.Module:
+        model = build_model(cfg)
+        trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+        frozen = sum(parameter.numel() for parameter in model.parameters()) - trained
+        logger.info("%s: %.2f M trained and %.2f M frozen parameters", type(model).__name__, trained / 1e6, frozen / 1e6)
+        return model
 
     @classmethod
     def build_optimizer(cls, cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:

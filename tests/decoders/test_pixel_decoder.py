@@ -1,5 +1,6 @@
 import pytest
 import torch
+from torch.nn import functional as F
 
 from possam.decoders import DeformablePixelDecoder
 
@@ -14,6 +15,42 @@ def make_pyramid(height, width, channels=16, batch=2):
 def decoder():
     torch.manual_seed(0)
     return DeformablePixelDecoder(channels=16, layers=2, heads=4, points=2, feedforward=32)
+
+
+def plain_decoder(decoder, pyramid):
+    """The method written out, one level and place at a time."""
+    maps = [project(pyramid[stride]) for stride, project in zip((32, 16, 8), decoder.input_projections, strict=True)]
+    tokens, positions, reference = [], [], []
+    for level, x in enumerate(maps):
+        height, width = x.shape[-2:]
+        for row in range(height):
+            for column in range(width):
+                tokens.append(x[:, :, row, column])
+                positions.append(decoder.position(x)[:, row, column] + decoder.level_embedding.weight[level])
+                reference.append([(column + 0.5) / width, (row + 0.5) / height])
+    tokens, positions = torch.stack(tokens, 1), torch.stack(positions)
+    sizes = [tuple(x.shape[-2:]) for x in maps]
+    for layer in decoder.layers:
+        mixed = layer.attention(tokens + positions, torch.tensor(reference), tokens, sizes)
+        tokens = layer.norm1(tokens + mixed)
+        tokens = layer.norm2(tokens + layer.linear2(layer.linear1(tokens).clamp(min=0)))
+    scales, start = [], 0
+    for x in maps:
+        count = x[0, 0].numel()
+        scales.append(tokens[:, start : start + count].transpose(1, 2).reshape(x.shape))
+        start += count
+    resized = F.interpolate(scales[2], size=pyramid[4].shape[-2:], mode="bilinear")
+    return decoder.mask_features(decoder.smooth(decoder.lateral(pyramid[4]) + resized)), scales
+
+
+def test_equals_the_method_written_out(decoder):
+    pyramid = make_pyramid(96, 160)
+    with torch.no_grad():
+        mask_features, scales = decoder(pyramid)
+        expected, expected_scales = plain_decoder(decoder, pyramid)
+    torch.testing.assert_close(mask_features, expected, atol=1e-5, rtol=1e-4)
+    for scale, plain in zip(scales, expected_scales, strict=True):
+        torch.testing.assert_close(scale, plain, atol=1e-5, rtol=1e-4)
 
 
 @pytest.mark.parametrize("size", [(128, 128), (96, 160), (100, 76), (32, 32)])

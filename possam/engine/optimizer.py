@@ -8,9 +8,12 @@ import torch
 from torch import nn
 from torch.nn.utils import clip_grad_norm_
 
+from possam.classifiers import CosineClassifier, LocalDiscriminativePooling
 from possam.d2.config import CfgNode
 
 NORMS = (nn.LayerNorm, nn.GroupNorm, nn.BatchNorm2d, nn.SyncBatchNorm)
+# LDP's own parameter is its stream embedding; the classifier's are the void embedding and the temperature.
+EMBEDDINGS = (nn.Embedding, LocalDiscriminativePooling, CosineClassifier)
 
 
 def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
@@ -47,7 +50,7 @@ def _decayed_parameters(cfg: CfgNode, model: nn.Module) -> list[tuple[nn.Paramet
                 continue
             if isinstance(module, NORMS):
                 seen[parameter] = cfg.SOLVER.WEIGHT_DECAY_NORM
-            elif isinstance(module, nn.Embedding):
+            elif isinstance(module, EMBEDDINGS):
                 seen[parameter] = cfg.SOLVER.WEIGHT_DECAY_EMBED
             else:
                 seen[parameter] = cfg.SOLVER.WEIGHT_DECAY

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
-from possam.d2.data import transforms as T
 
+from possam.d2.data import transforms as T
 from possam.data.augmentations import ResizeLongestSide, build_augmentations, flip_only
 
 

@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from possam.d2.data import transforms as T
 from scipy.ndimage import binary_erosion
 
+from possam.d2.data import transforms as T
 from possam.data import PanopticMapper, build_augmentations, load_panoptic, sample_key, write_id_map
 from possam.data.mapper import transform_index
 from possam.vocabulary import Vocabulary

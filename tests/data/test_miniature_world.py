@@ -36,12 +36,12 @@ def palette(name):
 
 @pytest.fixture(scope="module")
 def scenes_a():
-    return [draw_scene([1, i], palette("mini_a")) for i in range(250)]
+    return [draw_scene([1, i], palette("mini_a")) for i in range(160)]
 
 
 @pytest.fixture(scope="module")
 def scenes_b():
-    return [draw_scene([3, i], palette("mini_b")) for i in range(250)]
+    return [draw_scene([3, i], palette("mini_b")) for i in range(160)]
 
 
 def test_every_entry_of_the_lexicon_can_be_drawn():
@@ -112,7 +112,7 @@ def test_every_test_class_gets_drawn_about_equally_often(scenes_b):
         for segment in scene.segments:
             counts[b.class_of[segment.kind]] += 1
     things = counts[: len(b.things)]
-    assert things.min() > 0.4 * things.mean() and counts.min() > 0
+    assert things.min() > 0.35 * things.mean() and counts.min() > 0
 
 
 def test_the_same_seed_gives_the_same_scene():

@@ -2,8 +2,8 @@ import copy
 import json
 
 import pytest
-from possam.d2.data import DatasetCatalog, MetadataCatalog
 
+from possam.d2.data import DatasetCatalog, MetadataCatalog
 from possam.data import load_panoptic, register_from_config, register_panoptic
 from possam.vocabulary import Vocabulary
 

@@ -16,6 +16,7 @@ __all__ = [
     "SizeMismatchError",
     "annotations_to_instances",
     "build_augmentation",
+    "build_transform_gen",
     "check_image_size",
     "check_metadata_consistency",
     "convert_PIL_to_numpy",
@@ -232,3 +233,6 @@ def build_augmentation(cfg: Any, is_train: bool) -> list[T.Augmentation]:
         raise ValueError(f"INPUT.RANDOM_FLIP is 'horizontal', 'vertical' or 'none', but it is '{sizes.RANDOM_FLIP}'")
     vertical = sizes.RANDOM_FLIP == "vertical"
     return [resize, T.RandomFlip(horizontal=not vertical, vertical=vertical)]
+
+
+build_transform_gen = build_augmentation  # its older name

@@ -8,8 +8,13 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 Size = tuple[int, int]
+
+# Samples take more memory than all else here (264 MB a layer and image of 1024×1024 pixels). Beyond this many
+# numbers they are sampled again in the backward pass rather than kept.
+KEEP_SAMPLES_UP_TO = 2**24
 
 
 def level_reference_points(sizes: Sequence[Size], device: torch.device | str = "cpu") -> Tensor:
@@ -118,5 +123,9 @@ class MultiScaleDeformableAttention(nn.Module):
             scale = scale[:, None].expand(*shape, 2).flatten()
             centre = (2 * reference - 1).repeat(1, math.prod(shape))
             grid = (self.sampling_offsets(query) * scale + centre).unflatten(-1, (*shape, 2))
-            mixed = deformable_sampling(value.float(), sizes, grid, weights.unflatten(-1, shape[1:]))
+            inputs = (value.float(), sizes, grid, weights.unflatten(-1, shape[1:]))
+            if torch.is_grad_enabled() and grid.numel() // 2 * value.shape[-1] > KEEP_SAMPLES_UP_TO:
+                mixed = checkpoint(deformable_sampling, *inputs, use_reentrant=False, preserve_rng_state=False)
+            else:
+                mixed = deformable_sampling(*inputs)
         return self.output_proj(mixed)

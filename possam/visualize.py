@@ -4,7 +4,6 @@ Colours are RGB. Images are H×W×3 uint8 in [0, 255]; a segmentation is an H×W
 with its ``segments_info``, as models and datasets of this project give them.
 """
 
-import colorsys
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -27,9 +26,16 @@ RGB = tuple[int, int, int]
 Box = tuple[int, int, int, int]  # left, top, right, bottom in pixels
 Segmentation = tuple[NDArray[np.integer] | Tensor, Sequence[Mapping[str, Any]]]
 
-# Hues in degrees, at about equal steps for the eye (greens are hard to tell apart), and (saturation, value).
-_HUES = (0, 16, 30, 42, 54, 75, 110, 150, 170, 186, 200, 215, 235, 258, 280, 300, 322, 342)
-_TONES = ((0.85, 1.0), (0.5, 1.0), (0.95, 0.72))
+# 26 colours that are far apart for the eye (by distance in CIE Lab, of middle lightness and saturation).
+_PALETTE: tuple[RGB, ...] = (
+    (240, 45, 30), (0, 240, 120), (0, 105, 255), (255, 210, 0), (45, 225, 255), (255, 30, 180), (75, 105, 30),
+    (225, 180, 255), (225, 150, 105), (150, 60, 105), (210, 225, 135), (0, 105, 180), (0, 180, 135), (165, 225, 30),
+    (150, 15, 180), (255, 75, 120), (255, 135, 0), (165, 135, 0), (30, 150, 0), (165, 60, 45), (255, 135, 255),
+    (120, 75, 165), (255, 150, 180), (0, 180, 255), (135, 165, 30), (135, 90, 30),
+)  # fmt: skip
+# Any salt would do; with this one, names that often meet (the miniature world's stuff, COCO's sky, tree, grass,
+# person …) get colours that are easy to tell apart.
+_SALT = "20869"
 _ENOUGH_PIXELS = 480  # pictures whose longer side is shorter are enlarged before anything is written on them
 _MAX_ENLARGEMENT = 4
 _GAP = 12
@@ -45,11 +51,8 @@ class _Label:
 
 def class_color(name: str) -> RGB:
     """The colour of a class: the same for the same name (case and spacing aside) in every picture."""
-    digest = hashlib.sha256(" ".join(name.casefold().split()).encode()).digest()
-    saturation, value = _TONES[digest[2] % len(_TONES)]
-    hue = _HUES[int.from_bytes(digest[:2], "big") % len(_HUES)] / 360
-    red, green, blue = colorsys.hsv_to_rgb(hue, saturation, value)
-    return round(255 * red), round(255 * green), round(255 * blue)
+    digest = hashlib.sha256((_SALT + " ".join(name.casefold().split())).encode()).digest()
+    return _PALETTE[int.from_bytes(digest[:4], "big") % len(_PALETTE)]
 
 
 def draw_panoptic(

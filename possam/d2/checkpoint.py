@@ -9,7 +9,4 @@ if TYPE_CHECKING or BACKEND == "builtin":
 else:
     from detectron2.checkpoint import DetectionCheckpointer, PeriodicCheckpointer
 
-__all__ = [
-    "DetectionCheckpointer",
-    "PeriodicCheckpointer",
-]
+__all__ = ["DetectionCheckpointer", "PeriodicCheckpointer"]

@@ -9,8 +9,4 @@ if TYPE_CHECKING or BACKEND == "builtin":
 else:
     from detectron2.config import CfgNode, configurable, get_cfg
 
-__all__ = [
-    "CfgNode",
-    "configurable",
-    "get_cfg",
-]
+__all__ = ["CfgNode", "configurable", "get_cfg"]

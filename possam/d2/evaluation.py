@@ -21,10 +21,4 @@ else:
         print_csv_format,
     )
 
-__all__ = [
-    "DatasetEvaluator",
-    "DatasetEvaluators",
-    "inference_context",
-    "inference_on_dataset",
-    "print_csv_format",
-]
+__all__ = ["DatasetEvaluator", "DatasetEvaluators", "inference_context", "inference_on_dataset", "print_csv_format"]

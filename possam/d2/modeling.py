@@ -9,7 +9,4 @@ if TYPE_CHECKING or BACKEND == "builtin":
 else:
     from detectron2.modeling import META_ARCH_REGISTRY, build_model
 
-__all__ = [
-    "META_ARCH_REGISTRY",
-    "build_model",
-]
+__all__ = ["META_ARCH_REGISTRY", "build_model"]

@@ -1,5 +1,6 @@
 """Configuration trees, and classes that can be built from them."""
 
-from .config import CfgNode, configurable, get_cfg, global_cfg, set_global_cfg
+from .config import CfgNode as CfgNode
+from .config import configurable as configurable
+from .config import get_cfg as get_cfg
 
-__all__ = ["CfgNode", "configurable", "get_cfg", "global_cfg", "set_global_cfg"]

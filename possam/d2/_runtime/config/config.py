@@ -9,8 +9,6 @@ from fvcore.common.config import CfgNode as _CfgNode
 
 from ..utils.file_io import PathManager
 
-__all__ = ["CfgNode", "configurable", "get_cfg", "global_cfg", "set_global_cfg"]
-
 
 class CfgNode(_CfgNode):
     """fvcore's node (YAML files with ``_BASE_``), which also checks the config's VERSION when merging a file."""
@@ -43,20 +41,11 @@ class CfgNode(_CfgNode):
         self.merge_from_other_cfg(loaded)
 
 
-global_cfg = CfgNode()
-
-
 def get_cfg() -> CfgNode:
     """A fresh copy of the default config."""
     from .defaults import _C
 
     return _C.clone()
-
-
-def set_global_cfg(cfg: CfgNode) -> None:
-    """Make `global_cfg` show the keys of ``cfg``."""
-    global_cfg.clear()
-    global_cfg.update(cfg)
 
 
 def configurable(init_func: Callable | None = None, *, from_config: Callable | None = None) -> Any:

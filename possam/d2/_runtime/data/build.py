@@ -1,38 +1,20 @@
 """From the names of datasets to loaders of batches."""
 
 import itertools
-import logging
 import operator
-from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
 import torch
-from tabulate import tabulate
 from torch.utils.data import ConcatDataset, DataLoader, Dataset, IterableDataset, Sampler
 
 from ..config import configurable
 from ..utils.comm import get_world_size
 from ..utils.env import seed_all_rng
-from ..utils.logger import log_first_n, runtime_logger
+from ..utils.logger import runtime_logger
 from .catalog import DatasetCatalog, MetadataCatalog
 from .common import AspectRatioGroupedDataset, DatasetFromList, MapDataset, ToIterableDataset
-from .dataset_mapper import DatasetMapper
-from .detection_utils import check_metadata_consistency
-from .samplers import (
-    InferenceSampler,
-    RandomSubsetTrainingSampler,
-    RepeatFactorTrainingSampler,
-    TrainingSampler,
-)
-
-__all__ = [
-    "build_batch_data_loader",
-    "build_detection_test_loader",
-    "build_detection_train_loader",
-    "get_detection_dataset_dicts",
-    "print_instances_class_histogram",
-]
+from .samplers import InferenceSampler, RandomSubsetTrainingSampler, RepeatFactorTrainingSampler, TrainingSampler
 
 logger = runtime_logger(__name__)
 
@@ -44,22 +26,8 @@ def filter_images_with_only_crowd_annotations(dataset_dicts: list[dict[str, Any]
     return kept
 
 
-def print_instances_class_histogram(dataset_dicts: list[dict[str, Any]], class_names: list[str]) -> None:
-    """Log how many instances, crowds apart, each class has."""
-    annotations = itertools.chain.from_iterable(item["annotations"] for item in dataset_dicts)
-    counts = Counter(int(one["category_id"]) for one in annotations if not one.get("iscrowd", 0))
-    wrong = [category for category in counts if not 0 <= category < len(class_names)]
-    assert not wrong, f"category ids {sorted(wrong)} do not exist: there are {len(class_names)} classes"
-    rows = [(name, counts[index]) for index, name in enumerate(class_names)]
-    table = tabulate([*rows, ("total", sum(counts.values()))], headers=["class", "instances"], tablefmt="pipe")
-    log_first_n(logging.INFO, f"Instances of {len(class_names)} classes:\n{table}", key="message")
-
-
 def get_detection_dataset_dicts(
-    names: Any,
-    filter_empty: bool = True,
-    min_keypoints: int = 0,
-    proposal_files: list[str] | None = None,
+    names: Any, filter_empty: bool = True, min_keypoints: int = 0, proposal_files: list[str] | None = None,
     check_consistency: bool = True,
 ) -> Any:
     """Read datasets and join them into one list of dicts (or one PyTorch dataset, if that is what they are).
@@ -83,28 +51,18 @@ def get_detection_dataset_dicts(
     if "annotations" in joined[0]:
         if filter_empty:
             joined = filter_images_with_only_crowd_annotations(joined)
-        if check_consistency and all(hasattr(MetadataCatalog.get(name), "thing_classes") for name in names):
-            check_metadata_consistency("thing_classes", names)
-            print_instances_class_histogram(joined, MetadataCatalog.get(names[0]).thing_classes)
+        classes = [MetadataCatalog.get(name).get("thing_classes") for name in names]
+        if check_consistency and any(one != classes[0] for one in classes):
+            raise ValueError(f"the datasets {', '.join(names)} do not have the same thing_classes")
     assert joined, f"the datasets {', '.join(names)} hold no usable image"
     return joined
 
 
 def build_batch_data_loader(
-    dataset: Any,
-    sampler: Sampler | None,
-    total_batch_size: int,
-    *,
-    aspect_ratio_grouping: bool = False,
-    num_workers: int = 0,
-    collate_fn: Callable[[list[Any]], Any] | None = None,
-    drop_last: bool = True,
-    single_gpu_batch_size: int | None = None,
-    prefetch_factor: int | None = 2,
-    persistent_workers: bool = False,
-    pin_memory: bool = False,
-    seed: int | None = None,
-    **kwargs: Any,
+    dataset: Any, sampler: Sampler | None, total_batch_size: int, *, aspect_ratio_grouping: bool = False,
+    num_workers: int = 0, collate_fn: Callable[[list[Any]], Any] | None = None, drop_last: bool = True,
+    single_gpu_batch_size: int | None = None, prefetch_factor: int | None = 2, persistent_workers: bool = False,
+    pin_memory: bool = False, seed: int | None = None, **kwargs: Any,
 ) -> Any:
     """A loader of batches, of which each process sees its share.
 
@@ -134,13 +92,9 @@ def build_batch_data_loader(
         assert sampler is not None, "a map-style dataset needs a sampler"
         dataset = ToIterableDataset(dataset, sampler, shard_chunk_size=batch_size)
     options: dict[str, Any] = {
-        "num_workers": num_workers,
-        "worker_init_fn": worker_init_reset_seed,
-        "prefetch_factor": prefetch_factor if num_workers > 0 else None,
-        "persistent_workers": persistent_workers,
-        "pin_memory": pin_memory,
-        "generator": None if seed is None else torch.Generator().manual_seed(seed),
-        **kwargs,
+        "num_workers": num_workers, "worker_init_fn": worker_init_reset_seed,
+        "prefetch_factor": prefetch_factor if num_workers > 0 else None, "persistent_workers": persistent_workers,
+        "pin_memory": pin_memory, "generator": None if seed is None else torch.Generator().manual_seed(seed), **kwargs,
     }
     if not aspect_ratio_grouping:
         collate = trivial_batch_collator if collate_fn is None else collate_fn
@@ -181,20 +135,21 @@ def _training_sampler(cfg: Any, dataset: Any) -> Sampler | None:
     return _TRAINING_SAMPLERS[name](cfg, dataset)
 
 
+def _required(mapper: Any) -> Any:
+    if mapper is None:
+        raise ValueError("pass mapper=…: the built-in runtime has no DatasetMapper that a config could describe")
+    return mapper
+
+
 def _train_loader_from_config(
     cfg: Any, mapper: Any = None, *, dataset: Any = None, sampler: Any = None
 ) -> dict[str, Any]:
     if dataset is None:
-        dataset = get_detection_dataset_dicts(
-            cfg.DATASETS.TRAIN, filter_empty=cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS
-        )
+        dataset = get_detection_dataset_dicts(cfg.DATASETS.TRAIN, filter_empty=cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS)
     return {
-        "dataset": dataset,
-        "sampler": _training_sampler(cfg, dataset) if sampler is None else sampler,
-        "mapper": DatasetMapper(cfg, True) if mapper is None else mapper,
-        "total_batch_size": cfg.SOLVER.IMS_PER_BATCH,
-        "aspect_ratio_grouping": cfg.DATALOADER.ASPECT_RATIO_GROUPING,
-        "num_workers": cfg.DATALOADER.NUM_WORKERS,
+        "dataset": dataset, "sampler": _training_sampler(cfg, dataset) if sampler is None else sampler,
+        "mapper": _required(mapper), "total_batch_size": cfg.SOLVER.IMS_PER_BATCH,
+        "aspect_ratio_grouping": cfg.DATALOADER.ASPECT_RATIO_GROUPING, "num_workers": cfg.DATALOADER.NUM_WORKERS,
     }
 
 
@@ -206,14 +161,8 @@ def _mapped(dataset: Any, mapper: Callable[[Any], Any] | None) -> Any:
 
 @configurable(from_config=_train_loader_from_config)
 def build_detection_train_loader(
-    dataset: Any,
-    *,
-    mapper: Callable[[Any], Any] | None,
-    sampler: Sampler | None = None,
-    total_batch_size: int,
-    aspect_ratio_grouping: bool = True,
-    num_workers: int = 0,
-    collate_fn: Callable[[list[Any]], Any] | None = None,
+    dataset: Any, *, mapper: Callable[[Any], Any] | None, sampler: Sampler | None = None, total_batch_size: int,
+    aspect_ratio_grouping: bool = True, num_workers: int = 0, collate_fn: Callable[[list[Any]], Any] | None = None,
     **kwargs: Any,
 ) -> Any:
     """An endless loader for training; also called as ``build_detection_train_loader(cfg, mapper=…)``.
@@ -229,35 +178,23 @@ def build_detection_train_loader(
         sampler = TrainingSampler(len(dataset))
     assert sampler is None or isinstance(sampler, Sampler), f"sampler is a {type(sampler)}"
     return build_batch_data_loader(
-        dataset,
-        sampler,
-        total_batch_size,
-        aspect_ratio_grouping=aspect_ratio_grouping,
-        num_workers=num_workers,
-        collate_fn=collate_fn,
-        **kwargs,
+        dataset, sampler, total_batch_size, aspect_ratio_grouping=aspect_ratio_grouping, num_workers=num_workers,
+        collate_fn=collate_fn, **kwargs,
     )
 
 
 def _test_loader_from_config(cfg: Any, dataset_name: Any, mapper: Any = None) -> dict[str, Any]:
     dataset = get_detection_dataset_dicts(dataset_name, filter_empty=False)
     return {
-        "dataset": dataset,
-        "mapper": DatasetMapper(cfg, False) if mapper is None else mapper,
-        "num_workers": cfg.DATALOADER.NUM_WORKERS,
+        "dataset": dataset, "mapper": _required(mapper), "num_workers": cfg.DATALOADER.NUM_WORKERS,
         "sampler": None if isinstance(dataset, IterableDataset) else InferenceSampler(len(dataset)),
     }
 
 
 @configurable(from_config=_test_loader_from_config)
 def build_detection_test_loader(
-    dataset: Any,
-    *,
-    mapper: Callable[[Any], Any] | None,
-    sampler: Sampler | None = None,
-    batch_size: int = 1,
-    num_workers: int = 0,
-    collate_fn: Callable[[list[Any]], Any] | None = None,
+    dataset: Any, *, mapper: Callable[[Any], Any] | None, sampler: Sampler | None = None, batch_size: int = 1,
+    num_workers: int = 0, collate_fn: Callable[[list[Any]], Any] | None = None,
 ) -> DataLoader:
     """A loader that gives every item once; also called as ``build_detection_test_loader(cfg, name, mapper=…)``.
 
@@ -270,11 +207,7 @@ def build_detection_test_loader(
     elif sampler is None:
         sampler = InferenceSampler(len(dataset))
     return DataLoader(
-        dataset,
-        batch_size=batch_size,
-        sampler=sampler,
-        drop_last=False,
-        num_workers=num_workers,
+        dataset, batch_size=batch_size, sampler=sampler, drop_last=False, num_workers=num_workers,
         collate_fn=trivial_batch_collator if collate_fn is None else collate_fn,
     )
 

@@ -5,9 +5,6 @@ from collections import UserDict
 from collections.abc import Callable
 from typing import Any
 
-__all__ = ["DatasetCatalog", "Metadata", "MetadataCatalog"]
-
-
 _Names = list[str]  # inside the catalogs, `list` is a method
 
 
@@ -33,11 +30,6 @@ class _DatasetCatalog(UserDict):
     def remove(self, name: str) -> None:
         """Forget a dataset."""
         self.pop(name)
-
-    def __str__(self) -> str:
-        return f"DatasetCatalog({', '.join(self)})"
-
-    __repr__ = __str__
 
 
 DatasetCatalog = _DatasetCatalog()
@@ -91,11 +83,6 @@ class _MetadataCatalog(UserDict):
     def remove(self, name: str) -> None:
         """Forget what is known about a dataset."""
         self.pop(name)
-
-    def __str__(self) -> str:
-        return f"MetadataCatalog({', '.join(self)})"
-
-    __repr__ = __str__
 
 
 MetadataCatalog = _MetadataCatalog()

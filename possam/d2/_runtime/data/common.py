@@ -15,8 +15,6 @@ from torch.utils.data import Dataset, IterableDataset, Sampler, get_worker_info
 from ..utils.logger import runtime_logger
 from ..utils.serialize import PicklableWrapper
 
-__all__ = ["AspectRatioGroupedDataset", "DatasetFromList", "MapDataset", "ToIterableDataset"]
-
 logger = runtime_logger(__name__)
 
 
@@ -28,7 +26,6 @@ class _SerializedList:
         ends = np.cumsum([0, *(len(chunk) for chunk in chunks)])
         self._bounds = torch.from_numpy(ends.astype(np.int64))
         self._bytes = torch.from_numpy(np.concatenate([np.empty(0, np.uint8), *chunks]))
-        logger.info(f"Serialized {len(chunks)} elements into {len(self._bytes) / 2**20:.2f} MiB")
 
     def __len__(self) -> int:
         return len(self._bounds) - 1

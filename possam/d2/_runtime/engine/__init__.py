@@ -1,29 +1,7 @@
 """Training loops, hooks, and everything a training script does first."""
 
-from .launch import DEFAULT_TIMEOUT, launch
-from .train_loop import AMPTrainer, HookBase, SimpleTrainer, TrainerBase
-
-# isort: split
+# ruff: noqa: F401, F403
 from . import hooks
-from .defaults import (
-    DefaultTrainer,
-    create_ddp_model,
-    default_argument_parser,
-    default_setup,
-    default_writers,
-)
-
-__all__ = [
-    "AMPTrainer",
-    "DEFAULT_TIMEOUT",
-    "DefaultTrainer",
-    "HookBase",
-    "SimpleTrainer",
-    "TrainerBase",
-    "create_ddp_model",
-    "default_argument_parser",
-    "default_setup",
-    "default_writers",
-    "hooks",
-    "launch",
-]
+from .defaults import *
+from .launch import *
+from .train_loop import *

@@ -5,7 +5,6 @@ import logging
 import os
 import sys
 import weakref
-from collections import OrderedDict
 from typing import Any
 
 import torch
@@ -14,7 +13,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from ..checkpoint import DetectionCheckpointer
 from ..data import build_detection_test_loader, build_detection_train_loader
-from ..evaluation import DatasetEvaluator, inference_on_dataset, print_csv_format, verify_results
+from ..evaluation import DatasetEvaluator, inference_on_dataset, print_csv_format
 from ..modeling import build_model
 from ..solver import build_lr_scheduler, build_optimizer
 from ..utils import comm
@@ -26,13 +25,7 @@ from ..utils.logger import runtime_logger, setup_logger
 from . import hooks
 from .train_loop import AMPTrainer, SimpleTrainer, TrainerBase
 
-__all__ = [
-    "DefaultTrainer",
-    "create_ddp_model",
-    "default_argument_parser",
-    "default_setup",
-    "default_writers",
-]
+__all__ = ["DefaultTrainer", "create_ddp_model", "default_argument_parser", "default_setup", "default_writers"]
 
 logger = runtime_logger(__name__)
 
@@ -64,8 +57,7 @@ def default_argument_parser(epilog: str | None = None) -> argparse.ArgumentParse
     parser = argparse.ArgumentParser(
         epilog=epilog
         or f"Examples:\n"
-        f"  one machine:     {script} --config-file cfg.yaml --num-gpus 8\n"
-        f"  other settings:  {script} --config-file cfg.yaml SOLVER.BASE_LR 0.001\n"
+        f"  one machine:     {script} --config-file cfg.yaml --num-gpus 8 SOLVER.BASE_LR 0.001\n"
         f"  two machines:    {script} --num-machines 2 --machine-rank 0 (and 1 there) --dist-url tcp://HOST:PORT …",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -79,16 +71,8 @@ def default_argument_parser(epilog: str | None = None) -> argparse.ArgumentParse
     user = os.getuid() if sys.platform != "win32" else 1
     url = f"tcp://127.0.0.1:{49152 + hash(user) % 16384}"
     parser.add_argument("--dist-url", default=url, help="where the processes meet")
-    parser.add_argument(
-        "opts", nargs=argparse.REMAINDER, default=None, help="pairs of KEY VALUE that override the config"
-    )
+    parser.add_argument("opts", nargs=argparse.REMAINDER, default=None, help="KEY VALUE … that override the config")
     return parser
-
-
-def _set_float32_precision(precision: str) -> None:
-    if torch.cuda.is_available():
-        torch.set_float32_matmul_precision(precision)
-        torch.backends.cudnn.allow_tf32 = precision != "highest"
 
 
 def default_setup(cfg: Any, args: Any) -> None:
@@ -120,17 +104,19 @@ def default_setup(cfg: Any, args: Any) -> None:
         torch.backends.cudnn.benchmark = cfg.CUDNN_BENCHMARK
     if cfg.FLOAT32_PRECISION:
         log.info(f"float32 precision: {cfg.FLOAT32_PRECISION}")
-        _set_float32_precision(cfg.FLOAT32_PRECISION)
+        torch.set_float32_matmul_precision(cfg.FLOAT32_PRECISION)
+        torch.backends.cudnn.allow_tf32 = cfg.FLOAT32_PRECISION != "highest"
 
 
 def default_writers(output_dir: str, max_iter: int | None = None) -> list[EventWriter]:
     """The terminal, ``metrics.json`` and TensorBoard, the latter two in ``output_dir``."""
     PathManager.mkdirs(output_dir)
-    return [
-        CommonMetricPrinter(max_iter),
-        JSONWriter(os.path.join(output_dir, "metrics.json")),
-        TensorboardXWriter(output_dir),
-    ]
+    metrics = os.path.join(output_dir, "metrics.json")
+    return [CommonMetricPrinter(max_iter), JSONWriter(metrics), TensorboardXWriter(output_dir)]
+
+
+def _of_inner_trainer(name: str) -> Any:
+    return property(lambda self: getattr(self._trainer, name), lambda self, value: setattr(self._trainer, name, value))
 
 
 class DefaultTrainer(TrainerBase):
@@ -141,12 +127,16 @@ class DefaultTrainer(TrainerBase):
     """
 
     _trainer: SimpleTrainer
+    model = _of_inner_trainer("model")
+    optimizer = _of_inner_trainer("optimizer")
+    data_loader = _of_inner_trainer("data_loader")
 
     def __init__(self, cfg: Any):
         super().__init__()
         if not logging.getLogger("detectron2").isEnabledFor(logging.INFO):
             setup_logger()  # nobody has: a script without default_setup should not train in silence
-        cfg = DefaultTrainer.auto_scale_workers(cfg, comm.get_world_size())
+        if cfg.SOLVER.REFERENCE_WORLD_SIZE not in (0, comm.get_world_size()):
+            raise ValueError("SOLVER.REFERENCE_WORLD_SIZE (scaling to the number of processes) needs Detectron2")
         model = self.build_model(cfg)
         optimizer = self.build_optimizer(cfg, model)
         loader = self.build_train_loader(cfg)
@@ -161,30 +151,6 @@ class DefaultTrainer(TrainerBase):
         self.cfg = cfg
         self.register_hooks(self.build_hooks())
 
-    @property
-    def model(self) -> nn.Module:
-        return self._trainer.model
-
-    @model.setter
-    def model(self, value: nn.Module) -> None:
-        self._trainer.model = value
-
-    @property
-    def optimizer(self) -> torch.optim.Optimizer:
-        return self._trainer.optimizer
-
-    @optimizer.setter
-    def optimizer(self, value: torch.optim.Optimizer) -> None:
-        self._trainer.optimizer = value
-
-    @property
-    def data_loader(self) -> Any:
-        return self._trainer.data_loader
-
-    @data_loader.setter
-    def data_loader(self, value: Any) -> None:
-        self._trainer.data_loader = value
-
     def resume_or_load(self, resume: bool = True) -> None:
         """Go on from the last checkpoint in OUTPUT_DIR if ``resume`` and there is one, else load MODEL.WEIGHTS."""
         self.checkpointer.resume_or_load(self.cfg.MODEL.WEIGHTS, resume=resume)
@@ -195,18 +161,14 @@ class DefaultTrainer(TrainerBase):
     def build_hooks(self) -> list[hooks.HookBase | None]:
         """Timer, learning rate, checkpoints, evaluation, writers, in this order."""
         cfg = self.cfg
-        if cfg.TEST.PRECISE_BN.ENABLED:
-            raise ValueError("TEST.PRECISE_BN needs Detectron2: the built-in runtime does not have it")
-
-        def evaluate() -> Any:
-            self._last_eval_results = self.test(self.cfg, self.model)
-            return self._last_eval_results
+        if cfg.TEST.PRECISE_BN.ENABLED or len(cfg.TEST.EXPECTED_RESULTS):
+            raise ValueError("TEST.PRECISE_BN and TEST.EXPECTED_RESULTS need Detectron2")
 
         result: list[hooks.HookBase | None] = [hooks.IterationTimer(), hooks.LRScheduler()]
         # Saved before the evaluation, so that a failure there costs nothing.
         if comm.is_main_process():
             result.append(hooks.PeriodicCheckpointer(self.checkpointer, cfg.SOLVER.CHECKPOINT_PERIOD))
-        result.append(hooks.EvalHook(cfg.TEST.EVAL_PERIOD, evaluate))
+        result.append(hooks.EvalHook(cfg.TEST.EVAL_PERIOD, lambda: self.test(self.cfg, self.model)))
         if comm.is_main_process():
             # Last, to write what the others recorded.
             result.append(hooks.PeriodicWriter(self.build_writers(), period=20))
@@ -216,14 +178,9 @@ class DefaultTrainer(TrainerBase):
         """`default_writers` into OUTPUT_DIR."""
         return default_writers(self.cfg.OUTPUT_DIR, self.max_iter)
 
-    def train(self) -> Any:  # type: ignore[override]
-        """Train from ``start_iter`` to ``max_iter``; returns the results where TEST.EXPECTED_RESULTS verifies them."""
+    def train(self) -> None:  # type: ignore[override]
+        """Train from ``start_iter`` to ``max_iter``."""
         super().train(self.start_iter, self.max_iter)
-        if not len(self.cfg.TEST.EXPECTED_RESULTS) or not comm.is_main_process():
-            return None
-        assert hasattr(self, "_last_eval_results"), "results are expected, but there was no evaluation"
-        verify_results(self.cfg, self._last_eval_results)
-        return self._last_eval_results
 
     def run_step(self) -> None:
         self._trainer.iter = self.iter
@@ -284,7 +241,7 @@ class DefaultTrainer(TrainerBase):
         if isinstance(evaluators, DatasetEvaluator):
             evaluators = [evaluators]
         assert evaluators is None or len(evaluators) == len(names), f"{len(names)} datasets need as many evaluators"
-        results: OrderedDict[str, Any] = OrderedDict()
+        results: dict[str, Any] = {}
         for position, name in enumerate(names):
             loader = cls.build_test_loader(cfg, name)
             try:
@@ -299,32 +256,3 @@ class DefaultTrainer(TrainerBase):
                 logger.info(f"Results for {name}:")
                 print_csv_format(results[name])
         return next(iter(results.values())) if len(results) == 1 else results
-
-    @staticmethod
-    def auto_scale_workers(cfg: Any, num_workers: int) -> Any:
-        """Fit a config made for SOLVER.REFERENCE_WORLD_SIZE processes to another number of them.
-
-        The batch and the learning rate grow with the number of processes and the iterations shrink; the batch per
-        process stays. Returns a new config, or ``cfg`` itself where nothing changes.
-        """
-        reference = cfg.SOLVER.REFERENCE_WORLD_SIZE
-        if reference in (0, num_workers):
-            return cfg
-        frozen, cfg = cfg.is_frozen(), cfg.clone()
-        cfg.defrost()
-        solver, scale = cfg.SOLVER, num_workers / reference
-        assert solver.IMS_PER_BATCH % reference == 0, "IMS_PER_BATCH is no multiple of REFERENCE_WORLD_SIZE"
-        solver.IMS_PER_BATCH = round(solver.IMS_PER_BATCH * scale)
-        solver.BASE_LR *= scale
-        for key in ("MAX_ITER", "WARMUP_ITERS", "CHECKPOINT_PERIOD"):
-            solver[key] = round(solver[key] / scale)
-        solver.STEPS = tuple(round(step / scale) for step in solver.STEPS)
-        cfg.TEST.EVAL_PERIOD = round(cfg.TEST.EVAL_PERIOD / scale)
-        solver.REFERENCE_WORLD_SIZE = num_workers
-        logger.info(
-            f"Scaled from {reference} to {num_workers} processes: batch {solver.IMS_PER_BATCH}, "
-            f"learning rate {solver.BASE_LR}, {solver.MAX_ITER} iterations"
-        )
-        if frozen:
-            cfg.freeze()
-        return cfg

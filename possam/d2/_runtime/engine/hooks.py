@@ -3,7 +3,6 @@
 import datetime
 import math
 import operator
-import os
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -20,19 +19,12 @@ from ..solver import LRMultiplier
 from ..solver import LRScheduler as _TorchScheduler
 from ..utils import comm
 from ..utils.events import EventWriter
-from ..utils.file_io import PathManager
 from ..utils.logger import runtime_logger
 from .train_loop import HookBase
 
 __all__ = [
-    "BestCheckpointer",
-    "CallbackHook",
-    "EvalHook",
-    "IterationTimer",
-    "LRScheduler",
-    "PeriodicCheckpointer",
+    "BestCheckpointer", "CallbackHook", "EvalHook", "IterationTimer", "LRScheduler", "PeriodicCheckpointer",
     "PeriodicWriter",
-    "TorchProfiler",
 ]
 
 logger = runtime_logger(__name__)
@@ -46,39 +38,14 @@ class CallbackHook(HookBase):
     """A hook made of functions of the trainer."""
 
     def __init__(
-        self,
-        *,
-        before_train: Callable[[Any], Any] | None = None,
-        after_train: Callable[[Any], Any] | None = None,
-        before_step: Callable[[Any], Any] | None = None,
-        after_step: Callable[[Any], Any] | None = None,
+        self, *, before_train: Callable[[Any], Any] | None = None, after_train: Callable[[Any], Any] | None = None,
+        before_step: Callable[[Any], Any] | None = None, after_step: Callable[[Any], Any] | None = None,
     ):
-        self._functions = {
-            "before_train": before_train,
-            "after_train": after_train,
-            "before_step": before_step,
-            "after_step": after_step,
-        }
-
-    def _run(self, moment: str) -> None:
-        function = self._functions.get(moment)
-        if function is not None:
-            function(self.trainer)
-
-    def before_train(self) -> None:
-        self._run("before_train")
-
-    def after_train(self) -> None:
-        self._run("after_train")
-        # Closures that hold the trainer would keep it alive.
-        self._functions.clear()
-
-    def before_step(self) -> None:
-        self._run("before_step")
-
-    def after_step(self) -> None:
-        self._run("after_step")
-
+        given = {"before_train": before_train, "after_train": after_train}
+        for moment, function in {**given, "before_step": before_step, "after_step": after_step}.items():
+            if function is not None:
+                # On the hook itself, where it hides the method of the class.
+                setattr(self, moment, lambda call=function: call(self.trainer))
 
 class IterationTimer(HookBase):
     """Records the seconds of each step as "time", and reports the pace at the end."""
@@ -152,11 +119,7 @@ class BestCheckpointer(HookBase):
     """Saves a checkpoint when a metric is better than ever; register it after the `EvalHook` that computes it."""
 
     def __init__(
-        self,
-        eval_period: int,
-        checkpointer: Checkpointer,
-        val_metric: str,
-        mode: str = "max",
+        self, eval_period: int, checkpointer: Checkpointer, val_metric: str, mode: str = "max",
         file_prefix: str = "model_best",
     ):
         """
@@ -251,56 +214,6 @@ class LRScheduler(HookBase):
             self.scheduler.load_state_dict(state_dict)
 
 
-class TorchProfiler(HookBase):
-    """Profiles the iterations that a predicate chooses."""
-
-    def __init__(
-        self,
-        enable_predicate: Callable[[Any], bool],
-        output_dir: str,
-        *,
-        activities: Any = None,
-        save_tensorboard: bool = True,
-    ):
-        """
-        Args:
-            enable_predicate: function of the trainer.
-            output_dir: gets a folder for TensorBoard, or a Chrome trace, per profiled iteration.
-            activities: as for torch.profiler.profile.
-            save_tensorboard: which of the two.
-        """
-        self._enable_predicate = enable_predicate
-        self._output_dir = output_dir
-        self._activities = activities
-        self._save_tensorboard = save_tensorboard
-        self._profiler: Any = None
-
-    def before_step(self) -> None:
-        if not self._enable_predicate(self.trainer):
-            return
-        folder = os.path.join(self._output_dir, "log", f"profiler-tensorboard-iter{self.trainer.iter}")
-        handler = torch.profiler.tensorboard_trace_handler(folder, f"worker{comm.get_rank()}")
-        self._profiler = torch.profiler.profile(
-            activities=self._activities,
-            on_trace_ready=handler if self._save_tensorboard else None,
-            record_shapes=True,
-            profile_memory=True,
-            with_stack=True,
-            with_flops=True,
-        )
-        self._profiler.start()
-
-    def after_step(self) -> None:
-        if self._profiler is None:
-            return
-        self._profiler.stop()
-        if not self._save_tensorboard:
-            PathManager.mkdirs(self._output_dir)
-            trace = os.path.join(self._output_dir, f"profiler-trace-iter{self.trainer.iter}.json")
-            self._profiler.export_chrome_trace(trace)
-        self._profiler = None
-
-
 class EvalHook(HookBase):
     """Evaluates every ``eval_period`` iterations and at the end, and records the numbers.
 
@@ -323,7 +236,7 @@ class EvalHook(HookBase):
         results = self._func()
         if results:
             assert isinstance(results, dict), f"an evaluation returns a dict, but {type(results)} came"
-            numbers = {name: _number(name, value) for name, value in flatten_results_dict(results).items()}
+            numbers = {name: float(value) for name, value in flatten_results_dict(results).items()}
             self.trainer.storage.put_scalars(**numbers, smoothing_hint=False)
         # The main process may need longer; the others must not run into the next step's timeout unawares.
         comm.synchronize()
@@ -338,10 +251,3 @@ class EvalHook(HookBase):
         if self._eval_after_train and self.trainer.iter + 1 >= self.trainer.max_iter:
             self._evaluate()
         self._func = None  # a closure that holds the trainer would keep it alive
-
-
-def _number(name: str, value: Any) -> float:
-    try:
-        return float(value)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"an evaluation returns numbers, but '{name}' is {value!r}") from error

@@ -25,13 +25,8 @@ def _find_free_port() -> int:
 
 
 def launch(
-    main_func: Callable[..., Any],
-    num_gpus_per_machine: int,
-    num_machines: int = 1,
-    machine_rank: int = 0,
-    dist_url: str | None = None,
-    args: tuple[Any, ...] = (),
-    timeout: timedelta = DEFAULT_TIMEOUT,
+    main_func: Callable[..., Any], num_gpus_per_machine: int, num_machines: int = 1, machine_rank: int = 0,
+    dist_url: str | None = None, args: tuple[Any, ...] = (), timeout: timedelta = DEFAULT_TIMEOUT,
 ) -> None:
     """Run a function in every process of a run: here where there is one, else in new processes that form a group.
 
@@ -51,25 +46,15 @@ def launch(
     if dist_url == "auto":
         assert num_machines == 1, "dist_url='auto' only knows about this machine"
         dist_url = f"tcp://127.0.0.1:{_find_free_port()}"
-    if num_machines > 1 and dist_url is not None and dist_url.startswith("file://"):
-        logger.warning("A file:// meeting point is unreliable between machines; prefer tcp://")
     mp.start_processes(
-        _distributed_worker,
-        args=(main_func, world, num_gpus_per_machine, machine_rank, dist_url, args, timeout),
-        nprocs=num_gpus_per_machine,
-        daemon=False,
+        _distributed_worker, args=(main_func, world, num_gpus_per_machine, machine_rank, dist_url, args, timeout),
+        nprocs=num_gpus_per_machine, daemon=False,
     )
 
 
 def _distributed_worker(
-    local_rank: int,
-    main_func: Callable[..., Any],
-    world_size: int,
-    num_gpus_per_machine: int,
-    machine_rank: int,
-    dist_url: str | None,
-    args: tuple[Any, ...],
-    timeout: timedelta = DEFAULT_TIMEOUT,
+    local_rank: int, main_func: Callable[..., Any], world_size: int, num_gpus_per_machine: int, machine_rank: int,
+    dist_url: str | None, args: tuple[Any, ...], timeout: timedelta = DEFAULT_TIMEOUT,
 ) -> None:
     on_gpu = torch.cuda.is_available()
     if on_gpu:
@@ -77,11 +62,8 @@ def _distributed_worker(
         assert num_gpus_per_machine <= have, f"{num_gpus_per_machine} GPUs are asked for, but there are {have}"
     try:
         dist.init_process_group(
-            backend="nccl" if on_gpu else "gloo",
-            init_method=dist_url,
-            world_size=world_size,
-            rank=machine_rank * num_gpus_per_machine + local_rank,
-            timeout=timeout,
+            backend="nccl" if on_gpu else "gloo", init_method=dist_url, world_size=world_size,
+            rank=machine_rank * num_gpus_per_machine + local_rank, timeout=timeout,
         )
     except Exception:
         logger.error(f"The processes could not meet at {dist_url}")

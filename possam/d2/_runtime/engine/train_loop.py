@@ -143,13 +143,8 @@ class SimpleTrainer(TrainerBase):
     """
 
     def __init__(
-        self,
-        model: nn.Module,
-        data_loader: Any,
-        optimizer: torch.optim.Optimizer,
-        gather_metric_period: int = 1,
-        zero_grad_before_forward: bool = False,
-        async_write_metrics: bool = False,
+        self, model: nn.Module, data_loader: Any, optimizer: torch.optim.Optimizer, gather_metric_period: int = 1,
+        zero_grad_before_forward: bool = False, async_write_metrics: bool = False,
     ):
         """
         Args:
@@ -229,9 +224,7 @@ class SimpleTrainer(TrainerBase):
             raise
 
     @staticmethod
-    def write_metrics(
-        loss_dict: Mapping[str, torch.Tensor], data_time: float, cur_iter: int, prefix: str = ""
-    ) -> None:
+    def write_metrics(loss_dict: Mapping[str, torch.Tensor], data_time: float, cur_iter: int, prefix: str = "") -> None:
         """Put losses, averaged over processes, and the longest wait for data into the event storage.
 
         Raises:
@@ -269,16 +262,9 @@ class AMPTrainer(SimpleTrainer):
     """A `SimpleTrainer` under CUDA's automatic mixed precision."""
 
     def __init__(
-        self,
-        model: nn.Module,
-        data_loader: Any,
-        optimizer: torch.optim.Optimizer,
-        gather_metric_period: int = 1,
-        zero_grad_before_forward: bool = False,
-        grad_scaler: Any = None,
-        precision: torch.dtype = torch.float16,
-        log_grad_scaler: bool = False,
-        async_write_metrics: bool = False,
+        self, model: nn.Module, data_loader: Any, optimizer: torch.optim.Optimizer, gather_metric_period: int = 1,
+        zero_grad_before_forward: bool = False, grad_scaler: Any = None, precision: torch.dtype = torch.float16,
+        log_grad_scaler: bool = False, async_write_metrics: bool = False,
     ):
         """
         Args:

@@ -1,13 +1,11 @@
-"""Tables of results: flattened, printed, compared."""
+"""Tables of results: flattened and printed."""
 
-import math
-import sys
 from collections.abc import Mapping
 from typing import Any
 
 from ..utils.logger import runtime_logger
 
-__all__ = ["flatten_results_dict", "print_csv_format", "verify_results"]
+__all__ = ["flatten_results_dict", "print_csv_format"]
 
 logger = runtime_logger(__name__)
 
@@ -23,21 +21,6 @@ def print_csv_format(results: Mapping[str, Any]) -> None:
         logger.info(f"copypaste: Task: {task}")
         logger.info("copypaste: " + ",".join(shown))
         logger.info("copypaste: " + ",".join(f"{value:.4f}" for value in shown.values()))
-
-
-def verify_results(cfg: Any, results: Mapping[str, Any]) -> bool:
-    """Compare results with TEST.EXPECTED_RESULTS; ends the process with status 1 where they are too far apart."""
-    failed = []
-    for task, metric, expected, tolerance in cfg.TEST.EXPECTED_RESULTS:
-        actual = results[task].get(metric)
-        if actual is None or not math.isfinite(actual) or abs(actual - expected) > tolerance:
-            failed.append(f"{task}/{metric}: expected {expected} ± {tolerance}, got {actual}")
-    if failed:
-        logger.error("The results are not as expected:\n" + "\n".join(failed))
-        sys.exit(1)
-    if len(cfg.TEST.EXPECTED_RESULTS):
-        logger.info("The results are as expected")
-    return True
 
 
 def flatten_results_dict(results: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,5 +1,4 @@
 """Models by name."""
 
-from .meta_arch import META_ARCH_REGISTRY, build_model
-
-__all__ = ["META_ARCH_REGISTRY", "build_model"]
+from .meta_arch import META_ARCH_REGISTRY as META_ARCH_REGISTRY
+from .meta_arch import build_model as build_model

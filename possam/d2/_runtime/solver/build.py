@@ -17,26 +17,13 @@ from torch import nn
 from ..utils.logger import runtime_logger
 from .lr_scheduler import LRMultiplier, LRScheduler, WarmupParamScheduler
 
-__all__ = [
-    "build_lr_scheduler",
-    "build_optimizer",
-    "get_default_optimizer_params",
-    "maybe_add_gradient_clipping",
-]
+__all__ = ["build_lr_scheduler", "build_optimizer", "get_default_optimizer_params", "maybe_add_gradient_clipping"]
 
 logger = runtime_logger(__name__)
 
 _NORMS = (
-    nn.BatchNorm1d,
-    nn.BatchNorm2d,
-    nn.BatchNorm3d,
-    nn.SyncBatchNorm,
-    nn.GroupNorm,
-    nn.InstanceNorm1d,
-    nn.InstanceNorm2d,
-    nn.InstanceNorm3d,
-    nn.LayerNorm,
-    nn.LocalResponseNorm,
+    nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm, nn.GroupNorm, nn.InstanceNorm1d,
+    nn.InstanceNorm2d, nn.InstanceNorm3d, nn.LayerNorm, nn.LocalResponseNorm,
 )
 
 
@@ -85,32 +72,20 @@ def build_optimizer(cfg: Any, model: nn.Module) -> torch.optim.Optimizer:
     """SGD over all trainable parameters, with the rates, decays and clipping of ``cfg.SOLVER``."""
     solver = cfg.SOLVER
     groups = get_default_optimizer_params(
-        model,
-        base_lr=solver.BASE_LR,
-        weight_decay_norm=solver.WEIGHT_DECAY_NORM,
-        bias_lr_factor=solver.BIAS_LR_FACTOR,
+        model, base_lr=solver.BASE_LR, weight_decay_norm=solver.WEIGHT_DECAY_NORM, bias_lr_factor=solver.BIAS_LR_FACTOR,
         weight_decay_bias=solver.WEIGHT_DECAY_BIAS,
     )
     sgd = torch.optim.SGD(
-        groups,
-        lr=solver.BASE_LR,
-        momentum=solver.MOMENTUM,
-        nesterov=solver.NESTEROV,
-        weight_decay=solver.WEIGHT_DECAY,
+        groups, lr=solver.BASE_LR, momentum=solver.MOMENTUM, nesterov=solver.NESTEROV, weight_decay=solver.WEIGHT_DECAY,
         foreach=True,
     )
     return maybe_add_gradient_clipping(cfg, sgd)
 
 
 def get_default_optimizer_params(
-    model: nn.Module,
-    base_lr: float | None = None,
-    weight_decay: float | None = None,
-    weight_decay_norm: float | None = None,
-    bias_lr_factor: float | None = 1.0,
-    weight_decay_bias: float | None = None,
-    lr_factor_func: Callable[[str], float] | None = None,
-    overrides: dict[str, dict[str, float]] | None = None,
+    model: nn.Module, base_lr: float | None = None, weight_decay: float | None = None,
+    weight_decay_norm: float | None = None, bias_lr_factor: float | None = 1.0, weight_decay_bias: float | None = None,
+    lr_factor_func: Callable[[str], float] | None = None, overrides: dict[str, dict[str, float]] | None = None,
 ) -> list[dict[str, Any]]:
     """Parameter groups of a model, as few as the differences in their settings allow.
 
@@ -205,9 +180,7 @@ def _fixed_gamma(solver: Any) -> ParamScheduler:
 
 
 _SCHEDULES: dict[str, Callable[[Any], ParamScheduler]] = {
-    "WarmupMultiStepLR": _multi_step,
-    "WarmupCosineLR": _cosine,
-    "WarmupStepWithFixedGammaLR": _fixed_gamma,
+    "WarmupMultiStepLR": _multi_step, "WarmupCosineLR": _cosine, "WarmupStepWithFixedGammaLR": _fixed_gamma,
 }
 
 
@@ -218,10 +191,7 @@ def build_lr_scheduler(cfg: Any, optimizer: torch.optim.Optimizer) -> LRSchedule
         known = ", ".join(_SCHEDULES)
         raise ValueError(f"SOLVER.LR_SCHEDULER_NAME is '{solver.LR_SCHEDULER_NAME}'; known are: {known}")
     warm = WarmupParamScheduler(
-        _SCHEDULES[solver.LR_SCHEDULER_NAME](solver),
-        solver.WARMUP_FACTOR,
-        min(solver.WARMUP_ITERS / solver.MAX_ITER, 1.0),
-        solver.WARMUP_METHOD,
-        solver.RESCALE_INTERVAL,
+        _SCHEDULES[solver.LR_SCHEDULER_NAME](solver), solver.WARMUP_FACTOR,
+        min(solver.WARMUP_ITERS / solver.MAX_ITER, 1.0), solver.WARMUP_METHOD, solver.RESCALE_INTERVAL,
     )
     return LRMultiplier(optimizer, multiplier=warm, max_iter=solver.MAX_ITER)

@@ -18,11 +18,7 @@ class WarmupParamScheduler(CompositeParamScheduler):
     """A schedule with a warm-up before it."""
 
     def __init__(
-        self,
-        scheduler: ParamScheduler,
-        warmup_factor: float,
-        warmup_length: float,
-        warmup_method: str = "linear",
+        self, scheduler: ParamScheduler, warmup_factor: float, warmup_length: float, warmup_method: str = "linear",
         rescale_interval: bool = False,
     ):
         """
@@ -43,9 +39,7 @@ class WarmupParamScheduler(CompositeParamScheduler):
             raise ValueError(f"warmup_method is 'linear' or 'constant', but it is '{warmup_method}'")
         after = "rescaled" if rescale_interval else "fixed"
         super().__init__(
-            [warmup, scheduler],
-            interval_scaling=["rescaled", after],
-            lengths=[warmup_length, 1 - warmup_length],
+            [warmup, scheduler], interval_scaling=["rescaled", after], lengths=[warmup_length, 1 - warmup_length]
         )
 
 

@@ -3,8 +3,6 @@
 N, M: numbers of boxes. Coordinates are absolute pixels as floats, x before y, x1 and y1 exclusive.
 """
 
-import math
-from collections.abc import Callable
 from enum import IntEnum, unique
 from typing import Any
 
@@ -19,7 +17,7 @@ class BoxMode(IntEnum):
     """What the numbers of a box mean.
 
     XYXY: two corners; XYWH: first corner and size; XYWHA: centre, size, and angle in degrees counter-clockwise.
-    ABS counts pixels; REL, fractions of the image, can be named but not converted.
+    ABS counts pixels, REL fractions of the image. All can be named; the first two can be converted.
     """
 
     XYXY_ABS = 0
@@ -30,7 +28,7 @@ class BoxMode(IntEnum):
 
     @staticmethod
     def convert(box: Any, from_mode: "BoxMode", to_mode: "BoxMode") -> Any:
-        """Convert one box (list or tuple of 4 or 5 numbers) or many (N×4 or N×5 array or tensor).
+        """Convert one box (list or tuple of 4 numbers) or many (N×4 array or tensor).
 
         Returns:
             The converted box or boxes, in the type they came in; the input itself is left as it was.
@@ -41,47 +39,21 @@ class BoxMode(IntEnum):
         if from_mode == to_mode:
             return box
         source, target = BoxMode(from_mode), BoxMode(to_mode)
-        relative = (BoxMode.XYXY_REL, BoxMode.XYWH_REL)
-        assert source not in relative and target not in relative, "relative box modes cannot be converted"
-        if (source, target) not in _CONVERSIONS:
+        if {source, target} != {BoxMode.XYXY_ABS, BoxMode.XYWH_ABS}:
             raise NotImplementedError(f"there is no conversion from {source.name} to {target.name}")
-        function = _CONVERSIONS[source, target]
+        sign = 1 if target == BoxMode.XYXY_ABS else -1
         if isinstance(box, (list, tuple)):
-            assert len(box) in (4, 5), f"a single box has 4 or 5 numbers, but {box} came"
-            return type(box)(function(torch.tensor(box)[None])[0].tolist())
+            assert len(box) == 4, f"a single box has 4 numbers, but {box} came"
+            kind: Any = type(box)
+            return kind(_sum_of_ends(torch.tensor(box)[None], sign)[0].tolist())
         if isinstance(box, np.ndarray):
-            return function(torch.from_numpy(box)).numpy()
-        return function(box)
+            return _sum_of_ends(torch.from_numpy(box), sign).numpy()
+        return _sum_of_ends(box, sign)
 
 
 def _sum_of_ends(boxes: torch.Tensor, sign: int) -> torch.Tensor:
     """Turn the last two columns from sizes to corners (+1) or from corners to sizes (-1)."""
     return torch.cat([boxes[:, :2], boxes[:, 2:] + sign * boxes[:, :2]], dim=1)
-
-
-def _around_rotated(boxes: torch.Tensor) -> torch.Tensor:
-    """The smallest upright box around each rotated one."""
-    assert boxes.shape[-1] == 5, f"rotated boxes have 5 numbers, but the shape is {tuple(boxes.shape)}"
-    exact = boxes.double()
-    angle = exact[:, 4] * (math.pi / 180)
-    cosine, sine = angle.cos().abs(), angle.sin().abs()
-    width, height = exact[:, 2], exact[:, 3]
-    half = torch.stack([cosine * width + sine * height, cosine * height + sine * width], dim=1) / 2
-    return torch.cat([exact[:, :2] - half, exact[:, :2] + half], dim=1).to(boxes.dtype)
-
-
-def _as_rotated(boxes: torch.Tensor) -> torch.Tensor:
-    exact = boxes.double()
-    centre = exact[:, :2] + exact[:, 2:] / 2
-    return torch.cat([centre, exact[:, 2:], torch.zeros_like(exact[:, :1])], dim=1).to(boxes.dtype)
-
-
-_CONVERSIONS: dict[tuple[BoxMode, BoxMode], Callable[[torch.Tensor], torch.Tensor]] = {
-    (BoxMode.XYWH_ABS, BoxMode.XYXY_ABS): lambda boxes: _sum_of_ends(boxes, 1),
-    (BoxMode.XYXY_ABS, BoxMode.XYWH_ABS): lambda boxes: _sum_of_ends(boxes, -1),
-    (BoxMode.XYWHA_ABS, BoxMode.XYXY_ABS): _around_rotated,
-    (BoxMode.XYWH_ABS, BoxMode.XYWHA_ABS): _as_rotated,
-}
 
 
 class Boxes:
@@ -140,15 +112,6 @@ class Boxes:
 
     def __repr__(self) -> str:
         return f"Boxes({self.tensor})"
-
-    def inside_box(self, box_size: tuple[int, int], boundary_threshold: int = 0) -> torch.Tensor:
-        """N bools: whether a box lies in an image of (height, width), give or take ``boundary_threshold`` pixels."""
-        height, width = box_size
-        first, last = self.tensor[..., :2], self.tensor[..., 2:]
-        begins = (first >= -boundary_threshold).all(dim=-1)
-        ends_x = last[..., 0] < width + boundary_threshold
-        ends_y = last[..., 1] < height + boundary_threshold
-        return begins & ends_x & ends_y
 
     def get_centers(self) -> torch.Tensor:
         """N×2 centres (x, y)."""

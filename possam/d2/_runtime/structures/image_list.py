@@ -42,9 +42,7 @@ class ImageList:
 
     @staticmethod
     def from_tensors(
-        tensors: list[torch.Tensor],
-        size_divisibility: int = 0,
-        pad_value: float = 0.0,
+        tensors: list[torch.Tensor], size_divisibility: int = 0, pad_value: float = 0.0,
         padding_constraints: dict[str, int] | None = None,
     ) -> "ImageList":
         """Batch images of h×w or C…×h×w, equal but for h and w.

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pycocotools.mask as mask_util
 import torch
-from torchvision.ops import roi_align
 
 from .boxes import Boxes
 
@@ -23,15 +22,6 @@ def polygons_to_bitmask(polygons: list[np.ndarray], height: int, width: int) -> 
         return np.zeros((height, width), dtype=bool)
     outlines = mask_util.frPyObjects(polygons, height, width)
     return mask_util.decode(mask_util.merge(outlines)).astype(bool)
-
-
-def rasterize_polygons_within_box(polygons: list[np.ndarray], box: np.ndarray, mask_size: int) -> torch.Tensor:
-    """``mask_size``² bool tensor of the part of an instance inside ``box`` (x0, y0, x1, y1), stretched to a square."""
-    corner = np.asarray(box[:2], dtype=np.float64)
-    # A box thinner than a tenth of a pixel would blow the polygon up without bound.
-    stretch = mask_size / np.maximum(np.asarray(box[2:], dtype=np.float64) - corner, 0.1)
-    moved = [((outline.reshape(-1, 2) - corner) * stretch).reshape(-1) for outline in polygons]
-    return torch.from_numpy(polygons_to_bitmask(moved, mask_size, mask_size))
 
 
 class BitMasks:
@@ -87,14 +77,6 @@ class BitMasks:
             mask[:] = torch.from_numpy(polygons_to_bitmask(outlines, height, width))
         return BitMasks(masks)
 
-    def crop_and_resize(self, boxes: torch.Tensor, mask_size: int) -> torch.Tensor:
-        """Each mask inside its own box (N×4), resized: N × ``mask_size``² bools."""
-        assert len(boxes) == len(self), f"{len(boxes)} boxes for {len(self)} masks"
-        numbers = torch.arange(len(boxes), device=self.device, dtype=boxes.dtype)[:, None]
-        rois = torch.cat([numbers, boxes.to(self.device)], dim=1)
-        cut = roi_align(self.tensor[:, None].float(), rois, (mask_size, mask_size), 1.0, 0, aligned=True)
-        return cut.squeeze(1) >= 0.5
-
     def get_bounding_boxes(self) -> Boxes:
         """The tight boxes around the masks; an empty mask has the box 0, 0, 0, 0."""
         corners = torch.zeros(len(self), 4, dtype=torch.float32)
@@ -148,18 +130,8 @@ class PolygonMasks:
 
     def __getitem__(self, item: Any) -> "PolygonMasks":
         """Index with an int (giving one instance), a slice, a list of ints, or a bool or integer vector."""
-        if isinstance(item, int):
-            return PolygonMasks([self.polygons[item]])
-        if isinstance(item, slice):
-            return PolygonMasks(self.polygons[item])
-        if isinstance(item, torch.Tensor):
-            if item.dtype == torch.bool:
-                assert item.dim() == 1, item.shape
-                item = item.nonzero()[:, 0]
-            elif item.dtype not in (torch.int32, torch.int64):
-                raise ValueError(f"polygons are indexed by bool, int32 or int64 tensors, but {item.dtype} came")
-            item = item.tolist()
-        return PolygonMasks([self.polygons[index] for index in item])
+        chosen = torch.arange(len(self))[item.cpu() if isinstance(item, torch.Tensor) else item]
+        return PolygonMasks([self.polygons[index] for index in chosen.reshape(-1).tolist()])
 
     def __iter__(self) -> Iterator[list[np.ndarray]]:
         return iter(self.polygons)
@@ -169,18 +141,6 @@ class PolygonMasks:
 
     def __len__(self) -> int:
         return len(self.polygons)
-
-    def crop_and_resize(self, boxes: torch.Tensor, mask_size: int) -> torch.Tensor:
-        """Each instance inside its own box (N×4), drawn: N × ``mask_size``² bools on the device of ``boxes``."""
-        assert len(boxes) == len(self), f"{len(boxes)} boxes for {len(self)} instances"
-        drawn = torch.zeros(len(self), mask_size, mask_size, dtype=torch.bool)
-        for mask, instance, box in zip(drawn, self.polygons, boxes.cpu().numpy(), strict=True):
-            mask[:] = rasterize_polygons_within_box(instance, box, mask_size)
-        return drawn.to(boxes.device)
-
-    def area(self) -> torch.Tensor:
-        """N areas, by the shoelace formula; overlaps between polygons of an instance count twice."""
-        return torch.tensor([sum(_shoelace(outline) for outline in instance) for instance in self.polygons])
 
     @staticmethod
     def cat(polymasks_list: list["PolygonMasks"]) -> "PolygonMasks":
@@ -200,8 +160,3 @@ def _outlines(instance: Any) -> list[np.ndarray]:
         if len(outline) < 6 or len(outline) % 2:
             raise ValueError(f"a polygon is an even number of coordinates, at least 6, but {len(outline)} came")
     return outlines
-
-
-def _shoelace(outline: np.ndarray) -> float:
-    x, y = outline[0::2], outline[1::2]
-    return float(abs(x @ np.roll(y, 1) - y @ np.roll(x, 1)) / 2)

@@ -7,8 +7,6 @@ import sys
 import torch
 from tabulate import tabulate
 
-__all__ = ["collect_env_info"]
-
 _LIBRARIES = ("numpy", "torch", "torchvision", "PIL", "cv2", "fvcore", "iopath")
 
 
@@ -24,14 +22,11 @@ def _library(name: str) -> str:
 def collect_env_info() -> str:
     """A table of platform, Python, libraries and GPUs, followed by how PyTorch was built."""
     rows = [
-        ("platform", sys.platform),
-        ("Python", " ".join(sys.version.split())),
-        ("Detectron2", "built-in subset of possam.d2"),
-        *((name, _library(name)) for name in _LIBRARIES),
+        ("platform", sys.platform), ("Python", " ".join(sys.version.split())),
+        ("Detectron2", "built-in subset of possam.d2"), *((name, _library(name)) for name in _LIBRARIES),
         ("PyTorch debug build", str(torch.version.debug)),
         ("GPU available", "yes" if torch.cuda.is_available() else "no"),
     ]
     for index in range(torch.cuda.device_count() if torch.cuda.is_available() else 0):
-        major, minor = torch.cuda.get_device_capability(index)
-        rows.append((f"GPU {index}", f"{torch.cuda.get_device_name(index)} (arch {major}.{minor})"))
+        rows.append((f"GPU {index}", torch.cuda.get_device_name(index)))
     return f"{tabulate(rows)}\n{torch.__config__.show()}"

@@ -43,10 +43,8 @@ def create_local_process_group(num_workers_per_machine: int) -> None:
 
 def get_local_process_group() -> Any:
     """The group of the processes on this machine."""
-    assert _LOCAL_PROCESS_GROUP is not None, (
-        "there is no local process group: start the processes with launch(), or call "
-        "comm.create_local_process_group() after init_process_group()"
-    )
+    missing = "there is no local process group: use launch(), or call comm.create_local_process_group()"
+    assert _LOCAL_PROCESS_GROUP is not None, missing
     return _LOCAL_PROCESS_GROUP
 
 
@@ -115,17 +113,3 @@ def gather(data: Any, dst: int = 0, group: Any = None) -> list[Any]:
 def shared_random_seed() -> int:
     """A random number below 2**31 on which all processes agree."""
     return all_gather(np.random.randint(2**31))[0]
-
-
-def reduce_dict(input_dict: dict[str, torch.Tensor], average: bool = True) -> dict[str, torch.Tensor]:
-    """Sum (or average) scalar tensors over processes; only rank 0 gets the reduced values."""
-    world = get_world_size()
-    if world == 1:
-        return input_dict
-    names = sorted(input_dict)
-    with torch.no_grad():
-        values = torch.stack([input_dict[name] for name in names])
-        dist.reduce(values, dst=0)
-        if average and is_main_process():
-            values /= world
-    return dict(zip(names, values, strict=True))

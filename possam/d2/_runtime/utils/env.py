@@ -9,8 +9,6 @@ import torch
 
 from .logger import runtime_logger
 
-__all__ = ["TORCH_VERSION", "seed_all_rng"]
-
 TORCH_VERSION: tuple[int, ...] = tuple(int(part) for part in torch.__version__.split(".")[:2])
 
 

@@ -6,8 +6,6 @@ import logging
 import os
 import time
 from collections import defaultdict
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import cached_property
 from typing import Any
 
@@ -15,15 +13,6 @@ import torch
 from fvcore.common.history_buffer import HistoryBuffer
 
 from .file_io import PathManager
-
-__all__ = [
-    "CommonMetricPrinter",
-    "EventStorage",
-    "JSONWriter",
-    "TensorboardXWriter",
-    "get_event_storage",
-    "has_event_storage",
-]
 
 _ACTIVE: list["EventStorage"] = []
 
@@ -40,7 +29,7 @@ def has_event_storage() -> bool:
 
 
 class EventStorage:
-    """Histories of named scalars, with images and histograms waiting for a writer.
+    """Histories of named scalars, with images waiting for a writer.
 
     Used as a context manager, it is what `get_event_storage` returns inside the block.
     """
@@ -50,9 +39,7 @@ class EventStorage:
         self._smoothing_hints: dict[str, bool] = {}
         self._latest_scalars: dict[str, tuple[float, int]] = {}
         self._iter = start_iter
-        self._current_prefix = ""
         self._vis_data: list[tuple[str, Any, int]] = []
-        self._histograms: list[dict[str, Any]] = []
 
     def put_image(self, img_name: str, img_tensor: Any) -> None:
         """Keep an image (C×H×W, uint8 0..255 or float 0..1, RGB) until a writer takes it."""
@@ -62,13 +49,12 @@ class EventStorage:
         """Add one value to a scalar's history.
 
         Args:
-            name: the scalar, prefixed by the current `name_scope`.
+            name: the scalar.
             value: anything `float` takes.
             smoothing_hint: whether writers should show a median over a window rather than the last value; one
                 scalar keeps one hint.
             cur_iter: the iteration it belongs to, by default the storage's.
         """
-        name = self._current_prefix + name
         when = self._iter if cur_iter is None else cur_iter
         number = float(value)
         known = self._smoothing_hints.setdefault(name, smoothing_hint)
@@ -81,23 +67,6 @@ class EventStorage:
         """`put_scalar` for every keyword."""
         for name, value in kwargs.items():
             self.put_scalar(name, value, smoothing_hint=smoothing_hint, cur_iter=cur_iter)
-
-    def put_histogram(self, hist_name: str, hist_tensor: torch.Tensor, bins: int = 1000) -> None:
-        """Keep a histogram of a tensor's values until a writer takes it."""
-        low, high = hist_tensor.min().item(), hist_tensor.max().item()
-        edges = torch.linspace(low, high, steps=bins + 1, dtype=torch.float32)
-        record = {
-            "tag": hist_name,
-            "global_step": self._iter,
-            "min": low,
-            "max": high,
-            "num": len(hist_tensor),
-            "sum": float(hist_tensor.sum()),
-            "sum_squares": float(hist_tensor.square().sum()),
-            "bucket_limits": edges[1:].tolist(),
-            "bucket_counts": torch.histc(hist_tensor, bins=bins).tolist(),
-        }
-        self._histograms.append(record)
 
     def history(self, name: str) -> HistoryBuffer:
         """The history of one scalar; KeyError if it was never put."""
@@ -148,11 +117,6 @@ class EventStorage:
     def iter(self, val: int) -> None:
         self._iter = int(val)
 
-    @property
-    def iteration(self) -> int:
-        """Older name of `iter`."""
-        return self._iter
-
     def __enter__(self) -> "EventStorage":
         _ACTIVE.append(self)
         return self
@@ -161,23 +125,9 @@ class EventStorage:
         assert _ACTIVE[-1] is self, "event storages must be left in the reverse order of entering"
         _ACTIVE.pop()
 
-    @contextmanager
-    def name_scope(self, name: str) -> Iterator[None]:
-        """Prefix every scalar put inside the block with ``name/``."""
-        outer, self._current_prefix = self._current_prefix, name.rstrip("/") + "/"
-        try:
-            yield
-        finally:
-            self._current_prefix = outer
-
     def clear_images(self) -> None:
         """Forget the images, once written."""
         self._vis_data = []
-
-    def clear_histograms(self) -> None:
-        """Forget the histograms, once written."""
-        self._histograms = []
-
 
 class EventWriter:
     """Takes what the current storage holds and puts it somewhere."""
@@ -215,7 +165,7 @@ class JSONWriter(EventWriter):
 
 
 class TensorboardXWriter(EventWriter):
-    """Scalars, images and histograms for TensorBoard; the file appears with the first of them."""
+    """Scalars and images for TensorBoard; the file appears with the first of them."""
 
     def __init__(self, log_dir: str, window_size: int = 20, **kwargs: Any):
         self._window_size = window_size
@@ -241,9 +191,6 @@ class TensorboardXWriter(EventWriter):
         for name, image, when in storage._vis_data:
             self._writer.add_image(name, image, when)
         storage.clear_images()
-        for record in storage._histograms:
-            self._writer.add_histogram_raw(**record)
-        storage.clear_histograms()
 
     def close(self) -> None:
         if "_writer" in self.__dict__:

@@ -1,9 +1,7 @@
 """The one path manager of the runtime, so that local paths and URLs open alike."""
 
-from iopath.common.file_io import HTTPURLHandler, PathHandler
+from iopath.common.file_io import HTTPURLHandler
 from iopath.common.file_io import PathManager as _PathManagerClass
-
-__all__ = ["PathHandler", "PathManager"]
 
 # An own instance: handlers registered by other libraries on the global one must not leak in here.
 PathManager = _PathManagerClass()

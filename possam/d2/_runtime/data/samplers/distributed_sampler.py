@@ -10,16 +10,9 @@ import torch
 from torch.utils.data import Sampler
 
 from ...utils import comm
-from ...utils.logger import runtime_logger
 
-__all__ = [
-    "InferenceSampler",
-    "RandomSubsetTrainingSampler",
-    "RepeatFactorTrainingSampler",
-    "TrainingSampler",
-]
+__all__ = ["InferenceSampler", "RandomSubsetTrainingSampler", "RepeatFactorTrainingSampler", "TrainingSampler"]
 
-logger = runtime_logger(__name__)
 
 
 def _agreed(seed: int | None) -> int:
@@ -28,10 +21,6 @@ def _agreed(seed: int | None) -> int:
 
 class _EndlessSampler(Sampler):
     """Takes every world-size-th index of an endless stream on which all processes agree by their common seed."""
-
-    _seed: int
-    _rank: int
-    _world_size: int
 
     def _join(self, seed: int | None) -> None:
         self._seed = _agreed(seed)
@@ -79,11 +68,7 @@ class RandomSubsetTrainingSampler(TrainingSampler):
     """A `TrainingSampler` of a random share of the dataset, for curves of accuracy against data."""
 
     def __init__(
-        self,
-        size: int,
-        subset_ratio: float,
-        shuffle: bool = True,
-        seed_shuffle: int | None = None,
+        self, size: int, subset_ratio: float, shuffle: bool = True, seed_shuffle: int | None = None,
         seed_subset: int | None = None,
     ):
         """``subset_ratio`` lies in (0, 1]; ``seed_subset`` chooses the share, ``seed_shuffle`` its order."""
@@ -94,7 +79,6 @@ class RandomSubsetTrainingSampler(TrainingSampler):
         generator = torch.Generator()
         generator.manual_seed(_agreed(seed_subset))
         self._indexes_subset = torch.randperm(size, generator=generator)[: self._size_subset]
-        logger.info(f"Training on a random {self._size_subset} of {size} items")
 
     def _epoch(self, generator: torch.Generator) -> torch.Tensor:
         if not self._shuffle:
@@ -129,7 +113,6 @@ class RepeatFactorTrainingSampler(_EndlessSampler):
         for category, count in sorted(images.items()):
             ratio = repeat_thresh / (count / len(dataset_dicts))
             factors[category] = max(1.0, math.sqrt(ratio) if sqrt else ratio)
-            logger.info(f"Category {category}: in {count} images, repeated {factors[category]:.2f} times")
         rows = [max((factors[category] for category in categories), default=1.0) for categories in present]
         return torch.tensor(rows, dtype=torch.float32)
 

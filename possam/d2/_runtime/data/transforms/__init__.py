@@ -1,84 +1,8 @@
 """Image transforms: fvcore's, Detectron2's own, and the random policies that choose them."""
 
-from fvcore.transforms.transform import (
-    BlendTransform,
-    CropTransform,
-    GridSampleTransform,
-    HFlipTransform,
-    NoOpTransform,
-    PadTransform,
-    ScaleTransform,
-    Transform,
-    TransformList,
-    VFlipTransform,
-)
+# ruff: noqa: F403
+from fvcore.transforms.transform import *
 
-from .augmentation import (
-    AugInput,
-    Augmentation,
-    AugmentationList,
-    StandardAugInput,
-    TransformGen,
-    apply_augmentations,
-    apply_transform_gens,
-)
-from .augmentation_impl import (
-    FixedSizeCrop,
-    MinIoURandomCrop,
-    RandomApply,
-    RandomBrightness,
-    RandomContrast,
-    RandomCrop,
-    RandomCrop_CategoryAreaConstraint,
-    RandomExtent,
-    RandomFlip,
-    RandomLighting,
-    RandomResize,
-    RandomRotation,
-    RandomSaturation,
-    Resize,
-    ResizeScale,
-    ResizeShortestEdge,
-)
-from .transform import ColorTransform, ExtentTransform, PILColorTransform, ResizeTransform, RotationTransform
-
-__all__ = [
-    "AugInput",
-    "Augmentation",
-    "AugmentationList",
-    "BlendTransform",
-    "ColorTransform",
-    "CropTransform",
-    "ExtentTransform",
-    "FixedSizeCrop",
-    "GridSampleTransform",
-    "HFlipTransform",
-    "MinIoURandomCrop",
-    "NoOpTransform",
-    "PILColorTransform",
-    "PadTransform",
-    "RandomApply",
-    "RandomBrightness",
-    "RandomContrast",
-    "RandomCrop",
-    "RandomCrop_CategoryAreaConstraint",
-    "RandomExtent",
-    "RandomFlip",
-    "RandomLighting",
-    "RandomResize",
-    "RandomRotation",
-    "RandomSaturation",
-    "Resize",
-    "ResizeScale",
-    "ResizeShortestEdge",
-    "ResizeTransform",
-    "RotationTransform",
-    "ScaleTransform",
-    "StandardAugInput",
-    "Transform",
-    "TransformGen",
-    "TransformList",
-    "VFlipTransform",
-    "apply_augmentations",
-    "apply_transform_gens",
-]
+from .augmentation import *
+from .augmentation_impl import *
+from .transform import *

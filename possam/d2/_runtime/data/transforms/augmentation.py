@@ -8,12 +8,7 @@ import numpy as np
 from fvcore.transforms.transform import Transform, TransformList
 
 __all__ = [
-    "AugInput",
-    "Augmentation",
-    "AugmentationList",
-    "StandardAugInput",
-    "TransformGen",
-    "apply_augmentations",
+    "AugInput", "Augmentation", "AugmentationList", "StandardAugInput", "TransformGen", "apply_augmentations",
     "apply_transform_gens",
 ]
 

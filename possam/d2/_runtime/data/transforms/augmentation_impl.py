@@ -17,27 +17,12 @@ from fvcore.transforms.transform import (
 )
 from PIL import Image
 
-from ...structures import Boxes, pairwise_iou
 from .augmentation import Augmentation, _transform_to_aug
-from .transform import ExtentTransform, ResizeTransform, RotationTransform
+from .transform import ResizeTransform
 
 __all__ = [
-    "FixedSizeCrop",
-    "MinIoURandomCrop",
-    "RandomApply",
-    "RandomBrightness",
-    "RandomContrast",
-    "RandomCrop",
-    "RandomCrop_CategoryAreaConstraint",
-    "RandomExtent",
-    "RandomFlip",
-    "RandomLighting",
-    "RandomResize",
-    "RandomRotation",
-    "RandomSaturation",
-    "Resize",
-    "ResizeScale",
-    "ResizeShortestEdge",
+    "FixedSizeCrop", "RandomApply", "RandomBrightness", "RandomContrast", "RandomCrop", "RandomFlip",
+    "RandomLighting", "RandomSaturation", "Resize", "ResizeScale", "ResizeShortestEdge",
 ]
 
 _BILINEAR = Image.Resampling.BILINEAR
@@ -91,11 +76,7 @@ class ResizeShortestEdge(Augmentation):
 
     @torch.jit.unused
     def __init__(
-        self,
-        short_edge_length: Any,
-        max_size: int = sys.maxsize,
-        sample_style: str = "range",
-        interp: int = _BILINEAR,
+        self, short_edge_length: Any, max_size: int = sys.maxsize, sample_style: str = "range", interp: int = _BILINEAR
     ):
         """
         Args:
@@ -156,50 +137,6 @@ class ResizeScale(Augmentation):
 
     def get_transform(self, image: np.ndarray) -> Transform:
         return self._get_resize(image, np.random.uniform(self.min_scale, self.max_scale))
-
-
-class RandomRotation(Augmentation):
-    """Rotate by a random angle around a random centre."""
-
-    def __init__(
-        self,
-        angle: Any,
-        expand: bool = True,
-        center: Any = None,
-        sample_style: str = "range",
-        interp: int | None = None,
-    ):
-        """
-        Args:
-            angle: degrees: (min, max) with "range", a list with "choice", or one number.
-            expand: enlarge the result so that nothing is lost.
-            center: relative (x, y), (0, 0) top left and (1, 1) bottom right: two of them with "range", a list with
-                "choice", or one; None is the middle.
-            sample_style: "range" or "choice".
-            interp: an OpenCV interpolation.
-        """
-        super().__init__()
-        assert sample_style in ("range", "choice"), sample_style
-        self.is_range = sample_style == "range"
-        if isinstance(angle, (float, int)):
-            angle = (angle, angle)
-        if center is not None and isinstance(center[0], (float, int)):
-            center = (center, center)
-        self._init(locals())
-
-    def get_transform(self, image: np.ndarray) -> Transform:
-        height, width = image.shape[:2]
-        centre = None
-        angle = np.random.uniform(*self.angle) if self.is_range else np.random.choice(self.angle)
-        if self.center is not None and self.is_range:
-            (left, top), (right, bottom) = self.center
-            centre = (np.random.uniform(left, right) * width, np.random.uniform(top, bottom) * height)
-        elif self.center is not None:
-            x, y = self.center[np.random.randint(len(self.center))]
-            centre = (x * width, y * height)
-        if angle % 360 == 0:
-            return NoOpTransform()
-        return RotationTransform(height, width, angle, expand=self.expand, center=centre, interp=self.interp)
 
 
 class FixedSizeCrop(Augmentation):
@@ -277,49 +214,6 @@ class RandomCrop(Augmentation):
         return height, width
 
 
-class RandomCrop_CategoryAreaConstraint(Augmentation):
-    """A `RandomCrop` retried up to ten times until no class of ``sem_seg`` fills more than a share of the window."""
-
-    def __init__(
-        self,
-        crop_type: str,
-        crop_size: Any,
-        single_category_max_area: float = 1.0,
-        ignored_category: int | None = None,
-    ):
-        self.crop_aug = RandomCrop(crop_type, crop_size)
-        self._init(locals())
-
-    def get_transform(self, image: np.ndarray, sem_seg: np.ndarray) -> Transform:
-        if self.single_category_max_area >= 1.0:
-            return self.crop_aug.get_transform(image)
-        for _ in range(10):
-            crop = self.crop_aug.get_transform(sem_seg)
-            labels, counts = np.unique(crop.apply_segmentation(sem_seg), return_counts=True)
-            if self.ignored_category is not None:
-                counts = counts[labels != self.ignored_category]
-            if len(counts) > 1 and counts.max() < counts.sum() * self.single_category_max_area:
-                break
-        return crop
-
-
-class RandomExtent(Augmentation):
-    """Cut a rectangle of a random scale, shifted by a random share of the image's size; it may reach outside."""
-
-    def __init__(self, scale_range: Any, shift_range: Any):
-        """``scale_range`` is (least, most) of the image's size, ``shift_range`` the largest (x, y) shift, doubled."""
-        super().__init__()
-        self._init(locals())
-
-    def get_transform(self, image: np.ndarray) -> Transform:
-        size = np.array([image.shape[1], image.shape[0]], dtype=float)
-        half = size / 2 * np.random.uniform(*self.scale_range)
-        shift = [reach * (np.random.rand() - 0.5) for reach in self.shift_range]
-        centre = size / 2 + shift * size
-        (x0, y0), (x1, y1) = centre - half, centre + half
-        return ExtentTransform(src_rect=(x0, y0, x1, y1), output_size=(int(y1 - y0), int(x1 - x0)))
-
-
 class RandomContrast(Augmentation):
     """Blend with the image's mean: below 1 flattens, above 1 strengthens."""
 
@@ -365,76 +259,10 @@ class RandomLighting(Augmentation):
         """``scale`` is the standard deviation of the noise; for uint8 images multiply AlexNet's by 255."""
         super().__init__()
         self._init(locals())
-        self.eigen_vecs = np.array(
-            [[-0.5675, 0.7192, 0.4009], [-0.5808, -0.0045, -0.8140], [-0.5836, -0.6948, 0.4203]]
-        )
+        self.eigen_vecs = np.array([[-0.5675, 0.7192, 0.4009], [-0.5808, -0.0045, -0.8140], [-0.5836, -0.6948, 0.4203]])
         self.eigen_vals = np.array([0.2175, 0.0188, 0.0045])
 
     def get_transform(self, image: np.ndarray) -> Transform:
         assert image.shape[-1] == 3, f"RandomLighting takes RGB images, but the shape is {image.shape}"
         noise = np.random.normal(scale=self.scale, size=3) * self.eigen_vals
         return BlendTransform(src_image=self.eigen_vecs @ noise, src_weight=1.0, dst_weight=1.0)
-
-
-class RandomResize(Augmentation):
-    """Resize to one of a list of (height, width)."""
-
-    def __init__(self, shape_list: list[tuple[int, int]], interp: int = _BILINEAR):
-        self._init(locals())
-
-    def get_transform(self, image: np.ndarray) -> Transform:
-        height, width = self.shape_list[np.random.randint(low=0, high=len(self.shape_list))]
-        return ResizeTransform(image.shape[0], image.shape[1], height, width, self.interp)
-
-
-class MinIoURandomCrop(Augmentation):
-    """SSD's crop: keep the image, or find a window that overlaps every box at least so much."""
-
-    def __init__(
-        self,
-        min_ious: tuple[float, ...] = (0.1, 0.3, 0.5, 0.7, 0.9),
-        min_crop_size: float = 0.3,
-        mode_trials: int = 1000,
-        crop_trials: int = 50,
-    ):
-        """
-        Args:
-            min_ious: overlaps to choose from, besides "any" and "keep the image".
-            min_crop_size: least share of height and width.
-            mode_trials: how many overlaps to try.
-            crop_trials: how many windows to try for each.
-        """
-        self._init(locals())
-        self.sample_mode = (1, *min_ious, 0)
-
-    def get_transform(self, image: np.ndarray, boxes: np.ndarray | None) -> Transform:
-        if boxes is None:
-            return NoOpTransform()
-        for _ in range(self.mode_trials):
-            least_iou = np.random.choice(self.sample_mode)
-            if least_iou == 1:
-                return NoOpTransform()
-            for _ in range(self.crop_trials):
-                window = self._window(*image.shape[:2])
-                if window is not None and self._accepts(window, boxes.reshape(-1, 4), least_iou):
-                    left, top, right, bottom = window[:4]
-                    return CropTransform(left, top, right - left, bottom - top)
-        return NoOpTransform()
-
-    def _window(self, height: int, width: int) -> np.ndarray | None:
-        crop_width = np.random.uniform(self.min_crop_size * width, width)
-        crop_height = np.random.uniform(self.min_crop_size * height, height)
-        if not 0.5 <= crop_height / crop_width <= 2:
-            return None
-        left, top = np.random.uniform(0, width - crop_width), np.random.uniform(0, height - crop_height)
-        window = np.array([left, top, left + crop_width, top + crop_height]).astype(int)
-        return window if (window[2:] > window[:2]).all() else None
-
-    @staticmethod
-    def _accepts(window: np.ndarray, boxes: np.ndarray, least_iou: float) -> bool:
-        if len(boxes) == 0:
-            return True
-        overlaps = pairwise_iou(Boxes(torch.from_numpy(window[None])), Boxes(torch.as_tensor(boxes)))
-        centres = (boxes[:, :2] + boxes[:, 2:]) / 2
-        inside = ((centres > window[:2]) & (centres < window[2:])).all(axis=1)
-        return bool(overlaps.min() >= least_iou) and bool(inside.any())

@@ -1,5 +1,4 @@
 """The registry of whole models."""
 
-from .build import META_ARCH_REGISTRY, build_model
-
-__all__ = ["META_ARCH_REGISTRY", "build_model"]
+from .build import META_ARCH_REGISTRY as META_ARCH_REGISTRY
+from .build import build_model as build_model

@@ -7,8 +7,6 @@ from torch import nn
 
 from ...utils.registry import Registry
 
-__all__ = ["META_ARCH_REGISTRY", "build_model"]
-
 META_ARCH_REGISTRY: Registry = Registry("META_ARCH")
 
 

@@ -4,6 +4,14 @@ from collections.abc import Callable
 from difflib import get_close_matches
 
 import numpy as np
+from fvcore.transforms.transform import (
+    CropTransform,
+    HFlipTransform,
+    NoOpTransform,
+    PadTransform,
+    Transform,
+    TransformList,
+)
 from numpy.typing import NDArray
 
 from possam.d2.data import transforms as T
@@ -18,7 +26,7 @@ class ResizeLongestSide(T.Augmentation):  # type: ignore[misc]
         super().__init__()
         self.length = length
 
-    def get_transform(self, image: NDArray[np.generic]) -> T.Transform:
+    def get_transform(self, image: NDArray[np.generic]) -> Transform:
         height, width = image.shape[:2]
         scale = self.length / max(height, width)
         new_height, new_width = (max(1, int(side * scale + 0.5)) for side in (height, width))
@@ -77,7 +85,7 @@ def build_augmentations(
     return AUGMENTATIONS[mode if is_train else "resize"](image_size, min_scale, max_scale)
 
 
-def flip_only(transform: T.Transform) -> bool | None:
+def flip_only(transform: Transform) -> bool | None:
     """Whether an image went through nothing but (at most) a horizontal flip.
 
     Resizes to the same size, crops of everything and pads of nothing count as nothing.
@@ -85,25 +93,25 @@ def flip_only(transform: T.Transform) -> bool | None:
     Returns:
         False: the image is as it was on disk. True: it is its mirror image. None: it is something else.
     """
-    if isinstance(transform, T.TransformList):
+    if isinstance(transform, TransformList):
         flips = [flip_only(step) for step in transform.transforms]
         return None if None in flips else sum(map(bool, flips)) % 2 == 1
-    if isinstance(transform, T.HFlipTransform):
+    if isinstance(transform, HFlipTransform):
         return True
-    if isinstance(transform, T.NoOpTransform) or _is_identity(transform):
+    if isinstance(transform, NoOpTransform) or _is_identity(transform):
         return False
     return None
 
 
-def _is_identity(transform: T.Transform) -> bool:
+def _is_identity(transform: Transform) -> bool:
     if isinstance(transform, T.ResizeTransform):
         return (transform.h, transform.w) == (transform.new_h, transform.new_w)
-    if isinstance(transform, T.CropTransform):
+    if isinstance(transform, CropTransform):
         # The original size is optional in a crop, and without it nothing can be said.
         if transform.orig_h is None or transform.orig_w is None:
             return False
         whole = transform.h >= transform.orig_h and transform.w >= transform.orig_w
         return whole and transform.x0 == 0 and transform.y0 == 0
-    if isinstance(transform, T.PadTransform):
+    if isinstance(transform, PadTransform):
         return transform.x0 == transform.y0 == transform.x1 == transform.y1 == 0
     return False

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
+from fvcore.transforms.transform import Transform
 from numpy.typing import NDArray
 from PIL import UnidentifiedImageError
 from torch import Tensor
@@ -66,7 +67,7 @@ class PanopticMapper:
     def __init__(
         self,
         *,
-        augmentations: Sequence[T.Augmentation | T.Transform],
+        augmentations: Sequence[T.Augmentation | Transform],
         is_train: bool,
         vocabulary: Vocabulary,
         feature_cache: FeatureSource | None = None,
@@ -107,7 +108,7 @@ class PanopticMapper:
             sample["instances"] = self._targets(record, size, transforms)
         return sample
 
-    def _attach_features(self, sample: dict[str, Any], transforms: T.Transform) -> None:
+    def _attach_features(self, sample: dict[str, Any], transforms: Transform) -> None:
         flipped = flip_only(transforms)
         if flipped is None:
             return
@@ -116,9 +117,7 @@ class PanopticMapper:
         if features is not None:
             sample["features"] = features
 
-    def _targets(
-        self, record: Mapping[str, Any], size: tuple[int, int], transforms: T.Transform
-    ) -> Instances:
+    def _targets(self, record: Mapping[str, Any], size: tuple[int, int], transforms: Transform) -> Instances:
         path, segments = record["pan_seg_file_name"], record["segments_info"]
         id_map = read_id_map(path)
         if id_map.shape != size:
@@ -137,7 +136,7 @@ class PanopticMapper:
         return targets
 
 
-def transform_index(index: NDArray[np.int64], transforms: T.Transform) -> NDArray[np.int64]:
+def transform_index(index: NDArray[np.int64], transforms: Transform) -> NDArray[np.int64]:
     """Send a map of small indices (0 = void) through the transforms of its image, exactly.
 
     Segmentations are resized without loss, and on the same pixel grid as the image, only as bytes (wider

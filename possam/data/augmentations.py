@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from possam.d2.data import transforms as T
 
-__all__ = ["AUGMENTATIONS", "ResizeLongestSide", "build_augmentations", "flip_only"]
+__all__ = ["AUGMENTATIONS", "ResizeLongestSide", "build_augmentations", "whole_image"]
 
 
 class ResizeLongestSide(T.Augmentation):  # type: ignore[misc]
@@ -85,20 +85,23 @@ def build_augmentations(
     return AUGMENTATIONS[mode if is_train else "resize"](image_size, min_scale, max_scale)
 
 
-def flip_only(transform: Transform) -> bool | None:
-    """Whether an image went through nothing but (at most) a horizontal flip.
+def whole_image(transform: Transform) -> bool | None:
+    """Whether the result shows the whole image, resized at most once, plain or mirrored.
 
-    Resizes to the same size, crops of everything and pads of nothing count as nothing.
+    Such a result is known by its size and its side, so features of it can be kept. Crops of everything and pads of
+    nothing count as nothing.
 
     Returns:
-        False: the image is as it was on disk. True: it is its mirror image. None: it is something else.
+        False: plain. True: mirrored. None: something else.
     """
     if isinstance(transform, TransformList):
-        flips = [flip_only(step) for step in transform.transforms]
+        if sum(isinstance(step, T.ResizeTransform) and not _is_identity(step) for step in transform.transforms) > 1:
+            return None
+        flips = [whole_image(step) for step in transform.transforms]
         return None if None in flips else sum(map(bool, flips)) % 2 == 1
     if isinstance(transform, HFlipTransform):
         return True
-    if isinstance(transform, NoOpTransform) or _is_identity(transform):
+    if isinstance(transform, NoOpTransform | T.ResizeTransform) or _is_identity(transform):
         return False
     return None
 

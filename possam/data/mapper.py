@@ -16,7 +16,7 @@ from torch import Tensor
 from possam.d2.data import detection_utils as utils
 from possam.d2.data import transforms as T
 from possam.d2.structures import Instances
-from possam.data.augmentations import flip_only
+from possam.data.augmentations import whole_image
 from possam.data.id_maps import check_ids, read_id_map
 from possam.vocabulary import Vocabulary
 
@@ -34,9 +34,10 @@ class FeatureSource(Protocol):
         ...
 
 
-def sample_key(image_id: int | str, *, flipped: bool) -> str:
-    """Key of an untransformed ("plain") or mirrored ("flip") image in a feature cache."""
-    return f"{image_id}:{'flip' if flipped else 'plain'}"
+def sample_key(file_name: str, image: Tensor, *, flipped: bool) -> str:
+    """Key in a feature cache of a whole image at the size of `image` (3×H×W), plain or mirrored."""
+    height, width = image.shape[-2:]
+    return f"{file_name}:{height}x{width}:{'flip' if flipped else 'plain'}"
 
 
 def read_rgb(path: str) -> NDArray[np.uint8]:
@@ -60,8 +61,8 @@ class PanopticMapper:
     The result has ``image`` (3×H×W uint8 RGB in [0, 255]), ``height`` and ``width`` (of the image on disk),
     ``image_id``, ``file_name``, ``vocabulary``; in training ``instances`` with ``gt_classes`` (T int64,
     contiguous) and ``gt_masks`` (T×H×W bool tensor), one per segment that is left after cropping. Crowd
-    segments are no targets. An image with no segment, or with none but crowds, has T = 0. Where the image was
-    transformed by nothing but a flip, ``sample_key`` is there too, and ``features`` if the cache has them.
+    segments are no targets. An image with no segment, or with none but crowds, has T = 0. Where ``image`` shows the
+    whole image, resized at most once and perhaps mirrored, ``features`` are there too if the cache has them.
     """
 
     def __init__(
@@ -103,19 +104,18 @@ class PanopticMapper:
         sample = {key: record[key] for key in ("file_name", "image_id", "height", "width")}
         sample["image"] = torch.from_numpy(pixels)
         sample["vocabulary"] = self.vocabulary
-        self._attach_features(sample, transforms)
+        features = self._cached_features(sample, transforms)
+        if features is not None:
+            sample["features"] = features
         if self.is_train:
             sample["instances"] = self._targets(record, size, transforms)
         return sample
 
-    def _attach_features(self, sample: dict[str, Any], transforms: Transform) -> None:
-        flipped = flip_only(transforms)
-        if flipped is None:
-            return
-        sample["sample_key"] = sample_key(sample["image_id"], flipped=flipped)
-        features = self.feature_cache.get(sample["sample_key"]) if self.feature_cache is not None else None
-        if features is not None:
-            sample["features"] = features
+    def _cached_features(self, sample: dict[str, Any], transforms: Transform) -> dict[str, Tensor] | None:
+        flipped = whole_image(transforms)
+        if flipped is None or self.feature_cache is None:
+            return None
+        return self.feature_cache.get(sample_key(sample["file_name"], sample["image"], flipped=flipped))
 
     def _targets(self, record: Mapping[str, Any], size: tuple[int, int], transforms: Transform) -> Instances:
         path, segments = record["pan_seg_file_name"], record["segments_info"]

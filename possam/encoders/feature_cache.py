@@ -37,11 +37,10 @@ class FeatureCache:
     def __len__(self) -> int:
         return len(self._rows)
 
-    def get(self, key: str) -> dict[str, Tensor]:
-        """Maps of one sample, each C×h×w float16. Raises KeyError naming the key when it was never computed."""
-        if key not in self._rows:
-            raise KeyError(f"No features are cached for sample {key!r}; the cache holds {len(self)} samples.")
-        return {name: maps[self._rows[key]] for name, maps in self.features.items()}
+    def get(self, key: str) -> dict[str, Tensor] | None:
+        """Maps of one sample, each C×h×w float16, or None where they were never computed."""
+        row = self._rows.get(key)
+        return None if row is None else {name: maps[row] for name, maps in self.features.items()}
 
     @classmethod
     def compute(
@@ -59,7 +58,7 @@ class FeatureCache:
                 features[name][start : start + len(batch)] = maps.to("cpu", torch.float16)
         for name, maps in features.items():
             if not torch.isfinite(maps).all():
-                raise ValueError(f"The {name} features do not fit in half precision; train with INPUT.CACHE_FEATURES False.")
+                raise ValueError(f"The {name} features do not fit in half precision; set INPUT.CACHE_FEATURES False.")
         return cls(keys=keys, features=features)
 
     def save(self, path: Path) -> None:

@@ -145,6 +145,8 @@ def check_config(cfg: CfgNode) -> None:
             f"INPUT.CACHE_FEATURES needs INPUT.AUGMENTATION 'flip', not {cfg.INPUT.AUGMENTATION!r}: the features "
             "of a random crop cannot be computed beforehand. Set one or the other."
         )
+    if cfg.INPUT.CACHE_FEATURES and not cfg.INPUT.PAD_TO_SQUARE:
+        raise ValueError("INPUT.CACHE_FEATURES keeps features of one size; set INPUT.PAD_TO_SQUARE True, or turn it off.")
     if cfg.SOLVER.AMP.ENABLED and not torch.device(cfg.MODEL.DEVICE).type == "cuda":
         raise ValueError(f"SOLVER.AMP.ENABLED needs a CUDA device, not MODEL.DEVICE {cfg.MODEL.DEVICE!r}.")
     if torch.device(cfg.MODEL.DEVICE).type == "cuda" and not torch.cuda.is_available():

@@ -49,14 +49,9 @@ def _samples(cfg: CfgNode, records: list[dict[str, Any]], vocabulary: Vocabulary
         vocabulary=vocabulary,
     )
     for record in records:
-        sample = mapper(record)
-        if "sample_key" not in sample:
-            raise ValueError(
-                f"INPUT.CACHE_FEATURES needs images whose longer side has INPUT.IMAGE_SIZE = {cfg.INPUT.IMAGE_SIZE} "
-                f"pixels, but {record['file_name']} has {record['width']}x{record['height']}. Turn it off."
-            )
-        yield sample_key(record["image_id"], flipped=False), sample["image"]
-        yield sample_key(record["image_id"], flipped=True), torch.flip(sample["image"], dims=[-1])
+        image = mapper(record)["image"]
+        yield sample_key(record["file_name"], image, flipped=False), image
+        yield sample_key(record["file_name"], image, flipped=True), torch.flip(image, dims=[-1])
 
 
 def _signature(cfg: CfgNode, model: PosSAM, records: list[dict[str, Any]]) -> str:

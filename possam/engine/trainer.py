@@ -57,7 +57,8 @@ class Trainer(DefaultTrainer):
         model = build_model(cfg)
         trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
         frozen = sum(parameter.numel() for parameter in model.parameters()) - trained
-        logger.info("%s: %.2f M trained and %.2f M frozen parameters", type(model).__name__, trained / 1e6, frozen / 1e6)
+        name = type(model).__name__
+        logger.info("%s: %.2f M trained and %.2f M frozen parameters", name, trained / 1e6, frozen / 1e6)
         return model
 
     @classmethod

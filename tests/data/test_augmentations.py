@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from possam.d2.data import transforms as T
-from possam.data.augmentations import ResizeLongestSide, build_augmentations, flip_only
+from possam.data.augmentations import ResizeLongestSide, build_augmentations, whole_image
 
 
 def run(augmentations, height=20, width=30):
@@ -23,12 +23,12 @@ def test_modes():
         (64, 64)
     }
     flips = {
-        flip_only(run(build_augmentations(image_size=30, is_train=True, mode="flip"))[1]) for _ in range(40)
+        whole_image(run(build_augmentations(image_size=30, is_train=True, mode="flip"))[1]) for _ in range(40)
     }
     assert flips == {False, True}
     for mode in ("lsj", "flip", "resize"):
         size, transforms = run(build_augmentations(image_size=30, is_train=False, mode=mode))
-        assert (size, flip_only(transforms)) == ((20, 30), False)
+        assert (size, whole_image(transforms)) == ((20, 30), False)
 
 
 @pytest.mark.parametrize(
@@ -52,7 +52,9 @@ def test_bad_settings(arguments, message):
         ([T.HFlipTransform(30)], True),
         ([T.HFlipTransform(30), T.TransformList([T.HFlipTransform(30)])], False),
         ([T.ResizeTransform(20, 30, 20, 30), T.HFlipTransform(30)], True),
-        ([T.ResizeTransform(20, 30, 40, 60)], None),
+        ([T.ResizeTransform(20, 30, 40, 60)], False),
+        ([T.ResizeTransform(20, 30, 40, 60), T.HFlipTransform(60)], True),
+        ([T.ResizeTransform(20, 30, 10, 15), T.ResizeTransform(10, 15, 20, 30)], None),
         ([T.CropTransform(0, 0, 30, 20, 30, 20), T.PadTransform(0, 0, 0, 0)], False),
         ([T.CropTransform(0, 0, 29, 20, 30, 20)], None),
         ([T.CropTransform(0, 0, 30, 20)], None),
@@ -60,5 +62,5 @@ def test_bad_settings(arguments, message):
         ([T.VFlipTransform(20)], None),
     ],
 )
-def test_flip_only(transforms, expected):
-    assert flip_only(T.TransformList(transforms)) is expected
+def test_whole_image(transforms, expected):
+    assert whole_image(T.TransformList(transforms)) is expected

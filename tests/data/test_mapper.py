@@ -112,20 +112,28 @@ def test_masks_stay_with_the_image(dataset, records, mapper):
 
 
 def test_features_of_plain_and_mirrored_images(records, mapper):
-    class Cache(dict):
-        pass
-
-    cache = Cache({"1:plain": {"clip": torch.zeros(1)}, "1:flip": {"clip": torch.ones(1)}})
+    name = records[0]["file_name"]
+    whole = mapper([])(records[0])["image"]
+    cache = {
+        sample_key(name, whole, flipped=False): {"clip": torch.zeros(1)},
+        sample_key(name, whole, flipped=True): {"clip": torch.ones(1)},
+    }
     plain, flip = (mapper([T.RandomFlip(prob=p)], feature_cache=cache)(records[0]) for p in (0.0, 1.0))
-    assert (plain["sample_key"], plain["features"]["clip"].item()) == ("1:plain", 0)
-    assert (flip["sample_key"], flip["features"]["clip"].item()) == ("1:flip", 1)
+    assert plain["features"]["clip"].item() == 0
+    assert flip["features"]["clip"].item() == 1
     assert torch.equal(flip["image"], plain["image"].flip(2))
-    missing = mapper([], feature_cache=cache)(records[1])
-    assert missing["sample_key"] == sample_key(2, flipped=False) and "features" not in missing
-    resized = mapper(build_augmentations(image_size=30, is_train=True, mode="resize"), feature_cache=cache)(
-        records[0]
-    )
-    assert "features" not in resized and "sample_key" not in resized
+    assert "features" not in mapper([], feature_cache=cache)(records[1])
+
+
+def test_features_are_those_of_the_size(records, mapper):
+    """The features of an image at one size are of no use at another."""
+    resize = build_augmentations(image_size=30, is_train=True, mode="resize")
+    resized = mapper(resize)(records[0])["image"]
+    cache = {sample_key(records[0]["file_name"], resized, flipped=False): {"clip": torch.full((1,), 30.0)}}
+    assert mapper(resize, feature_cache=cache)(records[0])["features"]["clip"].item() == 30
+    assert "features" not in mapper([], feature_cache=cache)(records[0])
+    crop = [T.CropTransform(0, 0, 8, 8)]
+    assert "features" not in mapper(crop, feature_cache=cache)(records[0])
 
 
 def test_exif_orientation(records, mapper):

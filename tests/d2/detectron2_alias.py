@@ -20,7 +20,6 @@ RUNTIME = "possam.d2._runtime"
 
 # Imported at the top of Detectron2's test files, and outside the subset.
 ABSENT_MODULES = {
-    "detectron2.checkpoint.c2_model_loading": ["_longest_common_prefix_str", "align_and_update_state_dicts"],
     "detectron2.export": [],
     "detectron2.export.torchscript": ["patch_instances"],
     "detectron2.layers": ["ShapeSpec"],
@@ -28,9 +27,8 @@ ABSENT_MODULES = {
     "detectron2.utils.testing": ["convert_scripted_instances"],
 }
 ABSENT_NAMES = {
+    "detectron2.data.samplers": ["GroupedBatchSampler"],
     "detectron2.config": ["downgrade_config", "instantiate", "upgrade_config"],
-    "detectron2.modeling.meta_arch": ["GeneralizedRCNN"],
-    "detectron2.structures": ["RotatedBoxes"],
 }
 
 

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import math
-import os
 import time
 from pathlib import Path
 
@@ -23,9 +22,10 @@ import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
-from safetensors.torch import save_file
+from safetensors.torch import save as serialise
 from torch import Tensor, nn
 
+from possam.data.files import write_atomically
 from possam.data.miniature.lexicon import EVERYTHING
 from possam.data.miniature.world import SIZE, draw_scene
 from possam.encoders.sam import PIXEL_MEAN, PIXEL_STD, build_image_encoder
@@ -119,10 +119,8 @@ def held_out_iou(encoder: nn.Module, head: PointHead, images: Tensor, ids: Tenso
 
 def save(encoder: nn.Module, path: Path) -> None:
     """Writes the encoder's state dict as fp16 safetensors, never leaving half a file behind."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part")
-    save_file({key: value.detach().half().contiguous() for key, value in encoder.state_dict().items()}, part)
-    os.replace(part, path)
+    state = {key: value.detach().half().contiguous() for key, value in encoder.state_dict().items()}
+    write_atomically(path, lambda file: file.write(serialise(state)))
 
 
 def train(args: argparse.Namespace) -> None:
@@ -177,7 +175,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, required=True, help="the safetensors file to write")
     parser.add_argument("--scenes", type=int, default=12000, help="training scenes, drawn once")
     parser.add_argument("--held-out", type=int, default=128, help="scenes to measure on")
-    parser.add_argument("--steps", type=int, default=3000)
+    parser.add_argument("--steps", type=int, default=5000)
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--prompts", type=int, default=16, help="points an image")
     parser.add_argument("--lr", type=float, default=1.5e-3)

@@ -5,6 +5,8 @@ from safetensors.torch import save_file
 from segment_anything.build_sam import sam_model_registry
 from segment_anything.modeling import Sam
 
+from possam.data.miniature.lexicon import EVERYTHING
+from possam.data.miniature.world import draw_scene
 from possam.encoders import sam
 from possam.encoders.sam import SIZES, FrozenSAM, build_image_encoder, resize_positions
 
@@ -197,3 +199,27 @@ def test_shipped_weights_belong_to_mini_and_are_small():
         (frozen.stride, frozen.out_channels) == (8, 64) == (SIZES["mini"].patch_size, SIZES["mini"].out_chans)
     )
     assert torch.isfinite(frozen(images(128, 128))).all()
+
+
+def test_shipped_features_tell_segments_apart():
+    # Cells of one thing resemble each other more than cells of two things do; random weights hardly know.
+    scenes = [draw_scene([102, i], EVERYTHING) for i in range(24)]
+    x = torch.stack([torch.from_numpy(s.image).permute(2, 0, 1).float() for s in scenes])
+
+    def separation(frozen):
+        within, between = [], []
+        for scene, features in zip(scenes, frozen(x), strict=True):
+            ids = torch.from_numpy(scene.ids[4::8, 4::8].copy()).flatten()
+            things = torch.tensor([s.id for s in scene.segments if s.isthing])
+            keep = torch.isin(ids, things)
+            cells = F.normalize(features.flatten(1)[:, keep].T, dim=1)
+            similar, same = cells @ cells.T, ids[keep][:, None] == ids[keep][None]
+            within.append(similar[same & ~torch.eye(len(same), dtype=torch.bool)])
+            between.append(similar[~same])
+        one, two = torch.cat(within), torch.cat(between)
+        return float((one[:, None] > two[None, ::7]).float().mean())
+
+    shipped, random = (separation(FrozenSAM.build(name="mini", weights=w)) for w in ("shipped", None))
+    print("SEP", shipped, random)
+    assert shipped > 0.8, shipped
+    assert shipped > random + 0.1, random

@@ -220,6 +220,5 @@ def test_shipped_features_tell_segments_apart():
         return float((one[:, None] > two[None, ::7]).float().mean())
 
     shipped, random = (separation(FrozenSAM.build(name="mini", weights=w)) for w in ("shipped", None))
-    print("SEP", shipped, random)
     assert shipped > 0.8, shipped
     assert shipped > random + 0.1, random

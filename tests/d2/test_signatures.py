@@ -51,7 +51,7 @@ LEFT_OUT_OF_MODULES = {
         "transform_instance_annotations",
         "transform_proposals",
     },
-    "comm": {"reduce_dict", "dist", "functools", "np", "torch"},
+    "comm": {"dist", "functools", "np", "torch"},
 }
 # fvcore's own signature, which Detectron2 hides behind *args.
 DIFFERENT = {"CfgNode.dump"}

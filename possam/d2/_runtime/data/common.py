@@ -158,10 +158,8 @@ class ToIterableDataset(IterableDataset):
         """
         assert not isinstance(dataset, IterableDataset), dataset
         assert isinstance(sampler, Sampler), sampler
-        self.dataset = dataset
-        self.sampler = sampler
-        self.shard_sampler = shard_sampler
-        self.shard_chunk_size = shard_chunk_size
+        self.dataset, self.sampler = dataset, sampler
+        self.shard_sampler, self.shard_chunk_size = shard_sampler, shard_chunk_size
 
     def __iter__(self) -> Iterator[Any]:
         indices = _shard(self.sampler, self.shard_chunk_size) if self.shard_sampler else self.sampler

@@ -60,6 +60,7 @@ def _distributed_worker(
     if on_gpu:
         have = torch.cuda.device_count()
         assert num_gpus_per_machine <= have, f"{num_gpus_per_machine} GPUs are asked for, but there are {have}"
+        torch.cuda.set_device(local_rank)  # before any of them is touched, or all would start on the first
     try:
         dist.init_process_group(
             backend="nccl" if on_gpu else "gloo", init_method=dist_url, world_size=world_size,
@@ -69,7 +70,5 @@ def _distributed_worker(
         logger.error(f"The processes could not meet at {dist_url}")
         raise
     comm.create_local_process_group(num_gpus_per_machine)
-    if on_gpu:
-        torch.cuda.set_device(local_rank)
     comm.synchronize()
     main_func(*args)

@@ -54,8 +54,7 @@ class TrainerBase:
 
     def __init__(self) -> None:
         self._hooks: list[HookBase] = []
-        self.iter: int = 0
-        self.start_iter: int = 0
+        self.iter = self.start_iter = 0
         self.max_iter: int
         self.storage: EventStorage
 
@@ -72,22 +71,25 @@ class TrainerBase:
     def train(self, start_iter: int, max_iter: int) -> None:
         """Run iterations ``start_iter`` to ``max_iter`` - 1; hooks finish even after an error."""
         logger.info(f"Training from iteration {start_iter} to {max_iter}")
-        self.iter = self.start_iter = start_iter
-        self.max_iter = max_iter
-        with EventStorage(start_iter) as self.storage:
+        self.start_iter, self.max_iter, self.iter = start_iter, max_iter, start_iter
+        self.storage = EventStorage(start_iter)
+        with self.storage:
             try:
-                self.before_train()
-                for self.iter in range(start_iter, max_iter):
-                    self.before_step()
-                    self.run_step()
-                    self.after_step()
-                # Hooks can tell a finished run from an interrupted one by this.
-                self.iter += 1
+                self._loop()
             except Exception:
                 logger.exception("Training failed:")
                 raise
             finally:
                 self.after_train()
+
+    def _loop(self) -> None:
+        self.before_train()
+        while self.iter < self.max_iter:
+            self.before_step()
+            self.run_step()
+            self.after_step()
+            # Once more after the last step: by this, hooks tell a finished run from an interrupted one.
+            self.iter += 1
 
     def before_train(self) -> None:
         for hook in self._hooks:
@@ -156,14 +158,10 @@ class SimpleTrainer(TrainerBase):
             async_write_metrics: record losses in a thread.
         """
         super().__init__()
-        model.train()
-        self.model = model
-        self.data_loader = data_loader
+        self.model, self.data_loader, self.optimizer = model.train(), data_loader, optimizer
         self._data_loader_iter_obj: Iterator[Any] | None = None
-        self.optimizer = optimizer
-        self.gather_metric_period = gather_metric_period
         self.zero_grad_before_forward = zero_grad_before_forward
-        self.async_write_metrics = async_write_metrics
+        self.gather_metric_period, self.async_write_metrics = gather_metric_period, async_write_metrics
         self.concurrent_executor = concurrent.futures.ThreadPoolExecutor(max_workers=1)
 
     def run_step(self) -> None:

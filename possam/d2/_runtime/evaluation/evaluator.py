@@ -4,7 +4,7 @@ import datetime
 import logging
 import time
 from collections.abc import Callable, Iterator, MutableSequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -81,10 +81,7 @@ def inference_on_dataset(
         (callbacks or {}).get(name, lambda: None)()
 
     start, compute = time.perf_counter(), 0.0
-    with ExitStack() as stack:
-        if isinstance(model, nn.Module):
-            stack.enter_context(inference_context(model))
-        stack.enter_context(torch.no_grad())
+    with inference_context(model) if isinstance(model, nn.Module) else nullcontext(), torch.no_grad():
         call("on_start")
         for done, inputs in enumerate(data_loader, start=1):
             before = time.perf_counter()

@@ -125,10 +125,8 @@ class Boxes:
     @classmethod
     def cat(cls, boxes_list: list["Boxes"]) -> "Boxes":
         """All boxes of a list of `Boxes` in one, with its own storage."""
-        assert isinstance(boxes_list, (list, tuple))
-        if len(boxes_list) == 0:
-            return cls(torch.empty(0))
-        return cls(torch.cat([boxes.tensor for boxes in boxes_list], dim=0))
+        tensors = [boxes.tensor for boxes in boxes_list]
+        return cls(torch.cat(tensors, dim=0) if len(tensors) > 0 else torch.empty(0))
 
     @property
     def device(self) -> torch.device:

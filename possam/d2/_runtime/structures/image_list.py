@@ -27,8 +27,8 @@ class ImageList:
 
     def __getitem__(self, idx) -> torch.Tensor:
         """Image ``idx`` without its padding."""
-        size = self.image_sizes[idx]
-        return self.tensor[idx, ..., : size[0], : size[1]]
+        height, width = self.image_sizes[idx]
+        return self.tensor[idx, ..., :height, :width]
 
     @torch.jit.unused
     def to(self, *args: Any, **kwargs: Any) -> "ImageList":

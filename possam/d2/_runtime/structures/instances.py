@@ -28,10 +28,8 @@ class Instances:
         return self._image_size
 
     def __setattr__(self, name: str, val: Any) -> None:
-        if name.startswith("_"):
-            super().__setattr__(name, val)
-        else:
-            self.set(name, val)
+        assign = super().__setattr__ if name.startswith("_") else self.set
+        assign(name, val)
 
     def __getattr__(self, name: str) -> Any:
         # While unpickling there are no fields yet, and asking for them must not come back here.

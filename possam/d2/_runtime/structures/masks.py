@@ -28,10 +28,7 @@ class BitMasks:
     """One N×H×W bool tensor."""
 
     def __init__(self, tensor: torch.Tensor | np.ndarray):
-        if isinstance(tensor, torch.Tensor):
-            tensor = tensor.to(torch.bool)
-        else:
-            tensor = torch.as_tensor(tensor, dtype=torch.bool, device=torch.device("cpu"))
+        tensor = torch.as_tensor(tensor).bool()
         assert tensor.dim() == 3, f"masks are N×H×W, but the shape is {tuple(tensor.shape)}"
         self.image_size = tensor.shape[1:]
         self.tensor = tensor

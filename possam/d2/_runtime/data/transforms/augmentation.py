@@ -149,10 +149,8 @@ class AugInput:
     def transform(self, tfm: Transform) -> None:
         """Apply ``tfm`` to everything held here."""
         self.image = tfm.apply_image(self.image)
-        if self.boxes is not None:
-            self.boxes = tfm.apply_box(self.boxes)
-        if self.sem_seg is not None:
-            self.sem_seg = tfm.apply_segmentation(self.sem_seg)
+        self.boxes = None if self.boxes is None else tfm.apply_box(self.boxes)
+        self.sem_seg = None if self.sem_seg is None else tfm.apply_segmentation(self.sem_seg)
 
     def apply_augmentations(self, augmentations: list[Augmentation | Transform]) -> TransformList:
         """Run `AugmentationList` on this input."""

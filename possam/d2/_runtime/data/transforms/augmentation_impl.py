@@ -89,8 +89,7 @@ class ResizeShortestEdge(Augmentation):
         super().__init__()
         assert sample_style in ("range", "choice"), sample_style
         self.is_range = sample_style == "range"
-        if isinstance(short_edge_length, int):
-            short_edge_length = (short_edge_length, short_edge_length)
+        short_edge_length = (short_edge_length,) * 2 if isinstance(short_edge_length, int) else short_edge_length
         if self.is_range:
             assert len(short_edge_length) == 2, f"a range is (min, max), but {short_edge_length} came"
         self._init(locals())

@@ -203,7 +203,7 @@ def test_shipped_weights_belong_to_mini_and_are_small():
 
 def test_shipped_features_tell_segments_apart():
     # Cells of one thing resemble each other more than cells of two things do; random weights hardly know.
-    scenes = [draw_scene([102, i], EVERYTHING) for i in range(24)]
+    scenes = [draw_scene([102, i], EVERYTHING) for i in range(10)]
     x = torch.stack([torch.from_numpy(s.image).permute(2, 0, 1).float() for s in scenes])
 
     def separation(frozen):

@@ -1,0 +1,9 @@
+"""The frozen CLIP image and text encoder."""
+
+# The towers register themselves.
+from possam.encoders.clip import convnext as _convnext  # noqa: F401
+from possam.encoders.clip import resnet as _resnet  # noqa: F401
+from possam.encoders.clip import vit as _vit  # noqa: F401
+from possam.encoders.clip.frozen_clip import FrozenCLIP
+
+__all__ = ["FrozenCLIP"]

@@ -1,0 +1,199 @@
+"""The frozen CLIP: dense image features, their projection to CLIP's joint space, and text (METHOD.md 1.5, 1.7).
+
+Shapes: B images, H×W pixels, H_c×W_c cells, D_v width of the dense features, D width of CLIP's joint space, N texts.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from pathlib import Path
+
+import open_clip
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from possam.encoders.clip.building import load_clip
+from possam.encoders.clip.tower import build_tower
+
+MAX_LOGIT_SCALE = 100.0  # METHOD.md 1.7
+TEXT_CHUNK = 256
+
+# texts, context length → N×context length token ids (int64), padded on the right, cut at the context length
+Tokenizer = Callable[[list[str], int], Tensor]
+
+
+class FrozenCLIP(nn.Module):
+    """An `open_clip` model that is never trained: no gradients, always in eval mode.
+
+    Pixels to cells: an H×W image is resized bilinearly to H'×W', the multiples of the tower's stride nearest to
+    `input_scale` × (H, W), and nothing is padded. So the dense map always spans exactly the image: cell (i, j) of
+    H_c×W_c covers rows [i·H/H_c, (i+1)·H/H_c) and columns [j·W/W_c, (j+1)·W/W_c), and a mask resized to the map
+    (with `align_corners=False`) lies where it lay on the image. Images at scale 1 whose sides are multiples of the
+    stride are not resampled at all.
+
+    Attributes:
+        embed_dim: D. feature_dim: D_v. stride: input pixels of the tower per cell (image pixels × `input_scale`).
+        logit_scale: CLIP's own temperature τ, exponentiated, at most 100.
+    """
+
+    pixel_mean: Tensor
+    pixel_std: Tensor
+
+    def __init__(
+        self,
+        *,
+        model: open_clip.CLIP | open_clip.CustomTextCLIP,
+        tokenizer: Tokenizer,
+        pixel_mean: Sequence[float],
+        pixel_std: Sequence[float],
+        input_scale: float = 1.0,
+    ) -> None:
+        """
+        Args:
+            model: an `open_clip.CLIP` (or `CustomTextCLIP`) whose image tower is a supported type.
+            tokenizer: as open_clip's: (texts, context length) → token ids.
+            pixel_mean, pixel_std: three values each, RGB, on the scale 0..1.
+            input_scale: side of the tower's input over the side of the image.
+
+        Raises:
+            ValueError: an unsupported image tower, a scale that is not positive.
+        """
+        super().__init__()
+        if not input_scale > 0:
+            raise ValueError(f"input_scale must be positive, but got {input_scale}")
+        self.model = model
+        self.input_scale = float(input_scale)
+        self._tokenizer = tokenizer
+        self._tower = build_tower(model.visual)
+        self.stride = self._tower.stride
+        self.feature_dim = self._tower.feature_dim
+        self.context_length = int(model.context_length)
+        self.register_buffer("pixel_mean", 255 * torch.tensor(pixel_mean).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("pixel_std", 255 * torch.tensor(pixel_std).view(1, 3, 1, 1), persistent=False)
+        self.requires_grad_(False)
+        self.train(False)
+        self.embed_dim = int(self.project(torch.zeros(1, self.feature_dim)).shape[-1])
+
+    @classmethod
+    def build(
+        cls, *, name: str, weights: str | Path | None = "shipped", input_scale: float = 1.0, seed: int = 0
+    ) -> FrozenCLIP:
+        """Build by name.
+
+        Args:
+            name: an `open_clip` model name such as "convnext_large_d_320", or "mini_strong" / "mini_weak".
+            weights: a file (.safetensors, .pt, .bin: a state dict), a pretrained tag of open_clip for this model,
+                "shipped" for the weights that come with this package (miniature models only), or None (or "")
+                for random weights.
+            input_scale: side of the tower's input over the side of the image, on top of the model's own scale, which
+                is 1 for open_clip's models and that of pre-training for the miniature ones.
+            seed: of random weights; the global random state is left as it was.
+
+        Raises:
+            ValueError: unknown name or tag (the closest valid ones are named), missing or unreadable file, a state
+                dict that does not fit the model, an unsupported image tower.
+        """
+        loaded = load_clip(name=name, weights=weights, seed=seed)
+        return cls(
+            model=loaded.model,
+            tokenizer=loaded.tokenizer,
+            pixel_mean=loaded.pixel_mean,
+            pixel_std=loaded.pixel_std,
+            input_scale=input_scale * loaded.input_scale,
+        )
+
+    def train(self, mode: bool = True) -> FrozenCLIP:
+        """Frozen: stays in eval mode whatever `mode` is, so that dropout and batch norm never change features."""
+        return super().train(False)
+
+    @property
+    def device(self) -> torch.device:
+        return self.pixel_mean.device
+
+    @property
+    def logit_scale(self) -> float:
+        return min(float(self.model.logit_scale.detach().float().exp()), MAX_LOGIT_SCALE)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hex digest of weights, architecture's parameter names, pixel statistics, input scale and tokenizer:
+        equal digests give equal features, so caches on disk are keyed by it."""
+        digest = hashlib.sha256()
+        parts = {
+            **self.model.state_dict(),
+            "pixel mean": self.pixel_mean,
+            "pixel std": self.pixel_std,
+            "input scale": torch.tensor(self.input_scale),
+            "tokens": self._tokenizer(["a photo of a striped star."], self.context_length),
+        }
+        for key, value in sorted(parts.items()):
+            digest.update(f"{key} {tuple(value.shape)} {value.dtype}".encode())
+            digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+        return digest.hexdigest()[:32]
+
+    def input_size(self, height: int, width: int) -> tuple[int, int]:
+        """Size in pixels at which an image of `height`×`width` enters the tower; a multiple of the stride."""
+        sides = (max(1, round(side * self.input_scale / self.stride)) * self.stride for side in (height, width))
+        rows, columns = sides
+        return rows, columns
+
+    @torch.no_grad()
+    def forward(self, images: Tensor) -> Tensor:
+        """B×3×H×W float RGB in 0..255, any H and W → dense features B×D_v×H_c×W_c, before CLIP's last pooling.
+
+        Raises:
+            ValueError: `images` is not B×3×H×W.
+        """
+        if images.ndim != 4 or images.shape[1] != 3:
+            raise ValueError(f"images must be B×3×H×W (RGB, 0..255), but got shape {tuple(images.shape)}")
+        size = self.input_size(*images.shape[-2:])
+        if size != tuple(images.shape[-2:]):
+            images = F.interpolate(images.float(), size=size, mode="bilinear", align_corners=False, antialias=True)
+        normalised = (images - self.pixel_mean) / self.pixel_std
+        return self._tower.dense(normalised.to(self._weight_dtype))
+
+    @torch.no_grad()
+    def project(self, pooled: Tensor) -> Tensor:
+        """…×D_v dense features averaged over a mask → …×D float32 unit vectors in CLIP's joint space."""
+        if pooled.shape[-1] != self.feature_dim:
+            raise ValueError(f"pooled must be …×{self.feature_dim}, but got shape {tuple(pooled.shape)}")
+        with torch.autocast(pooled.device.type, enabled=False):
+            flat = pooled.reshape(-1, self.feature_dim).to(self._weight_dtype)
+            embedded = F.normalize(self._tower.project(flat).float(), dim=-1)
+        return embedded.reshape(*pooled.shape[:-1], -1)
+
+    @torch.no_grad()
+    def encode_text(self, texts: Sequence[str]) -> Tensor:
+        """N texts → N×D float32 unit rows on the model's device, by open_clip's own `encode_text`.
+
+        Raises:
+            ValueError: no text, or a text longer than CLIP's context (it would silently lose its end, often the name).
+        """
+        if isinstance(texts, str) or not texts:
+            raise ValueError(f"texts must be a non-empty sequence of strings, but got {texts!r}")
+        tokens = self._tokenize(list(texts))
+        rows = []
+        with torch.autocast(self.device.type, enabled=False):
+            for chunk in tokens.split(TEXT_CHUNK):
+                rows.append(F.normalize(self.model.encode_text(chunk.to(self.device)).float(), dim=-1))
+        return torch.cat(rows)
+
+    def _tokenize(self, texts: list[str]) -> Tensor:
+        # One position more than the context, which only padding may occupy: a tokenizer would cut without a word.
+        tokens = self._tokenizer(["", *texts], self.context_length + 1)
+        padding = tokens[0, -1]
+        too_long = (tokens[1:, -1] != padding).nonzero().flatten().tolist()
+        if too_long:
+            raise ValueError(
+                f"text is longer than CLIP's context of {self.context_length} tokens: {texts[too_long[0]]!r}"
+                + (f" (and {len(too_long) - 1} more)" if len(too_long) > 1 else "")
+                + "; use a shorter name"
+            )
+        return tokens[1:, :-1]
+
+    @property
+    def _weight_dtype(self) -> torch.dtype:
+        return next(self.model.visual.parameters()).dtype

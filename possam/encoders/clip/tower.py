@@ -1,0 +1,65 @@
+"""What a frozen image tower must answer, and the registry that finds the answer from the tower's type.
+
+Shapes: B images, H×W the tower's input, s its stride, H_c×W_c = H/s×W/s cells, D_v width of the dense features,
+D width of CLIP's joint space.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+
+from torch import Tensor, nn
+
+
+class DenseTower(ABC):
+    """Dense features and their projection, read out of an `open_clip` image tower.
+
+    An adapter owns no weights: it holds the tower and calls the tower's own modules, so moving or copying
+    the CLIP model moves or copies what it reads.
+    """
+
+    stride: int
+    feature_dim: int
+
+    @abstractmethod
+    def dense(self, images: Tensor) -> Tensor:
+        """B×3×H×W normalised RGB, H and W multiples of `stride` → B×D_v×H/stride×W/stride, before the last pooling."""
+
+    @abstractmethod
+    def project(self, pooled: Tensor) -> Tensor:
+        """N×D_v features averaged over cells → N×D in CLIP's joint space, not normalised."""
+
+
+TowerBuilder = Callable[[nn.Module], DenseTower]
+
+_TOWERS: dict[type[nn.Module], TowerBuilder] = {}
+
+
+def register_tower(visual_type: type[nn.Module]) -> Callable[[TowerBuilder], TowerBuilder]:
+    """Class decorator: the adapter for towers that are instances of `visual_type`."""
+
+    def register(builder: TowerBuilder) -> TowerBuilder:
+        assert visual_type not in _TOWERS, f"two adapters for {visual_type.__name__}"
+        _TOWERS[visual_type] = builder
+        return builder
+
+    return register
+
+
+def supported_towers() -> str:
+    return "ConvNeXt (a TimmModel over timm's ConvNeXt), ModifiedResNet, VisionTransformer"
+
+
+def build_tower(visual: nn.Module) -> DenseTower:
+    """The adapter of an image tower, decided by the tower's type, never by a model's name (METHOD.md 1.5).
+
+    Raises:
+        ValueError: no adapter for this type, or a variant of the type whose pooling has no dense counterpart.
+    """
+    for visual_type, builder in _TOWERS.items():
+        if isinstance(visual, visual_type):
+            return builder(visual)
+    raise ValueError(
+        f"no dense features for an image tower of type {type(visual).__name__}; supported: {supported_towers()}"
+    )

@@ -1,0 +1,193 @@
+"""Dense towers against what open_clip itself computes, on tiny CLIPs with random weights."""
+
+import open_clip
+import pytest
+import timm
+import torch
+import torch.nn.functional as F
+from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
+from timm.models.convnext import ConvNeXt
+
+from possam.encoders.clip import FrozenCLIP
+
+TEXT = {"context_length": 16, "vocab_size": 64, "width": 32, "heads": 2, "layers": 1}
+MEAN, STD = (0.48, 0.46, 0.41), (0.27, 0.26, 0.28)
+
+if not timm.is_model("tiny_test_convnext"):
+    default_cfgs = generate_default_cfgs({"tiny_test_convnext": {"pool_size": (2, 2), "input_size": (3, 64, 64)}})
+
+    @register_model
+    def tiny_test_convnext(pretrained=False, **kwargs):
+        shape = {"depths": (1, 1, 1, 1), "dims": (8, 16, 24, 64)}
+        return build_model_with_cfg(ConvNeXt, "tiny_test_convnext", pretrained, **{**shape, **kwargs})
+
+
+def tokenize(texts, context_length):
+    rows = torch.zeros(len(texts), context_length, dtype=torch.long)
+    for row, text in zip(rows, texts, strict=True):
+        ids = [1, *(2 + ord(letter) % 50 for letter in text)][: context_length - 1] + [63]
+        row[: len(ids)] = torch.tensor(ids)
+    return rows
+
+
+def frozen(vision, *, embed_dim=16, input_scale=1.0, randomise=True):
+    torch.manual_seed(0)
+    model = open_clip.CLIP(embed_dim, vision, TEXT)
+    if randomise:  # zero and unit initialisations would hide a forgotten bias, norm or position
+        for parameter in model.parameters():
+            parameter.data += 0.05 * torch.randn_like(parameter)
+        for name, buffer in model.named_buffers():
+            if "running" in name:
+                buffer += 0.1 * torch.rand_like(buffer)
+    return FrozenCLIP(model=model, tokenizer=tokenize, pixel_mean=MEAN, pixel_std=STD, input_scale=input_scale)
+
+
+def convnext(**kwargs):
+    vision = {"timm_model_name": "tiny_test_convnext", "timm_pool": "", "timm_proj": "mlp", "image_size": 64}
+    return frozen({**vision, **kwargs})
+
+
+def resnet(image_size=64):
+    return frozen({"layers": [1, 1, 1, 1], "width": 8, "head_width": 64, "image_size": image_size})
+
+
+def vit(**kwargs):
+    vision = {"layers": 3, "width": 32, "head_width": 16, "patch_size": 8, "image_size": 32}
+    return frozen({**vision, **kwargs})
+
+
+def images(height, width, batch=2):
+    return torch.rand(batch, 3, height, width, generator=torch.Generator().manual_seed(1)) * 255
+
+
+def normalised(pixels):
+    mean, std = torch.tensor(MEAN).view(1, 3, 1, 1), torch.tensor(STD).view(1, 3, 1, 1)
+    return (pixels / 255 - mean) / std
+
+
+@pytest.mark.parametrize("proj", ["mlp", "linear"])
+def test_convnext_pooled_over_the_whole_map_is_the_image_embedding(proj):
+    clip = convnext(timm_proj=proj)
+    pixels = images(64, 64)
+    dense = clip(pixels)
+    assert dense.shape == (2, 64, 2, 2) == (2, clip.feature_dim, 64 // clip.stride, 64 // clip.stride)
+    expected = clip.model.encode_image(normalised(pixels), normalize=True)
+    torch.testing.assert_close(clip.project(dense.mean(dim=(2, 3))), expected, atol=1e-6, rtol=1e-5)
+
+
+def test_convnext_at_another_size_is_still_the_image_embedding():
+    clip = convnext()
+    pixels = images(96, 160)
+    expected = clip.model.encode_image(normalised(pixels), normalize=True)
+    torch.testing.assert_close(clip.project(clip(pixels).mean(dim=(2, 3))), expected, atol=1e-6, rtol=1e-5)
+
+
+def test_resnet_equals_its_attention_pool_when_attention_is_uniform():
+    clip = resnet()
+    pool = clip.model.visual.attnpool
+    pool.k_proj.weight.data.zero_()
+    pool.k_proj.bias.data.zero_()
+    pixels = images(64, 64)
+    dense = clip(pixels)
+    assert dense.shape == (2, 256, 2, 2)
+    expected = clip.model.encode_image(normalised(pixels), normalize=True)
+    torch.testing.assert_close(clip.project(dense.mean(dim=(2, 3))), expected, atol=1e-5, rtol=1e-4)
+
+
+def test_resnet_equals_its_attention_pool_for_one_cell_whatever_the_attention():
+    clip = resnet(image_size=32)
+    pool = clip.model.visual.attnpool
+    pool.positional_embedding.data[:] = pool.positional_embedding.data.mean(dim=0)
+    pixels = images(32, 32)
+    expected = clip.model.encode_image(normalised(pixels), normalize=True)
+    torch.testing.assert_close(clip.project(clip(pixels)[:, :, 0, 0]), expected, atol=1e-5, rtol=1e-4)
+
+
+def test_resnet_projection_is_a_1x1_convolution():
+    """OPSNet's Spatial Adapter: projecting the map and then pooling equals pooling and then projecting."""
+    clip = resnet()
+    pool = clip.model.visual.attnpool
+    dense = clip(images(96, 64))
+    moved = dense + pool.positional_embedding.mean(dim=0)[None, :, None, None]
+    values = F.conv2d(moved, pool.v_proj.weight[:, :, None, None], pool.v_proj.bias)
+    projected = F.conv2d(values, pool.c_proj.weight[:, :, None, None], pool.c_proj.bias)
+    chosen = torch.rand(2, 3, 2) > 0.4
+    for image in range(2):
+        expected = F.normalize(projected[image][:, chosen[image]].mean(dim=1), dim=0)
+        actual = clip.project(dense[image][:, chosen[image]].mean(dim=1))
+        torch.testing.assert_close(actual, expected, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("custom", [False, True])
+def test_vit_equals_blocks_whose_last_attention_sees_only_itself(custom):
+    clip = vit(**({"scale_attn_inner": True, "scale_heads": True} if custom else {"ls_init_value": 0.5}))
+    visual = clip.model.visual
+    pixels = images(32, 32)
+    tokens = visual._embeds(normalised(pixels))
+    for block in visual.transformer.resblocks[:-1]:
+        tokens = block(tokens)
+    only_itself = torch.zeros(17, 17).masked_fill(~torch.eye(17, dtype=torch.bool), float("-inf"))
+    tokens = visual.transformer.resblocks[-1](tokens, attn_mask=only_itself)[:, 1:]
+    dense = clip(pixels)
+    torch.testing.assert_close(dense.flatten(2).transpose(1, 2), tokens, atol=1e-5, rtol=1e-4)
+    expected = F.normalize(visual.ln_post(tokens[:, 3]) @ visual.proj, dim=-1)
+    torch.testing.assert_close(clip.project(dense.flatten(2)[:, :, 3]), expected, atol=1e-5, rtol=1e-4)
+
+
+def test_vit_of_one_block_that_averages_patches_is_the_image_embedding_when_patches_see_themselves():
+    clip = vit(layers=1, pool_type="avg")
+    visual = clip.model.visual
+    pixels = images(32, 32)
+    block = visual.transformer.resblocks[0]
+    only_itself = torch.zeros(17, 17).masked_fill(~torch.eye(17, dtype=torch.bool), float("-inf"))
+    pooled, _ = visual._pool(block(visual._embeds(normalised(pixels)), attn_mask=only_itself))
+    expected = F.normalize(pooled @ visual.proj, dim=-1)
+    torch.testing.assert_close(clip.project(clip(pixels).mean(dim=(2, 3))), expected, atol=1e-5, rtol=1e-4)
+
+
+def test_vit_takes_any_size_and_keeps_positions_in_place():
+    clip = vit()
+    assert clip(images(40, 72)).shape == (2, 32, 5, 9)
+    visual = clip.model.visual
+    # A position embedding that grows linearly along x must still do so on a wider grid.
+    visual.positional_embedding.data[1:] = torch.arange(4.0).repeat(4)[:, None]
+    row = clip._tower._positions(4, 8)[1:, 0].reshape(4, 8)
+    torch.testing.assert_close(row[:, 2:6], torch.tensor([0.75, 1.25, 1.75, 2.25]).expand(4, 4), atol=0.1, rtol=0)
+    assert torch.equal(clip._tower._positions(4, 4), visual.positional_embedding)
+
+
+@pytest.mark.parametrize(
+    "vision",
+    [
+        {
+            "layers": 1,
+            "width": 32,
+            "head_width": 16,
+            "patch_size": 8,
+            "image_size": 32,
+            "attentional_pool": True,
+            "attn_pooler_heads": 2,
+        },
+        {"layers": 1, "width": 32, "head_width": 16, "patch_size": 8, "image_size": 32, "pool_type": "none"},
+        {"timm_model_name": "tiny_test_convnext", "timm_pool": "rot_attn", "timm_proj": "", "image_size": 64},
+        {"timm_model_name": "test_resnet", "timm_pool": "avg", "timm_proj": "linear", "image_size": 64},
+    ],
+    ids=["attentional pool", "no pool", "convnext with attention pool", "timm resnet"],
+)
+def test_unsupported_towers_are_refused(vision):
+    model = open_clip.CLIP(16, vision, TEXT)
+    with pytest.raises(ValueError, match="supported|pool"):
+        FrozenCLIP(model=model, tokenizer=tokenize, pixel_mean=MEAN, pixel_std=STD)
+
+
+def test_the_towers_type_decides_not_a_name():
+    class Renamed(open_clip.model.ModifiedResNet):
+        """A subclass called anything at all is still a ModifiedResNet."""
+
+    model = resnet().model
+    model.visual.__class__ = Renamed
+    clip = FrozenCLIP(model=model, tokenizer=tokenize, pixel_mean=MEAN, pixel_std=STD)
+    assert clip(images(32, 32)).shape == (2, 256, 1, 1)
+    model.visual = torch.nn.Linear(2, 2)
+    with pytest.raises(ValueError, match="Linear.*ConvNeXt.*ModifiedResNet.*VisionTransformer"):
+        FrozenCLIP(model=model, tokenizer=tokenize, pixel_mean=MEAN, pixel_std=STD)

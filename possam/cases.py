@@ -33,7 +33,8 @@ def draw_cases(cfg: CfgNode, model: PosSAM, dataset: str) -> list[Path]:
     paths = []
     model.eval()
     for kind, strength in case_kinds(vocabulary, model.train_vocabulary).items():
-        for record in sorted(records, key=strength, reverse=True)[: cfg.TEST.PICTURES]:
+        showing = [record for record in records if strength(record)]
+        for record in sorted(showing, key=strength, reverse=True)[: cfg.TEST.PICTURES]:
             output = model([mapper(record)])[0]
             picture = side_by_side(
                 read_rgb(record["file_name"]),
@@ -50,7 +51,7 @@ def draw_cases(cfg: CfgNode, model: PosSAM, dataset: str) -> list[Path]:
 
 
 def case_kinds(vocabulary: Vocabulary, train_vocabulary: Vocabulary) -> dict[str, Callable[[Record], float]]:
-    """For each kind of case how strongly an image shows it, judged by its annotation alone."""
+    """For each kind of case how strongly an image shows it by its annotation; 0 where it does not."""
     seen = vocabulary.seen(train_vocabulary)
 
     def share(wanted_seen: bool, wanted_thing: bool) -> Callable[[Record], float]:

@@ -15,7 +15,7 @@ import sys
 from possam.cases import draw_cases
 from possam.d2.engine import default_argument_parser, default_setup
 from possam.d2.utils import comm, setup_logger
-from possam.engine import Checkpointer, Trainer, load_config, prepare_datasets, run
+from possam.engine import Checkpointer, Trainer, load_config, prepare_datasets, run, unwrap
 
 
 def main(args: argparse.Namespace) -> None:
@@ -32,7 +32,7 @@ def main(args: argparse.Namespace) -> None:
         trainer = Trainer(cfg)
         trainer.resume_or_load(resume=args.resume)
         trainer.train()
-        model = trainer.checkpointer.model
+        model = unwrap(trainer.model)
     if cfg.TEST.PICTURES and comm.is_main_process():
         paths = [path for dataset in cfg.DATASETS.TEST for path in draw_cases(cfg, model, dataset)]
         print("Pictures:", *paths, sep="\n  ")

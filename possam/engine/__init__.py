@@ -5,7 +5,7 @@ from possam.engine.config import add_possam_config, check_config, load_config
 from possam.engine.datasets import prepare_datasets
 from possam.engine.evaluate import evaluate
 from possam.engine.launch import run
-from possam.engine.trainer import Trainer
+from possam.engine.trainer import Trainer, unwrap
 
 __all__ = [
     "Checkpointer",
@@ -16,4 +16,5 @@ __all__ = [
     "load_config",
     "prepare_datasets",
     "run",
+    "unwrap",
 ]

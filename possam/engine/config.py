@@ -31,7 +31,7 @@ def add_possam_config(cfg: CfgNode) -> None:
     model.META_ARCHITECTURE = "PosSAM"
     model.TRAIN_VOCABULARY = ""  # a table or JSON file; empty: the vocabulary of the first training dataset
     model.SAM = CfgNode({"NAME": "vit_b", "WEIGHTS": "", "SEED": 0})
-    model.CLIP = CfgNode({"NAME": "convnext_large_d_320", "WEIGHTS": "", "INPUT_SCALE": 0.0})  # 0: the model's own
+    model.CLIP = CfgNode({"NAME": "convnext_large_d_320", "WEIGHTS": "", "INPUT_SCALE": 1.0})
     model.TEXT_CACHE = "output/text"  # folder of the text bank; empty: nothing is kept on disk
     model.DECODER = CfgNode(
         {
@@ -146,7 +146,7 @@ def check_config(cfg: CfgNode) -> None:
             "of a random crop cannot be computed beforehand. Set one or the other."
         )
     if cfg.INPUT.CACHE_FEATURES and not cfg.INPUT.PAD_TO_SQUARE:
-        raise ValueError("INPUT.CACHE_FEATURES keeps features of one size; set INPUT.PAD_TO_SQUARE True, or turn it off.")
+        raise ValueError("INPUT.CACHE_FEATURES keeps features of one size; set INPUT.PAD_TO_SQUARE True.")
     if cfg.SOLVER.AMP.ENABLED and not torch.device(cfg.MODEL.DEVICE).type == "cuda":
         raise ValueError(f"SOLVER.AMP.ENABLED needs a CUDA device, not MODEL.DEVICE {cfg.MODEL.DEVICE!r}.")
     if torch.device(cfg.MODEL.DEVICE).type == "cuda" and not torch.cuda.is_available():

@@ -29,7 +29,7 @@ def evaluate(cfg: CfgNode, model: PosSAM, dataset: str, loader: Any) -> dict[str
         Metrics by task, and under "compare" the panoptic metrics of every ensemble. Empty but on the main process.
     """
     folder = Path(cfg.OUTPUT_DIR) / "evaluation" / dataset
-    tasks = {name: ("panoptic",) for name in cfg.TEST.COMPARE}
+    tasks: dict[str, tuple[str, ...]] = {name: ("panoptic",) for name in cfg.TEST.COMPARE}
     tasks[cfg.MODEL.ENSEMBLE.NAME] = tuple(cfg.TEST.TASKS)
     evaluators = {
         name: build_evaluators(

@@ -28,6 +28,7 @@ from possam.engine.config import PRECISIONS
 from possam.engine.evaluate import evaluate
 from possam.engine.features import training_features
 from possam.engine.optimizer import build_optimizer
+from possam.models import PosSAM
 
 logger = logging.getLogger(__name__)
 
@@ -52,8 +53,8 @@ class Trainer(DefaultTrainer):
         self.register_hooks(self.build_hooks())
 
     @classmethod
-    def build_model(cls, cfg: CfgNode) -> nn.Module:
-        model = build_model(cfg)
+    def build_model(cls, cfg: CfgNode) -> PosSAM:
+        model = unwrap(build_model(cfg))
         trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
         frozen = sum(parameter.numel() for parameter in model.parameters()) - trained
         name = type(model).__name__
@@ -67,10 +68,9 @@ class Trainer(DefaultTrainer):
     @classmethod
     def test(cls, cfg: CfgNode, model: nn.Module, evaluators: Any = None) -> OrderedDict[str, Any]:
         """Score the model on every dataset of `DATASETS.TEST`; results by dataset, task and metric."""
-        if isinstance(model, DistributedDataParallel):
-            model = model.module
+        bare = unwrap(model)
         return OrderedDict(
-            (name, evaluate(cfg, model, name, build_test_loader(cfg, name))) for name in cfg.DATASETS.TEST
+            (name, evaluate(cfg, bare, name, build_test_loader(cfg, name))) for name in cfg.DATASETS.TEST
         )
 
 
@@ -125,6 +125,14 @@ def distribute(model: nn.Module) -> nn.Module:
         return model
     devices = [comm.get_local_rank()] if next(model.parameters()).is_cuda else None
     return DistributedDataParallel(model, device_ids=devices, broadcast_buffers=False)
+
+
+def unwrap(model: nn.Module) -> PosSAM:
+    """The model itself, out of DDP's wrapper if it is in one."""
+    bare = model.module if isinstance(model, DistributedDataParallel) else model
+    if not isinstance(bare, PosSAM):
+        raise TypeError(f"The trainer and the evaluation are for PosSAM, not for {type(bare).__name__}.")
+    return bare
 
 
 def _build_step(cfg: CfgNode, model: nn.Module, loader: Any, optimizer: torch.optim.Optimizer) -> SimpleTrainer:

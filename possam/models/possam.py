@@ -111,7 +111,7 @@ class PosSAM(nn.Module):
         model, decoder, loss = cfg.MODEL, cfg.MODEL.DECODER, cfg.MODEL.LOSS
         sam = FrozenSAM.build(name=model.SAM.NAME, weights=model.SAM.WEIGHTS, seed=model.SAM.SEED)
         clip = FrozenCLIP.build(
-            name=model.CLIP.NAME, weights=model.CLIP.WEIGHTS, input_scale=model.CLIP.INPUT_SCALE or None
+            name=model.CLIP.NAME, weights=model.CLIP.WEIGHTS, input_scale=model.CLIP.INPUT_SCALE
         )
         return {
             "sam": sam,

@@ -5,9 +5,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from possam.d2.data import DatasetCatalog, MetadataCatalog
 
 import possam
+from possam.d2.data import DatasetCatalog, MetadataCatalog
 from possam.data.id_maps import read_id_map
 from possam.data.miniature import export
 from possam.data.miniature.export import export_split

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from possam.data.files import write_atomically
 from possam.data.id_maps import index_ids
+from possam.files import write_atomically
 
 __all__ = ["class_color", "draw_panoptic", "save_picture", "side_by_side"]
 

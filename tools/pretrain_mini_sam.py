@@ -25,10 +25,10 @@ import torch.nn.functional as F
 from safetensors.torch import save as serialise
 from torch import Tensor, nn
 
-from possam.data.files import write_atomically
 from possam.data.miniature.lexicon import EVERYTHING
 from possam.data.miniature.world import SIZE, draw_scene
 from possam.encoders.sam import PIXEL_MEAN, PIXEL_STD, build_image_encoder
+from possam.files import write_atomically
 
 _TRAIN, _HELD_OUT = 101, 102  # first seed of the scenes; no split of the data set uses them
 

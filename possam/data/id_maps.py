@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from possam.data.files import write_atomically
+from possam.files import write_atomically
 
 __all__ = [
     "MAX_ID",

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from possam.d2.data import DatasetCatalog, MetadataCatalog
-from possam.data.files import read_json
 from possam.data.id_maps import MAX_ID
+from possam.files import read_json
 from possam.vocabulary import Vocabulary
 
 __all__ = ["CONFIG_KEYS", "load_panoptic", "register_from_config", "register_panoptic"]
@@ -25,6 +25,7 @@ def register_panoptic(
     panoptic_root: str | Path,
     panoptic_json: str | Path,
     vocabulary: Vocabulary | None = None,
+    prepare: str = "",
 ) -> None:
     """Make a panoptic dataset known to the catalogs under `name`.
 
@@ -38,6 +39,7 @@ def register_panoptic(
         panoptic_json: the annotation file.
         vocabulary: the classes; their `dataset_id` are the JSON's category ids. None: the JSON's own
             ``categories``, which are then read now.
+        prepare: the command that makes the files, to be named where they are missing when the dataset is loaded.
 
     Raises:
         ValueError: another dataset has this name already; or the JSON's categories are unusable.
@@ -56,7 +58,13 @@ def register_panoptic(
         _check_same(name, {**places, "vocabulary": vocabulary})
         return
     chosen = vocabulary
-    DatasetCatalog.register(name, lambda: load_panoptic(**places, vocabulary=chosen))
+
+    def load() -> list[dict[str, Any]]:
+        if prepare and not Path(panoptic_json).is_file():
+            raise FileNotFoundError(f"{name} is not prepared: {panoptic_json} does not exist. Run: {prepare}")
+        return load_panoptic(**places, vocabulary=chosen)
+
+    DatasetCatalog.register(name, load)
     contiguous = vocabulary.contiguous_id
     isthing = vocabulary.isthing
     MetadataCatalog.get(name).set(

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
+
+from possam.files import write_atomically
 
 logger = logging.getLogger(__name__)
 
@@ -63,10 +64,8 @@ class FeatureCache:
 
     def save(self, path: Path) -> None:
         """Write to `path` at once or not at all."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_suffix(f".{os.getpid()}.tmp")
-        save_file(self.features, temporary, metadata={"keys": json.dumps(list(self._rows))})
-        os.replace(temporary, path)
+        content = save(self.features, metadata={"keys": json.dumps(list(self._rows))})
+        write_atomically(path, lambda file: file.write(content))
 
     @classmethod
     def load(cls, path: Path) -> FeatureCache | None:

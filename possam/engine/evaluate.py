@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import logging
-import os
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +13,7 @@ from possam.d2.config import CfgNode
 from possam.d2.evaluation import DatasetEvaluators, inference_context
 from possam.d2.utils import comm
 from possam.evaluation import build_evaluators, format_comparison, format_table
+from possam.files import write_json
 from possam.models import PosSAM
 
 logger = logging.getLogger(__name__)
@@ -66,9 +65,6 @@ def _report(results: dict[str, dict[str, Any]], ensemble: str, dataset: str, fol
     print(f"\n{dataset}, {ensemble}\n\n{format_table(report)}\n\n{format_comparison(results)}\n")
     if len(results) > 1:
         report["compare"] = {name: result["panoptic_seg"] for name, result in results.items()}
-    folder.mkdir(parents=True, exist_ok=True)
-    temporary = folder / f"results.{os.getpid()}.tmp"
-    temporary.write_text(json.dumps(report, indent=1))
-    os.replace(temporary, folder / "results.json")
+    write_json(folder / "results.json", report)
     logger.info("Results and predictions are in %s", folder)
     return report

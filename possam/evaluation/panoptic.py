@@ -10,13 +10,13 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from possam.d2.utils import comm
-from possam.data.files import read_json, write_json
 from possam.data.id_maps import check_ids, read_id_map, write_id_map
 from possam.data.panoptic import load_panoptic
 from possam.evaluation.ground_truth import GroundTruth
 from possam.evaluation.groups import class_groups
 from possam.evaluation.panoptic_quality import PanopticCounts, count_segments
 from possam.evaluation.per_image import PerImageEvaluator
+from possam.files import read_json, write_json
 from possam.vocabulary import Vocabulary
 
 __all__ = ["PREDICTIONS", "PanopticEvaluator", "panoptic_quality_from_files"]

@@ -9,8 +9,6 @@ import copy
 import hashlib
 import json
 import logging
-import os
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +19,8 @@ import torch.nn.functional as F
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
+
+from possam.files import write_atomically
 
 from .templates import VILD_TEMPLATES, check_templates, fill_template
 from .vocabulary import Vocabulary
@@ -211,17 +211,5 @@ def _read(path: Path, *, shape: tuple[int, int]) -> Tensor:
 
 
 def _write(path: Path, embeddings: Tensor) -> None:
-    """Write so that a reader, another process or a crash sees the whole file or none."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     content = save({"embeddings": embeddings.contiguous()}, metadata={"sha256": _digest(embeddings)})
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    write_atomically(path, lambda file: file.write(content))

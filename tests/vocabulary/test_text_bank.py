@@ -118,7 +118,7 @@ def test_a_failed_write_leaves_no_file(tmp_path, monkeypatch):
     def fail(*_):
         raise OSError("disk full")
 
-    monkeypatch.setattr("possam.vocabulary.text_bank.os.replace", fail)
+    monkeypatch.setattr("possam.files.os.replace", fail)
     with pytest.raises(OSError, match="disk full"):
         texts.embed(WORDS)
     assert list(tmp_path.iterdir()) == []

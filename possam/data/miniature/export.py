@@ -11,11 +11,11 @@ from typing import Any
 
 import cv2
 
-from possam.data.files import read_json, write_json
 from possam.data.id_maps import write_id_map
 from possam.data.miniature.lexicon import Palette, palette_of
 from possam.data.miniature.splits import SPLITS, Split, split_paths
 from possam.data.miniature.world import WORLD_VERSION, draw_scene
+from possam.files import read_json, write_json
 from possam.vocabulary import Vocabulary
 
 

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import Any
 
 from possam.d2.data import DatasetCatalog, MetadataCatalog
 from possam.data.panoptic import register_panoptic
@@ -58,6 +55,7 @@ def register_miniature(root: str | Path | None = None) -> list[str]:
     Args:
         root: folder of the datasets; None as `datasets_root` says.
     """
+    command = PREPARE_COMMAND + (f" --root {root}" if root else "")
     for name, split in SPLITS.items():
         paths = split_paths(root, name)
         if name in DatasetCatalog.list():
@@ -65,18 +63,5 @@ def register_miniature(root: str | Path | None = None) -> list[str]:
                 continue
             DatasetCatalog.remove(name)
             MetadataCatalog.remove(name)
-        register_panoptic(name, **paths, vocabulary=Vocabulary.load(split.vocabulary))
-        # The same entry, with an answer to the one thing that goes wrong: files that nobody has drawn yet.
-        load = DatasetCatalog[name]
-        DatasetCatalog.remove(name)
-        DatasetCatalog.register(name, partial(_load_prepared, load, name, paths["panoptic_json"], root))
+        register_panoptic(name, **paths, vocabulary=Vocabulary.load(split.vocabulary), prepare=command)
     return list(SPLITS)
-
-
-def _load_prepared(
-    load: Callable[[], list[dict[str, Any]]], name: str, panoptic_json: Path, root: str | Path | None
-) -> list[dict[str, Any]]:
-    if not panoptic_json.is_file():
-        command = PREPARE_COMMAND + (f" --root {root}" if root else "")
-        raise FileNotFoundError(f"{name} is not prepared: {panoptic_json} does not exist. Run: {command}")
-    return load()

@@ -10,10 +10,10 @@ where the last two may be absent.
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from pathlib import Path
 from typing import Any
+
+from possam.files import write_atomically
 
 _FOLDER = Path(__file__).parent
 _TABLE_KEYS = {"name": True, "source": False, "classes": True}
@@ -67,18 +67,7 @@ def write_table(table: dict[str, Any], path: Path) -> None:
         f"  {json.dumps(key)}: {json.dumps(table[key], ensure_ascii=False)},\n" for key in ("name", "source")
     )
     text = "{\n" + head + '  "classes": [\n    ' + ",\n    ".join(lines) + "\n  ]\n}\n"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    write_atomically(path, lambda file: file.write(text.encode()))
 
 
 def _check_keys(entry: Any, keys: dict[str, bool], where: str) -> None:

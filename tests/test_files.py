@@ -3,7 +3,7 @@ import os
 
 import pytest
 
-from possam.data.files import read_json, write_atomically, write_json
+from possam.files import read_json, write_atomically, write_json
 
 
 def test_round_trip_makes_folders(tmp_path):

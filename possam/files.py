@@ -22,6 +22,8 @@ def write_atomically(path: str | Path, write: Callable[[IO[bytes]], object]) -> 
     try:
         with os.fdopen(handle, "wb") as file:
             write(file)
+            file.flush()
+            os.fsync(file.fileno())
         # mkstemp makes private files; results are to be readable like any file that the user's umask allows.
         umask = os.umask(0)
         os.umask(umask)

@@ -40,8 +40,8 @@ def test_nothing_trains(clip):
 
 def test_shapes_types_and_unit_vectors(clip):
     dense = clip(image(128, 96, batch=2))
-    assert clip.input_scale == 1.5 and clip.stride == 8
-    assert dense.shape == (2, clip.feature_dim, 24, 18) and dense.dtype == torch.float32
+    assert clip.input_scale == 2.0 and clip.stride == 16
+    assert dense.shape == (2, clip.feature_dim, 16, 12) and dense.dtype == torch.float32
     projected = clip.project(torch.randn(2, 5, clip.feature_dim))
     assert projected.shape == (2, 5, clip.embed_dim) and projected.dtype == torch.float32
     torch.testing.assert_close(projected.norm(dim=-1), torch.ones(2, 5))
@@ -58,7 +58,7 @@ def test_project_stays_float32_under_autocast(clip):
 
 def test_pixels_are_normalised_and_enlarged_before_the_tower(clip):
     pixels = image(48, 64)
-    enlarged = F.interpolate(pixels, scale_factor=1.5, mode="bilinear", align_corners=False)
+    enlarged = F.interpolate(pixels, scale_factor=2, mode="bilinear", align_corners=False)
     expected = clip.model.visual.trunk.forward_features((enlarged / 255 - 0.5) / 0.25)
     torch.testing.assert_close(clip(pixels), expected, atol=1e-4, rtol=1e-4)
 
@@ -67,7 +67,7 @@ def test_pixels_are_normalised_and_enlarged_before_the_tower(clip):
 def test_any_size_maps_onto_whole_cells(clip, height, width):
     rows, columns = clip.input_size(height, width)
     assert rows % clip.stride == 0 == columns % clip.stride
-    assert abs(rows - 1.5 * height) <= clip.stride / 2 or rows == clip.stride
+    assert abs(rows - 2 * height) <= clip.stride / 2 or rows == clip.stride
     assert clip(image(height, width)).shape[-2:] == (rows // clip.stride, columns // clip.stride)
 
 
@@ -104,7 +104,7 @@ def test_text_is_open_clips_own_text(clip, monkeypatch):
 def test_too_long_a_text_is_named(clip):
     fits = " ".join(["star"] * (clip.context_length - 2))
     assert clip.encode_text([fits]).shape == (1, clip.embed_dim)
-    with pytest.raises(ValueError, match=r"longer than CLIP's context of 16 tokens: 'star star"):
+    with pytest.raises(ValueError, match=r"longer than CLIP's context of 24 tokens: 'star star"):
         clip.encode_text(["a star", fits + " star"])
     with pytest.raises(ValueError, match="non-empty"):
         clip.encode_text([])

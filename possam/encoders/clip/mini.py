@@ -25,11 +25,12 @@ logger = logging.getLogger(__name__)
 PIXEL_MEAN = (0.5, 0.5, 0.5)
 PIXEL_STD = (0.25, 0.25, 0.25)
 CONTEXT_LENGTH = 24
+STRIDE = 16  # pixels of the tower's input per cell: 8 of a scene's
 WORDS_FILE = Path(__file__).parent / "mini_words.json"
 WEIGHTS = Path(__file__).parent.parent / "weights"
 
 default_cfgs = generate_default_cfgs(
-    {name: {"pool_size": (9, 9), "input_size": (3, 72, 72)} for name in ("possam_mini_strong", "possam_mini_weak")}
+    {name: {"pool_size": (6, 6), "input_size": (3, 96, 96)} for name in ("possam_mini_strong", "possam_mini_weak")}
 )
 
 
@@ -37,9 +38,9 @@ def _convnext(variant: str, pretrained: bool, **kwargs: Any) -> ConvNeXt:
     if pretrained:
         raise ValueError(f"{variant} has no ImageNet weights; build it through FrozenCLIP.build")
     # What lets a net this small learn shapes and patterns of any colour in minutes instead of days: an overlapping stem
-    # that sees edges, batch norm, 3×3 kernels, no layer scale. Dilation keeps 8 pixels a cell.
+    # that sees edges, batch norm, 3×3 kernels, no layer scale.
     fixed: dict[str, Any] = {
-        "output_stride": 8,
+        "output_stride": STRIDE,
         "stem_type": "overlap_act",
         "kernel_sizes": 3,
         "norm_layer": "batchnorm2d",
@@ -56,7 +57,7 @@ def _convnext(variant: str, pretrained: bool, **kwargs: Any) -> ConvNeXt:
 
 @register_model
 def possam_mini_strong(pretrained: bool = False, **kwargs: Any) -> ConvNeXt:
-    return _convnext("possam_mini_strong", pretrained, depths=(1, 1, 2, 1), dims=(32, 64, 96, 144), **kwargs)
+    return _convnext("possam_mini_strong", pretrained, depths=(1, 1, 2, 1), dims=(32, 64, 128, 192), **kwargs)
 
 
 @register_model
@@ -75,8 +76,8 @@ class MiniModel:
 
 
 MODELS = {
-    "mini_strong": MiniModel("possam_mini_strong", 96, 96, 2, 1.5, WEIGHTS / "mini_clip_strong.safetensors"),
-    "mini_weak": MiniModel("possam_mini_weak", 96, 64, 2, 1.5, WEIGHTS / "mini_clip_weak.safetensors"),
+    "mini_strong": MiniModel("possam_mini_strong", 96, 96, 2, 2.0, WEIGHTS / "mini_clip_strong.safetensors"),
+    "mini_weak": MiniModel("possam_mini_weak", 96, 64, 2, 2.0, WEIGHTS / "mini_clip_weak.safetensors"),
 }
 
 
@@ -84,7 +85,7 @@ def create_model(name: str) -> open_clip.CLIP:
     """A miniature CLIP with random weights."""
     config = MODELS[name]
     assert timm.is_model(config.trunk)
-    vision = {"timm_model_name": config.trunk, "timm_pool": "", "timm_proj": "linear", "image_size": 72}
+    vision = {"timm_model_name": config.trunk, "timm_pool": "", "timm_proj": "linear", "image_size": 96}
     text = {
         "context_length": CONTEXT_LENGTH,
         "vocab_size": WordTokenizer().vocab_size,

@@ -1,0 +1,95 @@
+"""Time and memory of one image through a configuration: a forward pass and a training step, with random weights.
+
+Times are CPU seconds of the process on a CPU and wall seconds on a CUDA device; memory is the process's peak resident
+set, or the device's peak allocation. Needs no data and no weights.
+
+Example:
+    python tools/measure.py --config-file configs/coco/possam_vit_h.yaml MODEL.DEVICE cpu SOLVER.AMP.ENABLED False
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from possam.d2.structures import Instances
+from possam.engine import Trainer, load_config, prepare_datasets
+from possam.vocabulary import Vocabulary
+
+RANDOM = ["MODEL.SAM.WEIGHTS", "", "MODEL.CLIP.WEIGHTS", "", "MODEL.TEXT_CACHE", ""]
+
+
+def sample(size: int, targets: int, vocabulary: Vocabulary) -> dict[str, Any]:
+    """A random image of `size`×`size` pixels with `targets` square segments."""
+    generator = torch.Generator().manual_seed(0)
+    masks = torch.zeros(targets, size, size, dtype=torch.bool)
+    for mask in masks:
+        top, left = (int(torch.randint(0, size // 2, (), generator=generator)) for _ in range(2))
+        mask[top : top + size // 4, left : left + size // 4] = True
+    instances = Instances((size, size))
+    instances.gt_classes = torch.arange(targets) % len(vocabulary)
+    instances.gt_masks = masks
+    image = torch.randint(0, 256, (3, size, size), generator=generator, dtype=torch.uint8)
+    return {"image": image, "vocabulary": vocabulary, "instances": instances}
+
+
+def measured(work: Callable[[], Any], device: torch.device) -> str:
+    """Seconds `work` takes, and the peak memory up to its end."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+        torch.cuda.synchronize()
+        start = time.perf_counter()
+        work()
+        torch.cuda.synchronize()
+        seconds = time.perf_counter() - start
+        return f"{seconds:.2f} s, {torch.cuda.max_memory_allocated() / 2**30:.2f} GiB on the device"
+    start = time.process_time()
+    work()
+    seconds = time.process_time() - start
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    return f"{seconds:.1f} CPU-s, {peak:.2f} GiB peak so far"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--config-file", required=True)
+    parser.add_argument("--classes", type=int, default=10, help="size of the vocabulary; its text is not timed")
+    parser.add_argument("--targets", type=int, default=20)
+    parser.add_argument("--repeat", type=int, default=1)
+    parser.add_argument("opts", nargs=argparse.REMAINDER)
+    args = parser.parse_args()
+    if not torch.cuda.is_available():
+        torch.set_num_threads(1)
+    cfg = load_config(args.config_file, [*RANDOM, *args.opts])
+    prepare_datasets(cfg)
+    model = Trainer.build_model(cfg)
+    vocabulary = Vocabulary.from_names([f"class {index}" for index in range(args.classes)])
+    model.train_vocabulary = vocabulary
+    inputs = sample(cfg.INPUT.IMAGE_SIZE, args.targets, vocabulary)
+    optimizer = Trainer.build_optimizer(cfg, model)
+    model.text_bank.embed(vocabulary)
+
+    def step() -> None:
+        with torch.autocast(model.device.type, torch.bfloat16, enabled=cfg.SOLVER.AMP.ENABLED):
+            losses = model([inputs])
+        sum(losses.values()).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+    trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad) / 1e6
+    frozen = sum(parameter.numel() for parameter in model.parameters()) / 1e6 - trained
+    print(f"{args.config_file}: {trained:.1f} M trained, {frozen:.1f} M frozen parameters")
+    for _ in range(args.repeat):
+        model.eval()
+        print("forward and merging:", measured(lambda: model([inputs]), model.device), flush=True)
+        model.train()
+        print("training step:", measured(step, model.device), flush=True)
+
+
+if __name__ == "__main__":
+    main()

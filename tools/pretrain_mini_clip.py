@@ -66,7 +66,7 @@ class Recipe:
 
 RECIPES = {
     "strong": Recipe(name="mini_strong", steps=3000, crops=60_000),
-    "weak": Recipe(name="mini_weak", steps=600, crops=20_000),
+    "weak": Recipe(name="mini_weak", steps=1200, crops=30_000),
 }
 
 

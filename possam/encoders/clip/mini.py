@@ -62,7 +62,7 @@ def possam_mini_strong(pretrained: bool = False, **kwargs: Any) -> ConvNeXt:
 
 @register_model
 def possam_mini_weak(pretrained: bool = False, **kwargs: Any) -> ConvNeXt:
-    return _convnext("possam_mini_weak", pretrained, depths=(1, 1, 1, 1), dims=(24, 48, 64, 96), **kwargs)
+    return _convnext("possam_mini_weak", pretrained, depths=(1, 1, 1, 1), dims=(24, 48, 96, 112), **kwargs)
 
 
 @dataclass(frozen=True)

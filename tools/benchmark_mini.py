@@ -1,7 +1,7 @@
 """The table of the miniature world: strong CLIP, weak CLIP and a random SAM encoder, over several seeds.
 
-Trains and evaluates every (variant, seed) with train_net.py, skips those whose results are there, and prints
-PQ all/seen/unseen of every ensemble on the report split of vocabulary B as mean ± standard deviation.
+Trains and evaluates every (variant, seed) with train_net.py and prints PQ all/seen/unseen of every ensemble on the
+report split of vocabulary B as mean ± standard deviation. What is in the output folder already is not done again.
 
 Example:
     python tools/benchmark_mini.py --seeds 1 2 3 --jobs 2 --output output/benchmark
@@ -22,6 +22,7 @@ from tabulate import tabulate
 
 ROOT = Path(__file__).resolve().parent.parent
 DATASET = "mini_b_report"
+KINDS = ("segments", "best", "matched")
 VARIANTS: dict[str, tuple[str, list[str]]] = {
     "strong CLIP": ("configs/mini/possam.yaml", []),
     "weak CLIP": ("configs/mini/possam_weak_clip.yaml", []),
@@ -30,15 +31,18 @@ VARIANTS: dict[str, tuple[str, list[str]]] = {
 
 
 def run(variant: str, seed: int, output: Path) -> dict[str, Any]:
-    """Results of one run, read from an earlier one's results.json when there is one."""
+    """Results of one run: those that are there, or of the trained model that is there, or of a training now."""
     folder = output / variant.replace(",", "").replace(" ", "_") / str(seed)
-    results = folder / "evaluation" / DATASET / "results.json"
+    results, weights = folder / "evaluation" / DATASET / "results.json", folder / "model_final.pth"
     if not results.is_file():
         config, overrides = VARIANTS[variant]
-        command = [sys.executable, "tools/train_net.py", "--config-file", config, *overrides]
-        command += ["SEED", str(seed), "OUTPUT_DIR", str(folder), "TEST.PICTURES", "0"]
+        command = [sys.executable, "tools/train_net.py", "--config-file", config]
+        if weights.is_file():
+            overrides = [*overrides, "MODEL.WEIGHTS", str(weights)]
+            command.append("--eval-only")
+        command += [*overrides, "SEED", str(seed), "OUTPUT_DIR", str(folder), "TEST.PICTURES", "0"]
         folder.mkdir(parents=True, exist_ok=True)
-        with (folder / "stdout.txt").open("w") as log:
+        with (folder / "stdout.txt").open("a") as log:
             subprocess.run(command, cwd=ROOT, check=True, stdout=log, stderr=subprocess.STDOUT)
     return json.loads(results.read_text())
 
@@ -50,8 +54,9 @@ def table(variant: str, runs: list[dict[str, Any]]) -> str:
     for ensemble in runs[0]["compare"]:
         values = [[run["compare"][ensemble][column] for run in runs] for column in columns]
         rows.append([ensemble, *(_spread(value) for value in values)])
-    quality = _spread([run["iou_head"]["spearman_matched"] for run in runs])
-    head = f"{variant}, {len(runs)} seeds; rank correlation of the IoU head with the true IoU: {quality}"
+    ranks = {kind: _spread([run["iou_head"][f"spearman_{kind}"] for run in runs]) for kind in KINDS}
+    quality = ", ".join(f"{kind} {rank}" for kind, rank in ranks.items())
+    head = f"**{variant}**, {len(runs)} seeds; IoU head's rank correlation with the true IoU: {quality}"
     return f"{head}\n\n{tabulate(rows, headers=['ensemble', *columns], tablefmt='github')}\n"
 
 

@@ -26,12 +26,16 @@ class MaskQualityEvaluator(PerImageEvaluator):
 
     "spearman_matched" takes as truth what training does (METHOD.md 1.4): the IoU with the segment that an
     optimal one-to-one assignment gives the query, 0 for the rest. "spearman_best" takes the best IoU with any
-    segment, so that a duplicate of a good mask counts as good. "mae_matched" is the mean absolute error
-    against the first. NaN where there are fewer than two queries, or all have the same value.
+    segment, so that a duplicate of a good mask counts as good. "spearman_segments" is the latter over the queries
+    that became segments of ``output["panoptic_seg"]``, where there is one: the masks that anyone sees.
+    "mae_matched" is the mean absolute error against the first. NaN where there are fewer than two queries, or all
+    have the same value.
+
+    Most queries match nothing and tie at a truth of 0, so that "spearman_matched" cannot come near 1.
     """
 
     def score_image(self, image_id: Any, output: Mapping[str, Any]) -> NDArray[np.float64]:
-        """n×3 float64: predicted IoU, matched and best true IoU."""
+        """n×4 float64: predicted IoU, matched and best true IoU, 1 where the query became a segment."""
         quality = self.output_of(image_id, output, "mask_quality")
         masks = quality["masks"].cpu().numpy()
         self.check_size(image_id, "mask_quality['masks']", masks.shape[1:])
@@ -43,14 +47,19 @@ class MaskQualityEvaluator(PerImageEvaluator):
         matched, best, known = true_ious(
             masks, self.ground_truth.index(image_id), self.ground_truth.crowds(image_id)
         )
-        return np.stack([predicted, matched, best], axis=1)[known]
+        segment = np.zeros(len(masks))
+        _, segments_info = output.get("panoptic_seg", (None, []))
+        segment[[info["query"] for info in segments_info if "query" in info]] = 1
+        return np.stack([predicted, matched, best, segment], axis=1)[known]
 
     def summarise(self, results: Sequence[Any]) -> dict[str, dict[str, float]]:
-        predicted, matched, best = np.concatenate([np.zeros((0, 3)), *results]).T
+        predicted, matched, best, segment = np.concatenate([np.zeros((0, 4)), *results]).T
+        seen = segment > 0
         error = float(np.abs(predicted - matched).mean()) if len(predicted) else float("nan")
         metrics = {
             "spearman_matched": spearman(predicted, matched),
             "spearman_best": spearman(predicted, best),
+            "spearman_segments": spearman(predicted[seen], best[seen]),
             "mae_matched": error,
         }
         return {"iou_head": metrics}

@@ -21,7 +21,7 @@ _COLUMNS = {
     "RQ": ("panoptic_seg", "RQ"),
     "mIoU": ("sem_seg", "mIoU"),
     "AP": ("segm", "AP"),
-    "ρ(IoU)": ("iou_head", "spearman_matched"),
+    "ρ(IoU)": ("iou_head", "spearman_segments"),
 }
 
 

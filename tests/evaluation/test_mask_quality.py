@@ -65,14 +65,18 @@ def test_evaluator(world):
         masks = np.array([ids == info["id"] for info in infos], bool).reshape(-1, *ids.shape)
         iou = rng.random(len(masks))
         quality = {"masks": torch.from_numpy(masks), "iou": torch.from_numpy(iou).float().requires_grad_()}
-        evaluator.process([sample], [{"mask_quality": quality}])
+        chosen = [{"query": query} for query in range(0, len(masks), 2)]
+        evaluator.process([sample], [{"mask_quality": quality, "panoptic_seg": (None, chosen)}])
         truth = evaluator.ground_truth
         matched, best, known = true_ious(masks, truth.index(image_id), truth.crowds(image_id))
-        rows.append(np.stack([np.float32(iou), matched, best], 1)[known])
-    predicted, matched, best = np.concatenate(rows).T
+        rows.append(np.stack([np.float32(iou), matched, best, np.arange(len(masks)) % 2 == 0], 1)[known])
+    predicted, matched, best, segment = np.concatenate(rows).T
     result = evaluator.evaluate()["iou_head"]
     assert result["spearman_matched"] == pytest.approx(spearmanr(predicted, matched).statistic)
     assert result["spearman_best"] == pytest.approx(spearmanr(predicted, best).statistic)
+    chosen = segment > 0
+    assert 2 < chosen.sum() < len(chosen)
+    assert result["spearman_segments"] == pytest.approx(spearmanr(predicted[chosen], best[chosen]).statistic)
     assert result["mae_matched"] == pytest.approx(np.abs(predicted - matched).mean())
 
 

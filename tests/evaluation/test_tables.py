@@ -25,7 +25,7 @@ def test_table():
 
 def test_comparison():
     results = {
-        "mase": {"panoptic_seg": PANOPTIC, "iou_head": {"spearman_matched": 0.876}},
+        "mase": {"panoptic_seg": PANOPTIC, "iou_head": {"spearman_segments": 0.876}},
         "ldp": {"panoptic_seg": {**PANOPTIC, "PQ": 1.0}},
     }
     rows = cells(format_comparison(results))

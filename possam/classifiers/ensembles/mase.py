@@ -20,8 +20,8 @@ class MaskAwareSelectiveEnsemble(PosteriorEnsemble):
 
     λ_i = α + (β − α)·(1 − c_i)^γ. The confidence c_i follows one of two rules:
 
-    - ``ldp``: c_i = s_i · max_k p_ik, the paper's ingredients;
-    - ``posterior``: c_i = s_i · u_i with u_i CLIP's softmax mass on the training names among the training
+    - ``ldp``: c_i = s_i^ρ · max_k p_ik, the paper's ingredients;
+    - ``posterior``: c_i = s_i^ρ · u_i with u_i CLIP's softmax mass on the training names among the training
       names and the novel test names. It needs no label and no list of which test classes were seen.
 
     Args:
@@ -29,6 +29,7 @@ class MaskAwareSelectiveEnsemble(PosteriorEnsemble):
         alpha: λ at full confidence, 0 ≤ α ≤ β.
         beta: λ at none, β ≤ 1.
         gamma: γ > 0, the bend between the two.
+        rho: ρ ≥ 0, weight of the predicted IoU in the confidence; 1 is METHOD.md's, 0 leaves it out.
         threshold: a test name is novel where its cosine to every training name is at most this, in [−1, 1].
         kappa: κ > 0, sharpens LDP.
         eta: η ≥ 0, weight of the IoU in the score.
@@ -46,6 +47,7 @@ class MaskAwareSelectiveEnsemble(PosteriorEnsemble):
         alpha: float = 0.2,
         beta: float = 0.8,
         gamma: float = 1.0,
+        rho: float = 1.0,
         threshold: float = 0.9,
         kappa: float = 1.0,
         eta: float = 0.0,
@@ -61,6 +63,7 @@ class MaskAwareSelectiveEnsemble(PosteriorEnsemble):
                 f"alpha must not exceed beta, got {alpha} and {beta}: trust in CLIP falls with confidence"
             )
         self.gamma = in_range("gamma", gamma, above=0.0)
+        self.rho = in_range("rho", rho, least=0.0)
         self.threshold = in_range("threshold", threshold, least=-1.0, most=1.0)
 
     def confidence(self, evidence: MaskEvidence) -> Tensor:
@@ -69,7 +72,7 @@ class MaskAwareSelectiveEnsemble(PosteriorEnsemble):
             familiarity = evidence.ldp_logits[:, :-1].float().softmax(dim=-1).amax(dim=-1)
         else:
             familiarity = training_mass(evidence, self.threshold)
-        return evidence.iou.float().clamp(0, 1) * familiarity
+        return evidence.iou.float().clamp(0, 1) ** self.rho * familiarity
 
     def _trust(self, evidence: MaskEvidence) -> Tensor:
         doubt = (1 - self.confidence(evidence)).clamp(0, 1)

@@ -9,7 +9,7 @@ from possam.classifiers.ensembles.mase import is_familiar, training_mass
 CONSTANTS = {"alpha": 0.1, "beta": 0.9, "gamma": 1.7, "kappa": 2.0, "eta": 0.5}
 
 
-def reference(evidence, rule, threshold, *, alpha, beta, gamma, kappa, eta):
+def reference(evidence, rule, threshold, *, alpha, beta, gamma, kappa, eta, rho):
     """METHOD.md 1.9 mask by mask in plain Python; returns scores, λ and c."""
     train, names = evidence.train_text.embeddings.tolist(), evidence.text.embeddings.tolist()
 
@@ -24,11 +24,11 @@ def reference(evidence, rule, threshold, *, alpha, beta, gamma, kappa, eta):
         p = evidence.ldp_logits[i, :-1].double().softmax(0)
         q = evidence.clip_logits[i].double().softmax(0)
         if rule == "ldp":
-            c = s * float(p.max())
+            c = s**rho * float(p.max())
         else:
             seen = sum(math.exp(evidence.clip_scale * dot(x, name)) for name in train)
             unseen = sum(math.exp(evidence.clip_scale * dot(x, name)) for name in novel)
-            c = s * seen / (seen + unseen)
+            c = s**rho * seen / (seen + unseen)
         trust = 0.0 if evidence.clip_empty[i] else alpha + (beta - alpha) * (1 - c) ** gamma
         r = p ** (kappa * (1 - trust)) * q**trust
         scores.append((1 - full[-1]) * r / r.sum() * s**eta)
@@ -39,10 +39,11 @@ def reference(evidence, rule, threshold, *, alpha, beta, gamma, kappa, eta):
 
 @pytest.mark.parametrize("rule", ["posterior", "ldp"])
 @pytest.mark.parametrize("shared", [0, 3])
-def test_scores_trust_and_confidence_follow_the_method(make_evidence, rule, shared):
+@pytest.mark.parametrize("rho", [0.0, 0.5, 1.0])
+def test_scores_trust_and_confidence_follow_the_method(make_evidence, rule, shared, rho):
     evidence = make_evidence(shared=shared)
-    ensemble = build_ensemble("mase", rule=rule, threshold=0.3, **CONSTANTS)
-    scores, trust, confidence = reference(evidence, rule, 0.3, **CONSTANTS)
+    ensemble = build_ensemble("mase", rule=rule, threshold=0.3, rho=rho, **CONSTANTS)
+    scores, trust, confidence = reference(evidence, rule, 0.3, rho=rho, **CONSTANTS)
     torch.testing.assert_close(ensemble(evidence).double(), scores, atol=1e-6, rtol=1e-5)
     explained = ensemble.explain(evidence)
     torch.testing.assert_close(explained["trust"], trust)

@@ -35,7 +35,7 @@ def draw_cases(cfg: CfgNode, model: PosSAM, dataset: str) -> list[Path]:
     for kind, strength in case_kinds(vocabulary, model.train_vocabulary).items():
         showing = [record for record in records if strength(record)]
         for record in sorted(showing, key=strength, reverse=True)[: cfg.TEST.PICTURES]:
-            output = model([mapper(record)])[0]
+            output = model.segment(model.predict([mapper(record)])[0], tasks=("panoptic",))
             picture = side_by_side(
                 read_rgb(record["file_name"]),
                 (read_id_map(record["pan_seg_file_name"]), record["segments_info"]),
@@ -57,7 +57,7 @@ def case_kinds(vocabulary: Vocabulary, train_vocabulary: Vocabulary) -> dict[str
     def share(wanted_seen: bool, wanted_thing: bool) -> Callable[[Record], float]:
         def of(record: Record) -> float:
             return sum(
-                segment["area"]
+                segment.get("area", 0)
                 for segment in record["segments_info"]
                 if seen[segment["category_id"]] == wanted_seen and segment["isthing"] == wanted_thing
             ) / (record["height"] * record["width"])
@@ -70,5 +70,5 @@ def case_kinds(vocabulary: Vocabulary, train_vocabulary: Vocabulary) -> dict[str
         "seen-stuff": share(True, False),
         "unseen-stuff": share(False, False),
         "many-segments": lambda record: len(record["segments_info"]),
-        "small-segments": lambda record: -min((s["area"] for s in record["segments_info"]), default=0),
+        "small-segments": lambda record: -min((s.get("area", 0) for s in record["segments_info"]), default=0),
     }

@@ -1,6 +1,7 @@
 """Writing files so that a reader sees the whole of a file or nothing of it."""
 
 import json
+import math
 import os
 import tempfile
 from collections.abc import Callable, Mapping
@@ -35,9 +36,17 @@ def write_atomically(path: str | Path, write: Callable[[IO[bytes]], object]) -> 
 
 
 def write_json(path: str | Path, content: Any) -> None:
-    """Write `content` as JSON, all of it or nothing."""
-    data = json.dumps(content).encode()
+    """Write `content` as JSON, all of it or nothing; NaN, which JSON does not have, becomes null."""
+    data = json.dumps(_without_nan(content), allow_nan=False).encode()
     write_atomically(path, lambda file: file.write(data))
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _without_nan(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nan(item) for item in value]
+    return None if isinstance(value, float) and math.isnan(value) else value
 
 
 def read_json(path: str | Path) -> dict[str, Any]:

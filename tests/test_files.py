@@ -43,3 +43,8 @@ def test_read_json_names_the_file(tmp_path, text):
 def test_read_json_of_nothing(tmp_path):
     with pytest.raises(FileNotFoundError, match="none.json does not exist"):
         read_json(tmp_path / "none.json")
+
+
+def test_json_has_no_nan(tmp_path):
+    write_json(tmp_path / "a.json", {"x": float("nan"), "y": [1.5, {"z": float("nan")}]})
+    assert read_json(tmp_path / "a.json") == {"x": None, "y": [1.5, {"z": None}]}

@@ -4,7 +4,7 @@ Every run given is asked for its masks and evidence once; then each combination 
 Prints the best combinations by the PQ of all classes, averaged over the runs.
 
 Example:
-    python tools/choose_mase.py output/benchmark/strong_CLIP/1 output/benchmark/weak_CLIP/1
+    python tools/choose_mase.py output/benchmark/strong_CLIP/1 output/benchmark/weak_CLIP/1 output/benchmark/weak_CLIP/2
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from rich.progress import track
 from tabulate import tabulate
 
 from possam.classifiers import MaskEvidence, build_ensemble
+from possam.classifiers.ensembles import ENSEMBLE_REGISTRY
 from possam.d2.data import MetadataCatalog
 from possam.d2.utils import setup_logger
 from possam.engine import Checkpointer, Trainer, load_config, prepare_datasets
@@ -30,8 +31,8 @@ from possam.inference import merge_panoptic, restore_masks
 
 GRID: dict[str, list[Any]] = {
     "rule": ["posterior", "ldp"],
-    "alpha": [0.0, 0.2, 0.4],
-    "beta": [0.6, 0.8, 1.0],
+    "alpha": [0.0, 0.2, 0.4, 0.5],
+    "beta": [0.6, 0.7, 0.8, 1.0],
     "gamma": [0.5, 1.0, 2.0],
     "rho": [0.0, 0.5, 1.0],
     "kappa": [1.0, 2.0, 3.0],
@@ -49,6 +50,7 @@ class SelectionRun:
         prepare_datasets(cfg)
         model = Trainer.build_model(cfg).eval()
         Checkpointer(model).load(cfg.MODEL.WEIGHTS)
+        self.object_threshold = cfg.TEST.OBJECT_THRESHOLD
         self.overlap_threshold = cfg.TEST.OVERLAP_THRESHOLD
         self.dataset, self.train_vocabulary = dataset, model.train_vocabulary
         self.images: list[tuple[dict[str, Any], torch.Tensor, MaskEvidence]] = []
@@ -98,6 +100,9 @@ def main() -> None:
     args = parser.parse_args()
     setup_logger(name="possam")
     runs = [SelectionRun(folder, args.dataset) for folder in args.runs]
+    for name, _ in ENSEMBLE_REGISTRY:
+        results = [run.score(name, {}, run.object_threshold) for run in runs]
+        print(f"{name} as it comes:", ", ".join(f"{result['PQ']:.2f}" for result in results), flush=True)
     tried = []
     for combination in track(list(combinations(args.samples, args.seed)), "Combinations", transient=True):
         threshold = combination["object_threshold"]

@@ -8,7 +8,7 @@ make a small budget enough:
 - as on the web, a sentence may name only a part ("a photo of a star", "a photo of a striped thing").
 
     python tools/pretrain_mini_clip.py --model strong      # about 20 minutes on one CPU core
-    python tools/pretrain_mini_clip.py --model weak        # about 3 minutes
+    python tools/pretrain_mini_clip.py --model weak        # 6 minutes
 
 Shapes: B examples, S side of a crop as the tower sees it, H_c×W_c cells, D width of CLIP's joint space, K classes.
 """

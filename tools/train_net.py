@@ -4,7 +4,8 @@ Examples:
     python tools/train_net.py --config-file configs/mini/possam.yaml
     python tools/train_net.py --config-file configs/coco/possam_vit_b.yaml --num-gpus 8 OUTPUT_DIR output/vit_b
     torchrun --nproc-per-node 8 tools/train_net.py --config-file configs/coco/possam_vit_b.yaml
-    python tools/train_net.py --config-file configs/mini/possam.yaml --eval-only MODEL.WEIGHTS output/model_final.pth
+    python tools/train_net.py --config-file configs/mini/possam.yaml --eval-only \\
+        MODEL.WEIGHTS output/mini/model_final.pth
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ def main(args: argparse.Namespace) -> None:
     default_setup(cfg, args)
     setup_logger(cfg.OUTPUT_DIR, distributed_rank=comm.get_rank(), name="possam")
     if args.eval_only:
+        if not cfg.MODEL.WEIGHTS:
+            raise ValueError("--eval-only needs trained parameters; add `MODEL.WEIGHTS <path to model_final.pth>`.")
         model = Trainer.build_model(cfg)
         Checkpointer(model).load(cfg.MODEL.WEIGHTS)
         Trainer.test(cfg, model)
@@ -41,5 +44,7 @@ def main(args: argparse.Namespace) -> None:
 if __name__ == "__main__":
     try:
         run(main, default_argument_parser(__doc__).parse_args())
-    except (ValueError, FileNotFoundError) as error:
-        sys.exit(f"error: {error}")
+    except (ValueError, FileNotFoundError, FloatingPointError) as error:
+        # An error of a data loader's process arrives wrapped in its traceback, with the sentence at the end.
+        wrapped = "Original Traceback" in str(error)
+        sys.exit(f"error: {str(error).strip().splitlines()[-1] if wrapped else error}")

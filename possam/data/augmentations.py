@@ -34,10 +34,13 @@ class ResizeLongestSide(T.Augmentation):  # type: ignore[misc]
 
 
 def _large_scale_jitter(image_size: int, min_scale: float, max_scale: float) -> list[T.Augmentation]:
-    """METHOD.md 1.10, training recipe: scale 0.1–2.0 of the crop, fixed-size crop, flip."""
+    """METHOD.md 1, training recipe: scale 0.1–2.0 of the crop, fixed-size crop, flip.
+
+    A small image stays small: the model pads, with the colour that is zero to SAM.
+    """
     return [
         T.ResizeScale(min_scale, max_scale, target_height=image_size, target_width=image_size),
-        T.FixedSizeCrop(crop_size=(image_size, image_size)),
+        T.FixedSizeCrop(crop_size=(image_size, image_size), pad=False),
         T.RandomFlip(),
     ]
 

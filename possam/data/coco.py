@@ -18,4 +18,5 @@ def register_coco(root: Path) -> None:
             panoptic_root=coco / f"panoptic_{split}2017",
             panoptic_json=coco / "annotations" / f"panoptic_{split}2017.json",
             vocabulary=Vocabulary.load("coco_panoptic"),
+            prepare=f"download COCO's {split}2017 images and panoptic annotations from cocodataset.org into {coco}",
         )

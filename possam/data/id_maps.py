@@ -7,6 +7,7 @@ Shapes: H×W the image, S segments.
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -107,18 +108,19 @@ def check_ids(id_map: NDArray[np.integer], ids: Sequence[int], *, source: str) -
     unknown = np.unique(id_map[index < 0])
     if len(unknown):
         raise ValueError(
-            f"{source}: segment ids {_few(unknown.tolist())} are in the PNG and not in the JSON's "
+            f"{source}: segment ids {few(unknown.tolist())} are in the PNG and not in the JSON's "
             "segments_info; take PNG and JSON from the same export."
         )
     missing = np.flatnonzero(np.bincount(index.ravel(), minlength=len(ids) + 1)[1:] == 0)
     if len(missing):
         raise ValueError(
-            f"{source}: segment ids {_few([ids[i] for i in missing.tolist()])} are in the JSON's "
+            f"{source}: segment ids {few([ids[i] for i in missing.tolist()])} are in the JSON's "
             "segments_info and have no pixel in the PNG; take PNG and JSON from the same export."
         )
     return index
 
 
-def _few(ids: Sequence[int], limit: int = 8) -> str:
+def few(ids: Sequence[Any], limit: int = 8) -> str:
+    """The first of some ids and how many there are, for messages."""
     shown = ", ".join(str(i) for i in ids[:limit])
     return f"[{shown}{f', … {len(ids)} in all' if len(ids) > limit else ''}]"

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from possam.d2.data import DatasetCatalog, MetadataCatalog
-from possam.data.id_maps import MAX_ID
+from possam.data.id_maps import MAX_ID, few
 from possam.files import read_json
 from possam.vocabulary import Vocabulary
 
@@ -39,7 +39,7 @@ def register_panoptic(
         panoptic_json: the annotation file.
         vocabulary: the classes; their `dataset_id` are the JSON's category ids. None: the JSON's own
             ``categories``, which are then read now.
-        prepare: the command that makes the files, to be named where they are missing when the dataset is loaded.
+        prepare: what to do for the files, said where they are missing when the dataset is loaded.
 
     Raises:
         ValueError: another dataset has this name already; or the JSON's categories are unusable.
@@ -61,7 +61,7 @@ def register_panoptic(
 
     def load() -> list[dict[str, Any]]:
         if prepare and not Path(panoptic_json).is_file():
-            raise FileNotFoundError(f"{name} is not prepared: {panoptic_json} does not exist. Run: {prepare}")
+            raise FileNotFoundError(f"{name} is not prepared: {panoptic_json} does not exist. {prepare}")
         return load_panoptic(**places, vocabulary=chosen)
 
     DatasetCatalog.register(name, load)
@@ -146,7 +146,7 @@ def load_panoptic(
     absent = [a["image_id"] for a in content["annotations"] if a["image_id"] not in images]
     if absent:
         raise ValueError(
-            f"{source}: annotations name the image ids {_few(absent)}, which are not among its images; "
+            f"{source}: annotations name the image ids {few(absent)}, which are not among its images; "
             "add the images or remove the annotations."
         )
     records = [
@@ -195,12 +195,12 @@ def _segments(
     _unique((segment["id"] for segment in segments), f"{where}: segment ids")
     outside = [s["id"] for s in segments if not (isinstance(s["id"], int) and 0 < s["id"] <= MAX_ID)]
     if outside:
-        raise ValueError(f"{where}: segment ids {_few(outside)} are not integers in [1, {MAX_ID}].")
+        raise ValueError(f"{where}: segment ids {few(outside)} are not integers in [1, {MAX_ID}].")
     contiguous = vocabulary.contiguous_id
     unknown = sorted({s["category_id"] for s in segments} - contiguous.keys())
     if unknown:
         raise ValueError(
-            f"{where}: category ids {_few(unknown)} are not in the vocabulary {vocabulary.name!r} "
+            f"{where}: category ids {few(unknown)} are not in the vocabulary {vocabulary.name!r} "
             f"({len(vocabulary)} classes); give this dataset's own, or none for the JSON's categories."
         )
     result = []
@@ -225,7 +225,7 @@ def _require(content: Any, keys: Sequence[str], where: str) -> None:
 def _unique(values: Iterable[Hashable], what: str) -> None:
     repeated = [value for value, count in Counter(values).items() if count > 1]
     if repeated:
-        raise ValueError(f"{what} must be distinct, but {_few(repeated)} occur more than once.")
+        raise ValueError(f"{what} must be distinct, but {few(repeated)} occur more than once.")
 
 
 def _check_files(paths: Iterable[str], what: str, setting: str) -> None:
@@ -238,7 +238,7 @@ def _check_files(paths: Iterable[str], what: str, setting: str) -> None:
         if path.name not in listings[path.parent]:
             missing.append(str(path))
     if missing:
-        raise FileNotFoundError(f"{len(missing)} {what} are missing: {_few(missing, 3)}; check {setting}.")
+        raise FileNotFoundError(f"{len(missing)} {what} are missing: {few(missing, 3)}; check {setting}.")
 
 
 def _check_same(name: str, wanted: Mapping[str, Any]) -> None:
@@ -249,8 +249,3 @@ def _check_same(name: str, wanted: Mapping[str, Any]) -> None:
             f"dataset {name!r} is registered already with another {different[0]}; choose another name "
             f"(got {wanted[different[0]]!r:.200})."
         )
-
-
-def _few(values: Sequence[Any], limit: int = 8) -> str:
-    shown = ", ".join(str(value) for value in values[:limit])
-    return f"[{shown}{f', … {len(values)} in all' if len(values) > limit else ''}]"

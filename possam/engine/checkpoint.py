@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,13 @@ class Checkpointer(DetectionCheckpointer):
         if path and "://" not in path and not Path(path).is_file():
             raise FileNotFoundError(f"No checkpoint at {path}. Check MODEL.WEIGHTS, or leave it empty to start anew.")
         return super().load(path, *args, **kwargs)
+
+    def _load_file(self, filename: str) -> dict[str, Any]:
+        try:
+            content: dict[str, Any] = super()._load_file(filename)
+        except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError) as error:
+            raise ValueError(f"{filename} is not a checkpoint ({error!r}); check MODEL.WEIGHTS.") from error
+        return content
 
     def _log_incompatible_keys(self, incompatible: Any) -> None:
         problems = [

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+import yaml
 
 from possam.classifiers.ensembles import ENSEMBLE_REGISTRY
 from possam.d2.config import CfgNode, get_cfg
@@ -25,6 +26,7 @@ def add_possam_config(cfg: CfgNode) -> None:
     cfg.INPUT.PAD_TO_SQUARE = True  # pad to IMAGE_SIZE x IMAGE_SIZE, as SAM was trained; else to multiples of 32
     cfg.INPUT.AUGMENTATION = "lsj"
     cfg.INPUT.CACHE_FEATURES = False  # compute the frozen features of the training set once, before training
+    cfg.INPUT.FEATURE_FOLDER = "output/features"  # where they are kept for the next run
     cfg.DATASETS.PANOPTIC = []  # datasets of one's own: {name, image_root, panoptic_root, panoptic_json, vocabulary}
 
     model = cfg.MODEL
@@ -105,6 +107,8 @@ def load_config(path: str | Path | None = None, overrides: Sequence[str] = ()) -
         cfg.merge_from_list(list(overrides))
     except (KeyError, AssertionError) as error:
         raise ValueError(_explain_key(cfg, error)) from error
+    except (yaml.YAMLError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path} is not a YAML mapping of keys to values: {error}") from error
     check_config(cfg)
     return cfg
 
@@ -138,8 +142,9 @@ def check_config(cfg: CfgNode) -> None:
     _one_of("INPUT.FORMAT", cfg.INPUT.FORMAT, ["RGB"])
     _one_of("SOLVER.AMP.PRECISION", cfg.SOLVER.AMP.PRECISION, list(PRECISIONS))
     _one_of("SOLVER.CLIP_GRADIENTS.CLIP_TYPE", cfg.SOLVER.CLIP_GRADIENTS.CLIP_TYPE, ["full_model"])
-    if cfg.INPUT.IMAGE_SIZE < 1:
-        raise ValueError(f"INPUT.IMAGE_SIZE is {cfg.INPUT.IMAGE_SIZE}; give a side in pixels, at least 1.")
+    _check_numbers(cfg)
+    if "panoptic" not in cfg.TEST.TASKS and (cfg.TEST.COMPARE or cfg.TEST.PICTURES or not cfg.TEST.TASKS):
+        raise ValueError(f"TEST.TASKS is {cfg.TEST.TASKS}; TEST.COMPARE and TEST.PICTURES need 'panoptic' among them.")
     if cfg.INPUT.CACHE_FEATURES and cfg.INPUT.AUGMENTATION != "flip":
         raise ValueError(
             f"INPUT.CACHE_FEATURES needs INPUT.AUGMENTATION 'flip', not {cfg.INPUT.AUGMENTATION!r}: the features "
@@ -147,10 +152,31 @@ def check_config(cfg: CfgNode) -> None:
         )
     if cfg.INPUT.CACHE_FEATURES and not cfg.INPUT.PAD_TO_SQUARE:
         raise ValueError("INPUT.CACHE_FEATURES keeps features of one size; set INPUT.PAD_TO_SQUARE True.")
-    if cfg.SOLVER.AMP.ENABLED and not torch.device(cfg.MODEL.DEVICE).type == "cuda":
+    try:
+        device = torch.device(cfg.MODEL.DEVICE)
+    except RuntimeError as error:
+        raise ValueError(f"MODEL.DEVICE is {cfg.MODEL.DEVICE!r}; valid are 'cpu', 'cuda', 'cuda:0' ...") from error
+    if cfg.SOLVER.AMP.ENABLED and device.type != "cuda":
         raise ValueError(f"SOLVER.AMP.ENABLED needs a CUDA device, not MODEL.DEVICE {cfg.MODEL.DEVICE!r}.")
-    if torch.device(cfg.MODEL.DEVICE).type == "cuda" and not torch.cuda.is_available():
+    if device.type == "cuda" and not torch.cuda.is_available():
         raise ValueError(f"MODEL.DEVICE is {cfg.MODEL.DEVICE!r}, but there is no CUDA device; add `MODEL.DEVICE cpu`.")
+
+
+def _check_numbers(cfg: CfgNode) -> None:
+    least = {
+        "INPUT.IMAGE_SIZE": (cfg.INPUT.IMAGE_SIZE, 1),
+        "SOLVER.MAX_ITER": (cfg.SOLVER.MAX_ITER, 1),
+        "SOLVER.IMS_PER_BATCH": (cfg.SOLVER.IMS_PER_BATCH, 1),
+        "TEST.TOP_K": (cfg.TEST.TOP_K, 1),
+        "TEST.BATCH_SIZE": (cfg.TEST.BATCH_SIZE, 1),
+        "TEST.PICTURES": (cfg.TEST.PICTURES, 0),
+    }
+    for key, (value, bound) in least.items():
+        if value < bound:
+            raise ValueError(f"{key} is {value}, but must be at least {bound}.")
+    for key in ("OBJECT_THRESHOLD", "OVERLAP_THRESHOLD"):
+        if not 0 <= cfg.TEST[key] <= 1:
+            raise ValueError(f"TEST.{key} is {cfg.TEST[key]}, but must be between 0 and 1.")
 
 
 def _one_of(key: str, value: str, valid: Sequence[str]) -> None:

@@ -27,7 +27,7 @@ def training_features(cfg: CfgNode, model: PosSAM, records: list[dict[str, Any]]
     The file's name is a hash of the encoders' weights, the input size and the images, so a change of any of them
     computes anew. All processes read the same file.
     """
-    path = Path(cfg.OUTPUT_DIR).parent / "features" / f"{_signature(cfg, model, records)}.safetensors"
+    path = Path(cfg.INPUT.FEATURE_FOLDER) / f"{_signature(cfg, model, records)}.safetensors"
     cache = FeatureCache.load(path)
     if cache is None and comm.is_main_process():
         samples = track(

@@ -13,6 +13,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from possam.d2.config import CfgNode
 from possam.d2.data import (
+    DatasetCatalog,
     MetadataCatalog,
     build_detection_test_loader,
     build_detection_train_loader,
@@ -29,6 +30,7 @@ from possam.engine.evaluate import evaluate
 from possam.engine.features import training_features
 from possam.engine.optimizer import build_optimizer
 from possam.models import PosSAM
+from possam.vocabulary import Vocabulary
 
 logger = logging.getLogger(__name__)
 
@@ -40,6 +42,8 @@ class Trainer(DefaultTrainer):
         # Not DefaultTrainer's own: it places DDP on a CUDA device, runs AMP in fp16 only, and checkpoints loosely.
         TrainerBase.__init__(self)
         records = training_records(cfg)
+        for name in cfg.DATASETS.TEST:
+            DatasetCatalog.get(name)  # what is wrong with a test set is said now, not after the training
         model = self.build_model(cfg)
         optimizer = self.build_optimizer(cfg, model)
         cache = training_features(cfg, model, records) if cfg.INPUT.CACHE_FEATURES else None
@@ -79,8 +83,14 @@ def training_records(cfg: CfgNode) -> list[dict[str, Any]]:
     if not cfg.DATASETS.TRAIN:
         raise ValueError("DATASETS.TRAIN is empty; name at least one dataset to train on.")
     vocabularies = {MetadataCatalog.get(name).vocabulary for name in cfg.DATASETS.TRAIN}
+    if cfg.MODEL.TRAIN_VOCABULARY:
+        vocabularies.add(Vocabulary.load(cfg.MODEL.TRAIN_VOCABULARY))
     if len(vocabularies) > 1:
-        raise ValueError(f"The datasets {list(cfg.DATASETS.TRAIN)} have different vocabularies; train on one.")
+        names = sorted(vocabulary.name for vocabulary in vocabularies)
+        raise ValueError(f"DATASETS.TRAIN and MODEL.TRAIN_VOCABULARY must share one vocabulary, but have {names}.")
+    if cfg.SOLVER.IMS_PER_BATCH % comm.get_world_size():
+        batch, shares = cfg.SOLVER.IMS_PER_BATCH, comm.get_world_size()
+        raise ValueError(f"SOLVER.IMS_PER_BATCH is {batch}, which is not a multiple of the {shares} processes.")
     # An image without segments still teaches the model what is nothing.
     return get_detection_dataset_dicts(cfg.DATASETS.TRAIN, filter_empty=False)
 
@@ -105,7 +115,7 @@ def build_train_loader(cfg: CfgNode, records: list[dict[str, Any]], cache: Featu
 
 
 def build_test_loader(cfg: CfgNode, dataset: str) -> Any:
-    """A loader that gives this process's share of a test set, each image once, one an batch."""
+    """A loader that gives this process's share of a test set, each image once."""
     mapper = PanopticMapper(
         augmentations=build_augmentations(image_size=cfg.INPUT.IMAGE_SIZE, is_train=False),
         is_train=False,

@@ -83,7 +83,7 @@ class PanopticEvaluator(PerImageEvaluator):
         if self.output_dir is not None:
             self._write_json([result["annotation"] for result in results])
             write_json(
-                self.output_dir / "panoptic_quality.json", _plain({**summary, "classes": self.per_class})
+                self.output_dir / "panoptic_quality.json", {**summary, "classes": self.per_class}
             )
         return {"panoptic_seg": summary}
 
@@ -221,12 +221,3 @@ def _contiguous(
     if unknown:
         raise ValueError(f"{path}: category ids {unknown} are not in the vocabulary {vocabulary.name!r}.")
     return np.array([vocabulary.contiguous_id[s["category_id"]] for s in segments], dtype=np.int64)
-
-
-def _plain(value: Any) -> Any:
-    """The same with None for NaN, which JSON does not have."""
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_plain(item) for item in value]
-    return None if isinstance(value, float) and np.isnan(value) else value

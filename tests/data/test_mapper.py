@@ -48,7 +48,7 @@ def test_training_sample(dataset, records, mapper, vocabulary):
 def test_only_crowds_give_empty_targets(records, mapper):
     targets = mapper(build_augmentations(image_size=32, is_train=True))(records[1])["instances"]
     assert targets.gt_classes.shape == (0,) and targets.gt_classes.dtype == torch.int64
-    assert targets.gt_masks.shape == (0, 32, 32) and targets.gt_masks.dtype == torch.bool
+    assert targets.gt_masks.shape == (0, *targets.image_size) and targets.gt_masks.dtype == torch.bool
 
 
 def test_no_segments_give_empty_targets(records, mapper):

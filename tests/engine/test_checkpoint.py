@@ -34,3 +34,10 @@ def test_refuses_what_does_not_fit(tmp_path, state, message):
 def test_names_a_missing_file(tmp_path):
     with pytest.raises(FileNotFoundError, match="nothing.pth"):
         Checkpointer(nn.Linear(3, 2)).load(str(tmp_path / "nothing.pth"))
+
+
+def test_a_file_that_is_no_checkpoint_is_named(tmp_path):
+    path = tmp_path / "text.pth"
+    path.write_text("no weights at all")
+    with pytest.raises(ValueError, match="text.pth is not a checkpoint"):
+        Checkpointer(nn.Linear(3, 2)).load(str(path))

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -30,6 +31,7 @@ def call(script, *arguments, root, launcher=(), check=True):
 
 def train(world, output, *arguments, overrides=(), **options):
     folders = ["OUTPUT_DIR", str(output), "MODEL.TEXT_CACHE", str(world / "text")]
+    folders += ["INPUT.FEATURE_FOLDER", str(world / "features")]
     config = ["--config-file", "configs/mini/possam.yaml"]
     return call("tools/train_net.py", *config, *arguments, *SHORT, *folders, *overrides, root=world, **options)
 
@@ -105,6 +107,23 @@ def test_a_mistake_is_one_sentence(world):
     assert result.returncode == 1
     assert result.stderr.strip().splitlines()[-1].startswith("error: MODEL.ENSEMBLE.NAME is 'mace'")
     assert "Traceback" not in result.stderr
+
+
+def test_a_broken_image_is_one_sentence_from_a_loader_process_too(world):
+    root = world / "broken"
+    shutil.copytree(world / "mini", root / "mini")
+    image = min((root / "mini" / "mini_b_report" / "images").iterdir())
+    image.write_bytes(b"no picture")
+    workers = ["DATALOADER.NUM_WORKERS", "1", "MODEL.WEIGHTS", str(world / "runs" / "one" / "model_final.pth")]
+    result = train(root, root / "run", "--eval-only", overrides=workers, check=False)
+    last = result.stderr.strip().splitlines()[-1]
+    assert result.returncode == 1 and image.name in last and "does not decode" in last
+
+
+def test_evaluating_nothing_trained_is_refused(world):
+    result = train(world, world / "runs" / "untrained", "--eval-only", check=False)
+    assert result.returncode == 1
+    assert "--eval-only needs trained parameters" in result.stderr
 
 
 def test_data_that_is_not_there_names_the_command(tmp_path):

@@ -10,7 +10,7 @@ from possam.d2.data import DatasetCatalog, MetadataCatalog
 from possam.data.panoptic import register_panoptic
 from possam.vocabulary import Vocabulary
 
-PREPARE_COMMAND = "python datasets/prepare_mini.py"
+PREPARE_COMMAND = "Run: python datasets/prepare_mini.py"
 
 
 @dataclass(frozen=True)

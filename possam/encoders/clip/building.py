@@ -110,7 +110,7 @@ def _read_state_dict(path: Path) -> dict[str, Tensor]:
             if path.suffix == ".safetensors"
             else torch.load(path, map_location="cpu", weights_only=True)
         )
-    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError) as error:
+    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, KeyError) as error:
         raise ValueError(
             f"cannot read {path} as a state dict ({error}); expected plain tensors saved with safetensors or torch.save"
         ) from error

@@ -8,7 +8,8 @@ from typing import Any
 
 from possam.d2.config import CfgNode
 from possam.d2.data import MetadataCatalog, get_detection_dataset_dicts
-from possam.data import PanopticMapper, build_augmentations, read_id_map, read_rgb
+from possam.data import read_id_map, read_rgb
+from possam.engine.datasets import build_test_mapper
 from possam.models import PosSAM
 from possam.visualize import save_picture, side_by_side
 from possam.vocabulary import Vocabulary
@@ -25,11 +26,7 @@ def draw_cases(cfg: CfgNode, model: PosSAM, dataset: str) -> list[Path]:
     records = get_detection_dataset_dicts(dataset, filter_empty=False)
     vocabulary = MetadataCatalog.get(dataset).vocabulary
     seen = vocabulary.seen(model.train_vocabulary)
-    mapper = PanopticMapper(
-        augmentations=build_augmentations(image_size=cfg.INPUT.IMAGE_SIZE, is_train=False),
-        is_train=False,
-        vocabulary=vocabulary,
-    )
+    mapper = build_test_mapper(cfg, vocabulary)
     paths = []
     model.eval()
     for kind, strength in case_kinds(vocabulary, model.train_vocabulary).items():

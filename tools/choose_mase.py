@@ -27,7 +27,7 @@ from possam.d2.utils import setup_logger
 from possam.engine import Checkpointer, Trainer, load_config, prepare_datasets
 from possam.engine.trainer import build_test_loader
 from possam.evaluation import build_evaluators
-from possam.inference import merge_panoptic, restore_masks
+from possam.inference import merge_panoptic
 
 GRID: dict[str, list[Any]] = {
     "rule": ["posterior", "ldp"],
@@ -56,13 +56,7 @@ class SelectionRun:
         self.images: list[tuple[dict[str, Any], torch.Tensor, MaskEvidence]] = []
         for inputs in track(build_test_loader(cfg, dataset), str(folder), transient=True):
             for one, prediction in zip(inputs, model.predict(inputs), strict=True):
-                masks = restore_masks(
-                    prediction.mask_logits,
-                    padded_size=prediction.padded_size,
-                    image_size=prediction.image_size,
-                    output_size=prediction.output_size,
-                )
-                self.images.append((one, masks, prediction.evidence))
+                self.images.append((one, prediction.masks(), prediction.evidence))
 
     def score(self, ensemble: str, constants: dict[str, Any], object_threshold: float) -> dict[str, float]:
         """Panoptic metrics of one ensemble with the constants given."""

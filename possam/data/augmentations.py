@@ -1,7 +1,6 @@
 """How images are resized, cropped and flipped on their way into a model, and what was done to one of them."""
 
 from collections.abc import Callable
-from difflib import get_close_matches
 
 import numpy as np
 from fvcore.transforms.transform import (
@@ -15,6 +14,7 @@ from fvcore.transforms.transform import (
 from numpy.typing import NDArray
 
 from possam.d2.data import transforms as T
+from possam.messages import did_you_mean
 
 __all__ = ["AUGMENTATIONS", "ResizeLongestSide", "build_augmentations", "whole_image"]
 
@@ -78,8 +78,7 @@ def build_augmentations(
         ValueError: unknown mode, image_size < 1, or not 0 < min_scale ≤ max_scale.
     """
     if mode not in AUGMENTATIONS:
-        close = get_close_matches(mode, AUGMENTATIONS, n=1)
-        hint = f" Did you mean {close[0]!r}?" if close else ""
+        hint = did_you_mean(mode, AUGMENTATIONS)
         raise ValueError(f"unknown augmentation mode {mode!r}; the modes are {list(AUGMENTATIONS)}.{hint}")
     if image_size < 1:
         raise ValueError(f"image_size must be at least 1 pixel, but got {image_size}.")

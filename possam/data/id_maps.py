@@ -7,13 +7,13 @@ Shapes: H×W the image, S segments.
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from possam.files import write_atomically
+from possam.messages import few
 
 __all__ = [
     "MAX_ID",
@@ -118,9 +118,3 @@ def check_ids(id_map: NDArray[np.integer], ids: Sequence[int], *, source: str) -
             "segments_info and have no pixel in the PNG; take PNG and JSON from the same export."
         )
     return index
-
-
-def few(ids: Sequence[Any], limit: int = 8) -> str:
-    """The first of some ids and how many there are, for messages."""
-    shown = ", ".join(str(i) for i in ids[:limit])
-    return f"[{shown}{f', … {len(ids)} in all' if len(ids) > limit else ''}]"

@@ -2,13 +2,13 @@
 
 from collections import Counter
 from collections.abc import Hashable, Iterable, Mapping, Sequence
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 from possam.d2.data import DatasetCatalog, MetadataCatalog
-from possam.data.id_maps import MAX_ID, few
+from possam.data.id_maps import MAX_ID
 from possam.files import read_json
+from possam.messages import did_you_mean, few
 from possam.vocabulary import Vocabulary
 
 __all__ = ["CONFIG_KEYS", "load_panoptic", "register_from_config", "register_panoptic"]
@@ -98,8 +98,7 @@ def register_from_config(entries: Sequence[Mapping[str, Any]]) -> list[str]:
             raise ValueError(f"{where} must be a mapping of {list(CONFIG_KEYS)}, but got {entry!r}.")
         for key in entry:
             if key not in CONFIG_KEYS:
-                close = get_close_matches(str(key), CONFIG_KEYS, n=1)
-                hint = f" Did you mean {close[0]!r}?" if close else ""
+                hint = did_you_mean(key, CONFIG_KEYS)
                 raise ValueError(f"{where} has the unknown key {key!r}; valid: {list(CONFIG_KEYS)}.{hint}")
         missing = [key for key in CONFIG_KEYS if key != "vocabulary" and not entry.get(key)]
         if missing:

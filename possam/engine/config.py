@@ -15,6 +15,7 @@ from possam.d2.config import CfgNode, get_cfg
 from possam.d2.modeling import META_ARCH_REGISTRY
 from possam.data import AUGMENTATIONS
 from possam.evaluation import EVALUATOR_REGISTRY
+from possam.messages import did_you_mean
 
 PRECISIONS = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -181,6 +182,4 @@ def _check_numbers(cfg: CfgNode) -> None:
 
 def _one_of(key: str, value: str, valid: Sequence[str]) -> None:
     if value not in valid:
-        close = difflib.get_close_matches(str(value), valid, n=1)
-        hint = f" Did you mean {close[0]!r}?" if close else ""
-        raise ValueError(f"{key} is {value!r}, but must be one of: {', '.join(valid)}.{hint}")
+        raise ValueError(f"{key} is {value!r}, but must be one of: {', '.join(valid)}.{did_you_mean(value, valid)}")

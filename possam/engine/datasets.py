@@ -6,9 +6,10 @@ import difflib
 
 from possam.d2.config import CfgNode
 from possam.d2.data import DatasetCatalog
-from possam.data import register_from_config
+from possam.data import PanopticMapper, build_augmentations, register_from_config
 from possam.data.coco import register_coco
 from possam.data.miniature.splits import datasets_root, register_miniature
+from possam.vocabulary import Vocabulary
 
 
 def prepare_datasets(cfg: CfgNode) -> None:
@@ -29,3 +30,12 @@ def prepare_datasets(cfg: CfgNode) -> None:
                     f"DATASETS.{key} names the unknown dataset {name!r}; the closest known ones are {close or known}. "
                     "Add your own to DATASETS.PANOPTIC."
                 )
+
+
+def build_test_mapper(cfg: CfgNode, vocabulary: Vocabulary) -> PanopticMapper:
+    """The mapper of test time: the whole image, its longer side at `INPUT.IMAGE_SIZE`, and no targets."""
+    return PanopticMapper(
+        augmentations=build_augmentations(image_size=cfg.INPUT.IMAGE_SIZE, is_train=False),
+        is_train=False,
+        vocabulary=vocabulary,
+    )

@@ -13,8 +13,9 @@ from torch import Tensor
 
 from possam.d2.config import CfgNode
 from possam.d2.utils import comm
-from possam.data import PanopticMapper, build_augmentations, sample_key
+from possam.data import sample_key
 from possam.encoders import FeatureCache
+from possam.engine.datasets import build_test_mapper
 from possam.models import PosSAM
 from possam.vocabulary import Vocabulary
 
@@ -43,11 +44,7 @@ def training_features(cfg: CfgNode, model: PosSAM, records: list[dict[str, Any]]
 
 
 def _samples(cfg: CfgNode, records: list[dict[str, Any]], vocabulary: Vocabulary) -> Iterator[tuple[str, Tensor]]:
-    mapper = PanopticMapper(
-        augmentations=build_augmentations(image_size=cfg.INPUT.IMAGE_SIZE, is_train=False),
-        is_train=False,
-        vocabulary=vocabulary,
-    )
+    mapper = build_test_mapper(cfg, vocabulary)
     for record in records:
         image = mapper(record)["image"]
         yield sample_key(record["file_name"], image, flipped=False), image

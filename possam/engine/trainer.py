@@ -26,6 +26,7 @@ from possam.data import PanopticMapper, build_augmentations
 from possam.encoders import FeatureCache
 from possam.engine.checkpoint import Checkpointer
 from possam.engine.config import PRECISIONS
+from possam.engine.datasets import build_test_mapper
 from possam.engine.evaluate import evaluate
 from possam.engine.features import training_features
 from possam.engine.optimizer import build_optimizer
@@ -116,14 +117,9 @@ def build_train_loader(cfg: CfgNode, records: list[dict[str, Any]], cache: Featu
 
 def build_test_loader(cfg: CfgNode, dataset: str) -> Any:
     """A loader that gives this process's share of a test set, each image once."""
-    mapper = PanopticMapper(
-        augmentations=build_augmentations(image_size=cfg.INPUT.IMAGE_SIZE, is_train=False),
-        is_train=False,
-        vocabulary=MetadataCatalog.get(dataset).vocabulary,
-    )
     return build_detection_test_loader(
         get_detection_dataset_dicts(dataset, filter_empty=False),
-        mapper=mapper,
+        mapper=build_test_mapper(cfg, MetadataCatalog.get(dataset).vocabulary),
         num_workers=cfg.DATALOADER.NUM_WORKERS,
         batch_size=cfg.TEST.BATCH_SIZE,
     )

@@ -1,7 +1,6 @@
 """The evaluators by name. A new one is a file with a class, and an entry here."""
 
 from collections.abc import Sequence
-from difflib import get_close_matches
 from pathlib import Path
 
 from possam.d2.evaluation import DatasetEvaluators
@@ -12,6 +11,7 @@ from possam.evaluation.mask_quality import MaskQualityEvaluator
 from possam.evaluation.panoptic import PanopticEvaluator
 from possam.evaluation.per_image import PerImageEvaluator
 from possam.evaluation.semantic import SemanticEvaluator
+from possam.messages import did_you_mean
 from possam.vocabulary import Vocabulary
 
 __all__ = ["EVALUATOR_REGISTRY", "build_evaluators"]
@@ -73,8 +73,7 @@ def build_evaluators(
     valid = [name for name, _ in EVALUATOR_REGISTRY]
     for task in tasks:
         if task not in valid:
-            close = get_close_matches(task, valid, n=1)
-            hint = f" Did you mean {close[0]!r}?" if close else ""
+            hint = did_you_mean(task, valid)
             raise ValueError(f"unknown evaluation task {task!r}; the tasks are {valid}.{hint}")
     if not tasks:
         raise ValueError(f"no evaluation task was given; choose of {valid}.")

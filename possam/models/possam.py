@@ -47,6 +47,15 @@ class Prediction:
     image_size: tuple[int, int]
     output_size: tuple[int, int]
 
+    def masks(self) -> Tensor:
+        """Mask logits at `output_size`, Q×H×W float32."""
+        return restore_masks(
+            self.mask_logits,
+            padded_size=self.padded_size,
+            image_size=self.image_size,
+            output_size=self.output_size,
+        )
+
 
 @META_ARCH_REGISTRY.register()
 class PosSAM(nn.Module):
@@ -226,12 +235,7 @@ class PosSAM(nn.Module):
             "mask_quality": {"masks": Q×H×W bool, "iou": Q float32 in [0, 1]}. H×W is `prediction.output_size`.
         """
         scores = self.ensembles[ensemble or self.ensemble](prediction.evidence)
-        masks = restore_masks(
-            prediction.mask_logits,
-            padded_size=prediction.padded_size,
-            image_size=prediction.image_size,
-            output_size=prediction.output_size,
-        )
+        masks = prediction.masks()
         isthing = prediction.vocabulary.isthing
         tasks = self.tasks if tasks is None else tasks
         output: dict[str, Any] = {}

@@ -1,0 +1,17 @@
+"""Parts of error messages that several rooms need."""
+
+from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
+from typing import Any
+
+
+def did_you_mean(word: object, valid: Iterable[str]) -> str:
+    """A sentence, with a blank before it, that names the valid word closest to a misspelt one; "" if none is close."""
+    close = get_close_matches(str(word), list(valid), n=1)
+    return f" Did you mean {close[0]!r}?" if close else ""
+
+
+def few(values: Sequence[Any], limit: int = 8) -> str:
+    """The first of some values and how many there are."""
+    shown = ", ".join(str(value) for value in values[:limit])
+    return f"[{shown}{f', … {len(values)} in all' if len(values) > limit else ''}]"

@@ -1,7 +1,7 @@
 """Running the models: configuration, training, checkpoints, evaluation."""
 
 from possam.engine.checkpoint import Checkpointer
-from possam.engine.config import add_possam_config, check_config, load_config
+from possam.engine.config import check_config, load_config
 from possam.engine.datasets import prepare_datasets
 from possam.engine.evaluate import evaluate
 from possam.engine.launch import run
@@ -10,7 +10,6 @@ from possam.engine.trainer import Trainer, unwrap
 __all__ = [
     "Checkpointer",
     "Trainer",
-    "add_possam_config",
     "check_config",
     "evaluate",
     "load_config",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import inspect
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,79 +15,9 @@ from possam.d2.modeling import META_ARCH_REGISTRY
 from possam.data import AUGMENTATIONS
 from possam.evaluation import EVALUATOR_REGISTRY
 from possam.messages import did_you_mean
+from possam.models import add_possam_config
 
 PRECISIONS = {"bf16": torch.bfloat16, "fp16": torch.float16}
-
-
-def add_possam_config(cfg: CfgNode) -> None:
-    """Add this project's keys, with the published model's values, to a Detectron2 configuration, in place."""
-    cfg.INPUT.FORMAT = "RGB"
-    cfg.INPUT.IMAGE_SIZE = 1024  # pixels: side of the training crop and longest side at test time
-    cfg.INPUT.PAD_TO_SQUARE = True  # pad to IMAGE_SIZE x IMAGE_SIZE, as SAM was trained; else to multiples of 32
-    cfg.INPUT.AUGMENTATION = "lsj"
-    cfg.INPUT.CACHE_FEATURES = False  # compute the frozen features of the training set once, before training
-    cfg.INPUT.FEATURE_FOLDER = "output/features"  # where they are kept for the next run
-    cfg.DATASETS.PANOPTIC = []  # datasets of one's own: {name, image_root, panoptic_root, panoptic_json, vocabulary}
-
-    model = cfg.MODEL
-    model.META_ARCHITECTURE = "PosSAM"
-    model.TRAIN_VOCABULARY = ""  # a table or JSON file; empty: the vocabulary of the first training dataset
-    model.SAM = CfgNode({"NAME": "vit_b", "WEIGHTS": "", "SEED": 0})
-    model.CLIP = CfgNode({"NAME": "convnext_large_d_320", "WEIGHTS": "", "INPUT_SCALE": 1.0})
-    model.TEXT_CACHE = "output/text"  # folder of the text bank; empty: nothing is kept on disk
-    model.DECODER = CfgNode(
-        {
-            "CHANNELS": 256,
-            "QUERIES": 250,
-            "LAYERS": 9,
-            "HEADS": 8,
-            "FEEDFORWARD": 2048,
-            "PIXEL_LAYERS": 6,
-            "PIXEL_FEEDFORWARD": 1024,
-            "POINTS": 4,
-        }
-    )
-    model.LDP = CfgNode({"LAYERS": 2, "HEADS": 8})
-    model.LOSS = CfgNode(
-        {
-            "CLASS": 2.0,
-            "MASK": 5.0,
-            "DICE": 5.0,
-            "IOU": 5.0,
-            "NO_OBJECT": 0.1,
-            "POINTS": 12544,
-            "OVERSAMPLE": 3.0,
-            "IMPORTANCE": 0.75,
-        }
-    )
-    _add_ensembles(cfg)
-
-    cfg.SOLVER.OPTIMIZER_EPS = 1e-8
-    cfg.SOLVER.WEIGHT_DECAY_EMBED = 0.0
-    cfg.SOLVER.AMP.PRECISION = "bf16"
-    cfg.SOLVER.CLIP_GRADIENTS.CLIP_TYPE = "full_model"
-
-    cfg.TEST.TASKS = ["panoptic", "semantic", "instance"]
-    cfg.TEST.OBJECT_THRESHOLD = 0.1
-    cfg.TEST.OVERLAP_THRESHOLD = 0.8
-    cfg.TEST.TOP_K = 100
-    cfg.TEST.BATCH_SIZE = 1
-    cfg.TEST.COMPARE = []  # ensembles to score beside MODEL.ENSEMBLE, on the same forward passes
-    cfg.TEST.PICTURES = 0  # pictures drawn for each kind of case after the evaluation
-
-
-def _add_ensembles(cfg: CfgNode) -> None:
-    """`MODEL.ENSEMBLE`: the post-processor in use, and a node of constants for every registered one."""
-    node = CfgNode({"NAME": "mase"})
-    for name, ensemble in ENSEMBLE_REGISTRY:
-        node[name.upper()] = CfgNode({key.upper(): value for key, value in ensemble_constants(ensemble).items()})
-    cfg.MODEL.ENSEMBLE = node
-
-
-def ensemble_constants(ensemble: type) -> dict[str, object]:
-    """Names and defaults of the constants an ensemble's constructor takes."""
-    parameters = inspect.signature(ensemble).parameters.values()
-    return {parameter.name: parameter.default for parameter in parameters}
 
 
 def load_config(path: str | Path | None = None, overrides: Sequence[str] = ()) -> CfgNode:
@@ -118,7 +47,7 @@ def _explain_key(cfg: CfgNode, error: Exception) -> str:
     message = str(error.args[0]) if error.args else str(error)
     unknown = message.rsplit(":", 1)[-1].strip()
     close = difflib.get_close_matches(unknown, _flat_keys(cfg), n=3, cutoff=0.5)
-    return f"{message}. Closest valid keys: {', '.join(close) or 'none; see possam/engine/config.py'}."
+    return f"{message}. Closest valid keys: {', '.join(close) or 'none; see possam/models/config.py'}."
 
 
 def _flat_keys(node: CfgNode, prefix: str = "") -> list[str]:

@@ -1,5 +1,6 @@
-"""The systems, one file each, registered as meta-architectures."""
+"""The systems: wiring of encoders, decoders and classifiers, registered as meta-architectures."""
 
+from possam.models.config import add_possam_config
 from possam.models.possam import PosSAM, Prediction
 
-__all__ = ["PosSAM", "Prediction"]
+__all__ = ["PosSAM", "Prediction", "add_possam_config"]

@@ -116,7 +116,7 @@ class PosSAM(nn.Module):
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
-        """Keyword arguments of `__init__` from the configuration (keys in possam/engine/config.py)."""
+        """Keyword arguments of `__init__` from the configuration (keys in possam/models/config.py)."""
         model, decoder, loss = cfg.MODEL, cfg.MODEL.DECODER, cfg.MODEL.LOSS
         sam = FrozenSAM.build(name=model.SAM.NAME, weights=model.SAM.WEIGHTS, seed=model.SAM.SEED)
         clip = FrozenCLIP.build(

@@ -1,0 +1,89 @@
+"""What a dataset consists of on disk: plain data, from which it is prepared, checked, registered and loaded.
+
+All paths are relative to the datasets' root (`datasets_root`), in the layout that FC-CLIP and Mask2Former use.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["DatasetSpec", "InstanceFiles", "PanopticFiles", "SemanticFiles"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PanopticFiles:
+    """An annotation file in the COCO panoptic format and the folder of its RGB id PNGs."""
+
+    json: str
+    folder: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class SemanticFiles:
+    """Label maps: one single-channel picture an image, whose pixels are contiguous classes.
+
+    Attributes:
+        folder: root of the label maps; subfolders are those of the images.
+        suffix: end of a label map's name, in place of the image's (`DatasetSpec.image_suffix`).
+        ignore_label: value of pixels without a class: 255 in 8-bit maps, 65535 in 16-bit ones, or as the
+            dataset says.
+        dtype: "uint8" or "uint16".
+    """
+
+    folder: str
+    suffix: str = ".png"
+    ignore_label: int = 255
+    dtype: str = "uint8"
+
+
+@dataclass(frozen=True, kw_only=True)
+class InstanceFiles:
+    """An annotation file in the COCO instance format, or LVIS's, whose annotation of an image is `federated`:
+    classes that it does not name as present or absent are unknown, not absent."""
+
+    json: str
+    federated: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatasetSpec:
+    """One split of one dataset. It has at least one of `panoptic`, `semantic` and `instances`.
+
+    Attributes:
+        name: in the catalogs, such as "ade20k_panoptic_val".
+        vocabulary: a shipped table, whose dataset ids are the category ids of the JSONs.
+        things_only: the vocabulary is the table's things alone, in the table's order.
+        image_folder: root of the images; image_suffix: end of their names.
+        images: number of annotated images of the official split.
+        source: where the official files come from and what to unpack, a sentence or two for a person.
+        preparation: what `possam data prepare` calls the step that makes the files that are not the official
+            ones; "" where the official files are used as they are.
+    """
+
+    name: str
+    vocabulary: str
+    image_folder: str
+    images: int
+    source: str
+    image_suffix: str = ".jpg"
+    things_only: bool = False
+    panoptic: PanopticFiles | None = None
+    semantic: SemanticFiles | None = None
+    instances: InstanceFiles | None = None
+    preparation: str = ""
+
+    def __post_init__(self) -> None:
+        assert self.panoptic or self.semantic or self.instances, f"{self.name} has no annotation"
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """The tasks that can be scored: a panoptic annotation serves all three."""
+        if self.panoptic:
+            return ("panoptic", "semantic", "instance")
+        return tuple(["semantic"] * bool(self.semantic) + ["instance"] * bool(self.instances))
+
+    @property
+    def mend(self) -> str:
+        """What a person does where files are missing."""
+        step = f" Then run: possam data prepare {self.preparation}" if self.preparation else ""
+        return self.source + step

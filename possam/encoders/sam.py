@@ -249,7 +249,8 @@ def _load(encoder: ImageEncoderViT, name: str, path: Path) -> None:
             f"the weights in {path} do not fit SAM {name}, which expects {_describe(expected)}; "
             f"the file holds {_describe(state)} ({'; '.join(problems)})"
         )
-    encoder.load_state_dict(state)
+    if not encoder.patch_embed.proj.weight.is_meta:  # the meta device has no values to fill
+        encoder.load_state_dict(state)
 
 
 def _describe(state: dict[str, Tensor]) -> str:

@@ -195,3 +195,10 @@ def test_files_that_are_no_fitting_state_dict_are_refused(clip, tmp_path):
     }.items():
         with pytest.raises(ValueError, match=f"(?s){name}?.*{message}|{message}"):
             build(weights=tmp_path / name)
+
+
+def test_builds_on_the_meta_device():
+    with torch.device("meta"):
+        large, mini = build(name="convnext_large_d_320"), build(weights="shipped")
+    assert all(tensor.is_meta for model in (large, mini) for tensor in model.state_dict().values())
+    assert (large.embed_dim, large.feature_dim, large.stride) == (768, 1536, 32)

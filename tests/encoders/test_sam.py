@@ -73,6 +73,14 @@ def test_real_sizes_have_the_official_parameters(name):
     assert ours.blocks[0].norm1.eps == whole.image_encoder.blocks[0].norm1.eps
 
 
+@pytest.mark.parametrize(("name", "weights"), [("vit_h", None), ("mini", "shipped")])
+def test_builds_on_the_meta_device(name, weights):
+    with torch.device("meta"):
+        frozen = FrozenSAM.build(name=name, weights=weights)
+    assert all(tensor.is_meta for tensor in frozen.state_dict().values())
+    assert (frozen.stride, frozen.out_channels) == (SIZES[name].patch_size, SIZES[name].out_chans)
+
+
 @pytest.mark.parametrize("size", [(64, 64), (96, 160), (256, 128)])
 def test_any_size_divisible_by_the_patch_size_works(size):
     frozen = FrozenSAM.build(name="vit_tiny")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import logging
 import pickle
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -59,7 +60,9 @@ def load_clip(*, name: str, weights: str | Path | None, seed: int) -> LoadedCLIP
 
 
 def _create_open_clip(name: str, tag: str | None) -> open_clip.CLIP:
-    return open_clip.create_model(name, pretrained=tag, pretrained_text=False, weights_only=True)
+    # The device of a surrounding `with torch.device(...)`; open_clip would move the model to the CPU.
+    device = torch.get_default_device()
+    return open_clip.create_model(name, pretrained=tag, pretrained_text=False, weights_only=True, device=device)
 
 
 def _resolve_weights(name: str, weights: str | Path | None) -> tuple[str | None, Path | None]:
@@ -98,7 +101,10 @@ def _load_file_into(model: open_clip.CLIP, path: Path, name: str) -> None:
     try:
         resize_pos_embed(state, model)
         resize_text_pos_embed(state, model)
-        model.load_state_dict(state, strict=True)
+        with warnings.catch_warnings():
+            # A model on the meta device has no values to fill; names and shapes are checked all the same.
+            warnings.filterwarnings("ignore", message=".*is a no-op")
+            model.load_state_dict(state, strict=True)
     except RuntimeError as error:
         raise ValueError(f"the state dict in {path} does not fit CLIP model {name!r}: {error}") from error
 

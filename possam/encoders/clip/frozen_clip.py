@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property
 from pathlib import Path
 
@@ -160,7 +161,7 @@ class FrozenCLIP(nn.Module):
         """…×D_v dense features averaged over a mask → …×D float32 unit vectors in CLIP's joint space."""
         if pooled.shape[-1] != self.feature_dim:
             raise ValueError(f"pooled must be …×{self.feature_dim}, but got shape {tuple(pooled.shape)}")
-        with torch.autocast(pooled.device.type, enabled=False):
+        with _no_autocast(pooled.device):
             flat = pooled.reshape(-1, self.feature_dim).to(self._weight_dtype)
             embedded = F.normalize(self._tower.project(flat).float(), dim=-1)
         return embedded.reshape(*pooled.shape[:-1], -1)
@@ -176,7 +177,7 @@ class FrozenCLIP(nn.Module):
             raise ValueError(f"texts must be a non-empty sequence of strings, but got {texts!r}")
         tokens = self._tokenize(list(texts))
         rows = []
-        with torch.autocast(self.device.type, enabled=False):
+        with _no_autocast(self.device):
             for chunk in tokens.split(TEXT_CHUNK):
                 rows.append(F.normalize(self.model.encode_text(chunk.to(self.device)).float(), dim=-1))
         return torch.cat(rows)
@@ -197,3 +198,10 @@ class FrozenCLIP(nn.Module):
     @property
     def _weight_dtype(self) -> torch.dtype:
         return next(self.model.visual.parameters()).dtype
+
+
+def _no_autocast(device: torch.device) -> AbstractContextManager[object]:
+    # The meta device, on which configurations are checked, knows no autocast and refuses to have it switched off.
+    if not torch.amp.is_autocast_available(device.type):
+        return nullcontext()
+    return torch.autocast(device.type, enabled=False)

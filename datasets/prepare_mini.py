@@ -15,7 +15,8 @@ import cv2
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from possam.data.miniature.export import export_split
-from possam.data.miniature.splits import SPLITS, datasets_root
+from possam.data.miniature.splits import SPLITS
+from possam.data.root import datasets_root
 
 
 def _arguments(argv: list[str] | None) -> argparse.Namespace:

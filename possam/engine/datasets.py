@@ -8,7 +8,8 @@ from possam.d2.config import CfgNode
 from possam.d2.data import DatasetCatalog
 from possam.data import PanopticMapper, build_augmentations, register_from_config
 from possam.data.datasets.coco import register_coco
-from possam.data.miniature.splits import datasets_root, register_miniature
+from possam.data.miniature.splits import register_miniature
+from possam.data.root import datasets_root
 from possam.vocabulary import Vocabulary
 
 

@@ -12,8 +12,9 @@ from possam.data.id_maps import read_id_map
 from possam.data.miniature import export
 from possam.data.miniature.export import export_split
 from possam.data.miniature.lexicon import palette_of
-from possam.data.miniature.splits import SPLITS, datasets_root, register_miniature, split_paths
+from possam.data.miniature.splits import SPLITS, register_miniature, split_paths
 from possam.data.miniature.world import draw_scene
+from possam.data.root import datasets_root
 from possam.vocabulary import Vocabulary
 
 SCRIPT = Path(possam.__file__).parents[1] / "datasets" / "prepare_mini.py"

@@ -1,5 +1,36 @@
 """The field's datasets, one file each: what they consist of, and their registration in the catalogs."""
 
-from possam.data.datasets.spec import DatasetSpec, InstanceFiles, PanopticFiles, SemanticFiles
+from possam.data.datasets.ade20k import ADE20K
+from possam.data.datasets.ade20k_full import ADE20K_FULL
+from possam.data.datasets.cityscapes import CITYSCAPES
+from possam.data.datasets.coco import COCO
+from possam.data.datasets.lvis import LVIS
+from possam.data.datasets.mapillary import MAPILLARY
+from possam.data.datasets.pascal_context import PASCAL_CONTEXT
+from possam.data.datasets.pascal_voc import PASCAL_VOC
+from possam.data.datasets.spec import IMAGE_NAMES, DatasetSpec, InstanceFiles, PanopticFiles, SemanticFiles
+from possam.messages import did_you_mean
 
-__all__ = ["DatasetSpec", "InstanceFiles", "PanopticFiles", "SemanticFiles"]
+__all__ = [
+    "IMAGE_NAMES",
+    "SPECS",
+    "DatasetSpec",
+    "InstanceFiles",
+    "PanopticFiles",
+    "SemanticFiles",
+    "find_spec",
+]
+
+_ALL = (*COCO, *ADE20K, *ADE20K_FULL, *PASCAL_CONTEXT, *PASCAL_VOC, *CITYSCAPES, *MAPILLARY, *LVIS)
+SPECS: dict[str, DatasetSpec] = {spec.name: spec for spec in _ALL}
+
+
+def find_spec(name: str) -> DatasetSpec:
+    """The dataset of this name.
+
+    Raises:
+        ValueError: there is none; lists the names.
+    """
+    if name not in SPECS:
+        raise ValueError(f"unknown dataset {name!r}; the datasets are {list(SPECS)}.{did_you_mean(name, SPECS)}")
+    return SPECS[name]

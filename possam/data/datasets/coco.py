@@ -1,11 +1,66 @@
-"""COCO panoptic 2017, in the folders the field keeps it in."""
+"""COCO 2017: its panoptic and instance annotations, and COCO-Stuff's 171 classes a pixel."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+from possam.data.datasets.spec import DatasetSpec, InstanceFiles, PanopticFiles, SemanticFiles
 from possam.data.panoptic import register_panoptic
 from possam.vocabulary import Vocabulary
+
+_IMAGES = {"train": 118_287, "val": 5_000}
+
+
+def _panoptic(split: str) -> DatasetSpec:
+    instances = InstanceFiles(json=f"coco/annotations/instances_{split}2017.json")
+    return DatasetSpec(
+        name=f"coco_panoptic_{split}",
+        vocabulary="coco_panoptic",
+        image_folder=f"coco/{split}2017",
+        images=_IMAGES[split],
+        panoptic=PanopticFiles(
+            json=f"coco/annotations/panoptic_{split}2017.json", folder=f"coco/panoptic_{split}2017"
+        ),
+        # Scored against, not trained on: every process of a training would read half a gigabyte for nothing.
+        instances=instances if split == "val" else None,
+        source=(
+            f"Download {split}2017.zip, panoptic_annotations_trainval2017.zip and annotations_trainval2017.zip from "
+            "cocodataset.org and unpack them in coco/, then, in coco/, the panoptic PNGs: "
+            f"unzip annotations/panoptic_{split}2017.zip."
+        ),
+    )
+
+
+def _instance(split: str) -> DatasetSpec:
+    return DatasetSpec(
+        name=f"coco_instance_{split}",
+        vocabulary="coco_panoptic",
+        things_only=True,
+        image_folder=f"coco/{split}2017",
+        images=_IMAGES[split],
+        instances=InstanceFiles(json=f"coco/annotations/instances_{split}2017.json"),
+        source=(
+            f"Download {split}2017.zip and annotations_trainval2017.zip from cocodataset.org and unpack them in coco/."
+        ),
+    )
+
+
+def _stuff(split: str) -> DatasetSpec:
+    return DatasetSpec(
+        name=f"coco_stuff_{split}",
+        vocabulary="coco_stuff",
+        image_folder=f"coco/{split}2017",
+        images=_IMAGES[split],
+        semantic=SemanticFiles(folder=f"coco/stuffthingmaps_detectron2/{split}2017"),
+        source=(
+            f"Download {split}2017.zip from cocodataset.org and unpack it in coco/; download "
+            "stuffthingmaps_trainval2017.zip from github.com/nightrome/cocostuff and unpack it in coco/stuffthingmaps/."
+        ),
+        preparation="coco_stuff",
+    )
+
+
+COCO = tuple(make(split) for make in (_panoptic, _instance, _stuff) for split in ("train", "val"))
 
 
 def register_coco(root: Path) -> None:

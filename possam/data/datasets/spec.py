@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["DatasetSpec", "InstanceFiles", "PanopticFiles", "SemanticFiles"]
+__all__ = ["IMAGE_NAMES", "DatasetSpec", "InstanceFiles", "PanopticFiles", "SemanticFiles"]
+
+IMAGE_NAMES = ("file_name", "id", "png", "coco_url")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +56,9 @@ class DatasetSpec:
         vocabulary: a shipped table, whose dataset ids are the category ids of the JSONs.
         things_only: the vocabulary is the table's things alone, in the table's order.
         image_folder: root of the images; image_suffix: end of their names.
+        image_names: one of `IMAGE_NAMES`: how an annotation file says which image is meant: by "file_name", relative
+            to the folder; by "id", the image's name without the suffix, in whichever subfolder; by "png", the panoptic
+            PNG's stem with the image's suffix; or by "coco_url", whose last two parts are subfolder and name.
         images: number of annotated images of the official split.
         source: where the official files come from and what to unpack, a sentence or two for a person.
         preparation: what `possam data prepare` calls the step that makes the files that are not the official
@@ -66,6 +71,7 @@ class DatasetSpec:
     images: int
     source: str
     image_suffix: str = ".jpg"
+    image_names: str = "file_name"
     things_only: bool = False
     panoptic: PanopticFiles | None = None
     semantic: SemanticFiles | None = None
@@ -74,6 +80,7 @@ class DatasetSpec:
 
     def __post_init__(self) -> None:
         assert self.panoptic or self.semantic or self.instances, f"{self.name} has no annotation"
+        assert self.image_names in IMAGE_NAMES, f"{self.name} has the image_names {self.image_names!r}"
 
     @property
     def tasks(self) -> tuple[str, ...]:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
 from possam.d2.data import DatasetCatalog, MetadataCatalog
 from possam.data.panoptic import register_panoptic
+from possam.data.root import datasets_root
 from possam.vocabulary import Vocabulary
 
 PREPARE_COMMAND = "Run: python datasets/prepare_mini.py"
@@ -28,11 +28,6 @@ SPLITS: dict[str, Split] = {
     "mini_b_selection": Split("mini_b", 2, 200),
     "mini_b_report": Split("mini_b", 3, 300),
 }
-
-
-def datasets_root(root: str | Path | None = None) -> Path:
-    """`root`, or else the environment's DETECTRON2_DATASETS, or else `datasets`."""
-    return Path(root or os.environ.get("DETECTRON2_DATASETS") or "datasets").expanduser()
 
 
 def split_paths(root: str | Path | None, name: str) -> dict[str, Path]:

@@ -51,6 +51,7 @@ class FrozenCLIP(nn.Module):
         pixel_mean: Sequence[float],
         pixel_std: Sequence[float],
         input_scale: float = 1.0,
+        name: str = "",
     ) -> None:
         """
         Args:
@@ -58,6 +59,7 @@ class FrozenCLIP(nn.Module):
             tokenizer: as open_clip's: (texts, context length) → token ids.
             pixel_mean, pixel_std: three values each, RGB, on the scale 0..1.
             input_scale: side of the tower's input over the side of the image.
+            name: what `build` knows the model by; empty for one of one's own.
 
         Raises:
             ValueError: an unsupported image tower, a scale that is not positive.
@@ -65,6 +67,7 @@ class FrozenCLIP(nn.Module):
         super().__init__()
         if not input_scale > 0:
             raise ValueError(f"input_scale must be positive, but got {input_scale}")
+        self.name = name
         self.model = model
         self.input_scale = float(input_scale)
         self._tokenizer = tokenizer
@@ -104,6 +107,7 @@ class FrozenCLIP(nn.Module):
             pixel_mean=loaded.pixel_mean,
             pixel_std=loaded.pixel_std,
             input_scale=input_scale * loaded.input_scale,
+            name=name,
         )
 
     def train(self, mode: bool = True) -> FrozenCLIP:

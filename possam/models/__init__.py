@@ -1,6 +1,8 @@
 """The systems: wiring of encoders, decoders and classifiers, registered as meta-architectures."""
 
 from possam.models.config import add_possam_config
-from possam.models.possam import PosSAM, Prediction
+from possam.models.possam import PosSAM
+from possam.models.prediction import Prediction
+from possam.models.test_time_augmentation import TestTimeAugmentation
 
-__all__ = ["PosSAM", "Prediction", "add_possam_config"]
+__all__ = ["PosSAM", "Prediction", "TestTimeAugmentation", "add_possam_config"]

@@ -6,7 +6,6 @@ input, h×w = H/4×W/4.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,42 +18,14 @@ from possam.d2.data import MetadataCatalog
 from possam.d2.modeling import META_ARCH_REGISTRY
 from possam.decoders import DeformablePixelDecoder, MaskDecoder, MaskPrediction
 from possam.encoders import FrozenCLIP, FrozenSAM
-from possam.inference import merge_instances, merge_panoptic, merge_semantic, restore_masks
+from possam.inference import merge_instances, merge_panoptic, merge_semantic
 from possam.layers import FeaturePyramid, mask_pool
 from possam.losses import HungarianMatcher, LayerOutput, SetCriterion, Target
+from possam.models.prediction import Prediction
 from possam.vocabulary import ClassEmbeddings, TextBank, Vocabulary
 
 FROZEN = ("sam.", "clip.")
 """Prefixes of the frozen encoders' state: loaded from their own files, never saved with the model."""
-
-
-@dataclass
-class Prediction:
-    """What the network says of one image before an ensemble turns it into scores.
-
-    Attributes:
-        mask_logits: Q×h×w float32, stride 4 of the padded input.
-        evidence: everything the ensembles read (METHOD.md 1.9).
-        vocabulary: the K classes the evidence is about.
-        padded_size, image_size, output_size: (height, width) in pixels of the padded network input, of the image
-            within it, and of the segmentation to return.
-    """
-
-    mask_logits: Tensor
-    evidence: MaskEvidence
-    vocabulary: Vocabulary
-    padded_size: tuple[int, int]
-    image_size: tuple[int, int]
-    output_size: tuple[int, int]
-
-    def masks(self) -> Tensor:
-        """Mask logits at `output_size`, Q×H×W float32."""
-        return restore_masks(
-            self.mask_logits,
-            padded_size=self.padded_size,
-            image_size=self.image_size,
-            output_size=self.output_size,
-        )
 
 
 @META_ARCH_REGISTRY.register()
@@ -197,15 +168,18 @@ class PosSAM(nn.Module):
         return [self.segment(prediction) for prediction in self.predict(batched_inputs)]
 
     @torch.no_grad()
-    def encode(self, images: list[Tensor]) -> dict[str, Tensor]:
+    def encode(self, images: list[Tensor], *, pad_to: int | None = None) -> dict[str, Tensor]:
         """Frozen features of images (3×H'×W' RGB in [0, 255]) once padded: {"sam": F_sam, "clip": F_clip}."""
-        batch = self._pad(images)
+        batch = self._pad(images, self._padded_size(images, pad_to))
         return {"sam": self.sam(batch), "clip": self.clip(batch)}
 
     @torch.no_grad()
-    def predict(self, batched_inputs: list[dict[str, Any]]) -> list[Prediction]:
-        """Masks and evidence for every image, from which `segment` makes a segmentation with any ensemble."""
-        features, padded = self._features(batched_inputs)
+    def predict(self, batched_inputs: list[dict[str, Any]], *, pad_to: int | None = None) -> list[Prediction]:
+        """Masks and evidence for every image, from which `segment` makes a segmentation with any ensemble.
+
+        `pad_to` takes the place of the model's own where images come at another size.
+        """
+        features, padded = self._features(batched_inputs, pad_to)
         layers, mask_features = self._decode(features["sam"])
         final = layers[-1]
         ldp = nn.functional.normalize(self._embed(final, mask_features, features["clip"]).float(), dim=-1)
@@ -234,10 +208,19 @@ class PosSAM(nn.Module):
             "instances": Instances with pred_masks, pred_boxes (XYXY pixels), scores, pred_classes;
             "mask_quality": {"masks": Q×H×W bool, "iou": Q float32 in [0, 1]}. H×W is `prediction.output_size`.
         """
-        scores = self.ensembles[ensemble or self.ensemble](prediction.evidence)
-        masks = prediction.masks()
-        isthing = prediction.vocabulary.isthing
+        scores = self.score(prediction, ensemble)
         tasks = self.tasks if tasks is None else tasks
+        return self.merge(scores, prediction.masks(), prediction.evidence.iou, prediction.vocabulary, tasks)
+
+    def score(self, prediction: Prediction, ensemble: str | None = None) -> Tensor:
+        """Scores of an ensemble, by default the model's own: Q×K float32 in [0, 1] (METHOD.md 1.9)."""
+        return self.ensembles[ensemble or self.ensemble](prediction.evidence)
+
+    def merge(
+        self, scores: Tensor, masks: Tensor, iou: Tensor, vocabulary: Vocabulary, tasks: tuple[str, ...]
+    ) -> dict[str, Any]:
+        """Segmentations, as `segment` returns them, of scores (Q×K), mask logits (Q×H×W) and IoU (Q)."""
+        isthing = vocabulary.isthing
         output: dict[str, Any] = {}
         if "panoptic" in tasks:
             output["panoptic_seg"] = merge_panoptic(
@@ -252,7 +235,7 @@ class PosSAM(nn.Module):
         if "instance" in tasks:
             output["instances"] = merge_instances(scores, masks, isthing, top_k=self.top_k)
         if "quality" in tasks:
-            output["mask_quality"] = {"masks": masks > 0, "iou": prediction.evidence.iou}
+            output["mask_quality"] = {"masks": masks > 0, "iou": iou}
         return output
 
     def _losses(self, batched_inputs: list[dict[str, Any]]) -> dict[str, Tensor]:
@@ -302,7 +285,9 @@ class PosSAM(nn.Module):
     def _text(self, vocabulary: Vocabulary) -> ClassEmbeddings:
         return self.text_bank.embed(vocabulary).to(self.device)
 
-    def _features(self, batched_inputs: list[dict[str, Any]]) -> tuple[dict[str, Tensor], tuple[int, int]]:
+    def _features(
+        self, batched_inputs: list[dict[str, Any]], pad_to: int | None = None
+    ) -> tuple[dict[str, Tensor], tuple[int, int]]:
         """Frozen features of the batch and the (height, width) of its padded images."""
         if all("features" in inputs for inputs in batched_inputs):
             stacked = {
@@ -312,23 +297,24 @@ class PosSAM(nn.Module):
             height, width = stacked["sam"].shape[-2:]
             return stacked, (height * self.sam.stride, width * self.sam.stride)
         images = [inputs["image"] for inputs in batched_inputs]
-        return self.encode(images), self._padded_size(images)
+        return self.encode(images, pad_to=pad_to), self._padded_size(images, pad_to)
 
-    def _padded_size(self, images: list[Tensor]) -> tuple[int, int]:
+    def _padded_size(self, images: list[Tensor], pad_to: int | None) -> tuple[int, int]:
+        pad_to = self.pad_to if pad_to is None else pad_to
         height = max(image.shape[-2] for image in images)
         width = max(image.shape[-1] for image in images)
-        if not self.pad_to:
+        if not pad_to:
             return -(-height // 32) * 32, -(-width // 32) * 32
-        if max(height, width) > self.pad_to:
+        if max(height, width) > pad_to:
             raise ValueError(
-                f"An image of {height}x{width} pixels does not fit in the {self.pad_to}x{self.pad_to} input; "
-                f"resize its longest side to {self.pad_to}."
+                f"An image of {height}x{width} pixels does not fit in the {pad_to}x{pad_to} input; "
+                f"resize its longest side to {pad_to}."
             )
-        return self.pad_to, self.pad_to
+        return pad_to, pad_to
 
-    def _pad(self, images: list[Tensor]) -> Tensor:
+    def _pad(self, images: list[Tensor], size: tuple[int, int]) -> Tensor:
         """B×3×H×W float32 RGB. The border has SAM's mean colour, which its normalisation turns into zeros."""
-        batch = self.sam.pixel_mean.repeat(len(images), 1, *self._padded_size(images))
+        batch = self.sam.pixel_mean.repeat(len(images), 1, *size)
         for padded, image in zip(batch, images, strict=True):
             padded[:, : image.shape[-2], : image.shape[-1]] = image
         return batch

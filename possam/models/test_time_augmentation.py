@@ -1,0 +1,116 @@
+"""Test-time augmentation: an image seen at several scales, plain and mirrored, and segmented once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from possam.inference import View, join_views, restore_masks, stack_views
+from possam.models.possam import PosSAM
+from possam.models.prediction import Prediction
+from possam.vocabulary import Vocabulary
+
+__all__ = ["TestTimeAugmentation"]
+
+_GRID = 4  # pixels of the image for a cell of the grid that views are joined on, as the decoder's masks have
+
+
+class TestTimeAugmentation(nn.Module):
+    """Has a model's `predict` and `segment`, over views instead of one image.
+
+    Every view is named by the ensemble on its own evidence, and the views are joined after that: masks that show the
+    same segment become one for panoptic and instance segmentation (`join_views`), and the semantic segmentation is
+    that of the mean of the views' scores (`stack_views`).
+    """
+
+    __test__ = False  # its name looks like a test case's
+
+    def __init__(self, model: PosSAM, *, scales: list[float], flip: bool) -> None:
+        """
+        Args:
+            model: the trained model.
+            scales: of the model's input size, above 0. Images come in at the size of the largest.
+            flip: show every scale mirrored as well.
+
+        Raises:
+            ValueError: no scale, or one that is not positive.
+        """
+        super().__init__()
+        if not scales or min(scales) <= 0:
+            raise ValueError(f"test-time augmentation needs scales above 0, but got {scales}; set TEST.AUG.SCALES.")
+        self.model = model
+        self.scales = list(scales)
+        self.flips = (False, True) if flip else (False,)
+
+    @property
+    def train_vocabulary(self) -> Vocabulary:
+        return self.model.train_vocabulary
+
+    @torch.no_grad()
+    def predict(self, batched_inputs: list[dict[str, Any]]) -> list[list[tuple[Prediction, bool]]]:
+        """For every image its views' predictions, and whether the view is mirrored.
+
+        Args:
+            batched_inputs: as for the model; "image" at the size of the largest scale; "features" are not used.
+        """
+        views: list[list[tuple[Prediction, bool]]] = [[] for _ in batched_inputs]
+        for scale in self.scales:
+            pad_to = -(-round(self.model.pad_to * scale) // 32) * 32
+            for flip in self.flips:
+                inputs = [self._view(sample, scale, flip, pad_to) for sample in batched_inputs]
+                for own, prediction in zip(views, self.model.predict(inputs, pad_to=pad_to), strict=True):
+                    own.append((prediction, flip))
+        return views
+
+    @torch.no_grad()
+    def segment(
+        self,
+        views: list[tuple[Prediction, bool]],
+        ensemble: str | None = None,
+        tasks: tuple[str, ...] | None = None,
+    ) -> dict[str, Any]:
+        """As `PosSAM.segment`, of one image's views."""
+        tasks = self.model.tasks if tasks is None else tasks
+        first = views[0][0]
+        grid = tuple(-(-side // _GRID) for side in first.image_size)
+        turned = [self._turn_back(prediction, flip, ensemble, grid) for prediction, flip in views]
+        output: dict[str, Any] = {}
+        if "semantic" in tasks:
+            output |= self._merge(stack_views(turned), first, ("semantic",))
+        others = tuple(task for task in tasks if task != "semantic")
+        return output | (self._merge(join_views(turned), first, others) if others else {})
+
+    def _view(self, sample: dict[str, Any], scale: float, flip: bool, pad_to: int) -> dict[str, Any]:
+        image = sample["image"]
+        height, width = image.shape[-2:]
+        shown = {key: value for key, value in sample.items() if key != "features"}
+        shown |= {"height": sample.get("height", height), "width": sample.get("width", width)}
+        ratio = scale / max(self.scales)
+        size = tuple(max(1, round(side * ratio)) for side in (height, width))
+        if pad_to:
+            size = tuple(min(side, pad_to) for side in size)
+        if size != (height, width):
+            image = F.interpolate(image[None].float(), size=size, mode="bilinear", antialias=True)[0]
+        return shown | {"image": image.flip(-1) if flip else image}
+
+    def _turn_back(
+        self, prediction: Prediction, flip: bool, ensemble: str | None, grid: tuple[int, ...]
+    ) -> View:
+        masks = restore_masks(
+            prediction.mask_logits,
+            padded_size=prediction.padded_size,
+            image_size=prediction.image_size,
+            output_size=(grid[0], grid[1]),
+        )
+        scores = self.model.score(prediction, ensemble)
+        return View(scores, masks.flip(-1) if flip else masks, prediction.evidence.iou.float())
+
+    def _merge(self, view: View, prediction: Prediction, tasks: tuple[str, ...]) -> dict[str, Any]:
+        # The grid spans exactly the image, so there is no padding to take away.
+        grid = (view.mask_logits.shape[-2], view.mask_logits.shape[-1])
+        size = prediction.output_size
+        masks = restore_masks(view.mask_logits, padded_size=grid, image_size=grid, output_size=size)
+        return self.model.merge(view.scores, masks, view.iou, prediction.vocabulary, tasks)

@@ -1,5 +1,6 @@
 """From masks and features to class scores: LDP, cosine classification, and the ensembles of LDP and CLIP."""
 
+from .clip_pooling import ClipPooling
 from .cosine import CosineClassifier
 from .ensembles import ENSEMBLE_REGISTRY, Ensemble, build_ensemble
 from .evidence import MaskEvidence
@@ -7,6 +8,7 @@ from .local_discriminative_pooling import LocalDiscriminativePooling
 
 __all__ = [
     "ENSEMBLE_REGISTRY",
+    "ClipPooling",
     "CosineClassifier",
     "Ensemble",
     "LocalDiscriminativePooling",

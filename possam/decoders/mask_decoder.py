@@ -3,7 +3,6 @@
 # B images, Q queries, C channels, h×w mask features; S positions of one scale
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 from torch import Tensor, nn
 
@@ -16,20 +15,10 @@ from possam.layers import (
 )
 from possam.layers.attention import mask_to_attention
 
+from .iou_head import build_iou_head
+from .mask_prediction import MaskPrediction
+
 SCALES = 3
-
-
-class MaskPrediction(NamedTuple):
-    """What the queries say after one layer.
-
-    queries: B×Q×C, after the decoder's final norm: what the heads read.
-    mask_logits: B×Q×h×w, positive inside; in the autocast dtype where autocast is on.
-    iou: B×Q float32 in (0, 1), the mask's estimated IoU with what it covers.
-    """
-
-    queries: Tensor
-    mask_logits: Tensor
-    iou: Tensor
 
 
 class MaskDecoderLayer(nn.Module):
@@ -50,7 +39,9 @@ class MaskDecoderLayer(nn.Module):
 class MaskDecoder(nn.Module):
     """Mask2Former's transformer decoder without classes, with an IoU head (METHOD.md 1.3, 1.4).
 
-    ``layers`` counts single layers, and is a multiple of the three scales that they visit in turn.
+    ``layers`` counts single layers, and is a multiple of the three scales that they visit in turn. Without
+    ``iou_head`` nothing estimates the masks' quality, and every IoU is 1. ``mask_channels`` is the width of the mask
+    features.
     """
 
     def __init__(
@@ -61,6 +52,7 @@ class MaskDecoder(nn.Module):
         layers: int = 9,
         heads: int = 8,
         feedforward: int = 2048,
+        iou_head: bool = True,
     ) -> None:
         super().__init__()
         if layers < SCALES or layers % SCALES:
@@ -70,7 +62,7 @@ class MaskDecoder(nn.Module):
             )
         if queries < 1:
             raise ValueError(f"the mask decoder needs at least one query, but got queries={queries}")
-        self.channels = channels
+        self.channels = self.mask_channels = channels
         self.query_features = nn.Embedding(queries, channels)
         self.query_positions = nn.Embedding(queries, channels)
         self.level_embedding = nn.Embedding(SCALES, channels)
@@ -80,7 +72,7 @@ class MaskDecoder(nn.Module):
         )
         self.norm = nn.LayerNorm(channels)
         self.mask_head = MLP(channels, channels, channels, 3)
-        self.iou_head = MLP(channels, channels, 1, 3)
+        self.iou_head = build_iou_head(channels, iou_head)
 
     def forward(self, mask_features: Tensor, scales: Sequence[Tensor]) -> list[MaskPrediction]:
         """Decodes masks.
@@ -115,9 +107,9 @@ class MaskDecoder(nn.Module):
         queries = self.norm(queries)
         # P_mask = MLP3(query)·F_mask (METHOD.md 1.3)
         mask_logits = self.mask_head(queries) @ mask_features.flatten(2)
-        # P_iou = sigmoid(MLP3(query)) (METHOD.md 1.4)
-        iou = self.iou_head(queries).squeeze(-1).float().sigmoid()
-        return MaskPrediction(queries, mask_logits.unflatten(2, mask_features.shape[-2:]), iou)
+        return MaskPrediction(
+            queries, mask_logits.unflatten(2, mask_features.shape[-2:]), self.iou_head(queries)
+        )
 
     def _validate(self, mask_features: Tensor, scales: Sequence[Tensor]) -> None:
         if len(scales) != SCALES:

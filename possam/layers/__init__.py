@@ -12,6 +12,7 @@ from .mlp import MLP
 from .norm import LayerNorm2d
 from .point_sampling import point_sample, sample_uncertain_points
 from .position_encoding import PositionEmbeddingSine
+from .resampled_pyramid import ResampledPyramid
 
 __all__ = [
     "MLP",
@@ -22,6 +23,7 @@ __all__ = [
     "MultiScaleDeformableAttention",
     "MultiheadAttention",
     "PositionEmbeddingSine",
+    "ResampledPyramid",
     "SelfAttentionLayer",
     "deformable_sampling",
     "level_reference_points",

@@ -16,6 +16,7 @@ def add_possam_config(cfg: CfgNode) -> None:
     cfg.INPUT.AUGMENTATION = "lsj"
     cfg.INPUT.CACHE_FEATURES = False  # compute the frozen features of the training set once, before training
     cfg.INPUT.FEATURE_FOLDER = "output/features"  # where they are kept for the next run
+    cfg.DATASETS.SEMANTIC = []  # semantic datasets of one's own, see possam/data
     cfg.DATASETS.PANOPTIC = []  # datasets of one's own: {name, image_root, panoptic_root, panoptic_json, vocabulary}
 
     model = cfg.MODEL
@@ -24,8 +25,10 @@ def add_possam_config(cfg: CfgNode) -> None:
     model.SAM = CfgNode({"NAME": "vit_b", "WEIGHTS": "", "SEED": 0})
     model.CLIP = CfgNode({"NAME": "convnext_large_d_320", "WEIGHTS": "", "INPUT_SCALE": 1.0})
     model.TEXT_CACHE = "output/text"  # folder of the text bank; empty: nothing is kept on disk
+    model.PYRAMID = CfgNode({"NAME": "fpn"})  # or "resample": F_sam at every stride, without a feature pyramid
     model.DECODER = CfgNode(
         {
+            "NAME": "mask2former",  # or "two_way": SAM's own
             "CHANNELS": 256,
             "QUERIES": 250,
             "LAYERS": 9,
@@ -34,9 +37,12 @@ def add_possam_config(cfg: CfgNode) -> None:
             "PIXEL_LAYERS": 6,
             "PIXEL_FEEDFORWARD": 1024,
             "POINTS": 4,
+            "TWO_WAY_LAYERS": 2,
+            "IOU_HEAD": True,  # False: every mask's IoU is taken to be 1, and there is no IoU loss
         }
     )
-    model.LDP = CfgNode({"LAYERS": 2, "HEADS": 8})
+    model.EMBEDDING = CfgNode({"NAME": "ldp"})  # or "clip": CLIP's pooled features alone, without LDP
+    model.LDP = CfgNode({"LAYERS": 2, "HEADS": 8, "STREAMS": ["sam", "clip"]})
     model.LOSS = CfgNode(
         {
             "CLASS": 2.0,

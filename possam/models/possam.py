@@ -12,15 +12,21 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from possam.classifiers import CosineClassifier, LocalDiscriminativePooling, MaskEvidence, build_ensemble
+from possam.classifiers import CosineClassifier, MaskEvidence
 from possam.d2.config import CfgNode, configurable
-from possam.d2.data import MetadataCatalog
 from possam.d2.modeling import META_ARCH_REGISTRY
-from possam.decoders import DeformablePixelDecoder, MaskDecoder, MaskPrediction
+from possam.decoders import MaskPrediction
 from possam.encoders import FrozenCLIP, FrozenSAM
 from possam.inference import merge_instances, merge_panoptic, merge_semantic
-from possam.layers import FeaturePyramid, mask_pool
-from possam.losses import HungarianMatcher, LayerOutput, SetCriterion, Target
+from possam.layers import mask_pool
+from possam.losses import LayerOutput, SetCriterion, Target
+from possam.models.parts import (
+    criterion_from_config,
+    decoder_from_config,
+    embedding_from_config,
+    ensembles_from_config,
+    train_vocabulary_from_config,
+)
 from possam.models.prediction import Prediction
 from possam.vocabulary import ClassEmbeddings, TextBank, Vocabulary
 
@@ -42,10 +48,10 @@ class PosSAM(nn.Module):
         sam: FrozenSAM,
         clip: FrozenCLIP,
         text_bank: TextBank,
-        pyramid: FeaturePyramid,
-        pixel_decoder: DeformablePixelDecoder,
-        mask_decoder: MaskDecoder,
-        ldp: LocalDiscriminativePooling,
+        pyramid: nn.Module | None,
+        pixel_decoder: nn.Module | None,
+        mask_decoder: nn.Module,
+        ldp: nn.Module,
         classifier: CosineClassifier,
         criterion: SetCriterion,
         ensembles: dict[str, Any],
@@ -59,6 +65,11 @@ class PosSAM(nn.Module):
     ) -> None:
         """
         Args:
+            pyramid, pixel_decoder: F_sam to {stride: map}, and these to (F_mask, scales); both None where the
+                decoder reads F_sam itself.
+            mask_decoder: (F_mask, scales) to the predictions of its layers (`MaskDecoder`), or else F_sam to these and
+                F_mask (`TwoWayDecoder`).
+            ldp: queries, masks, F_mask and F_clip to class embeddings (`LocalDiscriminativePooling`, `ClipPooling`).
             ensembles: post-processors by name; `ensemble` is the one `forward` uses.
             train_vocabulary: the classes the model is or was trained on; ensembles ask it what has been seen.
             pad_to: side in pixels of the square every image is padded to; 0 pads to multiples of 32.
@@ -88,53 +99,20 @@ class PosSAM(nn.Module):
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
         """Keyword arguments of `__init__` from the configuration (keys in possam/models/config.py)."""
-        model, decoder, loss = cfg.MODEL, cfg.MODEL.DECODER, cfg.MODEL.LOSS
+        model = cfg.MODEL
         sam = FrozenSAM.build(name=model.SAM.NAME, weights=model.SAM.WEIGHTS, seed=model.SAM.SEED)
         clip = FrozenCLIP.build(
             name=model.CLIP.NAME, weights=model.CLIP.WEIGHTS, input_scale=model.CLIP.INPUT_SCALE
         )
+        decoder = decoder_from_config(cfg, sam)
         return {
             "sam": sam,
             "clip": clip,
             "text_bank": TextBank(encoder=clip, directory=Path(model.TEXT_CACHE) if model.TEXT_CACHE else None),
-            "pyramid": FeaturePyramid(
-                in_channels=sam.out_channels, channels=decoder.CHANNELS, in_stride=sam.stride
-            ),
-            "pixel_decoder": DeformablePixelDecoder(
-                channels=decoder.CHANNELS,
-                layers=decoder.PIXEL_LAYERS,
-                heads=decoder.HEADS,
-                points=decoder.POINTS,
-                feedforward=decoder.PIXEL_FEEDFORWARD,
-            ),
-            "mask_decoder": MaskDecoder(
-                channels=decoder.CHANNELS,
-                queries=decoder.QUERIES,
-                layers=decoder.LAYERS,
-                heads=decoder.HEADS,
-                feedforward=decoder.FEEDFORWARD,
-            ),
-            "ldp": LocalDiscriminativePooling(
-                channels=decoder.CHANNELS,
-                clip_channels=clip.feature_dim,
-                embed_dim=clip.embed_dim,
-                layers=model.LDP.LAYERS,
-                heads=model.LDP.HEADS,
-            ),
+            **decoder._asdict(),
+            "ldp": embedding_from_config(cfg, clip, decoder.mask_decoder.mask_channels),
             "classifier": CosineClassifier(embed_dim=clip.embed_dim),
-            "criterion": SetCriterion(
-                matcher=HungarianMatcher(
-                    class_weight=loss.CLASS, mask_weight=loss.MASK, dice_weight=loss.DICE, points=loss.POINTS
-                ),
-                class_weight=loss.CLASS,
-                mask_weight=loss.MASK,
-                dice_weight=loss.DICE,
-                iou_weight=loss.IOU,
-                no_object_weight=loss.NO_OBJECT,
-                points=loss.POINTS,
-                oversample=loss.OVERSAMPLE,
-                importance=loss.IMPORTANCE,
-            ),
+            "criterion": criterion_from_config(cfg),
             "ensembles": ensembles_from_config(cfg),
             "ensemble": model.ENSEMBLE.NAME,
             "train_vocabulary": train_vocabulary_from_config(cfg),
@@ -254,9 +232,15 @@ class PosSAM(nn.Module):
             )
             for layer in layers
         ]
-        return self.criterion(outputs, [self._target(inputs, padded) for inputs in batched_inputs])
+        losses = self.criterion(outputs, [self._target(inputs, padded) for inputs in batched_inputs])
+        if not layers[-1].iou.requires_grad:  # taken to be 1 (`PerfectIoU`): nothing to learn
+            losses = {name: loss for name, loss in losses.items() if not name.startswith("loss_iou")}
+        return losses
 
     def _decode(self, sam_features: Tensor) -> tuple[list[MaskPrediction], Tensor]:
+        """Predictions of every layer, the final one last, and F_mask."""
+        if self.pyramid is None or self.pixel_decoder is None:
+            return self.mask_decoder(sam_features)
         mask_features, scales = self.pixel_decoder(self.pyramid(sam_features))
         return self.mask_decoder(mask_features, scales), mask_features
 
@@ -325,26 +309,6 @@ class PosSAM(nn.Module):
         height, width = masks.shape[-2:]
         border = (0, padded[1] - width, 0, padded[0] - height)
         return Target(labels=instances.gt_classes, masks=nn.functional.pad(masks, border))
-
-
-def ensembles_from_config(cfg: CfgNode) -> dict[str, Any]:
-    """The ensemble in use and those of `TEST.COMPARE`, built from their nodes of constants."""
-    names = dict.fromkeys([cfg.MODEL.ENSEMBLE.NAME, *cfg.TEST.COMPARE])
-    return {
-        name: build_ensemble(
-            name, **{key.lower(): value for key, value in cfg.MODEL.ENSEMBLE[name.upper()].items()}
-        )
-        for name in names
-    }
-
-
-def train_vocabulary_from_config(cfg: CfgNode) -> Vocabulary:
-    """`MODEL.TRAIN_VOCABULARY`, or else the vocabulary of the first training dataset."""
-    if cfg.MODEL.TRAIN_VOCABULARY:
-        return Vocabulary.load(cfg.MODEL.TRAIN_VOCABULARY)
-    if not cfg.DATASETS.TRAIN:
-        raise ValueError("Neither MODEL.TRAIN_VOCABULARY nor DATASETS.TRAIN is set; name the training vocabulary.")
-    return MetadataCatalog.get(cfg.DATASETS.TRAIN[0]).vocabulary
 
 
 def _image_size(inputs: dict[str, Any]) -> tuple[int, int]:

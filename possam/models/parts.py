@@ -1,0 +1,152 @@
+"""The parts of a PosSAM from the configuration: what its names stand for, and how each part is built.
+
+A new pyramid, decoder or class embedding is a class of a lower room and one entry here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from torch import nn
+
+from possam.classifiers import ClipPooling, LocalDiscriminativePooling, build_ensemble
+from possam.d2.config import CfgNode
+from possam.d2.data import MetadataCatalog
+from possam.decoders import DeformablePixelDecoder, MaskDecoder, TwoWayDecoder
+from possam.encoders import FrozenCLIP, FrozenSAM
+from possam.layers import FeaturePyramid, ResampledPyramid
+from possam.losses import HungarianMatcher, SetCriterion
+from possam.messages import did_you_mean
+from possam.vocabulary import Vocabulary
+
+
+class DecoderParts(NamedTuple):
+    """From F_sam to masks. A mask decoder that reads F_sam itself has no pyramid and no pixel decoder."""
+
+    pyramid: nn.Module | None
+    pixel_decoder: nn.Module | None
+    mask_decoder: MaskDecoder | TwoWayDecoder
+
+
+PYRAMIDS: dict[str, Callable[..., nn.Module]] = {"fpn": FeaturePyramid, "resample": ResampledPyramid}
+"""`MODEL.PYRAMID.NAME`: (in_channels, channels, in_stride) → module of F_sam to {stride: map}."""
+
+
+def _mask2former(cfg: CfgNode, sam: FrozenSAM) -> DecoderParts:
+    decoder = cfg.MODEL.DECODER
+    pyramid = look_up("MODEL.PYRAMID.NAME", cfg.MODEL.PYRAMID.NAME, PYRAMIDS)
+    return DecoderParts(
+        pyramid=pyramid(in_channels=sam.out_channels, channels=decoder.CHANNELS, in_stride=sam.stride),
+        pixel_decoder=DeformablePixelDecoder(
+            channels=decoder.CHANNELS,
+            layers=decoder.PIXEL_LAYERS,
+            heads=decoder.HEADS,
+            points=decoder.POINTS,
+            feedforward=decoder.PIXEL_FEEDFORWARD,
+        ),
+        mask_decoder=MaskDecoder(
+            channels=decoder.CHANNELS,
+            queries=decoder.QUERIES,
+            layers=decoder.LAYERS,
+            heads=decoder.HEADS,
+            feedforward=decoder.FEEDFORWARD,
+            iou_head=decoder.IOU_HEAD,
+        ),
+    )
+
+
+def _two_way(cfg: CfgNode, sam: FrozenSAM) -> DecoderParts:
+    decoder = cfg.MODEL.DECODER
+    mask_decoder = TwoWayDecoder(
+        in_channels=sam.out_channels,
+        in_stride=sam.stride,
+        channels=decoder.CHANNELS,
+        queries=decoder.QUERIES,
+        layers=decoder.TWO_WAY_LAYERS,
+        heads=decoder.HEADS,
+        feedforward=decoder.FEEDFORWARD,
+        iou_head=decoder.IOU_HEAD,
+    )
+    return DecoderParts(pyramid=None, pixel_decoder=None, mask_decoder=mask_decoder)
+
+
+DECODERS: dict[str, Callable[[CfgNode, FrozenSAM], DecoderParts]] = {"mask2former": _mask2former, "two_way": _two_way}
+"""`MODEL.DECODER.NAME`."""
+
+
+def _ldp(cfg: CfgNode, clip: FrozenCLIP, mask_channels: int) -> nn.Module:
+    return LocalDiscriminativePooling(
+        channels=cfg.MODEL.DECODER.CHANNELS,
+        clip_channels=clip.feature_dim,
+        embed_dim=clip.embed_dim,
+        layers=cfg.MODEL.LDP.LAYERS,
+        heads=cfg.MODEL.LDP.HEADS,
+        mask_channels=mask_channels,
+        streams=tuple(cfg.MODEL.LDP.STREAMS),
+    )
+
+
+def _clip_pooling(cfg: CfgNode, clip: FrozenCLIP, mask_channels: int) -> nn.Module:
+    return ClipPooling(project=clip.project)
+
+
+EMBEDDINGS: dict[str, Callable[[CfgNode, FrozenCLIP, int], nn.Module]] = {"ldp": _ldp, "clip": _clip_pooling}
+"""`MODEL.EMBEDDING.NAME`: how a mask gets its class embedding G; the last argument is the mask features' width."""
+
+
+def look_up(key: str, name: str, table: dict[str, Any]) -> Any:
+    """The entry of a table that a configuration's key names. Raises ValueError that lists the valid names."""
+    if name not in table:
+        hint = did_you_mean(name, table)
+        raise ValueError(f"{key} is {name!r}, but must be one of: {', '.join(table)}.{hint}")
+    return table[name]
+
+
+def decoder_from_config(cfg: CfgNode, sam: FrozenSAM) -> DecoderParts:
+    """The modules from F_sam to masks."""
+    build = look_up("MODEL.DECODER.NAME", cfg.MODEL.DECODER.NAME, DECODERS)
+    return build(cfg, sam)
+
+
+def embedding_from_config(cfg: CfgNode, clip: FrozenCLIP, mask_channels: int) -> nn.Module:
+    """The module from masks and features to class embeddings."""
+    build = look_up("MODEL.EMBEDDING.NAME", cfg.MODEL.EMBEDDING.NAME, EMBEDDINGS)
+    return build(cfg, clip, mask_channels)
+
+
+def criterion_from_config(cfg: CfgNode) -> SetCriterion:
+    loss = cfg.MODEL.LOSS
+    return SetCriterion(
+        matcher=HungarianMatcher(
+            class_weight=loss.CLASS, mask_weight=loss.MASK, dice_weight=loss.DICE, points=loss.POINTS
+        ),
+        class_weight=loss.CLASS,
+        mask_weight=loss.MASK,
+        dice_weight=loss.DICE,
+        iou_weight=loss.IOU,
+        no_object_weight=loss.NO_OBJECT,
+        points=loss.POINTS,
+        oversample=loss.OVERSAMPLE,
+        importance=loss.IMPORTANCE,
+    )
+
+
+def ensembles_from_config(cfg: CfgNode) -> dict[str, Any]:
+    """The ensemble in use and those of `TEST.COMPARE`, built from their nodes of constants."""
+    names = dict.fromkeys([cfg.MODEL.ENSEMBLE.NAME, *cfg.TEST.COMPARE])
+    return {
+        name: build_ensemble(
+            name, **{key.lower(): value for key, value in cfg.MODEL.ENSEMBLE[name.upper()].items()}
+        )
+        for name in names
+    }
+
+
+def train_vocabulary_from_config(cfg: CfgNode) -> Vocabulary:
+    """`MODEL.TRAIN_VOCABULARY`, or else the vocabulary of the first training dataset."""
+    if cfg.MODEL.TRAIN_VOCABULARY:
+        return Vocabulary.load(cfg.MODEL.TRAIN_VOCABULARY)
+    if not cfg.DATASETS.TRAIN:
+        raise ValueError("Neither MODEL.TRAIN_VOCABULARY nor DATASETS.TRAIN is set; name the training vocabulary.")
+    return MetadataCatalog.get(cfg.DATASETS.TRAIN[0]).vocabulary

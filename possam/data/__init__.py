@@ -1,22 +1,34 @@
-"""Datasets: registration of the COCO panoptic format, mappers, and the miniature world."""
+"""Datasets: what they consist of, their registration and loading, the mapper, and the miniature world."""
 
+from possam.data.annotations import read_instances, read_label_map, read_segments
 from possam.data.augmentations import AUGMENTATIONS, ResizeLongestSide, build_augmentations
 from possam.data.id_maps import id_to_rgb, read_id_map, rgb_to_id, write_id_map
-from possam.data.mapper import FeatureSource, PanopticMapper, read_rgb, sample_key
-from possam.data.panoptic import load_panoptic, register_from_config, register_panoptic
+from possam.data.instances import load_instances
+from possam.data.mapper import FeatureSource, SegmentationMapper, read_rgb, sample_key
+from possam.data.own import register_from_config
+from possam.data.panoptic import load_panoptic, register_panoptic
+from possam.data.root import datasets_root
+from possam.data.semantic import load_semantic, register_semantic
 
 __all__ = [
     "AUGMENTATIONS",
     "FeatureSource",
-    "PanopticMapper",
     "ResizeLongestSide",
+    "SegmentationMapper",
     "build_augmentations",
+    "datasets_root",
     "id_to_rgb",
+    "load_instances",
     "load_panoptic",
+    "load_semantic",
     "read_id_map",
+    "read_instances",
+    "read_label_map",
     "read_rgb",
+    "read_segments",
     "register_from_config",
     "register_panoptic",
+    "register_semantic",
     "rgb_to_id",
     "sample_key",
     "write_id_map",

@@ -1,4 +1,4 @@
-"""From a dataset's dict to a model's input: one mapper for training and test, for every panoptic dataset.
+"""From a dataset's dict to a model's input: one mapper for training and test, for every kind of dataset.
 
 Shapes: H×W the transformed image, T targets.
 """
@@ -11,16 +11,19 @@ import torch
 from fvcore.transforms.transform import Transform
 from numpy.typing import NDArray
 from PIL import UnidentifiedImageError
+from pycocotools import mask as mask_coder
 from torch import Tensor
 
 from possam.d2.data import detection_utils as utils
 from possam.d2.data import transforms as T
 from possam.d2.structures import Instances
+from possam.data.annotations import UNLABELLED, read_instances, read_label_map, read_segments
 from possam.data.augmentations import whole_image
-from possam.data.id_maps import check_ids, read_id_map
+from possam.data.catalog import IGNORE_LABEL
+from possam.data.checks import image_size, pixel_size
 from possam.vocabulary import Vocabulary
 
-__all__ = ["FeatureSource", "PanopticMapper", "read_rgb", "sample_key"]
+__all__ = ["FeatureSource", "SegmentationMapper", "read_rgb", "sample_key"]
 
 # A byte plane holds indices modulo 255: the value 255 is what padding writes (seg_pad_value), thus void.
 _PLANE = 255
@@ -55,13 +58,14 @@ def read_rgb(path: str) -> NDArray[np.uint8]:
         raise ValueError(f"image {path} does not decode ({error}); copy or download it again.") from error
 
 
-class PanopticMapper:
-    """Callable that turns one dict of `load_panoptic` into one input of a model.
+class SegmentationMapper:
+    """Callable that turns one dict of a dataset into one input of a model.
 
     The result has ``image`` (3×H×W uint8 RGB in [0, 255]), ``height`` and ``width`` (of the image on disk),
     ``image_id``, ``file_name``, ``vocabulary``; in training ``instances`` with ``gt_classes`` (T int64,
-    contiguous) and ``gt_masks`` (T×H×W bool tensor), one per segment that is left after cropping. Crowd
-    segments are no targets. An image with no segment, or with none but crowds, has T = 0. Where ``image`` shows the
+    contiguous) and ``gt_masks`` (T×H×W bool tensor): one target a panoptic segment where the dict has a panoptic
+    annotation, else one a class that its label map shows, else one an instance, and then masks may overlap. Targets
+    that cropping leaves nothing of are dropped, and crowds are none, so that T may be 0. Where ``image`` shows the
     whole image, resized at most once and perhaps mirrored, ``features`` are there too if the cache has them.
     """
 
@@ -71,32 +75,35 @@ class PanopticMapper:
         augmentations: Sequence[T.Augmentation | Transform],
         is_train: bool,
         vocabulary: Vocabulary,
+        ignore_label: int = IGNORE_LABEL,
         feature_cache: FeatureSource | None = None,
     ) -> None:
         """
         Args:
-            augmentations: applied in order, to image and id map alike (`build_augmentations`).
-            is_train: whether to read the panoptic PNG and give targets.
+            augmentations: applied in order, to image and annotation alike (`build_augmentations`).
+            is_train: whether to read the annotation and give targets.
             vocabulary: the dataset's classes; travels with every sample, so models need none of their own.
+            ignore_label: value of unlabelled pixels in the dataset's label maps.
             feature_cache: features of the frozen encoders by `sample_key`, or None.
         """
         self.augmentations = T.AugmentationList(list(augmentations))
         self.is_train = is_train
         self.vocabulary = vocabulary
+        self.ignore_label = ignore_label
         self.feature_cache = feature_cache
 
     def __call__(self, record: Mapping[str, Any]) -> dict[str, Any]:
         """
         Raises:
-            FileNotFoundError: the image or its PNG is not there.
-            ValueError: a file does not decode, sizes differ, or the PNG's ids are not those of the JSON.
+            FileNotFoundError: the image or a file of its annotation is not there.
+            ValueError: a file does not decode, sizes differ, or ids or classes are not those of the dataset.
         """
         image = read_rgb(record["file_name"])
-        size = (int(record["height"]), int(record["width"]))
+        size = image_size(record)
         if image.shape[:2] != size:
             raise ValueError(
-                f"image {record['file_name']} is {_size(image.shape[:2])} (after its EXIF orientation), "
-                f"but the JSON says {_size(size)}; use the image of this annotation, or correct the JSON."
+                f"image {record['file_name']} is {pixel_size(image.shape)} (after its EXIF orientation), "
+                f"but the JSON says {pixel_size(size)}; use the image of this annotation, or correct the JSON."
             )
         aug_input = T.AugInput(image)
         transforms = self.augmentations(aug_input)
@@ -108,7 +115,7 @@ class PanopticMapper:
         if features is not None:
             sample["features"] = features
         if self.is_train:
-            sample["instances"] = self._targets(record, size, transforms)
+            sample["instances"] = self._targets(record, transforms)
         return sample
 
     def _cached_features(self, sample: dict[str, Any], transforms: Transform) -> dict[str, Tensor] | None:
@@ -117,23 +124,50 @@ class PanopticMapper:
             return None
         return self.feature_cache.get(sample_key(sample["file_name"], sample["image"], flipped=flipped))
 
-    def _targets(self, record: Mapping[str, Any], size: tuple[int, int], transforms: Transform) -> Instances:
-        path, segments = record["pan_seg_file_name"], record["segments_info"]
-        id_map = read_id_map(path)
-        if id_map.shape != size:
-            raise ValueError(
-                f"panoptic PNG {path} is {_size(id_map.shape)}, but its image {record['file_name']} is "
-                f"{_size(size)}; the two must have the same size."
-            )
-        index = check_ids(id_map, [segment["id"] for segment in segments], source=path)
-        index = transform_index(index, transforms)
-        counts = np.bincount(index.ravel(), minlength=len(segments) + 1)
-        kept = [i for i, segment in enumerate(segments) if not segment["iscrowd"] and counts[i + 1] > 0]
-        places = torch.tensor([i + 1 for i in kept], dtype=torch.int64)
-        targets = Instances(index.shape)
-        targets.gt_classes = torch.tensor([segments[i]["category_id"] for i in kept], dtype=torch.int64)
-        targets.gt_masks = torch.from_numpy(index)[None] == places[:, None, None]
-        return targets
+    def _targets(self, record: Mapping[str, Any], transforms: Transform) -> Instances:
+        if "pan_seg_file_name" in record:
+            index, segments = read_segments(record)
+            kept = {i: segment["category_id"] for i, segment in enumerate(segments, 1) if not segment["iscrowd"]}
+            return _targets_of_index(index, kept, transforms)
+        if "sem_seg_file_name" in record:
+            labels = read_label_map(record, ignore_label=self.ignore_label, num_classes=len(self.vocabulary))
+            # Positions among the classes that are there fit one byte plane, where 847 classes would need two.
+            present = np.unique(labels[labels != UNLABELLED])
+            index = np.where(labels == UNLABELLED, 0, np.searchsorted(present, labels) + 1)
+            return _targets_of_index(index, dict(enumerate(present.tolist(), 1)), transforms)
+        instances = read_instances(record, isthing=self.vocabulary.isthing)
+        return _targets_of_masks([one for one in instances if not one["iscrowd"]], image_size(record), transforms)
+
+
+def _targets_of_index(index: NDArray[np.int64], classes: Mapping[int, int], transforms: Transform) -> Instances:
+    """Targets of a map of small indices: the class of each index that is one."""
+    index = transform_index(index, transforms)
+    counts = np.bincount(index.ravel(), minlength=max(classes, default=0) + 1)
+    kept = [i for i in classes if counts[i] > 0]
+    places = torch.tensor(kept, dtype=torch.int64)
+    targets = Instances(index.shape)
+    targets.gt_classes = torch.tensor([classes[i] for i in kept], dtype=torch.int64)
+    targets.gt_masks = torch.from_numpy(index)[None] == places[:, None, None]
+    return targets
+
+
+def _targets_of_masks(
+    instances: Sequence[Mapping[str, Any]], size: tuple[int, int], transforms: Transform
+) -> Instances:
+    """Targets of run-length masks, which may overlap, one by one."""
+    # Transformed even where there is no instance, because its shape is that of the targets.
+    covered = transforms.apply_segmentation(np.zeros(size, dtype=np.uint8))
+    classes, masks = [], []
+    for instance in instances:
+        # Padding writes a value that is neither 0 nor 1.
+        mask = transforms.apply_segmentation(mask_coder.decode(instance["segmentation"])) == 1
+        if mask.any():
+            classes.append(instance["category_id"])
+            masks.append(mask)
+    targets = Instances(covered.shape)
+    targets.gt_classes = torch.tensor(classes, dtype=torch.int64)
+    targets.gt_masks = torch.from_numpy(np.stack(masks) if masks else np.zeros((0, *covered.shape), dtype=bool))
+    return targets
 
 
 def transform_index(index: NDArray[np.int64], transforms: Transform) -> NDArray[np.int64]:
@@ -153,7 +187,3 @@ def transform_index(index: NDArray[np.int64], transforms: Transform) -> NDArray[
         result = result * _PLANE + plane
     result[planes[0] == _PLANE] = 0
     return result
-
-
-def _size(shape: Sequence[int]) -> str:
-    return f"{shape[1]}×{shape[0]} (width×height)"

@@ -6,22 +6,22 @@ import difflib
 
 from possam.d2.config import CfgNode
 from possam.d2.data import DatasetCatalog
-from possam.data import PanopticMapper, build_augmentations, register_from_config
-from possam.data.datasets.coco import register_coco
+from possam.data import SegmentationMapper, build_augmentations, register_from_config
+from possam.data.datasets import register_datasets
 from possam.data.miniature.splits import register_miniature
-from possam.data.root import datasets_root
 from possam.vocabulary import Vocabulary
 
 
 def prepare_datasets(cfg: CfgNode) -> None:
-    """Register the project's datasets and those of `DATASETS.PANOPTIC`.
+    """Register the project's datasets and those of `DATASETS.PANOPTIC` and `DATASETS.SEMANTIC`.
 
     Raises:
         ValueError: `DATASETS.TRAIN` or `DATASETS.TEST` names a dataset that is not registered; lists the valid ones.
     """
     register_miniature()
-    register_coco(datasets_root())
-    register_from_config(cfg.DATASETS.PANOPTIC)
+    register_datasets()
+    register_from_config(cfg.DATASETS.PANOPTIC, "PANOPTIC")
+    register_from_config(cfg.DATASETS.get("SEMANTIC", []), "SEMANTIC")
     known = DatasetCatalog.list()
     for key in ("TRAIN", "TEST"):
         for name in cfg.DATASETS[key]:
@@ -29,13 +29,13 @@ def prepare_datasets(cfg: CfgNode) -> None:
                 close = difflib.get_close_matches(name, known, n=3)
                 raise ValueError(
                     f"DATASETS.{key} names the unknown dataset {name!r}; the closest known ones are {close or known}. "
-                    "Add your own to DATASETS.PANOPTIC."
+                    "Add your own to DATASETS.PANOPTIC or DATASETS.SEMANTIC."
                 )
 
 
-def build_test_mapper(cfg: CfgNode, vocabulary: Vocabulary) -> PanopticMapper:
+def build_test_mapper(cfg: CfgNode, vocabulary: Vocabulary) -> SegmentationMapper:
     """The mapper of test time: the whole image, its longer side at `INPUT.IMAGE_SIZE`, and no targets."""
-    return PanopticMapper(
+    return SegmentationMapper(
         augmentations=build_augmentations(image_size=cfg.INPUT.IMAGE_SIZE, is_train=False),
         is_train=False,
         vocabulary=vocabulary,

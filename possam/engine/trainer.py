@@ -22,7 +22,7 @@ from possam.d2.data import (
 from possam.d2.engine import AMPTrainer, DefaultTrainer, SimpleTrainer, TrainerBase
 from possam.d2.modeling import build_model
 from possam.d2.utils import comm
-from possam.data import PanopticMapper, build_augmentations
+from possam.data import SegmentationMapper, build_augmentations
 from possam.encoders import FeatureCache
 from possam.engine.checkpoint import Checkpointer
 from possam.engine.config import PRECISIONS
@@ -80,7 +80,7 @@ class Trainer(DefaultTrainer):
 
 
 def training_records(cfg: CfgNode) -> list[dict[str, Any]]:
-    """The dicts of all training datasets, which must share one vocabulary. Raises ValueError otherwise."""
+    """The dicts of all training datasets, which must share vocabulary and ignore label. ValueError otherwise."""
     if not cfg.DATASETS.TRAIN:
         raise ValueError("DATASETS.TRAIN is empty; name at least one dataset to train on.")
     vocabularies = {MetadataCatalog.get(name).vocabulary for name in cfg.DATASETS.TRAIN}
@@ -89,6 +89,9 @@ def training_records(cfg: CfgNode) -> list[dict[str, Any]]:
     if len(vocabularies) > 1:
         names = sorted(vocabulary.name for vocabulary in vocabularies)
         raise ValueError(f"DATASETS.TRAIN and MODEL.TRAIN_VOCABULARY must share one vocabulary, but have {names}.")
+    ignored = {name: MetadataCatalog.get(name).ignore_label for name in cfg.DATASETS.TRAIN}
+    if len(set(ignored.values())) > 1:
+        raise ValueError(f"DATASETS.TRAIN must share one ignore label, but have {ignored}; train on them one by one.")
     if cfg.SOLVER.IMS_PER_BATCH % comm.get_world_size():
         batch, shares = cfg.SOLVER.IMS_PER_BATCH, comm.get_world_size()
         raise ValueError(f"SOLVER.IMS_PER_BATCH is {batch}, which is not a multiple of the {shares} processes.")
@@ -98,12 +101,14 @@ def training_records(cfg: CfgNode) -> list[dict[str, Any]]:
 
 def build_train_loader(cfg: CfgNode, records: list[dict[str, Any]], cache: FeatureCache | None) -> Any:
     """An endless loader of batches of training inputs, shuffled by `SEED`."""
-    mapper = PanopticMapper(
+    metadata = MetadataCatalog.get(cfg.DATASETS.TRAIN[0])
+    mapper = SegmentationMapper(
         augmentations=build_augmentations(
             image_size=cfg.INPUT.IMAGE_SIZE, is_train=True, mode=cfg.INPUT.AUGMENTATION
         ),
         is_train=True,
-        vocabulary=MetadataCatalog.get(cfg.DATASETS.TRAIN[0]).vocabulary,
+        vocabulary=metadata.vocabulary,
+        ignore_label=metadata.ignore_label,
         feature_cache=cache,
     )
     return build_detection_train_loader(

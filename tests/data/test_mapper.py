@@ -5,7 +5,7 @@ from PIL import Image
 from scipy.ndimage import binary_erosion
 
 from possam.d2.data import transforms as T
-from possam.data import PanopticMapper, build_augmentations, load_panoptic, sample_key, write_id_map
+from possam.data import SegmentationMapper, build_augmentations, load_panoptic, sample_key, write_id_map
 from possam.data.mapper import transform_index
 from possam.vocabulary import Vocabulary
 
@@ -23,7 +23,7 @@ def records(dataset, vocabulary):
 @pytest.fixture
 def mapper(vocabulary):
     def build(augmentations=(), **keywords):
-        return PanopticMapper(
+        return SegmentationMapper(
             augmentations=augmentations, **{"is_train": True, "vocabulary": vocabulary, **keywords}
         )
 
@@ -175,7 +175,7 @@ def test_coco_sample(coco_sample):
         panoptic_json=coco_sample / "panoptic_examples.json",
         vocabulary=vocabulary,
     )
-    mapper = PanopticMapper(augmentations=[], is_train=True, vocabulary=vocabulary)
+    mapper = SegmentationMapper(augmentations=[], is_train=True, vocabulary=vocabulary)
     for record in records:
         targets = mapper(record)["instances"]
         areas = [s["area"] for s in record["segments_info"] if not s["iscrowd"]]

@@ -118,7 +118,7 @@ def test_bad_annotations_are_refused(dataset, vocabulary, change, message):
 )
 def test_missing_files_are_named(dataset, vocabulary, root, file, what):
     (dataset["paths"][root] / file).unlink()
-    with pytest.raises(FileNotFoundError, match=rf"1 .*{what}.* are missing: .*{file}.*; check {root}"):
+    with pytest.raises(FileNotFoundError, match=rf"1 .*{what}.* are missing: .*{file}.*Check {root}"):
         load_panoptic(**dataset["paths"], vocabulary=vocabulary)
 
 

@@ -1,5 +1,9 @@
 """The field's datasets, one file each: what they consist of, and their registration in the catalogs."""
 
+from __future__ import annotations
+
+from pathlib import Path
+
 from possam.data.datasets.ade20k import ADE20K
 from possam.data.datasets.ade20k_full import ADE20K_FULL
 from possam.data.datasets.cityscapes import CITYSCAPES
@@ -8,17 +12,20 @@ from possam.data.datasets.lvis import LVIS
 from possam.data.datasets.mapillary import MAPILLARY
 from possam.data.datasets.pascal_context import PASCAL_CONTEXT
 from possam.data.datasets.pascal_voc import PASCAL_VOC
-from possam.data.datasets.spec import IMAGE_NAMES, DatasetSpec, InstanceFiles, PanopticFiles, SemanticFiles
+from possam.data.datasets.records import load_records
+from possam.data.datasets.registration import register_specs
+from possam.data.datasets.spec import DatasetSpec, InstanceFiles, PanopticFiles, SemanticFiles
 from possam.messages import did_you_mean
 
 __all__ = [
-    "IMAGE_NAMES",
     "SPECS",
     "DatasetSpec",
     "InstanceFiles",
     "PanopticFiles",
     "SemanticFiles",
     "find_spec",
+    "load_records",
+    "register_datasets",
 ]
 
 _ALL = (*COCO, *ADE20K, *ADE20K_FULL, *PASCAL_CONTEXT, *PASCAL_VOC, *CITYSCAPES, *MAPILLARY, *LVIS)
@@ -34,3 +41,8 @@ def find_spec(name: str) -> DatasetSpec:
     if name not in SPECS:
         raise ValueError(f"unknown dataset {name!r}; the datasets are {list(SPECS)}.{did_you_mean(name, SPECS)}")
     return SPECS[name]
+
+
+def register_datasets(root: str | Path | None = None) -> list[str]:
+    """Register all datasets and return their names (see `register_specs`, which also says what `root` is)."""
+    return register_specs(tuple(SPECS.values()), root)

@@ -28,9 +28,7 @@ def _panoptic(split: str) -> DatasetSpec:
         vocabulary="ade20k_150",
         image_folder=f"{_ROOT}/images/{_FOLDERS[split]}",
         images=_IMAGES[split],
-        panoptic=PanopticFiles(
-            json=f"{_ROOT}/ade20k_panoptic_{split}.json", folder=f"{_ROOT}/ade20k_panoptic_{split}"
-        ),
+        panoptic=PanopticFiles(json=f"{_ROOT}/ade20k_panoptic_{split}.json", folder=f"{_ROOT}/ade20k_panoptic_{split}"),
         semantic=_semantic_files(split),
         # Scored against, not trained on.
         instances=_instance_files(split) if split == "val" else None,

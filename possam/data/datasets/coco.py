@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from possam.data.datasets.spec import DatasetSpec, InstanceFiles, PanopticFiles, SemanticFiles
-from possam.data.panoptic import register_panoptic
-from possam.vocabulary import Vocabulary
 
 _IMAGES = {"train": 118_287, "val": 5_000}
 
@@ -18,9 +14,7 @@ def _panoptic(split: str) -> DatasetSpec:
         vocabulary="coco_panoptic",
         image_folder=f"coco/{split}2017",
         images=_IMAGES[split],
-        panoptic=PanopticFiles(
-            json=f"coco/annotations/panoptic_{split}2017.json", folder=f"coco/panoptic_{split}2017"
-        ),
+        panoptic=PanopticFiles(json=f"coco/annotations/panoptic_{split}2017.json", folder=f"coco/panoptic_{split}2017"),
         # Scored against, not trained on: every process of a training would read half a gigabyte for nothing.
         instances=instances if split == "val" else None,
         source=(
@@ -61,17 +55,3 @@ def _stuff(split: str) -> DatasetSpec:
 
 
 COCO = tuple(make(split) for make in (_panoptic, _instance, _stuff) for split in ("train", "val"))
-
-
-def register_coco(root: Path) -> None:
-    """Register `coco_panoptic_train` and `coco_panoptic_val` under `root`/coco; the files need not be there yet."""
-    coco = root / "coco"
-    for split in ("train", "val"):
-        register_panoptic(
-            f"coco_panoptic_{split}",
-            image_root=coco / f"{split}2017",
-            panoptic_root=coco / f"panoptic_{split}2017",
-            panoptic_json=coco / "annotations" / f"panoptic_{split}2017.json",
-            vocabulary=Vocabulary.load("coco_panoptic"),
-            prepare=f"download COCO's {split}2017 images and panoptic annotations from cocodataset.org into {coco}",
-        )

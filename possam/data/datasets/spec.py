@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["IMAGE_NAMES", "DatasetSpec", "InstanceFiles", "PanopticFiles", "SemanticFiles"]
+from possam.data.images import IMAGE_NAMES
+from possam.vocabulary import Vocabulary
 
-IMAGE_NAMES = ("file_name", "id", "png", "coco_url")
+__all__ = ["DatasetSpec", "InstanceFiles", "PanopticFiles", "SemanticFiles"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,9 +57,7 @@ class DatasetSpec:
         vocabulary: a shipped table, whose dataset ids are the category ids of the JSONs.
         things_only: the vocabulary is the table's things alone, in the table's order.
         image_folder: root of the images; image_suffix: end of their names.
-        image_names: one of `IMAGE_NAMES`: how an annotation file says which image is meant: by "file_name", relative
-            to the folder; by "id", the image's name without the suffix, in whichever subfolder; by "png", the panoptic
-            PNG's stem with the image's suffix; or by "coco_url", whose last two parts are subfolder and name.
+        image_names: how the annotation file names images (`possam.data.images.ImageFinder`).
         images: number of annotated images of the official split.
         source: where the official files come from and what to unpack, a sentence or two for a person.
         preparation: what `possam data prepare` calls the step that makes the files that are not the official
@@ -94,3 +93,8 @@ class DatasetSpec:
         """What a person does where files are missing."""
         step = f" Then run: possam data prepare {self.preparation}" if self.preparation else ""
         return self.source + step
+
+    def load_vocabulary(self) -> Vocabulary:
+        """The dataset's classes, read from the shipped table."""
+        vocabulary = Vocabulary.load(self.vocabulary)
+        return vocabulary.things() if self.things_only else vocabulary

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from possam.d2.data import DatasetCatalog, MetadataCatalog
+from possam.data.catalog import is_registered
 from possam.data.panoptic import register_panoptic
 from possam.data.root import datasets_root
 from possam.vocabulary import Vocabulary
@@ -50,13 +50,11 @@ def register_miniature(root: str | Path | None = None) -> list[str]:
     Args:
         root: folder of the datasets; None as `datasets_root` says.
     """
+    folder = datasets_root(root)
     command = PREPARE_COMMAND + (f" --root {root}" if root else "")
     for name, split in SPLITS.items():
-        paths = split_paths(root, name)
-        if name in DatasetCatalog.list():
-            if MetadataCatalog.get(name).panoptic_json == str(paths["panoptic_json"]):
-                continue
-            DatasetCatalog.remove(name)
-            MetadataCatalog.remove(name)
-        register_panoptic(name, **paths, vocabulary=Vocabulary.load(split.vocabulary), prepare=command)
+        if is_registered(name, folder):
+            continue
+        vocabulary = Vocabulary.load(split.vocabulary)
+        register_panoptic(name, **split_paths(root, name), vocabulary=vocabulary, prepare=command, root=folder)
     return list(SPLITS)

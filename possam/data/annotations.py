@@ -1,0 +1,177 @@
+"""What a record says of its image, read from its files: segments, a map of classes, or instances.
+
+Shapes: H×W the image as it is annotated, S segments.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+from pycocotools import mask as mask_coder
+
+from possam.data.checks import image_size, pixel_size
+from possam.data.id_maps import check_ids, read_id_map
+from possam.messages import few
+
+__all__ = ["UNLABELLED", "read_instances", "read_label_map", "read_segments"]
+
+UNLABELLED = -1
+_ONE_CHANNEL = ("1", "L", "P", "I", "I;16", "I;16L", "I;16B")
+_BYTE = 256
+
+
+def read_segments(record: Mapping[str, Any]) -> tuple[NDArray[np.int64], list[dict[str, Any]]]:
+    """Read a record's panoptic PNG.
+
+    Returns:
+        H×W int64: 0 for void, ``i + 1`` for the segment i; and the record's S ``segments_info``.
+
+    Raises:
+        FileNotFoundError: there is no such PNG.
+        ValueError: the record has no panoptic annotation, the PNG does not decode, its size is not that of the image,
+            or its ids are not those of the JSON; names the file.
+    """
+    _require(record, "pan_seg_file_name", "panoptic annotation")
+    path, segments = record["pan_seg_file_name"], record["segments_info"]
+    id_map = read_id_map(path)
+    _check_size(f"panoptic PNG {path}", id_map.shape, record)
+    return check_ids(id_map, [segment["id"] for segment in segments], source=path), segments
+
+
+def read_label_map(record: Mapping[str, Any], *, ignore_label: int, num_classes: int) -> NDArray[np.int64]:
+    """Read the class of every pixel: from the record's label map if it has one, else from its panoptic PNG.
+
+    Args:
+        record: a dataset's dict.
+        ignore_label: value of a label map's pixels that have no class.
+        num_classes: K; every other value of a label map must be in [0, K).
+    Returns:
+        H×W int64: the contiguous class, −1 where there is none. Crowds have their class.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the record has neither annotation, or the file is not a label map of these classes; names the file
+            and the values that are none.
+    """
+    if "sem_seg_file_name" not in record:
+        _require(record, "pan_seg_file_name", "semantic or panoptic annotation")
+        index, segments = read_segments(record)
+        return np.array([UNLABELLED, *(segment["category_id"] for segment in segments)], dtype=np.int64)[index]
+    path = record["sem_seg_file_name"]
+    labels = _read_one_channel(path, wide=ignore_label >= _BYTE)
+    _check_size(f"label map {path}", labels.shape, record)
+    ignored = labels == ignore_label
+    wrong = np.unique(labels[~ignored & ((labels < 0) | (labels >= num_classes))])
+    if len(wrong):
+        raise ValueError(
+            f"label map {path} has the values {few(wrong.tolist())}, which are neither classes (0 … {num_classes - 1}) "
+            f"nor the ignore label {ignore_label}. Label maps hold contiguous classes, as `possam data prepare` "
+            "writes them; official files and other scripts may hold other numbers, as ADE20K's annotations/ hold "
+            "1 … 150 with 0 for other (run: possam data prepare ade20k_semantic)."
+        )
+    labels[ignored] = UNLABELLED
+    return labels
+
+
+def read_instances(record: Mapping[str, Any], *, isthing: Sequence[bool]) -> list[dict[str, Any]]:
+    """The instances of an image: of the record's ``annotations`` if it has them, else the panoptic PNG's things.
+
+    Args:
+        record: a dataset's dict.
+        isthing: whether each contiguous class is a thing.
+    Returns:
+        dicts with ``category_id`` (contiguous), ``iscrowd`` (0 or 1), ``area`` (in pixels; as the JSON says, if it
+        does) and ``segmentation``, a compressed run-length mask {"size": [H, W], "counts": bytes}. Masks of
+        ``annotations`` may overlap.
+
+    Raises:
+        FileNotFoundError: there is no such PNG.
+        ValueError: the record has neither annotation, or a mask has another size than the image.
+    """
+    if "annotations" in record:
+        return [
+            {
+                "category_id": annotation["category_id"],
+                "iscrowd": int(annotation["iscrowd"]),
+                "area": annotation["area"],
+                "segmentation": _run_lengths(annotation["segmentation"], record),
+            }
+            for annotation in record["annotations"]
+        ]
+    _require(record, "pan_seg_file_name", "instance or panoptic annotation")
+    index, segments = read_segments(record)
+    areas = np.bincount(index.ravel(), minlength=len(segments) + 1)
+    return [
+        {
+            "category_id": segment["category_id"],
+            "iscrowd": int(segment["iscrowd"]),
+            "area": int(areas[place]),
+            "segmentation": mask_coder.encode(np.asfortranarray(index == place, dtype=np.uint8)),
+        }
+        for place, segment in enumerate(segments, start=1)
+        if isthing[segment["category_id"]]
+    ]
+
+
+def _run_lengths(segmentation: Any, record: Mapping[str, Any]) -> dict[str, Any]:
+    """Polygons or a run-length mask of either kind, as a compressed run-length mask."""
+    height, width = image_size(record)
+    if isinstance(segmentation, Mapping):
+        if list(segmentation["size"]) != [height, width]:
+            size = pixel_size(segmentation["size"])
+            raise ValueError(
+                f"a run-length mask of image {record['image_id']!r} is {size}, but its image {record['file_name']} is "
+                f"{pixel_size((height, width))}; the two must have the same size."
+            )
+        counts = segmentation["counts"]
+        if isinstance(counts, list):
+            return mask_coder.frPyObjects(dict(segmentation), height, width)
+        return {"size": [height, width], "counts": counts.encode() if isinstance(counts, str) else counts}
+    # A polygon of under three points covers nothing, and pycocotools takes four numbers for a box.
+    polygons = [polygon for polygon in segmentation if len(polygon) >= 6]
+    if not polygons:
+        return mask_coder.encode(np.zeros((height, width), dtype=np.uint8, order="F"))
+    return mask_coder.merge(mask_coder.frPyObjects(polygons, height, width))
+
+
+def _read_one_channel(path: str, *, wide: bool) -> NDArray[np.int64]:
+    """A picture's H×W values as int64; of a palette picture the indices, not the colours."""
+    try:
+        with Image.open(path) as picture:
+            picture.load()
+            mode, values = picture.mode, np.asarray(picture)
+    except FileNotFoundError:
+        raise FileNotFoundError(f"label map {path} does not exist; prepare the dataset again.") from None
+    except (UnidentifiedImageError, OSError, SyntaxError) as error:
+        raise ValueError(f"label map {path} does not decode ({error}); prepare the dataset again.") from error
+    if mode not in _ONE_CHANNEL:
+        raise ValueError(
+            f"label map {path} has mode {mode}, but one channel of integers is expected, whose values are classes; "
+            "prepare the dataset again."
+        )
+    if wide and values.dtype.itemsize < 2:
+        raise ValueError(
+            f"label map {path} has 8 bits a pixel, but 16 are expected: the ignore label does not fit into 8; "
+            "prepare the dataset again."
+        )
+    return values.astype(np.int64)
+
+
+def _require(record: Mapping[str, Any], key: str, what: str) -> None:
+    if key not in record:
+        raise ValueError(
+            f"image {record['file_name']} has no {what} (its record has {sorted(record)}); use a dataset that has one."
+        )
+
+
+def _check_size(what: str, shape: Sequence[int], record: Mapping[str, Any]) -> None:
+    size = image_size(record)
+    if tuple(shape) != size:
+        raise ValueError(
+            f"{what} is {pixel_size(shape)}, but its image {record['file_name']} is {pixel_size(size)}; "
+            "the two must have the same size."
+        )

@@ -1,0 +1,90 @@
+"""Datasets in Detectron2's catalogs: how to load them, and what evaluators and models need to know of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from possam.d2.data import DatasetCatalog, MetadataCatalog
+from possam.vocabulary import Vocabulary
+
+__all__ = ["IGNORE_LABEL", "is_registered", "register"]
+
+LABEL_DIVISOR = 1000
+IGNORE_LABEL = 255
+
+
+def is_registered(name: str, root: str | Path) -> bool:
+    """Whether the catalogs have the dataset `name` of this datasets' root."""
+    return name in DatasetCatalog.list() and _root_of(name) == str(root)
+
+
+def register(
+    name: str,
+    load: Callable[[], list[dict[str, Any]]],
+    *,
+    vocabulary: Vocabulary,
+    tasks: Sequence[str],
+    places: Mapping[str, str],
+    ignore_label: int = IGNORE_LABEL,
+    federated: bool = False,
+    root: str | Path | None = None,
+) -> None:
+    """Make a dataset known to the catalogs. Registering the same again is harmless.
+
+    Args:
+        name: name in ``DatasetCatalog`` and ``MetadataCatalog``.
+        load: gives the records; called whenever the dataset is loaded.
+        vocabulary: the classes.
+        tasks: those of "panoptic", "semantic" and "instance" that can be scored.
+        places: files and folders, by their keys in the metadata.
+        ignore_label: value of unlabelled pixels in label maps.
+        federated: whether classes that an image's annotation does not name are unknown, as in LVIS.
+        root: the datasets' root, for a dataset that lies under one: registering it under another root moves it.
+
+    Raises:
+        ValueError: another dataset has this name already.
+    """
+    facts = {
+        **places,
+        "vocabulary": vocabulary,
+        "tasks": tuple(tasks),
+        "ignore_label": ignore_label,
+        "federated": federated,
+    }
+    if root is not None:
+        facts["datasets_root"] = str(root)
+    if name in DatasetCatalog.list():
+        if root is None or _root_of(name) in (None, str(root)):
+            _check_same(name, facts)
+            return
+        DatasetCatalog.remove(name)
+        MetadataCatalog.remove(name)
+    DatasetCatalog.register(name, load)
+    contiguous = vocabulary.contiguous_id
+    isthing = vocabulary.isthing
+    MetadataCatalog.get(name).set(
+        **facts,
+        # One list of classes serves both names: a contiguous id indexes either of them.
+        thing_classes=list(vocabulary.display_names),
+        stuff_classes=list(vocabulary.display_names),
+        thing_dataset_id_to_contiguous_id={k: v for k, v in contiguous.items() if isthing[v]},
+        stuff_dataset_id_to_contiguous_id={k: v for k, v in contiguous.items() if not isthing[v]},
+        label_divisor=LABEL_DIVISOR,
+        evaluator_type=f"possam_{tasks[0]}",
+    )
+
+
+def _root_of(name: str) -> str | None:
+    return getattr(MetadataCatalog.get(name), "datasets_root", None)
+
+
+def _check_same(name: str, wanted: Mapping[str, Any]) -> None:
+    metadata = MetadataCatalog.get(name)
+    different = [key for key, value in wanted.items() if getattr(metadata, key, None) != value]
+    if different:
+        raise ValueError(
+            f"dataset {name!r} is registered already with another {different[0]}; choose another name "
+            f"(got {wanted[different[0]]!r:.200})."
+        )

@@ -1,0 +1,52 @@
+"""Where the image of an annotation lies, for each way in which annotation files say it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from possam.data.checks import require_keys
+
+__all__ = ["IMAGE_NAMES", "ImageFinder"]
+
+IMAGE_NAMES = ("file_name", "id", "png", "coco_url")
+
+
+class ImageFinder:
+    """Paths of images under one folder. The files need not be there: who wants them checks (`check_files`)."""
+
+    def __init__(self, *, root: str | Path | None, names: str = "file_name", suffix: str = ".jpg") -> None:
+        """
+        Args:
+            root: the folder, or None where only the names matter.
+            names: one of `IMAGE_NAMES`: the image is named by its "file_name", relative to the folder; by its "id",
+                which is its name without the suffix, in whichever subfolder; by the stem of its panoptic "png"; or by
+                its "coco_url", whose last two parts are subfolder and name.
+            suffix: end of the images' names, where the annotation does not give it.
+        """
+        assert names in IMAGE_NAMES, names
+        self.root = Path(root or "")
+        self.names = names if root else "file_name"
+        self.suffix = suffix
+
+    def path(self, image: Mapping[str, Any], annotation: Mapping[str, Any] | None = None) -> str:
+        """
+        Args:
+            image: an entry of the JSON's ``images``.
+            annotation: its panoptic annotation, which "png" needs.
+        """
+        if self.names == "id":
+            return self._by_id.get(str(image["id"])) or str(self.root / "*" / f"{image['id']}{self.suffix}")
+        if self.names == "png":
+            assert annotation is not None
+            return str(self.root / f"{PurePosixPath(annotation['file_name']).with_suffix('')}{self.suffix}")
+        if self.names == "coco_url":
+            require_keys(image, ("coco_url",), f"image {image['id']}", "LVIS")
+            return str(self.root.joinpath(*image["coco_url"].split("/")[-2:]))
+        return str(self.root / image["file_name"])
+
+    @cached_property
+    def _by_id(self) -> dict[str, str]:
+        return {path.name.removesuffix(self.suffix): str(path) for path in self.root.rglob(f"*{self.suffix}")}

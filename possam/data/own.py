@@ -1,0 +1,68 @@
+"""A person's own datasets, as a configuration lists them under `DATASETS`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from possam.data.panoptic import register_panoptic
+from possam.data.semantic import register_semantic
+from possam.messages import did_you_mean
+from possam.vocabulary import Vocabulary
+
+__all__ = ["OWN_KEYS", "register_from_config"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Keys:
+    """Keys of an entry: those it must have, and those it may have."""
+
+    required: tuple[str, ...]
+    optional: tuple[str, ...]
+
+    @property
+    def all(self) -> tuple[str, ...]:
+        return self.required + self.optional
+
+
+OWN_KEYS: dict[str, _Keys] = {
+    "PANOPTIC": _Keys(required=("name", "image_root", "panoptic_root", "panoptic_json"), optional=("vocabulary",)),
+    "SEMANTIC": _Keys(
+        required=("name", "image_root", "label_root", "vocabulary"),
+        optional=("ignore_label", "image_suffix", "label_suffix"),
+    ),
+}
+_REGISTER: dict[str, Any] = {"PANOPTIC": register_panoptic, "SEMANTIC": register_semantic}
+
+
+def register_from_config(entries: Sequence[Mapping[str, Any]], kind: str = "PANOPTIC") -> list[str]:
+    """Register the datasets of a config's list and return their names.
+
+    Args:
+        entries: mappings with the keys of `OWN_KEYS`; ``vocabulary`` is the name of a shipped table or the path of a
+            vocabulary JSON; for a panoptic dataset it may be empty or absent: the categories of its own JSON.
+        kind: "PANOPTIC" or "SEMANTIC", the list's name in `DATASETS`.
+
+    Raises:
+        ValueError: an entry is not a mapping, lacks a key, or has one that is not known.
+    """
+    keys = OWN_KEYS[kind]
+    names = []
+    for position, entry in enumerate(entries):
+        where = f"DATASETS.{kind}[{position}]"
+        if not isinstance(entry, Mapping):
+            raise ValueError(f"{where} must be a mapping of {list(keys.all)}, but got {entry!r}.")
+        for key in entry:
+            if key not in keys.all:
+                hint = did_you_mean(key, keys.all)
+                raise ValueError(f"{where} has the unknown key {key!r}; valid: {list(keys.all)}.{hint}")
+        missing = [key for key in keys.required if not entry.get(key)]
+        if missing:
+            raise ValueError(f"{where} ({entry.get('name', 'no name')}) lacks {missing}; add them.")
+        given = {key: value for key, value in entry.items() if value not in (None, "")}
+        if "vocabulary" in given:
+            given["vocabulary"] = Vocabulary.load(given["vocabulary"])
+        _REGISTER[kind](given.pop("name"), **given)
+        names.append(entry["name"])
+    return names

@@ -2,7 +2,7 @@
 
 from possam.models.config import add_possam_config
 from possam.models.possam import PosSAM
-from possam.models.prediction import Prediction
+from possam.models.prediction import Perception, Prediction
 from possam.models.test_time_augmentation import TestTimeAugmentation
 
-__all__ = ["PosSAM", "Prediction", "TestTimeAugmentation", "add_possam_config"]
+__all__ = ["Perception", "PosSAM", "Prediction", "TestTimeAugmentation", "add_possam_config"]

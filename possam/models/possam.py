@@ -27,7 +27,7 @@ from possam.models.parts import (
     ensembles_from_config,
     train_vocabulary_from_config,
 )
-from possam.models.prediction import Prediction
+from possam.models.prediction import Perception, Prediction
 from possam.vocabulary import ClassEmbeddings, TextBank, Vocabulary
 
 FROZEN = ("sam.", "clip.")
@@ -152,8 +152,8 @@ class PosSAM(nn.Module):
         return {"sam": self.sam(batch), "clip": self.clip(batch)}
 
     @torch.no_grad()
-    def predict(self, batched_inputs: list[dict[str, Any]], *, pad_to: int | None = None) -> list[Prediction]:
-        """Masks and evidence for every image, from which `segment` makes a segmentation with any ensemble.
+    def perceive(self, batched_inputs: list[dict[str, Any]], *, pad_to: int | None = None) -> list[Perception]:
+        """All that the network says of images without knowing a single name; inputs need no "vocabulary".
 
         `pad_to` takes the place of the model's own where images come at another size.
         """
@@ -164,15 +164,39 @@ class PosSAM(nn.Module):
         pooled, empty = mask_pool(features["clip"], final.mask_logits)
         clip = self.clip.project(pooled)
         return [
-            Prediction(
+            Perception(
                 mask_logits=final.mask_logits[index].float(),
-                evidence=self._evidence(ldp[index], clip[index], final.iou[index], empty[index], inputs["vocabulary"]),
-                vocabulary=inputs["vocabulary"],
+                ldp_embeddings=ldp[index],
+                clip_embeddings=clip[index],
+                clip_empty=empty[index],
+                iou=final.iou[index],
                 padded_size=padded,
                 image_size=_image_size(inputs),
-                output_size=_output_size(inputs),
             )
             for index, inputs in enumerate(batched_inputs)
+        ]
+
+    @torch.no_grad()
+    def name(self, perception: Perception, vocabulary: Vocabulary, output_size: tuple[int, int]) -> Prediction:
+        """Bring a vocabulary to what was perceived; one perception can be named with many."""
+        return Prediction(
+            mask_logits=perception.mask_logits,
+            evidence=self._evidence(perception, vocabulary),
+            vocabulary=vocabulary,
+            padded_size=perception.padded_size,
+            image_size=perception.image_size,
+            output_size=output_size,
+        )
+
+    def predict(self, batched_inputs: list[dict[str, Any]], *, pad_to: int | None = None) -> list[Prediction]:
+        """Masks and evidence for every image, from which `segment` makes a segmentation with any ensemble.
+
+        `pad_to`: see `perceive`.
+        """
+        perceptions = self.perceive(batched_inputs, pad_to=pad_to)
+        return [
+            self.name(perception, inputs["vocabulary"], _output_size(inputs))
+            for perception, inputs in zip(perceptions, batched_inputs, strict=True)
         ]
 
     @torch.no_grad()
@@ -247,23 +271,21 @@ class PosSAM(nn.Module):
     def _embed(self, layer: MaskPrediction, mask_features: Tensor, clip_features: Tensor) -> Tensor:
         return self.ldp(layer.queries, layer.mask_logits, mask_features, clip_features)
 
-    def _evidence(
-        self, ldp: Tensor, clip: Tensor, iou: Tensor, empty: Tensor, vocabulary: Vocabulary
-    ) -> MaskEvidence:
+    def _evidence(self, perception: Perception, vocabulary: Vocabulary) -> MaskEvidence:
         text, train_text = self._text(vocabulary), self._text(self.train_vocabulary)
-        exact_seen = torch.tensor(vocabulary.exact_overlap(self.train_vocabulary), device=ldp.device)
+        ldp, clip = perception.ldp_embeddings, perception.clip_embeddings
         return MaskEvidence(
             ldp_embeddings=ldp,
             clip_embeddings=clip,
             ldp_logits=self.classifier(ldp, text),
             clip_logits=text.logits(clip, self.clip.logit_scale),
-            iou=iou,
-            clip_empty=empty,
+            iou=perception.iou,
+            clip_empty=perception.clip_empty,
             text=text,
             train_text=train_text,
             ldp_scale=self.classifier.scale.item(),
             clip_scale=self.clip.logit_scale,
-            exact_seen=exact_seen,
+            exact_seen=torch.tensor(vocabulary.exact_overlap(self.train_vocabulary), device=ldp.device),
         )
 
     def _text(self, vocabulary: Vocabulary) -> ClassEmbeddings:

@@ -1,6 +1,6 @@
-"""What a network says of an image, before it is known which ensemble names it.
+"""What a network says of an image: before any name is known, and before it is known which ensemble decides.
 
-Shapes: Q queries, K classes; h×w = H/4×W/4 of the padded input.
+Shapes: Q queries, K classes, D width of CLIP's joint space; h×w = H/4×W/4 of the padded input.
 """
 
 from __future__ import annotations
@@ -12,6 +12,27 @@ from torch import Tensor
 from possam.classifiers import MaskEvidence
 from possam.inference import restore_masks
 from possam.vocabulary import Vocabulary
+
+
+@dataclass(frozen=True, kw_only=True)
+class Perception:
+    """What the network sees in one image. It knows no vocabulary, so any can be brought to it.
+
+    Attributes:
+        mask_logits: Q×h×w float32, stride 4 of the padded input.
+        ldp_embeddings, clip_embeddings: Q×D float32 unit vectors: LDP's, and the mask-pooled F_clip projected.
+        clip_empty: Q bool, masks without a pixel at CLIP's resolution.
+        iou: Q float32 in [0, 1].
+        padded_size, image_size: (height, width) in pixels of the padded network input, and of the image within it.
+    """
+
+    mask_logits: Tensor
+    ldp_embeddings: Tensor
+    clip_embeddings: Tensor
+    clip_empty: Tensor
+    iou: Tensor
+    padded_size: tuple[int, int]
+    image_size: tuple[int, int]
 
 
 @dataclass

@@ -1,5 +1,6 @@
 """Classes and their names, prompt templates, and the store of text embeddings."""
 
+from .manifests import Manifest, manifest_names
 from .tables import table_names
 from .templates import VILD_TEMPLATES
 from .text_bank import ClassEmbeddings, TextBank, TextEncoder
@@ -9,9 +10,11 @@ __all__ = [
     "VILD_TEMPLATES",
     "Category",
     "ClassEmbeddings",
+    "Manifest",
     "TextBank",
     "TextEncoder",
     "Vocabulary",
     "fold_name",
+    "manifest_names",
     "table_names",
 ]

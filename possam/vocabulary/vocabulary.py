@@ -6,6 +6,7 @@ or from a person, and two vocabularies can be used in one process, in any order.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +14,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from possam.messages import did_you_mean
+
+from .manifests import Manifest, find_manifest
 from .tables import read_table, table_names, table_path, write_table
+
+_THINGS = "_things"
 
 
 def fold_name(name: str) -> str:
@@ -54,7 +60,8 @@ class Category:
             if not isinstance(name, str) or not name.strip():
                 raise ValueError(
                     f"class with dataset id {self.dataset_id!r} has an empty name among "
-                    f"{list(self.names)!r}; every name must be a string with at least one visible character"
+                    f"{list(self.names)!r}; every name must be a string with at least one visible character: "
+                    "write it or take it out"
                 )
         if not isinstance(self.isthing, bool):
             raise ValueError(
@@ -116,23 +123,16 @@ class Vocabulary:
             ids[category.dataset_id] = category.names[0]
 
     def _check_names(self) -> None:
-        owner: dict[str, str] = {}
-        displayed: set[str] = set()
-        for category in self.categories:
-            display = fold_name(category.names[0])
-            if display in displayed:
-                raise ValueError(
-                    f"vocabulary {self.name!r} has two classes displayed as {category.names[0]!r}; "
-                    "rename one of them or join the two"
-                )
-            displayed.add(display)
+        owner: dict[str, int] = {}
+        for number, category in enumerate(self.categories):
             for name in category.names:
-                other = owner.setdefault(fold_name(name), category.names[0])
-                if other != category.names[0]:
+                other = owner.setdefault(fold_name(name), number)
+                if other != number:
                     raise ValueError(
-                        f"vocabulary {self.name!r} gives the name {name!r} to two classes, {other!r} and "
-                        f"{category.names[0]!r}; a name must decide for one class, "
-                        "so remove it from one of them"
+                        f"vocabulary {self.name!r} gives the name {name!r} to two classes, "
+                        f"number {other} {self.categories[other].names[0]!r} and number {number} "
+                        f"{category.names[0]!r} (counted from 0); a name must decide for one class, "
+                        "so rename one of the two, or join them"
                     )
 
     # ---------------------------------------------------------------- where vocabularies come from
@@ -177,8 +177,8 @@ class Vocabulary:
         if Path(name_or_path).suffix == ".json":
             return cls.from_file(name_or_path)
         raise ValueError(
-            f"unknown vocabulary {str(name_or_path)!r}; the package has {', '.join(table_names())}; "
-            "for your own give the path of a .json file"
+            f"unknown vocabulary {str(name_or_path)!r}.{did_you_mean(name_or_path, table_names())} The package "
+            f"has {', '.join(table_names())}; for your own give the path of a .json file"
         )
 
     @classmethod
@@ -195,11 +195,13 @@ class Vocabulary:
         kinds = [isthing] * len(names) if isinstance(isthing, bool) else list(isthing)
         if len(kinds) != len(names):
             raise ValueError(f"isthing has {len(kinds)} entries for {len(names)} classes; give one a class")
-        categories = tuple(
-            Category(names=_split_synonyms(text), isthing=kind, dataset_id=position)
-            for position, (text, kind) in enumerate(zip(names, kinds, strict=True))
-        )
-        return cls(name=name, categories=categories)
+        categories = []
+        for position, (text, kind) in enumerate(zip(names, kinds, strict=True)):
+            try:
+                categories.append(Category(names=_split_synonyms(text), isthing=kind, dataset_id=position))
+            except ValueError as error:
+                raise ValueError(f"class number {position} (counted from 0) of {name!r}: {error}") from error
+        return cls(name=name, categories=tuple(categories))
 
     @classmethod
     def from_coco_categories(cls, categories: Iterable[Mapping[str, Any]], name: str) -> Vocabulary:
@@ -233,11 +235,11 @@ class Vocabulary:
         classes = [
             {
                 "id": category.dataset_id,
+                "dataset_name": category.dataset_name,
                 "names": list(category.names),
                 "isthing": int(category.isthing),
-                "dataset_name": category.dataset_name,
-                "seen_in": sorted(category.seen_in),
             }
+            | ({"seen_in": sorted(category.seen_in)} if category.seen_in else {})
             for category in self.categories
         ]
         write_table({"name": self.name, "source": self.source, "classes": classes}, Path(path))
@@ -270,18 +272,55 @@ class Vocabulary:
         """From the dataset's id to the contiguous class id."""
         return {category.dataset_id: index for index, category in enumerate(self.categories)}
 
+    @cached_property
+    def sha256(self) -> str:
+        """Fingerprint of the names of every class, in order; neither ids nor the vocabulary's own name count."""
+        content = [list(category.names) for category in self.categories]
+        return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+
+    def things(self) -> Vocabulary:
+        """The things alone, in the same order, under the name ``"<name>_things"``.
+
+        Raises:
+            ValueError: there are none.
+        """
+        things = tuple(category for category in self.categories if category.isthing)
+        if not things:
+            raise ValueError(f"vocabulary {self.name!r} has no things; it cannot be used for instances")
+        return Vocabulary(name=self.name + _THINGS, categories=things, source=self.source)
+
     def exact_overlap(self, train: Vocabulary) -> tuple[bool, ...]:
         """For each class: is any of its names, case and spacing ignored, a name in ``train``?"""
         known = {fold_name(name) for name in train.names}
         return tuple(any(fold_name(name) in known for name in category.names) for category in self.categories)
 
+    def manifest(self, train: Vocabulary) -> Manifest | None:
+        """The shipped manifest of seen and unseen classes that applies to these two, or None.
+
+        It applies where both have the very names of its tables. The things of a table have the table's
+        manifest, restricted to them.
+        """
+        table = self.name.removesuffix(_THINGS)
+        manifest = find_manifest(train.name, table)
+        if manifest is None or manifest.train_sha256 != train.sha256:
+            return None
+        if manifest.test_sha256 == self.sha256:
+            return manifest
+        if table != self.name and Vocabulary.load(table).things().sha256 == self.sha256:
+            return manifest.restricted(self.display_names)
+        return None
+
     def seen(self, train: Vocabulary) -> tuple[bool, ...]:
         """For each class: did training on ``train`` show it, under any name?
 
-        Where any class of this vocabulary declares ``train.name`` in ``seen_in``, those declarations decide
-        for all of its classes; a vocabulary that says nothing about ``train`` falls back on
-        :meth:`exact_overlap`.
+        The shipped manifest decides where there is one (:meth:`manifest`). Otherwise, where any class of
+        this vocabulary declares ``train.name`` in ``seen_in``, those declarations decide for all of its
+        classes; else :meth:`exact_overlap` does.
         """
+        manifest = self.manifest(train)
+        if manifest is not None:
+            seen = set(manifest.seen)
+            return tuple(name in seen for name in self.display_names)
         declared = tuple(train.name in category.seen_in for category in self.categories)
         return declared if any(declared) else self.exact_overlap(train)
 

@@ -3,7 +3,7 @@ import re
 
 import pytest
 
-from possam.vocabulary import Category, Vocabulary, fold_name, table_names
+from possam.vocabulary import Category, Vocabulary, fold_name
 
 
 def category(*names, isthing=True, dataset_id=0, **more):
@@ -32,7 +32,13 @@ def test_names_and_their_classes_stay_aligned():
         (lambda: Vocabulary(name=" ", categories=(category("a"),)), "needs a name"),
         (lambda: category(""), "empty name"),
         (lambda: category("sofa", " \t"), "empty name"),
-        (lambda: Vocabulary.from_names(["sofa, "]), "empty name"),
+        (lambda: Vocabulary.from_names(["sky", "sofa, "]), "class number 1 (counted from 0) of 'custom': class with"),
+        (lambda: Vocabulary.from_names(["sky", " "]), "an empty name among ['']"),
+        (lambda: Vocabulary.from_names(["sky", "sofa, Sofa"]), "lists the name 'Sofa' twice; remove one of the two"),
+        (
+            lambda: Vocabulary.from_names(["sofa", "sky", "couch, SOFA"]),
+            "gives the name 'SOFA' to two classes, number 0 'sofa' and number 2 'couch' (counted from 0)",
+        ),
         (lambda: category(), "has no name"),
         (lambda: Category(names="sofa", isthing=True, dataset_id=1), "sequence of strings"),
         (lambda: category("sofa", "SOFA "), "twice"),
@@ -40,11 +46,8 @@ def test_names_and_their_classes_stay_aligned():
         (lambda: category("a", dataset_id=-1), "int ≥ 0"),
         (lambda: category("a", dataset_id=True), "int ≥ 0"),
         (lambda: category("a", seen_in="mini_a"), "set of vocabulary names"),
-        (lambda: vocabulary(category("a"), category("A", dataset_id=1)), "two classes displayed as 'A'"),
-        (
-            lambda: vocabulary(category("a", "b"), category("c", "B", dataset_id=1)),
-            "name 'B' to two classes, 'a' and 'c'",
-        ),
+        (lambda: vocabulary(category("a"), category("A", dataset_id=1)), "number 0 'a' and number 1 'A'"),
+        (lambda: vocabulary(category("sky", isthing=False)).things(), "'test' has no things"),
         (lambda: vocabulary(category("a"), category("b")), "dataset id 0 for both 'a' and 'b'"),
         (lambda: Vocabulary.from_names("sofa"), "write ['sofa']"),
         (lambda: Vocabulary.from_names(["a", "b"], isthing=[True]), "1 entries for 2 classes"),
@@ -81,6 +84,20 @@ def test_seen_follows_the_manifest_where_there_is_one_and_names_elsewhere():
     assert told.seen(train) == (False, True), "a manifest decides for all classes, also against equal names"
     assert other.seen(train) == (True, False)
     assert train.seen(train) == (True, True)
+
+
+def test_the_fingerprint_is_that_of_the_names_in_their_order():
+    words = Vocabulary.from_names(["sofa, couch", "sky"], name="a")
+    assert words.sha256 == Vocabulary.from_names(["sofa, couch", "sky"], isthing=False, name="b").sha256
+    others = (["couch, sofa", "sky"], ["sky", "sofa, couch"], ["sofa", "couch, sky"], ["sofa", "couch", "sky"])
+    assert len({words.sha256, *(Vocabulary.from_names(names).sha256 for names in others)}) == 5
+
+
+def test_things_keep_their_order_ids_and_names():
+    sofa, cat = category("sofa", "couch", dataset_id=7), category("cat", dataset_id=3)
+    sky = category("sky", isthing=False, dataset_id=5)
+    things = vocabulary(sofa, sky, cat).things()
+    assert (things.name, things.categories) == ("test_things", (sofa, cat))
 
 
 def test_coco_categories_keep_order_ids_and_the_datasets_spelling():
@@ -121,6 +138,12 @@ GOOD = {"name": "x", "classes": [{"id": 1, "names": ["a"], "isthing": 1}]}
         (GOOD | {"classes": [{"id": 1, "names": [3], "isthing": 1}]}, "names must hold strings only"),
         (GOOD | {"classes": [{"id": 1, "names": ["a"], "isthing": "thing"}]}, "isthing must be 1 (thing)"),
         (GOOD | {"classes": [{"id": 1, "names": [""], "isthing": 1}]}, "number 0: class with dataset id"),
+        (GOOD | {"classes": [*GOOD["classes"], {"id": 2, "names": ["b", "B "], "isthing": 0}]}, "number 1: class 'b'"),
+        (
+            GOOD | {"classes": [*GOOD["classes"], {"id": 2, "names": ["b", "A"], "isthing": 0}]},
+            "gives the name 'A' to two classes, number 0 'a' and number 1 'b'",
+        ),
+        (GOOD | {"classes": GOOD["classes"] * 2}, "to two classes, number 0 'a' and number 1 'a'"),
     ],
 )
 def test_a_wrong_table_is_refused_with_its_place(tmp_path, table, message):
@@ -140,22 +163,5 @@ def test_a_file_that_is_not_json_or_not_there_is_refused(tmp_path):
 
 
 def test_an_unknown_table_lists_the_shipped_ones():
-    with pytest.raises(ValueError, match=r"unknown vocabulary 'coco'; the package has .*coco_panoptic"):
-        Vocabulary.load("coco")
-
-
-@pytest.mark.parametrize("name", table_names())
-def test_every_shipped_table_loads_under_its_own_name(name):
-    assert Vocabulary.load(name).name == name
-
-
-def test_coco_panoptic_has_the_dataset_classes():
-    coco = Vocabulary.load("coco_panoptic")
-    assert (len(coco), sum(coco.isthing)) == (133, 80)
-    ids = list(coco.contiguous_id)
-    assert ids == sorted(ids) and (ids[0], ids[79], ids[80], ids[-1]) == (1, 90, 92, 200)
-    assert all(coco.isthing[index] == (dataset_id < 92) for dataset_id, index in coco.contiguous_id.items())
-    wall = coco.categories[coco.contiguous_id[199]]
-    assert (wall.names[0], wall.dataset_name) == ("wall", "wall-other-merged")
-    # No trace of the dataset's bookkeeping ("-merged", "-stuff", "-other") in what a text encoder reads.
-    assert not [name for name in coco.names if "-" in name]
+    with pytest.raises(ValueError, match=r"unknown vocabulary 'ade150'. Did you mean 'ade20k_150'\?.*coco_panoptic"):
+        Vocabulary.load("ade150")

@@ -1,8 +1,8 @@
 """Class tables as JSON, and the reading and writing of such files.
 
 Schema: ``{"name": str, "source": str (optional), "classes": [...]}``, each class being
-``{"id": int, "names": [str, ...], "isthing": 0 or 1, "dataset_name": str, "seen_in": [str, ...]}``,
-where the last two may be absent.
+``{"id": int, "dataset_name": str, "names": [str, ...], "isthing": 0 or 1, "seen_in": [str, ...]}``,
+where ``dataset_name`` and ``seen_in`` may be absent. The order is that of the contiguous class ids.
 ``id`` is the id in the dataset's annotation files, ``names[0]`` the displayed name and the rest synonyms,
 ``dataset_name`` the dataset's own spelling, ``seen_in`` the training vocabularies that contain the class.
 """

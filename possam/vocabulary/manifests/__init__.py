@@ -1,0 +1,105 @@
+"""Which classes of a test set a training set has shown, as versioned JSON: ``<train>_to_<test>.json``.
+
+``python -m possam.vocabulary.manifests`` writes those of the overlap rule again after a table has changed.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from possam.files import read_json, write_atomically
+
+if TYPE_CHECKING:
+    from possam.vocabulary.vocabulary import Vocabulary
+
+OVERLAP_RULE = "seen: any name of the class, case and spacing ignored, is a name in the training table"
+
+_FOLDER = Path(__file__).parent
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """The classes of one table that training on another has shown, and those it has not.
+
+    Args:
+        train, test: names of the two tables.
+        version: raised whenever anything else here changes, so that a reported number names its split.
+        rule: how the classes were divided, for people.
+        train_sha256, test_sha256: ``Vocabulary.sha256`` of the two tables that were divided.
+        seen, unseen: display names of the test table's classes, in its order.
+    """
+
+    train: str
+    test: str
+    version: int
+    rule: str
+    train_sha256: str
+    test_sha256: str
+    seen: tuple[str, ...]
+    unseen: tuple[str, ...]
+
+    def restricted(self, names: Iterable[str]) -> Manifest:
+        """The same division of some of the classes, given by their display names."""
+        kept = set(names)
+        return replace(
+            self,
+            seen=tuple(name for name in self.seen if name in kept),
+            unseen=tuple(name for name in self.unseen if name in kept),
+        )
+
+
+def divide(
+    train: Vocabulary, test: Vocabulary, seen: Sequence[bool], *, rule: str, version: int = 1
+) -> Manifest:
+    """Make the manifest in which class i of ``test`` is seen where ``seen[i]``."""
+    told = list(zip(test.display_names, seen, strict=True))
+    return Manifest(
+        train=train.name,
+        test=test.name,
+        version=version,
+        rule=rule,
+        train_sha256=train.sha256,
+        test_sha256=test.sha256,
+        seen=tuple(name for name, is_seen in told if is_seen),
+        unseen=tuple(name for name, is_seen in told if not is_seen),
+    )
+
+
+def manifest_names() -> list[str]:
+    """``"<train>_to_<test>"`` of every manifest that ships with the package, sorted."""
+    return sorted(path.stem for path in _FOLDER.glob("*.json"))
+
+
+@cache
+def find_manifest(train: str, test: str) -> Manifest | None:
+    """The shipped manifest of two tables, by their names; None where there is none.
+
+    Raises:
+        ValueError: the file is not a manifest.
+    """
+    path = _path(train, test)
+    if path.stem not in manifest_names():
+        return None
+    content = read_json(path)
+    expected = [field.name for field in fields(Manifest)]
+    if sorted(content) != sorted(expected):
+        raise ValueError(f"{path}: expected the keys {', '.join(expected)}, got {', '.join(content)}")
+    return Manifest(**{**content, "seen": tuple(content["seen"]), "unseen": tuple(content["unseen"])})
+
+
+def write_manifest(manifest: Manifest) -> Path:
+    """Write a manifest into the package and return its path."""
+    path = _path(manifest.train, manifest.test)
+    text = json.dumps(asdict(manifest), ensure_ascii=False, indent=1) + "\n"
+    write_atomically(path, lambda file: file.write(text.encode()))
+    find_manifest.cache_clear()
+    return path
+
+
+def _path(train: str, test: str) -> Path:
+    return _FOLDER / f"{train}_to_{test}.json"

@@ -1,0 +1,107 @@
+"""Seen and unseen classes: the shipped manifests, when they apply, and that they are up to date."""
+
+from dataclasses import replace
+
+import pytest
+
+from possam.vocabulary import Category, Vocabulary, manifest_names, manifests
+from possam.vocabulary.manifests import OVERLAP_RULE, __main__, divide, find_manifest, write_manifest
+
+# The classes of ADE20K that the field counts as seen in COCO, by the first word of ADE20K's own name.
+FIELDS_64 = """
+wall, building, sky, floor, tree, ceiling, road, bed, windowpane, grass, cabinet, sidewalk, person, door, table,
+mountain, plant, curtain, chair, car, water, sofa, shelf, sea, mirror, rug, fence, rock, lamp, counter, sand, sink,
+refrigerator, stairs, pillow, river, bridge, toilet, flower, book, bench, palm, boat, bus, towel, light, truck,
+television, airplane, apparel, bottle, tent, oven, food, microwave, pot, animal, bicycle, blanket, vase,
+traffic light, plate, glass, clock
+"""
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """An empty folder in place of the package's."""
+    monkeypatch.setattr(manifests, "_FOLDER", tmp_path)
+    find_manifest.cache_clear()
+    yield tmp_path
+    find_manifest.cache_clear()
+
+
+def words(name, *categories):
+    return Vocabulary(
+        name=name,
+        categories=tuple(
+            Category(names=names, isthing=isthing, dataset_id=i) for i, (names, isthing) in enumerate(categories)
+        ),
+    )
+
+
+def test_the_manifests_of_the_overlap_rule_are_what_the_tables_give():
+    mend = "a table has changed: run python -m possam.vocabulary.manifests, which raises the version"
+    computed = __main__.overlap_manifests()
+    for manifest in computed:
+        shipped = find_manifest(manifest.train, manifest.test)
+        assert shipped is not None, f"{manifest.train} to {manifest.test} is missing: {mend}"
+        assert replace(manifest, version=shipped.version) == shipped, mend
+    others = set(manifest_names()) - {f"{m.train}_to_{m.test}" for m in computed}
+    assert others == {"mini_a_to_mini_b"}
+    assert find_manifest("mini_a", "mini_b").rule != OVERLAP_RULE
+
+
+@pytest.mark.parametrize("name", manifest_names())
+def test_a_manifest_divides_the_test_table(name):
+    train, test = (Vocabulary.load(table) for table in name.split("_to_"))
+    manifest = test.manifest(train)
+    assert manifest is not None and manifest.version >= 1
+    seen = test.seen(train)
+    assert tuple(n for n, s in zip(test.display_names, seen, strict=True) if s) == manifest.seen
+    assert tuple(n for n, s in zip(test.display_names, seen, strict=True) if not s) == manifest.unseen
+
+
+def test_coco_shows_the_64_classes_of_ade20k_that_the_field_counts():
+    ade, coco = Vocabulary.load("ade20k_150"), Vocabulary.load("coco_panoptic")
+    seen = [c.dataset_name.split(",")[0] for c, s in zip(ade.categories, ade.seen(coco), strict=True) if s]
+    assert seen == [name.strip() for name in FIELDS_64.split(",")]
+    assert (len(ade.manifest(coco).seen), len(ade.manifest(coco).unseen)) == (64, 86)
+
+
+def test_the_things_of_a_table_have_its_manifest():
+    ade, coco = Vocabulary.load("ade20k_150"), Vocabulary.load("coco_panoptic")
+    things = ade.things()
+    assert things.name == "ade20k_150_things" and len(things) == 100 and all(things.isthing)
+    assert things.display_names == tuple(n for n, t in zip(ade.display_names, ade.isthing, strict=True) if t)
+    expected = tuple(s for s, t in zip(ade.seen(coco), ade.isthing, strict=True) if t)
+    assert things.seen(coco) == expected
+    manifest = things.manifest(coco)
+    assert len(manifest.seen) == sum(expected) and len(manifest.seen) + len(manifest.unseen) == 100
+    assert manifest.version == ade.manifest(coco).version
+
+
+def test_a_manifest_holds_for_the_very_names_of_its_tables_only(folder):
+    train = words("a", (("ring",), True), (("grass",), False))
+    test = words("b", (("hoop",), True), (("grass",), False))
+    assert test.manifest(train) is None and test.seen(train) == (False, True)
+    path = write_manifest(divide(train, test, (True, False), rule="the same drawing"))
+    assert path == folder / "a_to_b.json"
+    assert test.seen(train) == (True, False), "a manifest decides, also against equal names"
+    other_test = words("b", (("hoop", "ring"), True), (("grass",), False))
+    other_train = words("a", (("ring", "hoop"), True), (("lawn",), False))
+    for one, two in ((train, other_test), (other_train, test)):
+        assert two.manifest(one) is None and two.seen(one) == two.exact_overlap(one)
+
+
+def test_the_command_raises_the_version_of_what_has_changed_only(folder, capsys):
+    __main__.main()
+    first = capsys.readouterr().out.splitlines()
+    assert len(first) == 20 and "coco_panoptic_to_ade20k_150.json: version 1, 64 seen, 86 unseen" in first
+    __main__.main()
+    assert capsys.readouterr().out == ""
+    written = find_manifest("coco_panoptic", "cityscapes")
+    write_manifest(replace(written, test_sha256="that of an older table", version=3))
+    __main__.main()
+    assert capsys.readouterr().out == "coco_panoptic_to_cityscapes.json: version 4, 16 seen, 3 unseen\n"
+
+
+def test_a_file_that_is_no_manifest_is_named(folder):
+    (folder / "a_to_b.json").write_text('{"train": "a"}')
+    with pytest.raises(ValueError, match=r"a_to_b\.json: expected the keys train, test, version"):
+        find_manifest("a", "b")

@@ -1,0 +1,126 @@
+"""What is to be made of which official files: the tasks of a preparation, one an image."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from possam.messages import few
+
+__all__ = ["JsonFile", "Need", "Plan", "Report", "Task", "list_files", "pair_files", "require"]
+
+
+@dataclass(frozen=True)
+class Task:
+    """One image: the official files that are read, and those that are written from them.
+
+    Attributes:
+        key: distinct within a plan; it names the image in the plan's JSON.
+        sources: read, in the order that the plan's `work` expects.
+        targets: written, likewise.
+    """
+
+    key: str
+    sources: tuple[Path, ...]
+    targets: tuple[Path, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class JsonFile:
+    """An annotation file that gathers what `work` returned for every task of a plan.
+
+    Attributes:
+        content: the file's content from the tasks' values, in the tasks' order.
+        values: back from a content to the values by key; KeyError or TypeError where it is another file's.
+    """
+
+    path: Path
+    content: Callable[[list[Any]], dict[str, Any]]
+    values: Callable[[dict[str, Any]], Mapping[str, Any]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """Tasks that are done alike.
+
+    Attributes:
+        tasks: one an image.
+        work: writes a task's targets, those that differ from what is there, and returns (files written, value
+            for the JSON or None). It runs in other processes, so it can be pickled.
+        is_whole: whether a task's targets are there, undamaged and of the right size and type.
+        json: written after the last task; None where there is none.
+        space: bytes written, as a multiple of the bytes read.
+    """
+
+    tasks: Sequence[Task]
+    work: Callable[[Task], tuple[int, Any]]
+    is_whole: Callable[[Task], bool]
+    json: JsonFile | None = None
+    space: float = 1.0
+
+
+@dataclass(frozen=True)
+class Need:
+    """A file or folder that must be there, relative to the datasets' root, and how to get it."""
+
+    path: str
+    source: str
+
+
+@dataclass(frozen=True)
+class Report:
+    """Files written, and files that were there and whole."""
+
+    written: int = 0
+    kept: int = 0
+
+    def __add__(self, other: Report) -> Report:
+        return Report(self.written + other.written, self.kept + other.kept)
+
+    def __str__(self) -> str:
+        if not self.written:
+            return f"nothing to do: all {self.kept:,} files are there already"
+        there = f"; {self.kept:,} were there already" if self.kept else ""
+        return f"wrote {self.written:,} {'file' if self.written == 1 else 'files'}{there}"
+
+
+def require(root: Path, needs: Sequence[Need]) -> None:
+    """Check that every need is under `root`.
+
+    Raises:
+        FileNotFoundError: names all that are missing, each with what to do.
+    """
+    missing = [need for need in needs if not (root / need.path).exists()]
+    if missing:
+        lines = [f"{root / need.path} does not exist. {need.source}" for need in missing]
+        raise FileNotFoundError("\n".join(lines))
+
+
+def list_files(folder: Path, pattern: str, source: str) -> list[Path]:
+    """The files of a folder that match a glob pattern, sorted by path.
+
+    Raises:
+        FileNotFoundError: there is none; ends with `source`, how to get them.
+    """
+    files = sorted(path for path in folder.glob(pattern) if not path.name.startswith("."))
+    if not files:
+        raise FileNotFoundError(f"{folder} has no file {pattern}. {source}")
+    return files
+
+
+def pair_files(files: Sequence[Path], folder: Path, suffix: str, source: str) -> list[Path]:
+    """For each file that of the same stem and another suffix in `folder`.
+
+    Raises:
+        FileNotFoundError: some are missing; names the first and ends with `source`, how to get them.
+    """
+    there = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    names = [file.stem + suffix for file in files]
+    missing = [name for name in names if name not in there]
+    if missing:
+        raise FileNotFoundError(
+            f"{len(missing)} of {len(names)} files are missing in {folder}: {few(missing, 3)}. {source}"
+        )
+    return [folder / name for name in names]

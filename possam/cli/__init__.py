@@ -1,0 +1,82 @@
+"""The command `possam`: one file a subcommand, and one line in `COMMANDS` each.
+
+A subcommand's file has ``add_command(commands)``, which builds its parser with `possam.cli.parsing.add_parser`. What
+is heavy to import, PyTorch above all, is imported where a subcommand runs, so that `possam --help` answers at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+
+from possam import __version__
+from possam.cli import configs as configs
+from possam.cli import data as data
+from possam.cli import weights as weights
+from possam.cli.parsing import HelpFormatter
+
+__all__ = ["COMMANDS", "build_parser", "main"]
+
+COMMANDS = (
+    data,
+    weights,
+    configs,
+)
+
+_EXAMPLES = """\
+examples:
+  possam data list
+  possam data doctor coco_panoptic_val
+  possam weights download sam_vit_b
+  possam configs verify
+"""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of the whole command."""
+    parser = argparse.ArgumentParser(
+        prog="possam",
+        description="Open-vocabulary panoptic segmentation: data, weights and configurations.",
+        epilog=_EXAMPLES,
+        formatter_class=HelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"possam {__version__}")
+    parser.set_defaults(run=None, parser=parser)
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND")
+    for command in COMMANDS:
+        command.add_command(commands)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command.
+
+    Args:
+        argv: the words after `possam`; None: those of the process.
+    Returns:
+        the exit code: 0 where all is well, 1 on problems and on errors of the user's, which are one sentence on
+        stderr, 2 on words that are no command (argparse exits), 130 on Ctrl-C.
+    """
+    arguments = build_parser().parse_args(argv)
+    if arguments.run is None:
+        arguments.parser.print_help(sys.stderr)
+        return 2
+    try:
+        return arguments.run(arguments)
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # The reader of a pipe, such as `head`, has gone; the interpreter's own flush at exit must not complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except (ValueError, FileNotFoundError, ConnectionError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        if error.filename is None:
+            raise
+        print(f"error: {error.filename}: {error.strerror}", file=sys.stderr)
+        return 1

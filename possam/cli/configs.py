@@ -1,0 +1,74 @@
+"""`possam configs`: whether configurations can be built."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from possam.cli.parsing import add_group, add_parser
+
+if TYPE_CHECKING:
+    from possam.cli.parsing import Commands
+
+__all__ = ["add_command"]
+
+_VERIFY = """\
+Build every configuration's model, without memory for its weights, and look up its datasets and classes: misspelt
+keys, sizes that do not fit and unknown names come out in seconds, not after hours in a queue. Neither data nor weights
+need to be there."""
+
+
+def add_command(commands: Commands) -> None:
+    configs = add_group(commands, "configs", summary="verify configurations", examples=["possam configs verify"])
+    parser = add_parser(
+        configs,
+        "verify",
+        run_verify,
+        summary="check that configurations can be built",
+        description=_VERIFY,
+        examples=[
+            "possam configs verify",
+            "possam configs verify configs/coco/possam_vit_b.yaml",
+            "possam configs verify configs/mini",
+        ],
+    )
+    parser.add_argument(
+        "paths", nargs="*", type=Path, metavar="CONFIG", help="YAML files, or folders of them (default: configs)"
+    )
+
+
+def run_verify(arguments: argparse.Namespace) -> int:
+    from possam.engine.verify import verify_config
+
+    failed = 0
+    paths = _files(arguments.paths or [Path("configs")])
+    for path in paths:
+        try:
+            print(f"{path}: {verify_config(path)}", flush=True)
+        except (ValueError, FileNotFoundError) as error:
+            # One wrong configuration does not hide what the others are.
+            print(f"{path}: error: {error}", file=sys.stderr)
+            failed += 1
+    if failed:
+        print(f"{failed} of {len(paths)} configurations cannot be built", file=sys.stderr)
+    return int(failed > 0)
+
+
+def _files(paths: list[Path]) -> list[Path]:
+    """The files, and those of the folders; of a folder `base.yaml` only serves others."""
+    found = []
+    for path in paths:
+        if path.is_dir():
+            inside = sorted(file for file in path.rglob("*.yaml") if not file.name.startswith("base"))
+            if not inside:
+                raise FileNotFoundError(f"the folder {path} has no configuration (*.yaml)")
+            found += inside
+        elif path.is_file():
+            found.append(path)
+        else:
+            raise FileNotFoundError(
+                f"{path} does not exist; run this in the folder that has configs/, or name configurations"
+            )
+    return found

@@ -1,0 +1,99 @@
+"""`possam weights`: what pre-trained weights there are, and their download."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from possam.cli.parsing import add_group, add_parser
+
+if TYPE_CHECKING:
+    from possam.cli.parsing import Commands
+
+__all__ = ["add_command"]
+
+
+def add_command(commands: Commands) -> None:
+    weights = add_group(
+        commands,
+        "weights",
+        summary="list, download and verify pre-trained weights",
+        examples=["possam weights list", "possam weights download sam_vit_b"],
+    )
+    parser = add_parser(
+        weights,
+        "list",
+        run_list,
+        summary="list all weights and whether they are there",
+        examples=["possam weights list", "possam weights list --folder /data/weights"],
+    )
+    _add_folder(parser)
+    parser = add_parser(
+        weights,
+        "download",
+        run_download,
+        summary="download weights; one that was stopped goes on, and what arrives is verified",
+        examples=["possam weights download sam_vit_b", "possam weights download sam_vit_h --folder /data/weights"],
+    )
+    parser.add_argument("names", nargs="+", metavar="NAME", help="weights, as `possam weights list` names them")
+    _add_folder(parser)
+    parser = add_parser(
+        weights,
+        "verify",
+        run_verify,
+        summary="check that files are the weights that they are called, whole and unchanged",
+        examples=["possam weights verify weights/sam_vit_b_01ec64.pth"],
+    )
+    parser.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="weight files")
+
+
+def _add_folder(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--folder", type=Path, default=Path("weights"), metavar="DIR", help="(default: weights)")
+
+
+def run_list(arguments: argparse.Namespace) -> int:
+    from possam.cli.output import console, table
+    from possam.encoders.downloads import WEIGHTS
+
+    rows = [
+        [
+            weights.name,
+            f"{weights.size / 1e6:,.0f} MB" if weights.size else "",
+            "yes" if _is_there(arguments.folder / weights.filename) else "no",
+            weights.source,
+        ]
+        for weights in WEIGHTS.values()
+    ]
+    out = console()
+    out.print(table(["weights", "size", "there", "from"], rows, right=["size"]))
+    out.print(f"\nin {arguments.folder.absolute()}; to fetch one: possam weights download NAME")
+    return 0
+
+
+def _is_there(path: Path) -> bool:
+    # A repository without safetensors gives the older format under the same name.
+    return path.is_file() or path.with_suffix(".bin").is_file()
+
+
+def run_download(arguments: argparse.Namespace) -> int:
+    from possam.encoders.downloads import download
+
+    for name in dict.fromkeys(arguments.names):
+        print(download(name, arguments.folder))
+    return 0
+
+
+def run_verify(arguments: argparse.Namespace) -> int:
+    from possam.encoders.downloads import verify
+
+    failed = False
+    for path in arguments.paths:
+        try:
+            print(verify(path))
+        except (ValueError, FileNotFoundError) as error:
+            # One wrong file does not hide what the others are.
+            print(f"error: {error}", file=sys.stderr)
+            failed = True
+    return int(failed)

@@ -1,0 +1,207 @@
+"""Checks of an annotation file's entries: each takes what the file says and gives the problems it finds."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from possam.data.doctor.problem import Problem
+from possam.data.id_maps import MAX_ID
+from possam.vocabulary import Vocabulary, fold_name
+
+__all__ = ["ANNOTATION_CHECKS", "AnnotationFile"]
+
+# Official boxes reach a pixel or two over the edge by rounding; more is a box of another size of the image.
+_BOX_SLACK = 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnnotationFile:
+    """A readable annotation file, "panoptic" or "instances", and what it is checked against."""
+
+    path: Path
+    kind: str
+    content: Mapping[str, Any]
+    vocabulary: Vocabulary
+    federated: bool
+    images_expected: int
+    mend: str
+
+    def problem(self, kind: str, what: str, entries: Iterable[object] = (), values: Iterable[int] = ()) -> Problem:
+        """A problem of this file; `entries` are those that have it."""
+        details = [str(entry) for entry in entries]
+        return Problem(
+            kind=kind,
+            where=str(self.path),
+            what=f"{self.path.name} {what}",
+            mend=self.mend,
+            details=tuple(details[:3]),
+            values=frozenset(values),
+            count=max(1, len(details)),
+        )
+
+    @property
+    def annotated(self) -> set[Any]:
+        """Ids of the images that have an annotation."""
+        return {annotation["image_id"] for annotation in self.content["annotations"]}
+
+    @property
+    def labelled(self) -> Iterator[tuple[Any, Mapping[str, Any]]]:
+        """(image id, segment or instance) of the whole file."""
+        for annotation in self.content["annotations"]:
+            for part in annotation["segments_info"] if self.kind == "panoptic" else (annotation,):
+                yield annotation["image_id"], part
+
+
+def check_count(file: AnnotationFile) -> Iterator[Problem]:
+    """The number of annotated images is the official one; images without an instance count, too."""
+    number = len(file.annotated if file.kind == "panoptic" else file.content["images"])
+    if number != file.images_expected:
+        what = f"annotates {number:,} images, {file.images_expected:,} are expected"
+        yield file.problem("annotated", what)
+
+
+def check_duplicates(file: AnnotationFile) -> Iterator[Problem]:
+    """Ids and names are distinct."""
+    images, annotations = file.content["images"], file.content["annotations"]
+    yield from _repeated(file, "image ids", (image["id"] for image in images))
+    yield from _repeated(file, "image names", (i["file_name"] for i in images if "file_name" in i))
+    yield from _repeated(file, "category ids", (category["id"] for category in file.content["categories"]))
+    if file.kind == "panoptic":
+        yield from _repeated(file, "annotated image ids", (a["image_id"] for a in annotations))
+        yield from _repeated(file, "names of panoptic PNGs", (a["file_name"] for a in annotations))
+        segments = ((a["image_id"], s["id"]) for a in annotations for s in a["segments_info"])
+        yield from _repeated(file, "segment ids of an image", segments)
+    else:
+        yield from _repeated(file, "annotation ids", (a["id"] for a in annotations))
+
+
+def _repeated(file: AnnotationFile, what: str, values: Iterable[Hashable]) -> Iterator[Problem]:
+    repeated = [f"{value!r} {count} times" for value, count in Counter(values).items() if count > 1]
+    if repeated:
+        yield file.problem("duplicates", f"has {what} more than once", repeated)
+
+
+def check_references(file: AnnotationFile) -> Iterator[Problem]:
+    """Annotations belong to listed images, and every listed image of a panoptic file has one."""
+    listed, annotated = {image["id"] for image in file.content["images"]}, file.annotated
+    strangers = sorted(map(repr, annotated - listed))
+    if strangers:
+        yield file.problem("references", "annotates image ids that are not in its list of images", strangers)
+    bare = sorted(map(repr, listed - annotated)) if file.kind == "panoptic" else []
+    if bare:
+        yield file.problem("references", "lists image ids without an annotation", bare)
+
+
+def check_categories(file: AnnotationFile) -> Iterator[Problem]:
+    """The file's own list of categories is the vocabulary's: the same ids, and no name that means another class."""
+    vocabulary, table = file.vocabulary, file.vocabulary.contiguous_id
+    names = {category["id"]: str(category["name"]) for category in file.content["categories"]}
+    if names.keys() != table.keys():
+        extra, lacking = sorted(names.keys() - table.keys(), key=str), sorted(table.keys() - names.keys())
+        what = (
+            f"has {len(names)} categories with the ids {_span(names)}, but the vocabulary {vocabulary.name} has "
+            f"{len(table)} with the ids {_span(table)}"
+        )
+        entries = [f"unknown id {i} {names[i]!r}" for i in extra] + [f"id {i} is not there" for i in lacking]
+        yield file.problem("categories", what, entries, [i for i in extra if isinstance(i, int)])
+    owner = {
+        fold_name(name): category.dataset_id
+        for category in vocabulary.categories
+        for name in (*category.names, category.dataset_name)
+    }
+    wrong = [
+        f"id {i} is {name!r}, expected {vocabulary.display_names[table[i]]!r}"
+        for i, name in names.items()
+        if i in table and owner.get(fold_name(name), i) != i
+    ]
+    if wrong:
+        yield file.problem("categories", "gives ids to other classes than the vocabulary", wrong)
+
+
+def check_category_ids(file: AnnotationFile) -> Iterator[Problem]:
+    """Segments and instances have category ids of the vocabulary."""
+    known = file.vocabulary.contiguous_id
+    unknown = Counter(part["category_id"] for _, part in file.labelled if part["category_id"] not in known)
+    if unknown:
+        yield file.problem(
+            "category ids",
+            f"has category ids that the vocabulary {file.vocabulary.name} does not have (ids {_span(known)})",
+            [f"{category} in {count:,} annotations" for category, count in sorted(unknown.items(), key=str)],
+            [category for category in unknown if isinstance(category, int)],
+        )
+
+
+def check_segments(file: AnnotationFile) -> Iterator[Problem]:
+    """Segment ids fit a PNG's colours, and crowds are marked by 0 and 1."""
+    parts = list(file.labelled)
+    if file.kind == "panoptic":
+        outside = [
+            f"{part['id']!r} in image {i!r}"
+            for i, part in parts
+            if not (isinstance(part["id"], int) and 0 < part["id"] <= MAX_ID)
+        ]
+        if outside:
+            yield file.problem("segment ids", f"has segment ids that are no integers in [1, {MAX_ID:,}]", outside)
+    crowds = [f"{part['iscrowd']!r} in image {i!r}" for i, part in parts if part.get("iscrowd", 0) not in (0, 1)]
+    if crowds:
+        yield file.problem("crowds", "has values of iscrowd other than 0 and 1", crowds)
+
+
+def check_geometry(file: AnnotationFile) -> Iterator[Problem]:
+    """Boxes lie in their images, and run lengths are those of a mask of the image's size."""
+    if file.kind == "panoptic":
+        return
+    sizes = {image["id"]: (image["width"], image["height"]) for image in file.content["images"]}
+    boxes, masks = [], []
+    for image_id, part in file.labelled:
+        if image_id not in sizes:
+            continue
+        width, height = sizes[image_id]
+        if not _box_in(part["bbox"], width, height):
+            boxes.append(f"annotation {part['id']}: {part['bbox']} (XYWH) in an image of {width}×{height}")
+        runs = part["segmentation"]
+        if isinstance(runs, Mapping) and list(runs.get("size", ())) != [height, width]:
+            masks.append(f"annotation {part['id']}: {runs.get('size')}, expected {[height, width]}")
+    if boxes:
+        yield file.problem("geometry", "has boxes that leave their images", boxes)
+    if masks:
+        yield file.problem("geometry", "has run lengths of another size [height, width] than the image", masks)
+
+
+def check_federated(file: AnnotationFile) -> Iterator[Problem]:
+    """A federated file says which classes of an image are known to be absent or not exhaustively annotated."""
+    if not file.federated:
+        return
+    keys = ("neg_category_ids", "not_exhaustive_category_ids")
+    bare = [f"image {image['id']!r}" for image in file.content["images"] if any(key not in image for key in keys)]
+    if bare:
+        yield file.problem("federated", f"has images without {' or '.join(keys)}: no LVIS annotation", bare)
+
+
+ANNOTATION_CHECKS: tuple[Callable[[AnnotationFile], Iterator[Problem]], ...] = (
+    check_count,
+    check_duplicates,
+    check_references,
+    check_categories,
+    check_category_ids,
+    check_segments,
+    check_geometry,
+    check_federated,
+)
+
+
+def _box_in(box: Any, width: int, height: int) -> bool:
+    if not (isinstance(box, list) and len(box) == 4 and all(isinstance(value, int | float) for value in box)):
+        return False
+    x, y, w, h = box
+    inside = x + w <= width + _BOX_SLACK and y + h <= height + _BOX_SLACK
+    return inside and min(x, y) >= -_BOX_SLACK and min(w, h) >= 0
+
+
+def _span(ids: Iterable[Any]) -> str:
+    ordered = sorted(ids, key=lambda i: (not isinstance(i, int), i if isinstance(i, int) else 0, str(i)))
+    return f"{ordered[0]}…{ordered[-1]}" if ordered else "none"

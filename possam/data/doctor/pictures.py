@@ -1,0 +1,246 @@
+"""Checks of pictures: of every file the header, and of some or all the pixels.
+
+Shapes: H×W the picture.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+from possam.data.datasets.spec import SemanticFiles
+from possam.data.doctor.problem import Problem, gather
+from possam.data.doctor.tree import Sample
+from possam.data.id_maps import rgb_to_id
+
+__all__ = ["CONTENT_CHECKS", "HEADER_CHECKS", "Rules", "examine_samples", "label_values"]
+
+_ORIENTATION = 0x0112
+_IMAGE_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr")
+_LABEL_MODES = {"uint8": ("L", "P"), "uint16": ("I;16", "I;16B", "I;16L", "I")}
+_PNG_START, _PNG_END = b"\x89PNG", b"IEND\xaeB`\x82"
+_UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
+_JPEG_START, _JPEG_END = b"\xff\xd8", b"\xff\xd9"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rules:
+    """What the pictures of a dataset have to follow.
+
+    Attributes:
+        semantic: how the label maps are stored, None where there are none; classes: how many there are.
+        mend_all, mend_wrong: what to do about images, about annotation files.
+    """
+
+    semantic: SemanticFiles | None
+    classes: int
+    mend_all: str
+    mend_wrong: str
+
+    def allows(self, value: int) -> bool:
+        """Whether a pixel of a label map may have this value."""
+        return value < self.classes or (self.semantic is not None and value == self.semantic.ignore_label)
+
+
+class Picture:
+    """One file, opened at most once for its header and once for its pixels."""
+
+    def __init__(self, path: Path, what: str, mend: str) -> None:
+        self.path, self.what, self.mend = path, what, mend
+        self.fault = ""
+        self.mode, self.size, self.turned = "", (0, 0), False
+        try:
+            with Image.open(path) as picture:
+                self.mode, self.size = picture.mode, picture.size
+                # Of a PNG, Pillow decodes all pixels to look for EXIF.
+                if picture.format in ("JPEG", "MPO"):
+                    self.turned = picture.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8)
+            if not _ends_well(path):
+                _ = self.pixels  # an unusual end is a fault only where the pixels do not decode
+        except _UNREADABLE as error:
+            self.fault = _reason(path, error)
+
+    @cached_property
+    def pixels(self) -> NDArray[np.generic] | None:
+        """The pixels as they are stored, H×W or H×W×channels; None where they do not decode, see `fault`."""
+        try:
+            with Image.open(self.path) as picture:
+                return np.asarray(picture)
+        except _UNREADABLE as error:
+            self.fault = _reason(self.path, error)
+            return None
+
+    @property
+    def shown(self) -> tuple[int, int]:
+        """(width, height) as the picture is shown, turned by its EXIF orientation."""
+        return (self.size[1], self.size[0]) if self.turned else self.size
+
+    def problem(self, kind: str, what: str, detail: str, values: frozenset[int] = frozenset()) -> Problem:
+        return Problem(
+            kind=kind, where=str(self.path), what=what, mend=self.mend, details=(detail,), values=values
+        )
+
+
+class Pictures:
+    """The pictures of one sample; None for one that is not there."""
+
+    def __init__(self, sample: Sample, rules: Rules) -> None:
+        def open_(path: Path | None, what: str, mend: str) -> Picture | None:
+            return Picture(path, what, mend) if path else None
+
+        self.sample = sample
+        self.image = open_(sample.image, "image", rules.mend_all)
+        self.label_map = open_(sample.label_map, "label map", rules.mend_wrong)
+        self.panoptic = open_(sample.panoptic, "panoptic PNG", rules.mend_wrong)
+
+    @property
+    def all(self) -> list[Picture]:
+        return [picture for picture in (self.image, self.label_map, self.panoptic) if picture]
+
+
+def check_decodes(pictures: Pictures, rules: Rules) -> Iterator[Problem]:
+    """Every file is a whole picture."""
+    for picture in pictures.all:
+        if picture.fault:
+            what = f"{picture.what}s do not decode"
+            yield picture.problem("decoding", what, f"{picture.path.name}: {picture.fault}")
+
+
+def check_sizes(pictures: Pictures, rules: Rules) -> Iterator[Problem]:
+    """Image, label map, panoptic PNG and annotation file agree on the size."""
+    readable = [picture for picture in pictures.all if picture.size != (0, 0)]
+    sizes = {picture.what: picture.shown for picture in readable}
+    if pictures.sample.size:
+        sizes["JSON"] = pictures.sample.size
+    if len(set(sizes.values())) > 1:
+        image = pictures.image
+        turned = " (turned by its EXIF orientation)" if image and image.turned else ""
+        named = ", ".join(
+            f"{what} {width}×{height}{turned if what == 'image' else ''}" for what, (width, height) in sizes.items()
+        )
+        reference = pictures.sample.size or readable[0].shown
+        wrong = next(picture for picture in readable if picture.shown != reference)
+        what = "sizes differ between an image and its annotation (width×height)"
+        yield wrong.problem("sizes", what, f"{wrong.path.name}: {named}")
+
+
+def check_image_mode(pictures: Pictures, rules: Rules) -> Iterator[Problem]:
+    """An image is a colour or grey picture of 8 bits."""
+    image = pictures.image
+    if image and image.mode and image.mode not in _IMAGE_MODES:
+        what = "images are not 8-bit colour or grey pictures"
+        yield image.problem("mode", what, f"{image.path.name}: mode {image.mode}")
+
+
+def check_label_mode(pictures: Pictures, rules: Rules) -> Iterator[Problem]:
+    """A label map has one channel of the dataset's number type."""
+    picture = pictures.label_map
+    if picture and picture.mode and rules.semantic and picture.mode not in _LABEL_MODES[rules.semantic.dtype]:
+        what = f"label maps must have one channel of {rules.semantic.dtype}"
+        yield picture.problem("mode", what, f"{picture.path.name}: {_MODE_WORDS.get(picture.mode, picture.mode)}")
+
+
+def check_panoptic_mode(pictures: Pictures, rules: Rules) -> Iterator[Problem]:
+    """A panoptic PNG holds ids as RGB."""
+    picture = pictures.panoptic
+    if picture and picture.mode and picture.mode not in ("RGB", "RGBA"):
+        what = "panoptic PNGs must be RGB (id = R + 256·G + 256²·B)"
+        yield picture.problem("mode", what, f"{picture.path.name}: {_MODE_WORDS.get(picture.mode, picture.mode)}")
+
+
+def check_image_content(pictures: Pictures, rules: Rules) -> Iterator[Problem]:
+    """All pixels of the files decode; `check_decodes` has told of those whose end is missing."""
+    for picture in pictures.all:
+        if not picture.fault and picture.pixels is None:
+            what = f"{picture.what}s do not decode"
+            yield picture.problem("decoding", what, f"{picture.path.name}: {picture.fault}")
+
+
+def check_label_values(pictures: Pictures, rules: Rules) -> Iterator[Problem]:
+    """Label maps hold classes, or the ignored value."""
+    picture = pictures.label_map
+    if picture is None or rules.semantic is None or picture.mode not in _LABEL_MODES[rules.semantic.dtype]:
+        return
+    counts = label_values(picture)
+    bad = {value: count for value, count in counts.items() if not rules.allows(value)}
+    if bad:
+        what = f"label maps hold values other than 0…{rules.classes - 1} and {rules.semantic.ignore_label} (ignored)"
+        named = ", ".join(f"{value} ({count:,} pixels)" for value, count in list(bad.items())[:4])
+        yield picture.problem("values", what, f"{picture.path.name}: {named}", frozenset(bad))
+
+
+def check_panoptic_ids(pictures: Pictures, rules: Rules) -> Iterator[Problem]:
+    """A panoptic PNG holds the ids that the JSON lists for it, and 0 (void)."""
+    picture = pictures.panoptic
+    if picture is None or picture.mode not in ("RGB", "RGBA") or picture.pixels is None:
+        return
+    found = set(np.unique(rgb_to_id(picture.pixels[..., :3].astype(np.uint8))).tolist()) - {0}
+    listed = set(pictures.sample.segments)
+    for what, ids in (
+        ("panoptic PNGs hold segment ids that the JSON does not list", found - listed),
+        ("panoptic PNGs lack segment ids that the JSON lists", listed - found),
+    ):
+        if ids:
+            shown = ", ".join(map(str, sorted(ids)[:4])) + (", …" if len(ids) > 4 else "")
+            yield picture.problem("segment ids", what, f"{picture.path.name}: {shown}")
+
+
+Check = Callable[[Pictures, Rules], Iterator[Problem]]
+HEADER_CHECKS: tuple[Check, ...] = (
+    check_decodes,
+    check_sizes,
+    check_image_mode,
+    check_label_mode,
+    check_panoptic_mode,
+)
+CONTENT_CHECKS: tuple[Check, ...] = (check_image_content, check_label_values, check_panoptic_ids)
+_MODE_WORDS = {
+    "RGB": "a colour picture (RGB)",
+    "RGBA": "a colour picture (RGBA)",
+    "L": "one channel of uint8",
+    "P": "one channel of uint8 with a palette",
+    "1": "one bit a pixel",
+    "I;16": "one channel of uint16",
+    "I": "one channel of int32",
+}
+
+
+def examine_samples(samples: list[Sample], rules: Rules, content: bool) -> list[Problem]:
+    """Run the header checks on samples, and on their pixels if `content`."""
+    checks = (*HEADER_CHECKS, *CONTENT_CHECKS) if content else HEADER_CHECKS
+    problems: list[Problem] = []
+    for sample in samples:
+        pictures = Pictures(sample, rules)
+        problems += [problem for check in checks for problem in check(pictures, rules)]
+    return gather(problems)
+
+
+def label_values(picture: Picture) -> dict[int, int]:
+    """How often each value occurs in a label map of one channel; nothing where it does not decode."""
+    if picture.pixels is None:
+        return {}
+    values, counts = np.unique(picture.pixels, return_counts=True)
+    return dict(zip(values.tolist(), counts.tolist(), strict=True))
+
+
+def _ends_well(path: Path) -> bool:
+    """Whether a PNG or JPEG has the end that its format asks for, which a truncated download has not."""
+    with path.open("rb") as file:
+        start = file.read(8)
+        file.seek(-min(8, len(start)), 2)
+        end = file.read()
+    if start.startswith(_PNG_START):
+        return end == _PNG_END
+    return not start.startswith(_JPEG_START) or end.endswith(_JPEG_END)
+
+
+def _reason(path: Path, error: Exception) -> str:
+    if path.stat().st_size == 0:
+        return "the file is empty"
+    return "it is no picture" if isinstance(error, UnidentifiedImageError) else str(error)

@@ -1,0 +1,157 @@
+"""Checks of a dataset's folders: is it here, in full, and does every file have its counterpart?"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+from possam.data.doctor.problem import ABSENT, Problem
+from possam.data.doctor.tree import Tree
+
+__all__ = ["PLACE_CHECKS", "check_absent", "missing_places"]
+
+
+def missing_places(tree: Tree) -> list[Path]:
+    """The files and folders of a dataset that are not there, or empty."""
+    return [place for place in (tree.image_folder, *tree.annotation_places) if not _filled(place)]
+
+
+def check_absent(tree: Tree) -> Problem | None:
+    """The one problem of a dataset that is not on this machine: no images, or nothing of its main annotation."""
+    missing = missing_places(tree)
+    main = tree.annotation_places[: 2 if tree.spec.panoptic else 1]
+    if tree.image_folder not in missing and any(place not in missing for place in main):
+        return None
+    ready = tree.image_folder not in missing and bool(tree.spec.preparation)
+    return Problem(
+        kind=ABSENT,
+        where=str(missing[0]),
+        what="not prepared: the images are there, the annotation is not" if ready else "not there",
+        # The preparation itself says which official files it lacks.
+        mend=tree.mend_prepared if ready else tree.mend_all,
+        details=tuple(map(str, missing)),
+        count=len(missing),
+    )
+
+
+def check_places(tree: Tree) -> Iterator[Problem]:
+    """All files and folders that the dataset consists of are there."""
+    for place in missing_places(tree):
+        what = "the folder is empty" if place.is_dir() else "does not exist"
+        yield Problem(kind="missing", where=str(place), what=what, mend=tree.mend_prepared)
+
+
+def check_missing_images(tree: Tree) -> Iterator[Problem]:
+    """Every annotation has its image."""
+    missing = [w.image for w, t in _pairs(tree) if w.image and not t.image]
+    yield from _missing(tree, missing, "images of the annotation", tree.mend_all)
+
+
+def check_missing_panoptic(tree: Tree) -> Iterator[Problem]:
+    """Every entry of the panoptic JSON has its PNG."""
+    if tree.spec.panoptic and _filled(tree.root / tree.spec.panoptic.folder):
+        missing = [w.panoptic for w, t in _pairs(tree) if w.panoptic and not t.panoptic]
+        yield from _missing(tree, missing, "panoptic PNGs of the JSON", tree.mend_prepared)
+
+
+def check_missing_label_maps(tree: Tree) -> Iterator[Problem]:
+    """Every image has its label map."""
+    if tree.spec.semantic and _filled(tree.root / tree.spec.semantic.folder):
+        missing = [w.label_map for w, t in _pairs(tree) if w.label_map and not t.label_map]
+        yield from _missing(tree, missing, "label maps of images", tree.mend_prepared)
+
+
+def _pairs(tree: Tree):
+    return zip(tree.wanted, tree.samples, strict=True)
+
+
+def _missing(tree: Tree, files: list[Path], what: str, mend: str) -> Iterator[Problem]:
+    if files:
+        yield Problem(
+            kind="missing",
+            where=_common(files),
+            what=f"{what} are missing, {len(files):,} of {len(tree.wanted):,}",
+            mend=mend,
+            details=tuple(path.name for path in files[:3]),
+            count=len(files),
+        )
+
+
+def check_counts(tree: Tree) -> Iterator[Problem]:
+    """A dataset without an annotation file has the official number of images and label maps."""
+    if tree.contents is not None or tree.spec.semantic is None:
+        return
+    for what, folder, files, mend in (
+        ("images", tree.image_folder, tree.images, tree.mend_all),
+        ("label maps", tree.root / tree.spec.semantic.folder, tree.label_maps, tree.mend_prepared),
+    ):
+        if len(files) != tree.spec.images:
+            text = f"holds {len(files):,} {what}, {tree.spec.images:,} are expected"
+            yield Problem(kind="count", where=str(folder), what=text, mend=mend, values=frozenset([len(files)]))
+
+
+def check_strangers(tree: Tree) -> Iterator[Problem]:
+    """No file is there that belongs to nothing."""
+    if tree.contents is None:
+        return
+    wanted = {path for sample in tree.wanted for path in (sample.image, sample.label_map, sample.panoptic)}
+    if tree.own_images:
+        yield from _strangers("images without an annotation", set(tree.images.values()) - wanted, tree.mend_all)
+    maps = set(tree.label_maps.values()) - wanted
+    yield from _strangers("label maps without an entry in the annotation file", maps, tree.mend_prepared)
+    if tree.spec.panoptic:
+        folder = tree.root / tree.spec.panoptic.folder
+        names = os.listdir(folder) if folder.is_dir() else []
+        pngs = {folder / name for name in names if name.endswith(".png") and not name.startswith(".")}
+        yield from _strangers("panoptic PNGs without an entry in the JSON", pngs - wanted, tree.mend_prepared)
+
+
+def _strangers(what: str, files: Iterable[Path], mend: str) -> Iterator[Problem]:
+    ordered = sorted(files)
+    if ordered:
+        yield Problem(
+            kind="strangers",
+            where=_common(ordered),
+            what=f"{what}: take both from the same release, or remove these",
+            mend=mend,
+            details=tuple(path.name for path in ordered[:3]),
+            count=len(ordered),
+        )
+
+
+def check_repeated_files(tree: Tree) -> Iterator[Problem]:
+    """No two entries are the same image."""
+    owners: dict[Path, int] = {}
+    for sample in tree.wanted:
+        if sample.image:
+            owners[sample.image] = owners.get(sample.image, 0) + 1
+    repeated = [path for path, count in owners.items() if count > 1]
+    if repeated:
+        yield Problem(
+            kind="duplicates",
+            where=_common(repeated),
+            what="images that several entries of the annotation file name",
+            mend=tree.mend_prepared,
+            details=tuple(path.name for path in repeated[:3]),
+            count=len(repeated),
+        )
+
+
+PLACE_CHECKS: tuple[Callable[[Tree], Iterator[Problem]], ...] = (
+    check_places,
+    check_counts,
+    check_missing_images,
+    check_missing_panoptic,
+    check_missing_label_maps,
+    check_strangers,
+    check_repeated_files,
+)
+
+
+def _filled(place: Path) -> bool:
+    return any(place.iterdir()) if place.is_dir() else place.is_file()
+
+
+def _common(paths: list[Path]) -> str:
+    return str(paths[0]) if len(paths) == 1 else os.path.commonpath([path.parent for path in paths])

@@ -1,0 +1,70 @@
+"""What the doctor finds: one problem, of one file or of many that have it in common."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+__all__ = ["ABSENT", "Problem", "gather"]
+
+ABSENT = "absent"
+_DETAILS = 3
+_VALUES = 300
+
+
+@dataclass(frozen=True, kw_only=True)
+class Problem:
+    """One thing that is wrong, where, and what mends it.
+
+    Attributes:
+        kind: one word or two for machines; `ABSENT` is the kind of a dataset that is not on this machine at all.
+        where: the file; of several files the folder that holds them all.
+        what: what is wrong and what is expected, the same for all files that have this problem.
+        mend: what a person does about it.
+        details: the first few files, each with the values found in it.
+        values: the numbers that are wrong (classes, ids), from all files.
+        count: how many files, or entries of a file, have it.
+    """
+
+    kind: str
+    where: str
+    what: str
+    mend: str
+    details: tuple[str, ...] = ()
+    values: frozenset[int] = frozenset()
+    count: int = 1
+
+    def __str__(self) -> str:
+        more = ", …" if self.count > len(self.details) else ""
+        details = f": {'; '.join(self.details)}{more}" if self.details else ""
+        return f"{self.what}{f' ({self.count:,})' if self.count > 1 else ''}{details}"
+
+    def to_json(self) -> dict[str, Any]:
+        """As a JSON object with the attributes' names."""
+        return {**asdict(self), "details": list(self.details), "values": sorted(self.values)}
+
+
+def gather(problems: Iterable[Problem]) -> list[Problem]:
+    """Join problems of the same kind, wording and mend, in the order of their first; gathering parts first changes
+    nothing."""
+    groups: dict[tuple[str, str, str], list[Problem]] = {}
+    for problem in problems:
+        groups.setdefault((problem.kind, problem.what, problem.mend), []).append(problem)
+    return [_join(group) for group in groups.values()]
+
+
+def _join(group: list[Problem]) -> Problem:
+    if len(group) == 1:
+        return replace(group[0], details=group[0].details[:_DETAILS])
+    places = {problem.where for problem in group}
+    details = tuple(detail for problem in group for detail in problem.details[:_DETAILS])
+    values = sorted({value for problem in group for value in problem.values})
+    return replace(
+        group[0],
+        where=places.pop() if len(places) == 1 else os.path.commonpath(places),
+        details=details[:_DETAILS],
+        values=frozenset(values[:_VALUES]),
+        count=sum(problem.count for problem in group),
+    )

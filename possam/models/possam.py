@@ -57,6 +57,7 @@ class PosSAM(nn.Module):
         ensembles: dict[str, Any],
         ensemble: str,
         train_vocabulary: Vocabulary,
+        image_size: int = 1024,
         pad_to: int = 0,
         tasks: tuple[str, ...] = ("panoptic", "semantic", "instance"),
         object_threshold: float = 0.1,
@@ -72,6 +73,7 @@ class PosSAM(nn.Module):
             ldp: queries, masks, F_mask and F_clip to class embeddings (`LocalDiscriminativePooling`, `ClipPooling`).
             ensembles: post-processors by name; `ensemble` is the one `forward` uses.
             train_vocabulary: the classes the model is or was trained on; ensembles ask it what has been seen.
+            image_size: what an image's longer side is brought to, in pixels, before it comes in.
             pad_to: side in pixels of the square every image is padded to; 0 pads to multiples of 32.
             tasks: outputs wanted of `forward`: "panoptic", "semantic", "instance", "quality".
         """
@@ -88,6 +90,7 @@ class PosSAM(nn.Module):
         self.ensembles = ensembles
         self.ensemble = ensemble
         self.train_vocabulary = train_vocabulary
+        self.image_size = image_size
         self.pad_to = pad_to
         self.tasks = tasks
         self.object_threshold = object_threshold
@@ -116,6 +119,7 @@ class PosSAM(nn.Module):
             "ensembles": ensembles_from_config(cfg),
             "ensemble": model.ENSEMBLE.NAME,
             "train_vocabulary": train_vocabulary_from_config(cfg),
+            "image_size": cfg.INPUT.IMAGE_SIZE,
             "pad_to": cfg.INPUT.IMAGE_SIZE if cfg.INPUT.PAD_TO_SQUARE else 0,
             "tasks": tuple(cfg.TEST.TASKS),
             "object_threshold": cfg.TEST.OBJECT_THRESHOLD,

@@ -54,10 +54,10 @@ class Prediction:
     image_size: tuple[int, int]
     output_size: tuple[int, int]
 
-    def masks(self) -> Tensor:
-        """Mask logits at `output_size`, Q×H×W float32."""
+    def masks(self, queries: Tensor | None = None) -> Tensor:
+        """Mask logits at `output_size`, Q×H×W float32, of all queries or of those whose indices are given."""
         return restore_masks(
-            self.mask_logits,
+            self.mask_logits if queries is None else self.mask_logits[queries],
             padded_size=self.padded_size,
             image_size=self.image_size,
             output_size=self.output_size,

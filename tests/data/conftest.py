@@ -8,6 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from possam.d2.data import DatasetCatalog, MetadataCatalog
+from possam.vocabulary import Vocabulary
+
 CATEGORIES = [
     {"id": 5, "name": "disc", "isthing": 1},
     {"id": 9, "name": "grass", "isthing": 0},
@@ -24,6 +27,27 @@ def encode(ids: np.ndarray) -> np.ndarray:
         value = int(ids[y, x])
         rgb[y, x] = (value % 256, value // 256 % 256, value // 65536)
     return rgb
+
+
+@pytest.fixture
+def clean_catalogs():
+    """Names registered by the test are forgotten after it, and those it moved are where they were."""
+    before = dict(DatasetCatalog.data), dict(MetadataCatalog.data)
+    yield
+    DatasetCatalog.data, MetadataCatalog.data = before
+
+
+@pytest.fixture
+def vocabulary() -> Vocabulary:
+    """disc (id 5) and star (id 70) are things, grass (id 9) is stuff; contiguous ids are the order of `CATEGORIES`."""
+    return Vocabulary.from_coco_categories(CATEGORIES, "made_up")
+
+
+@pytest.fixture
+def vocabulary_file(vocabulary, tmp_path) -> str:
+    """The same as a JSON file."""
+    vocabulary.to_json(tmp_path / "words.json")
+    return str(tmp_path / "words.json")
 
 
 @pytest.fixture

@@ -11,11 +11,6 @@ from possam.vocabulary import Vocabulary
 
 
 @pytest.fixture
-def vocabulary(dataset):
-    return Vocabulary.from_coco_categories(dataset["content"]["categories"], "made_up")
-
-
-@pytest.fixture
 def records(dataset, vocabulary):
     return load_panoptic(**dataset["paths"], vocabulary=vocabulary)
 
@@ -180,3 +175,66 @@ def test_coco_sample(coco_sample):
         targets = mapper(record)["instances"]
         areas = [s["area"] for s in record["segments_info"] if not s["iscrowd"]]
         assert targets.gt_masks.sum((1, 2)).tolist() == areas
+
+
+@pytest.fixture
+def labelled(dataset, records, tmp_path):
+    """The first image as a record of a semantic dataset, with as many classes as colours: 24×16 (width×height)."""
+    labels = np.where(dataset["ids"] == 3, 1, 846)
+    labels[dataset["ids"] == 0] = 65535
+    Image.fromarray(labels.astype(np.uint16)).save(tmp_path / "labels.tif")
+    record = {key: records[0][key] for key in ("file_name", "image_id", "height", "width")}
+    return {**record, "sem_seg_file_name": str(tmp_path / "labels.tif")}, labels
+
+
+def test_one_target_a_class_of_a_label_map(labelled, mapper):
+    record, labels = labelled
+    words = Vocabulary.from_names([f"word {n}" for n in range(847)])
+    build = mapper([T.HFlipTransform(24)], vocabulary=words, ignore_label=65535)
+    targets = build(record)["instances"]
+    assert targets.gt_classes.tolist() == [1, 846]
+    for mask, category in zip(targets.gt_masks, (1, 846), strict=True):
+        np.testing.assert_array_equal(mask.numpy(), (labels == category)[:, ::-1])
+    cropped = mapper([T.CropTransform(0, 0, 10, 16, 24, 16)], vocabulary=words, ignore_label=65535)(record)
+    assert cropped["instances"].gt_classes.tolist() == [1]
+    assert "instances" not in mapper(is_train=False, vocabulary=words)(record)
+
+
+def test_label_maps_of_other_classes_are_refused(labelled, mapper):
+    with pytest.raises(ValueError, match=r"labels.tif has the values \[846, 65535\]"):
+        mapper()(labelled[0])
+
+
+def test_a_label_map_of_nothing_gives_no_targets(labelled, mapper):
+    record, labels = labelled
+    Image.new("L", (24, 16), 255).save(record["sem_seg_file_name"])
+    targets = mapper()(record)["instances"]
+    assert targets.gt_classes.shape == (0,) and targets.gt_masks.shape == (0, 16, 24)
+
+
+def test_instances_may_overlap(records, mapper):
+    left = [0.0, 0.0, 14.0, 0.0, 14.0, 16.0, 0.0, 16.0]
+    right = [10.0, 0.0, 24.0, 0.0, 24.0, 16.0, 10.0, 16.0]
+    annotations = [
+        {"category_id": 2, "iscrowd": 0, "area": 224, "segmentation": [left]},
+        {"category_id": 0, "iscrowd": 0, "area": 224, "segmentation": [right]},
+        {"category_id": 0, "iscrowd": 1, "area": 384, "segmentation": [left, right]},
+    ]
+    record = {key: records[0][key] for key in ("file_name", "image_id", "height", "width")}
+    record["annotations"] = annotations
+    # What pads the image belongs to no instance.
+    pad = T.PadTransform(0, 0, 6, 0, 24, 16, seg_pad_value=255)
+    targets = mapper([T.HFlipTransform(24), pad])(record)["instances"]
+    assert targets.gt_classes.tolist() == [2, 0]
+    assert targets.gt_masks.dtype == torch.bool and targets.gt_masks.shape == (2, 16, 30)
+    columns = targets.gt_masks.all(1).int().tolist()
+    assert columns == [[0] * 10 + [1] * 14 + [0] * 6, [1] * 14 + [0] * 16]
+    cropped = mapper([T.CropTransform(0, 0, 10, 16, 24, 16)])(record)["instances"]
+    assert cropped.gt_classes.tolist() == [2]
+    empty = mapper([T.HFlipTransform(24), pad])({**record, "annotations": []})["instances"]
+    assert empty.gt_classes.shape == (0,) and empty.gt_masks.shape == (0, 16, 30)
+
+
+def test_a_panoptic_annotation_comes_first(dataset, records, mapper):
+    record = {**records[0], "sem_seg_file_name": "none.png", "annotations": []}
+    assert mapper()(record)["instances"].gt_classes.tolist() == [1, 0, 2]

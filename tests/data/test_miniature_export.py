@@ -14,7 +14,6 @@ from possam.data.miniature.export import export_split
 from possam.data.miniature.lexicon import palette_of
 from possam.data.miniature.splits import SPLITS, register_miniature, split_paths
 from possam.data.miniature.world import draw_scene
-from possam.data.root import datasets_root
 from possam.vocabulary import Vocabulary
 
 SCRIPT = Path(possam.__file__).parents[1] / "datasets" / "prepare_mini.py"
@@ -123,14 +122,6 @@ def test_registering_again_moves_the_names(registered, tmp_path):
     other = tmp_path / "other"
     register_miniature(other)
     assert MetadataCatalog.get("mini_b_report").image_root == str(other / "mini/mini_b_report/images")
-
-
-def test_the_root_comes_from_the_environment(monkeypatch):
-    monkeypatch.delenv("DETECTRON2_DATASETS", raising=False)
-    assert datasets_root() == Path("datasets")
-    monkeypatch.setenv("DETECTRON2_DATASETS", "/somewhere")
-    assert datasets_root() == Path("/somewhere")
-    assert datasets_root("/else") == Path("/else")
 
 
 def test_the_script_prepares_all_splits_and_may_be_run_again(tmp_path, capsys):

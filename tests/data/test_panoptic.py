@@ -4,22 +4,9 @@ import json
 import pytest
 
 from possam.d2.data import DatasetCatalog, MetadataCatalog
-from possam.data import load_panoptic, register_from_config, register_panoptic
-from possam.vocabulary import Vocabulary
+from possam.data import load_panoptic, register_panoptic
 
-
-@pytest.fixture(autouse=True)
-def _leave_no_names():
-    before = set(DatasetCatalog.list())
-    yield
-    for name in set(DatasetCatalog.list()) - before:
-        DatasetCatalog.remove(name)
-        MetadataCatalog.remove(name)
-
-
-@pytest.fixture
-def vocabulary(dataset):
-    return Vocabulary.from_coco_categories(dataset["content"]["categories"], "made_up")
+pytestmark = pytest.mark.usefixtures("clean_catalogs")
 
 
 def rewrite(dataset, change):
@@ -45,6 +32,7 @@ def test_records_and_metadata(dataset):
     assert metadata.thing_dataset_id_to_contiguous_id == {5: 0, 70: 2}
     assert metadata.stuff_dataset_id_to_contiguous_id == {9: 1}
     assert (metadata.ignore_label, metadata.evaluator_type) == (255, "possam_panoptic")
+    assert (metadata.tasks, metadata.federated) == (("panoptic", "semantic", "instance"), False)
 
 
 def test_registering_twice(dataset, vocabulary, tmp_path):
@@ -122,30 +110,18 @@ def test_missing_files_are_named(dataset, vocabulary, root, file, what):
         load_panoptic(**dataset["paths"], vocabulary=vocabulary)
 
 
-def test_from_config(dataset, vocabulary, tmp_path):
-    vocabulary.to_json(tmp_path / "words.json")
-    paths = {key: str(value) for key, value in dataset["paths"].items()}
-    names = register_from_config(
-        [
-            {"name": "one", **paths, "vocabulary": str(tmp_path / "words.json")},
-            {"name": "two", **paths, "vocabulary": ""},
-        ]
-    )
-    assert names == ["one", "two"]
-    assert MetadataCatalog.get("one").vocabulary.name == "made_up"
-    assert len(DatasetCatalog.get("two")) == 2
+def test_missing_files_come_with_what_to_do(dataset, vocabulary):
+    (dataset["paths"]["image_root"] / "2.png").unlink()
+    with pytest.raises(FileNotFoundError, match=r"1 images .*2.png.*unpack them"):
+        load_panoptic(**dataset["paths"], vocabulary=vocabulary, mend="Download and unpack them.")
+    dataset["paths"]["panoptic_json"].unlink()
+    with pytest.raises(FileNotFoundError, match=r"panoptic.json does not exist. Download and unpack them"):
+        load_panoptic(**dataset["paths"], vocabulary=vocabulary, mend="Download and unpack them.")
 
 
-def test_from_config_refuses(dataset):
-    paths = {key: str(value) for key, value in dataset["paths"].items()}
-    with pytest.raises(
-        ValueError, match=r"PANOPTIC\[0\] has the unknown key 'image_rot'.*Did you mean 'image_root'"
-    ):
-        register_from_config([{"name": "one", "image_rot": "x", **paths}])
-    with pytest.raises(ValueError, match=r"PANOPTIC\[1\] \(two\) lacks \['panoptic_json'\]"):
-        register_from_config([{"name": "one", **paths}, {"name": "two", **{**paths, "panoptic_json": ""}}])
-    with pytest.raises(ValueError, match="must be a mapping"):
-        register_from_config(["one"])
+def test_images_are_not_looked_for_where_only_annotations_matter(dataset, vocabulary):
+    records = load_panoptic(**{**dataset["paths"], "image_root": None}, vocabulary=vocabulary, image_names="id")
+    assert [record["file_name"] for record in records] == ["1.png", "2.png"]
 
 
 def test_coco_sample(coco_sample):

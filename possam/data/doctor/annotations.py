@@ -119,7 +119,7 @@ def check_categories(file: AnnotationFile) -> Iterator[Problem]:
         if i in table and owner.get(fold_name(name), i) != i
     ]
     if wrong:
-        yield file.problem("categories", "gives ids to other classes than the vocabulary", wrong)
+        yield file.problem("category names", "gives ids to other classes than the vocabulary", wrong)
 
 
 def check_category_ids(file: AnnotationFile) -> Iterator[Problem]:

@@ -71,10 +71,11 @@ def _missing(tree: Tree, files: list[Path], what: str, mend: str) -> Iterator[Pr
         yield Problem(
             kind="missing",
             where=_common(files),
-            what=f"{what} are missing, {len(files):,} of {len(tree.wanted):,}",
+            what=f"{what} are missing",
             mend=mend,
             details=tuple(path.name for path in files[:3]),
             count=len(files),
+            total=len(tree.wanted),
         )
 
 

@@ -25,7 +25,7 @@ class Problem:
         mend: what a person does about it.
         details: the first few files, each with the values found in it.
         values: the numbers that are wrong (classes, ids), from all files.
-        count: how many files, or entries of a file, have it.
+        count: how many files, or entries of a file, have it; total: of how many, where that says something, else 0.
     """
 
     kind: str
@@ -35,11 +35,14 @@ class Problem:
     details: tuple[str, ...] = ()
     values: frozenset[int] = frozenset()
     count: int = 1
+    total: int = 0
 
     def __str__(self) -> str:
         more = ", …" if self.count > len(self.details) else ""
         details = f": {'; '.join(self.details)}{more}" if self.details else ""
-        return f"{self.what}{f' ({self.count:,})' if self.count > 1 else ''}{details}"
+        of = f" of {self.total:,}" if self.total else ""
+        number = f" ({self.count:,}{of})" if self.count > 1 or self.total else ""
+        return f"{self.what}{number}{details}"
 
     def to_json(self) -> dict[str, Any]:
         """As a JSON object with the attributes' names."""

@@ -6,17 +6,18 @@ Shape legend: B images, H×W padded input, p patch size, C channels after the ne
 
 from __future__ import annotations
 
-import difflib
-import hashlib
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file
 from segment_anything.modeling import ImageEncoderViT
 from torch import Tensor, nn
+
+from possam.encoders.state_dicts import differences, digest_tensors, read_state_dict
+from possam.encoders.weight_files import WEIGHTS
+from possam.messages import did_you_mean
 
 SHIPPED = "shipped"
 _SHIPPED_FILES = {"mini": Path(__file__).parent / "weights" / "mini_sam.safetensors"}
@@ -25,6 +26,14 @@ PIXEL_MEAN = (123.675, 116.28, 103.53)
 PIXEL_STD = (58.395, 57.12, 57.375)
 _PREFIX = "image_encoder."
 _OTHER_PARTS = ("prompt_encoder.", "mask_decoder.", "pixel_")
+# Parts of the keys of checkpoints that are taken for SAM's.
+_STRANGERS = {
+    "trunk.": "SAM 2",
+    "vision_encoder.": "a SAM in the layout of transformers; use Meta's own file",
+    "visual.": "a CLIP",
+    "backbone.": "a detector or a segmentation model",
+    "layers.0.blocks.": "MobileSAM",
+}
 
 
 @dataclass(frozen=True)
@@ -60,9 +69,7 @@ def build_image_encoder(name: str, *, image_size: int | None = None) -> ImageEnc
         ValueError: an unknown `name`, or an `image_size` that the patch size does not divide.
     """
     if name not in SIZES:
-        near = difflib.get_close_matches(name, SIZES, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise ValueError(f"unknown SAM encoder {name!r}{hint}. Valid names: {', '.join(SIZES)}")
+        raise ValueError(f"unknown SAM encoder {name!r}.{did_you_mean(name, SIZES)} Valid names: {', '.join(SIZES)}")
     size = SIZES[name]
     side = size.image_size if image_size is None else image_size
     if side <= 0 or side % size.patch_size:
@@ -123,7 +130,8 @@ class FrozenSAM(nn.Module):
                 left out) or the encoder's own state dict, as a torch file or `.safetensors`; `"shipped"` for
                 the file that comes with the package (`mini` only); None or "" for random weights.
             image_size: side the position embeddings are made for; None is the size's own (1024 for the real
-                ones). It must agree with the weights and does not limit what can be fed in.
+                ones). Weights made for another side have theirs resized, as `forward` does with images of another
+                size. It does not limit what can be fed in.
             seed: of random weights.
 
         Raises:
@@ -174,13 +182,9 @@ class FrozenSAM(nn.Module):
 
     @property
     def fingerprint(self) -> str:
-        """sha256 (hex) over the encoder's name and weights, computed on first use."""
+        """sha256 (hex) over the encoder's name and weights, computed on first use; the file's format is no part."""
         if self._fingerprint is None:
-            digest = hashlib.sha256(f"sam:{self.name}".encode())
-            for key, tensor in sorted(self.encoder.state_dict().items()):
-                digest.update(f"{key}{tuple(tensor.shape)}{tensor.dtype}".encode())
-                digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
-            self._fingerprint = digest.hexdigest()
+            self._fingerprint = digest_tensors(self.encoder.state_dict(), "sam", self.name)
         return self._fingerprint
 
 
@@ -194,6 +198,14 @@ def resize_positions(positions: Tensor, height: int, width: int) -> Tensor:
     return resized.permute(0, 2, 3, 1).to(positions.dtype)
 
 
+def resize_relative_positions(positions: Tensor, length: int) -> Tensor:
+    """Relative position embedding of one axis, (2·side − 1)×D, for another side: linear, as SAM's attention does it."""
+    if len(positions) == length:
+        return positions
+    resized = F.interpolate(positions.T[None].float(), size=length, mode="linear")
+    return resized[0].T.contiguous().to(positions.dtype)
+
+
 def _randomise_positions(encoder: ImageEncoderViT) -> None:
     # segment_anything starts positions at zero, which would make a random encoder blind to where things are.
     for key, parameter in encoder.named_parameters():
@@ -203,64 +215,76 @@ def _randomise_positions(encoder: ImageEncoderViT) -> None:
 
 def _shipped_file(name: str) -> Path:
     if name not in _SHIPPED_FILES:
+        official = WEIGHTS.get(f"sam_{name}")
+        mend = f"; `possam weights download {official.name}` fetches {official.filename}" if official else ""
         raise ValueError(
             f"no weights come with the package for SAM {name!r}, only for: {', '.join(_SHIPPED_FILES)}. "
-            "Give the path of a checkpoint, e.g. sam_vit_b_01ec64.pth for vit_b"
+            f"Give the path of a checkpoint{mend}"
         )
     return _SHIPPED_FILES[name]
 
 
-def _read(path: Path) -> dict[str, Tensor]:
-    if not path.is_file():
-        raise FileNotFoundError(f"no SAM weights at {path}: expected a file (.pth, .pt or .safetensors)")
-    try:
-        state = load_file(path) if path.suffix == ".safetensors" else _torch_load(path)
-    except Exception as error:  # torch and safetensors raise a dozen types for damaged files
-        raise ValueError(f"cannot read SAM weights from {path}: {error}") from error
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise ValueError(f"{path} holds no SAM state dict: expected a dict of tensors by parameter name")
-    return state
-
-
-def _torch_load(path: Path) -> object:
-    return torch.load(path, map_location="cpu", weights_only=True)
-
-
 def _load(encoder: ImageEncoderViT, name: str, path: Path) -> None:
-    state = _read(path)
+    state = read_state_dict(path, kind="SAM", official=WEIGHTS.get(f"sam_{name}"))
     if any(key.startswith(_PREFIX) for key in state):
         # A whole SAM: the prompt encoder and the mask decoder are not ours to load.
         state = {key.removeprefix(_PREFIX): v for key, v in state.items() if not key.startswith(_OTHER_PARTS)}
     expected = encoder.state_dict()
-    missing = [key for key in expected if key not in state]
-    unexpected = [key for key in state if key not in expected]
-    shapes = [
-        f"{key} {tuple(state[key].shape)} instead of {tuple(expected[key].shape)}"
-        for key in expected
-        if key in state and state[key].shape != expected[key].shape
-    ]
-    problems = [
-        f"{len(keys)} {what}: {', '.join(keys[:4])}{', …' if len(keys) > 4 else ''}"
-        for what, keys in (("missing", missing), ("unexpected", unexpected), ("of another shape", shapes))
-        if keys
-    ]
-    if problems:
+    described = _describe(state)
+    if problems := differences(expected, resized := _resized(state, expected, SIZES[name])):
         raise ValueError(
             f"the weights in {path} do not fit SAM {name}, which expects {_describe(expected)}; "
-            f"the file holds {_describe(state)} ({'; '.join(problems)})"
+            f"the file holds {described} ({problems}){_mend(name, state)}"
         )
     if not encoder.patch_embed.proj.weight.is_meta:  # the meta device has no values to fill
-        encoder.load_state_dict(state)
+        encoder.load_state_dict(resized)
+
+
+def _resized(state: dict[str, Tensor], expected: dict[str, Tensor], size: SAMSize) -> dict[str, Tensor]:
+    """The state with the positions of an encoder for another image size resized to the expected ones."""
+    spanning = tuple(f"blocks.{index}.attn.rel_pos" for index in size.global_attn_indexes)  # others know windows only
+    result = dict(state)
+    for key, wanted in expected.items():
+        found = state.get(key)
+        if found is None or found.shape == wanted.shape or found.dim() != wanted.dim():
+            continue
+        if key == "pos_embed" and found.shape[-1] == wanted.shape[-1]:
+            result[key] = resize_positions(found, wanted.shape[1], wanted.shape[2])
+        elif key.startswith(spanning) and found.shape[-1] == wanted.shape[-1]:
+            result[key] = resize_relative_positions(found, len(wanted))
+    return result
+
+
+def _known_size(state: dict[str, Tensor]) -> str | None:
+    patch = state.get("patch_embed.proj.weight")
+    if patch is None or patch.dim() != 4:
+        return None
+    depth = len({key.split(".")[1] for key in state if key.startswith("blocks.")})
+    return next((name for name, size in SIZES.items() if (size.embed_dim, size.depth) == (len(patch), depth)), None)
+
+
+def _mend(name: str, state: dict[str, Tensor]) -> str:
+    found = _known_size(state)
+    if found is not None and found != name:
+        mend = f". Set MODEL.SAM.NAME to {found}, or give weights of {name}"
+        return mend + (f" (`possam weights download sam_{name}`)" if f"sam_{name}" in WEIGHTS else "")
+    return f". `possam weights download sam_{name}` fetches the official weights" if f"sam_{name}" in WEIGHTS else ""
 
 
 def _describe(state: dict[str, Tensor]) -> str:
     """Size of an encoder's state dict in words, with the name of the known size it has."""
     patch, position = state.get("patch_embed.proj.weight"), state.get("pos_embed")
     if patch is None or position is None or patch.dim() != 4 or position.dim() != 4:
-        return "no SAM image encoder"
+        return f"no SAM image encoder{_resembles(state)}"
     width, side = patch.shape[0], patch.shape[-1]
     depth = len({key.split(".")[1] for key in state if key.startswith("blocks.")})
-    grid = position.shape[1]
-    known = [name for name, size in SIZES.items() if (size.embed_dim, size.depth) == (width, depth)]
-    label = f"{known[0]}: " if known else ""
-    return f"{label}width {width}, depth {depth}, patch {side}, positions for {grid * side} pixels"
+    known = _known_size(state)
+    label = f"{known}: " if known else ""
+    return f"{label}width {width}, depth {depth}, patch {side}, positions for {position.shape[1] * side} pixels"
+
+
+def _resembles(state: dict[str, Tensor]) -> str:
+    for part, what in _STRANGERS.items():
+        if any(part in key for key in state):
+            return f", but what looks like {what}"
+    return ""

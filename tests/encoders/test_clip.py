@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from safetensors.torch import save_file
 
 from possam.encoders.clip import FrozenCLIP
+from possam.encoders.clip.tokenizer import OpenClipTokenizer, tokenize
 from possam.vocabulary.templates import VILD_TEMPLATES
 
 REAL = "RN50"  # only its name and tags; never built here
@@ -113,13 +114,27 @@ def test_too_long_a_text_is_named(clip):
 
 
 def test_too_long_a_text_is_found_by_open_clips_tokenizer_too():
-    clip = build()
-    clip._tokenizer, clip.context_length = open_clip.get_tokenizer(REAL), 77
-    assert clip._tokenize(["cat"]).shape == (1, 77)
-    assert torch.equal(clip._tokenize(["a cat!", "dog"]), open_clip.get_tokenizer(REAL)(["a cat!", "dog"]))
-    assert clip._tokenize(["cat " * 75]).shape == (1, 77)
-    with pytest.raises(ValueError, match="longer than CLIP's context of 77"):
-        clip._tokenize(["cat " * 76])
+    own = open_clip.get_tokenizer(REAL)
+    for tokenizer in (own, OpenClipTokenizer(REAL)):
+        assert tokenize(tokenizer, ["cat"], 77).shape == (1, 77)
+        assert torch.equal(tokenize(tokenizer, ["a cat!", "dog"], 77), own(["a cat!", "dog"]))
+        assert tokenize(tokenizer, ["cat " * 75], 77).shape == (1, 77)
+        with pytest.raises(ValueError, match="longer than CLIP's context of 77"):
+            tokenize(tokenizer, ["cat " * 76], 77)
+
+
+def test_too_long_a_text_is_found_where_padding_is_the_end_mark():
+    def siglip(texts, context_length):  # cuts as SentencePiece tokenizers do: the end mark, 1, stays and pads
+        rows = torch.ones(len(texts), context_length, dtype=torch.long)
+        for row, text in zip(rows, texts, strict=True):
+            ids = [5 + len(word) for word in text.split()][: context_length - 1]
+            row[: len(ids)] = torch.tensor(ids, dtype=torch.long)
+        return rows
+
+    assert tokenize(siglip, ["a b c", "a"], 4).tolist() == [[6, 6, 6, 1], [6, 1, 1, 1]]
+    for text in ("a b c d", "a b c d e f g"):
+        with pytest.raises(ValueError, match=f"context of 4 tokens: '{text}'"):
+            tokenize(siglip, ["a", text], 4)
 
 
 def test_logit_scale_is_exponentiated_and_capped(clip):
@@ -156,13 +171,13 @@ def test_random_weights_follow_the_seed_and_leave_the_global_state(caplog):
 
 
 def test_unknown_names_and_weights_are_answered_with_the_closest(tmp_path):
-    with pytest.raises(ValueError, match="convnext_large_d_32.*convnext_large_d_320"):
+    with pytest.raises(ValueError, match="convnext_large_d_32'. Did you mean 'convnext_large_d_320'"):
         FrozenCLIP.build(name="convnext_large_d_32", weights=None)
-    with pytest.raises(ValueError, match="mini_strnog.*mini_strong"):
+    with pytest.raises(ValueError, match="mini_strnog'. Did you mean 'mini_strong'"):
         FrozenCLIP.build(name="mini_strnog")
-    with pytest.raises(ValueError, match="opneai.*neither a file nor a pretrained tag.*closest: openai"):
+    with pytest.raises(ValueError, match="opneai.*neither a file nor a pretrained tag. Did you mean 'openai'"):
         FrozenCLIP.build(name=REAL, weights="opneai")
-    with pytest.raises(ValueError, match="neither a file nor a pretrained tag.*yfcc15m"):
+    with pytest.raises(ValueError, match="neither a file nor.*yfcc15m.*possam weights download RN50"):
         FrozenCLIP.build(name=REAL)  # no weights ship with open_clip's models
     with pytest.raises(ValueError, match="missing.safetensors"):
         build(weights=tmp_path / "missing.safetensors")

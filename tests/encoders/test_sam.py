@@ -140,7 +140,7 @@ def test_fingerprint_sees_every_weight():
 @pytest.mark.parametrize(
     ("kwargs", "message"),
     [
-        ({"name": "vit_bb"}, "did you mean 'vit_b'.*Valid names: vit_b, vit_l"),
+        ({"name": "vit_bb"}, "Did you mean 'vit_b'.*Valid names: vit_b, vit_l"),
         ({"name": "vit_tiny", "image_size": 100}, "multiple of its patch size 16, got 100"),
         (
             {"name": "vit_b", "weights": "shipped"},
@@ -162,18 +162,45 @@ def test_wrong_images_are_refused(shape, message):
         FrozenSAM.build(name="vit_tiny")(torch.zeros(shape))
 
 
+@pytest.mark.parametrize("side", [64, 192, 256])
+def test_any_image_size_loads_any_positions_as_forward_resizes_them(tmp_path, side):
+    state = random_state("vit_tiny")
+    torch.save(state, tmp_path / "tiny.pth")
+    native = FrozenSAM.build(name="vit_tiny", weights=tmp_path / "tiny.pth")
+    other = FrozenSAM.build(name="vit_tiny", weights=tmp_path / "tiny.pth", image_size=side)
+    assert other.encoder.pos_embed.shape[1] == side // 16
+    assert len(other.encoder.blocks[1].attn.rel_pos_h) == 2 * (side // 16) - 1
+    assert torch.equal(other.encoder.blocks[0].attn.rel_pos_h, state["blocks.0.attn.rel_pos_h"])  # windowed
+    x = images(side, side)
+    assert torch.equal(other(x), native(x))
+    assert other.fingerprint != native.fingerprint
+
+
 def test_weights_of_another_size_say_what_they_are(tmp_path):
     torch.save({f"image_encoder.{k}": v for k, v in random_state("mini").items()}, tmp_path / "mini.pth")
     with pytest.raises(
-        ValueError, match=r"do not fit SAM vit_tiny, which expects vit_tiny: width 32.*holds mini: width 96"
+        ValueError,
+        match=r"do not fit SAM vit_tiny, which expects vit_tiny: width 32.*holds mini: width 96.*SAM.NAME to mini",
     ):
         FrozenSAM.build(name="vit_tiny", weights=tmp_path / "mini.pth")
-    torch.save(random_state("vit_tiny", image_size=256), tmp_path / "large.pth")
-    with pytest.raises(
-        ValueError, match=r"positions for 128 pixels.*positions for 256 pixels.*of another shape: pos_e"
-    ):
-        FrozenSAM.build(name="vit_tiny", weights=tmp_path / "large.pth")
-    FrozenSAM.build(name="vit_tiny", weights=tmp_path / "large.pth", image_size=256)
+
+
+def test_positions_of_another_window_are_not_resized(tmp_path):
+    state = random_state("vit_tiny")
+    state["blocks.0.attn.rel_pos_h"] = torch.zeros(11, 16)
+    torch.save(state, tmp_path / "window.pth")
+    with pytest.raises(ValueError, match=r"of another shape: blocks.0.attn.rel_pos_h \(11, 16\) instead of \(7, 16\)"):
+        FrozenSAM.build(name="vit_tiny", weights=tmp_path / "window.pth")
+
+
+@pytest.mark.parametrize(
+    ("key", "what"),
+    [("image_encoder.trunk.blocks.0.norm1.weight", "SAM 2"), ("vision_encoder.layers.0.attn.qkv.weight", "transformers")],
+)
+def test_checkpoints_taken_for_sams_are_recognised(tmp_path, key, what):
+    torch.save({"model": {key: torch.zeros(2)}}, tmp_path / "other.pt")
+    with pytest.raises(ValueError, match=f"no SAM image encoder, but what looks like .*{what}.*download sam_vit_b"):
+        FrozenSAM.build(name="vit_b", weights=tmp_path / "other.pt")
 
 
 def test_missing_and_unexpected_keys_are_named(tmp_path):

@@ -2,38 +2,45 @@
 
 from __future__ import annotations
 
-import difflib
 import logging
-import pickle
 import warnings
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import open_clip
 import torch
+from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
 from open_clip.convert import convert_state_dict
-from open_clip.model import (
-    convert_to_custom_text_state_dict,
-    get_model_preprocess_cfg,
-    resize_pos_embed,
-    resize_text_pos_embed,
-)
-from safetensors import SafetensorError
-from safetensors.torch import load_file
+from open_clip.model import convert_to_custom_text_state_dict, resize_pos_embed, resize_text_pos_embed
+from open_clip.pretrained import download_pretrained, get_pretrained_cfg
 from torch import Tensor
 
 from possam.encoders.clip import mini
+from possam.encoders.clip.recognise import create_open_clip, describe_clip
+from possam.encoders.clip.tokenizer import OpenClipTokenizer, Tokenizer
+from possam.encoders.state_dicts import differences, read_state_dict
+from possam.encoders.weight_files import WEIGHTS, known_file
+from possam.messages import did_you_mean
 
 logger = logging.getLogger(__name__)
 
+Model = open_clip.CLIP | open_clip.CustomTextCLIP
+_QUICK = "-quickgelu"
+
 
 class LoadedCLIP(NamedTuple):
-    model: open_clip.CLIP
-    tokenizer: Callable[[list[str], int], Tensor]
+    model: Model
+    tokenizer: Tokenizer
     pixel_mean: tuple[float, ...]
     pixel_std: tuple[float, ...]
     input_scale: float
+
+
+class _Source(NamedTuple):
+    """Where weights come from: a file, and the pretrained tag they are known under; neither for random weights."""
+
+    path: Path | None
+    tag: str | None
 
 
 def model_names() -> list[str]:
@@ -43,87 +50,128 @@ def model_names() -> list[str]:
 def load_clip(*, name: str, weights: str | Path | None, seed: int) -> LoadedCLIP:
     """See `FrozenCLIP.build`."""
     if name not in model_names():
-        raise ValueError(f"unknown CLIP model {name!r}; closest: {_closest(name, model_names())}")
-    tag, path = _resolve_weights(name, weights)
+        raise ValueError(
+            f"unknown CLIP model {name!r}.{did_you_mean(name, model_names())} Valid names are those of "
+            f"open_clip.list_models() and {', '.join(mini.MODELS)}; official weights are known of: "
+            f"{', '.join(file.name for file in WEIGHTS.values() if file.tag)}."
+        )
+    source = _resolve(name, weights)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = mini.create_model(name) if name in mini.MODELS else _create_open_clip(name, tag)
-    if path is not None:
-        _load_file_into(model, path, name)
-    elif tag is None:
+        if name in mini.MODELS:
+            model: Model = mini.create_model(name)
+        else:
+            model = create_open_clip(name, quick_gelu=_is_quick(name, source.tag))
+    if source.path is not None:
+        _load_file_into(model, source.path, name)
+    else:
         logger.warning("CLIP %s has random weights (seed %d)", name, seed)
     if name in mini.MODELS:
         config = mini.MODELS[name]
         return LoadedCLIP(model, mini.WordTokenizer(), mini.PIXEL_MEAN, mini.PIXEL_STD, config.input_scale)
-    preprocess = get_model_preprocess_cfg(model)
-    return LoadedCLIP(model, open_clip.get_tokenizer(name), tuple(preprocess["mean"]), tuple(preprocess["std"]), 1.0)
+    return LoadedCLIP(model, OpenClipTokenizer(name), *pixel_statistics(name, source), 1.0)
 
 
-def _create_open_clip(name: str, tag: str | None) -> open_clip.CLIP:
-    # The device of a surrounding `with torch.device(...)`; open_clip would move the model to the CPU.
-    device = torch.get_default_device()
-    return open_clip.create_model(name, pretrained=tag, pretrained_text=False, weights_only=True, device=device)
-
-
-def _resolve_weights(name: str, weights: str | Path | None) -> tuple[str | None, Path | None]:
-    """(pretrained tag of open_clip, file); both None for random weights."""
+def _resolve(name: str, weights: str | Path | None) -> _Source:
     if weights is None or weights == "":
-        return None, None
-    tags = ["shipped"] if name in mini.MODELS else open_clip.list_pretrained_tags_by_model(name)
-    if name in mini.MODELS and weights == "shipped":
-        weights = mini.MODELS[name].weights
-    elif weights in tags:
-        return str(weights), None
+        return _Source(None, None)
+    if name in mini.MODELS:
+        tags = ["shipped"]
+        if weights == "shipped":
+            return _Source(mini.MODELS[name].weights, None)
+    else:
+        tags = open_clip.list_pretrained_tags_by_model(name)
+        if weights in tags:
+            return _Source(_fetch(name, str(weights)), str(weights))
     path = Path(weights)
     if path.is_file():
-        return None, path
+        return _Source(path, _tag_of(name, path))
     raise ValueError(
-        f"weights {str(weights)!r} of CLIP model {name!r} are neither a file nor a pretrained tag; "
-        f"tags: {', '.join(tags) or 'none'} (closest: {_closest(str(weights), tags)}); "
-        "give the path of a state dict, a tag, or none at all for random weights"
+        f"weights {str(weights)!r} of CLIP model {name!r} are neither a file nor a pretrained tag."
+        f"{did_you_mean(weights, tags)} Tags: {', '.join(tags) or 'none'}. "
+        f"{_fetching(name)}Give the path of a state dict, a tag, or none at all for random weights."
     )
 
 
-def _closest(name: str, valid: list[str]) -> str:
-    by_fold = {candidate.casefold(): candidate for candidate in valid}
-    matches = difflib.get_close_matches(name.casefold(), list(by_fold), n=4, cutoff=0.3)
-    return ", ".join(by_fold[match] for match in matches) or "none is close"
+def _fetch(name: str, tag: str) -> Path:
+    """The file of a pretrained tag, from open_clip's cache or from where open_clip fetches it."""
+    try:
+        return Path(download_pretrained(get_pretrained_cfg(name, tag)))
+    except Exception as error:  # whatever open_clip and huggingface_hub raise without a connection
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ValueError(
+            f"cannot fetch the weights {tag!r} of CLIP model {name!r} ({reason}). On a machine with a connection: "
+            f"{_fetching(name) or 'build the model once there. '}Copy the file here and give its path as "
+            "MODEL.CLIP.WEIGHTS; or copy Hugging Face's cache (~/.cache/huggingface, or $HF_HOME) as a whole."
+        ) from error
 
 
-def _load_file_into(model: open_clip.CLIP, path: Path, name: str) -> None:
-    state = _read_state_dict(path)
+def _fetching(name: str) -> str:
+    return f"`possam weights download {name}` fetches {WEIGHTS[name].filename}. " if name in WEIGHTS else ""
+
+
+def _tag_of(name: str, path: Path) -> str | None:
+    """The tag of a file that has an official name of this model."""
+    official = known_file(path)
+    return official.tag if official is not None and official.model == name.removesuffix(_QUICK) else None
+
+
+def _is_quick(name: str, tag: str | None) -> bool:
+    # OpenAI and some others trained with an approximate GELU. With the exact one the same weights answer worse, and
+    # nothing but open_clip's register tells: the parameters are the same.
+    return tag is not None and bool(get_pretrained_cfg(name.removesuffix(_QUICK), tag).get("quick_gelu", False))
+
+
+def pixel_statistics(name: str, source: _Source) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and deviation of the pixels, RGB on the scale 0..1, that the weights were trained with.
+
+    A file of no known tag takes those of the model's tags, if they agree, and else OpenAI's.
+    """
+    tags = [source.tag] if source.tag else open_clip.list_pretrained_tags_by_model(name)
+    configs = [get_pretrained_cfg(name.removesuffix(_QUICK), tag) for tag in tags]
+    found = {(tuple(config["mean"]), tuple(config["std"])) for config in configs}
+    if len(found) == 1:
+        return found.pop()
+    if found and source.path is not None:
+        logger.warning(
+            "Weights of %s were trained with different pixel statistics, and %s does not tell which; OpenAI's are "
+            "taken. Give a pretrained tag, or a file named MODEL.TAG, if that is wrong.",
+            name,
+            source.path,
+        )
+    return tuple(OPENAI_DATASET_MEAN), tuple(OPENAI_DATASET_STD)
+
+
+def _load_file_into(model: Model, path: Path, name: str) -> None:
+    state = found = read_state_dict(path, kind="CLIP")
     # The steps of open_clip's own loader, which reads the file itself and would fall back to unsafe unpickling.
-    state = convert_state_dict(model, state)
+    state = convert_state_dict(model, dict(state))
     if "positional_embedding" in state and not hasattr(model, "positional_embedding"):
         state = convert_to_custom_text_state_dict(state)
+    state.pop("text.transformer.embeddings.position_ids", None)
     if "logit_scale" in state:
         state["logit_scale"] = state["logit_scale"].reshape(model.logit_scale.shape)
+        if model.logit_bias is not None:
+            bias = state.get("logit_bias", torch.zeros_like(state["logit_scale"]))
+            state["logit_bias"] = bias.reshape(model.logit_bias.shape)
+    fits = _resize_positions(state, model)
+    problems = differences(model.state_dict(), state)
+    if problems or not fits:
+        raise ValueError(
+            f"the state dict in {path} does not fit CLIP model {name!r}: it holds {describe_clip(found)} "
+            f"({problems or 'positions of another width'}). Set MODEL.CLIP.NAME to what it fits, or give other weights"
+        )
+    with warnings.catch_warnings():
+        # A model on the meta device has no values to fill; names and shapes have been checked all the same.
+        warnings.filterwarnings("ignore", message=".*is a no-op")
+        model.load_state_dict(state, strict=True)
+
+
+def _resize_positions(state: dict[str, Tensor], model: Model) -> bool:
+    """Resize the positions of another native size; False where they cannot be this model's at all."""
     try:
         resize_pos_embed(state, model)
         resize_text_pos_embed(state, model)
-        with warnings.catch_warnings():
-            # A model on the meta device has no values to fill; names and shapes are checked all the same.
-            warnings.filterwarnings("ignore", message=".*is a no-op")
-            model.load_state_dict(state, strict=True)
-    except RuntimeError as error:
-        raise ValueError(f"the state dict in {path} does not fit CLIP model {name!r}: {error}") from error
-
-
-def _read_state_dict(path: Path) -> dict[str, Tensor]:
-    try:
-        content: Any = (
-            load_file(path)
-            if path.suffix == ".safetensors"
-            else torch.load(path, map_location="cpu", weights_only=True)
-        )
-    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, KeyError) as error:
-        raise ValueError(
-            f"cannot read {path} as a state dict ({error}); expected plain tensors saved with safetensors or torch.save"
-        ) from error
-    if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
-        content = content["state_dict"]
-    if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
-        raise ValueError(f"{path} holds no state dict; expected a mapping of names to tensors")
-    if content and all(key.startswith("module.") for key in content):  # saved from a DistributedDataParallel
-        content = {key.removeprefix("module."): value for key, value in content.items()}
-    return content
+    except (AssertionError, RuntimeError):
+        return False
+    return True

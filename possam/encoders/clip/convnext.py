@@ -9,10 +9,10 @@ from open_clip.timm_model import TimmModel
 from timm.models.convnext import ConvNeXt
 from torch import Tensor, nn
 
-from possam.encoders.clip.tower import DenseTower, register_tower, supported_towers
+from possam.encoders.clip.tower import DenseTower, register_tower
 
 
-@register_tower(TimmModel)
+@register_tower(ConvNeXt, "ConvNeXt")
 class ConvNeXtTower(DenseTower):
     """stem → stages → norm_pre are the dense features; a pooled vector goes through the tower's own two heads.
 
@@ -23,11 +23,7 @@ class ConvNeXtTower(DenseTower):
     def __init__(self, visual: nn.Module) -> None:
         assert isinstance(visual, TimmModel)
         trunk = visual.trunk
-        if not isinstance(trunk, ConvNeXt):
-            raise ValueError(
-                f"no dense features for a TimmModel whose trunk is {type(trunk).__name__}; "
-                f"supported: {supported_towers()}"
-            )
+        assert isinstance(trunk, ConvNeXt)
         pool = trunk.head.global_pool.pool_type
         if pool != "avg" or hasattr(visual.head, "pool"):
             raise ValueError(

@@ -5,8 +5,7 @@ Shapes: B images, H×W pixels, H_c×W_c cells, D_v width of the dense features, 
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property
 from pathlib import Path
@@ -17,13 +16,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from possam.encoders.clip.building import load_clip
+from possam.encoders.clip.tokenizer import OpenClipTokenizer, Tokenizer, tokenize
 from possam.encoders.clip.tower import build_tower
+from possam.encoders.state_dicts import digest_tensors
 
 MAX_LOGIT_SCALE = 100.0  # METHOD.md 1.7
 TEXT_CHUNK = 256
-
-# texts, context length → N×context length token ids (int64), padded on the right, cut at the context length
-Tokenizer = Callable[[list[str], int], Tensor]
 
 
 class FrozenCLIP(nn.Module):
@@ -89,16 +87,19 @@ class FrozenCLIP(nn.Module):
 
         Args:
             name: an `open_clip` model name such as "convnext_large_d_320", or "mini_strong" / "mini_weak".
-            weights: a file (.safetensors, .pt, .bin: a state dict), a pretrained tag of open_clip for this model,
-                "shipped" for the weights that come with this package (miniature models only), or None (or "")
-                for random weights.
+            weights: a pretrained tag of open_clip for this model, fetched on first use; a file (.safetensors, .pt,
+                .bin: a state dict); "shipped" for the weights that come with this package (miniature models only);
+                or None (or "") for random weights. Tags, and files that kept their name since `possam weights
+                download`, bring their own activation (OpenAI's QuickGELU) and pixel statistics; for any other file
+                of OpenAI's weights choose the model's `-quickgelu` name.
             input_scale: side of the tower's input over the side of the image, on top of the model's own scale, which
                 is 1 for open_clip's models and that of pre-training for the miniature ones.
             seed: of random weights; the global random state is left as it was.
 
         Raises:
-            ValueError: unknown name or tag (the closest valid ones are named), missing or unreadable file, a state
-                dict that does not fit the model, an unsupported image tower.
+            ValueError: unknown name or tag (the closest valid one is named), missing or unreadable file, a state
+                dict that does not fit the model (what it is of is told), an unsupported image tower, or a tag that
+                cannot be fetched.
         """
         loaded = load_clip(name=name, weights=weights, seed=seed)
         return cls(
@@ -124,20 +125,32 @@ class FrozenCLIP(nn.Module):
 
     @cached_property
     def fingerprint(self) -> str:
-        """Hex digest of weights, architecture's parameter names, pixel statistics, input scale and tokenizer:
-        equal digests give equal features, so caches on disk are keyed by it."""
-        digest = hashlib.sha256()
-        parts = {
-            **self.model.state_dict(),
+        """Hex digest of weights, architecture, pixel statistics and input scale: equal digests give equal features,
+        so caches on disk and checkpoints go by it. The weights' file format is no part of it."""
+        numbers = {
             "pixel mean": self.pixel_mean,
             "pixel std": self.pixel_std,
             "input scale": torch.tensor(self.input_scale),
-            "tokens": self._tokenizer(["a photo of a striped star."], self.context_length),
         }
-        for key, value in sorted(parts.items()):
-            digest.update(f"{key} {tuple(value.shape)} {value.dtype}".encode())
-            digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
-        return digest.hexdigest()[:32]
+        tensors = {**self.model.state_dict(), **numbers}
+        return digest_tensors(tensors, "clip", *_choices(self.model))[:32]
+
+    @cached_property
+    def text_fingerprint(self) -> str:
+        """Hex digest of the text tower and the tokenizer alone: equal digests give equal text embeddings, whatever the
+        image tower. A tenth of `fingerprint`'s time for a large model."""
+        tensors = {
+            key: value
+            for key, value in self.model.state_dict().items()
+            if not key.startswith(("visual.", "logit_scale", "logit_bias"))
+        }
+        if isinstance(self._tokenizer, OpenClipTokenizer):
+            about = self._tokenizer.identity
+        else:
+            about = str(self._tokenizer(["a photo of a striped star."], self.context_length).tolist())
+        text_modules = [module for name, module in self.model.named_children() if name != "visual"]
+        choices = sorted({choice for module in text_modules for choice in _choices(module)})
+        return digest_tensors(tensors, "clip text", about, *choices)[:32]
 
     def input_size(self, height: int, width: int) -> tuple[int, int]:
         """Size in pixels at which an image of `height`×`width` enters the tower; a multiple of the stride."""
@@ -179,29 +192,27 @@ class FrozenCLIP(nn.Module):
         """
         if isinstance(texts, str) or not texts:
             raise ValueError(f"texts must be a non-empty sequence of strings, but got {texts!r}")
-        tokens = self._tokenize(list(texts))
+        tokens = tokenize(self._tokenizer, list(texts), self.context_length)
         rows = []
         with _no_autocast(self.device):
             for chunk in tokens.split(TEXT_CHUNK):
                 rows.append(F.normalize(self.model.encode_text(chunk.to(self.device)).float(), dim=-1))
         return torch.cat(rows)
 
-    def _tokenize(self, texts: list[str]) -> Tensor:
-        # One position more than the context, which only padding may occupy: a tokenizer would cut without a word.
-        tokens = self._tokenizer(["", *texts], self.context_length + 1)
-        padding = tokens[0, -1]
-        too_long = (tokens[1:, -1] != padding).nonzero().flatten().tolist()
-        if too_long:
-            raise ValueError(
-                f"text is longer than CLIP's context of {self.context_length} tokens: {texts[too_long[0]]!r}"
-                + (f" (and {len(too_long) - 1} more)" if len(too_long) > 1 else "")
-                + "; use a shorter name"
-            )
-        return tokens[1:, :-1]
-
     @property
     def _weight_dtype(self) -> torch.dtype:
         return next(self.model.visual.parameters()).dtype
+
+
+def _choices(model: nn.Module) -> list[str]:
+    """What of an architecture its parameters' names and shapes do not tell: activations and numbers of heads.
+
+    timm's towers are left out: their name settles both, and how they print changes from one timm to the next.
+    """
+    modules = [module for name, module in model.named_modules() if ".trunk." not in f".{name}."]
+    activations = {repr(module) for module in modules if "GELU" in type(module).__name__}
+    heads = {f"{module.num_heads} heads" for module in modules if isinstance(module, nn.MultiheadAttention)}
+    return sorted(activations | heads)
 
 
 def _no_autocast(device: torch.device) -> AbstractContextManager[object]:

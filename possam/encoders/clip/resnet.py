@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from possam.encoders.clip.tower import DenseTower, register_tower
 
 
-@register_tower(ModifiedResNet)
+@register_tower(ModifiedResNet, "ModifiedResNet")
 class ResNetTower(DenseTower):
     """layer4 is the dense map; the attention pool's value and output projections, applied as 1×1 convolutions,
     take it to CLIP space. Both are linear, so projecting after pooling equals pooling the projected map.

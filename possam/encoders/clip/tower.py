@@ -9,6 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 
+from open_clip.timm_model import TimmModel
 from torch import Tensor, nn
 
 
@@ -33,22 +34,25 @@ class DenseTower(ABC):
 
 TowerBuilder = Callable[[nn.Module], DenseTower]
 
-_TOWERS: dict[type[nn.Module], TowerBuilder] = {}
+_TOWERS: dict[type[nn.Module], tuple[str, TowerBuilder]] = {}
 
 
-def register_tower(visual_type: type[nn.Module]) -> Callable[[TowerBuilder], TowerBuilder]:
-    """Class decorator: the adapter for towers that are instances of `visual_type`."""
+def register_tower(core_type: type[nn.Module], name: str) -> Callable[[TowerBuilder], TowerBuilder]:
+    """Class decorator: the adapter for towers whose core is an instance of `core_type`, and its name in messages.
+
+    The core of open_clip's `TimmModel` is the timm model inside; any other tower is its own core.
+    """
 
     def register(builder: TowerBuilder) -> TowerBuilder:
-        assert visual_type not in _TOWERS, f"two adapters for {visual_type.__name__}"
-        _TOWERS[visual_type] = builder
+        assert core_type not in _TOWERS, f"two adapters for {core_type.__name__}"
+        _TOWERS[core_type] = (name, builder)
         return builder
 
     return register
 
 
 def supported_towers() -> str:
-    return "ConvNeXt (a TimmModel over timm's ConvNeXt), ModifiedResNet, VisionTransformer"
+    return ", ".join(name for name, _ in _TOWERS.values())
 
 
 def build_tower(visual: nn.Module) -> DenseTower:
@@ -57,9 +61,10 @@ def build_tower(visual: nn.Module) -> DenseTower:
     Raises:
         ValueError: no adapter for this type, or a variant of the type whose pooling has no dense counterpart.
     """
-    for visual_type, builder in _TOWERS.items():
-        if isinstance(visual, visual_type):
+    core = visual.trunk if isinstance(visual, TimmModel) else visual
+    for core_type, (_, builder) in _TOWERS.items():
+        if isinstance(core, core_type):
             return builder(visual)
     raise ValueError(
-        f"no dense features for an image tower of type {type(visual).__name__}; supported: {supported_towers()}"
+        f"no dense features for an image tower of type {type(core).__name__}; supported: {supported_towers()}"
     )

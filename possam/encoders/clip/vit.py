@@ -6,14 +6,14 @@ Shapes: B images, N pooled vectors, L = H_c·W_c patches, D_v the transformer's 
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from open_clip.transformer import VisionTransformer
+from timm.layers import resample_abs_pos_embed
 from torch import Tensor, nn
 
 from possam.encoders.clip.tower import DenseTower, register_tower
 
 
-@register_tower(VisionTransformer)
+@register_tower(VisionTransformer, "VisionTransformer")
 class ViTTower(DenseTower):
     """All blocks but the last as they are; in the last each patch attends to itself alone (its value path).
 
@@ -60,13 +60,8 @@ class ViTTower(DenseTower):
 
     def _positions(self, height_cells: int, width_cells: int) -> Tensor:
         """(1+L)×D_v: the class token's position as it is, the patches' grid resized bicubically to the input's."""
-        positions = self._visual.positional_embedding
-        grid_height, grid_width = self._visual.grid_size
-        if (height_cells, width_cells) == (grid_height, grid_width):
-            return positions
-        grid = positions[1:].reshape(1, grid_height, grid_width, -1).permute(0, 3, 1, 2)
+        visual = self._visual
         # The same resize open_clip uses when it loads weights of another native size.
-        grid = F.interpolate(
-            grid, size=(height_cells, width_cells), mode="bicubic", antialias=True, align_corners=False
-        )
-        return torch.cat([positions[:1], grid.flatten(2).transpose(1, 2)[0]], dim=0)
+        return resample_abs_pos_embed(
+            visual.positional_embedding[None], [height_cells, width_cells], old_size=list(visual.grid_size)
+        )[0]

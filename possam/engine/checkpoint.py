@@ -2,48 +2,51 @@
 
 from __future__ import annotations
 
-import pickle
 from pathlib import Path
 from typing import Any
 
 from possam.d2.checkpoint import DetectionCheckpointer
+from possam.models.state import describe_frozen, load_checkpoint, read_checkpoint
 
 
 class Checkpointer(DetectionCheckpointer):
-    """Detectron2's checkpointer, strict: missing, unexpected or wrong-shaped parameters raise instead of being logged.
+    """Detectron2's checkpointer, strict and safe: what does not fit raises instead of being logged, and no code runs.
 
-    The frozen encoders are not in the checkpoint; they come from their own files.
+    Files hold the trained parameters alone, and by name and sha256 which frozen encoders they were trained over; the
+    encoders themselves come from their own files.
     """
 
+    def save(self, name: str, **kwargs: Any) -> None:
+        """Write `name`.pth: the model, the checkpointables, the frozen encoders' description, and `kwargs`."""
+        if self.save_dir and self.save_to_disk:  # else the fingerprints, which take seconds, would be for nothing
+            super().save(name, frozen=describe_frozen(self.model), **kwargs)
+
     def load(self, path: str, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        """Load `path`; an empty path loads nothing.
+        """Load `path`, a .pth or .safetensors file or its URL; an empty path loads nothing.
+
+        Returns:
+            What else the file holds, such as the iteration.
 
         Raises:
             FileNotFoundError: there is no such file.
-            ValueError: the parameters are not those of the model.
+            ValueError: it is no checkpoint, of another model or over other frozen encoders; the model stays as it was.
         """
+        if path and ("?" in path or path.endswith((".pkl", ".pyth"))):
+            # Detectron2 unpickles such files, code and all, and takes wishes from a query.
+            raise ValueError(f"{path} is not the name of a checkpoint, which is a .pth or .safetensors file.")
         if path and "://" not in path and not Path(path).is_file():
             raise FileNotFoundError(f"No checkpoint at {path}. Check MODEL.WEIGHTS, or leave it empty to start anew.")
-        return super().load(path, *args, **kwargs)
+        try:
+            return super().load(path, *args, **kwargs)
+        finally:
+            self._parsed_url_during_load = None  # Detectron2 would refuse to load again after an error
 
     def _load_file(self, filename: str) -> dict[str, Any]:
         try:
-            content: dict[str, Any] = super()._load_file(filename)
-        except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError) as error:
-            raise ValueError(f"{filename} is not a checkpoint ({error!r}); check MODEL.WEIGHTS.") from error
-        return content
+            content = read_checkpoint(filename)
+        except ValueError as error:
+            raise ValueError(f"{error} Check MODEL.WEIGHTS.") from error
+        return {**content, "source": filename}
 
-    def _log_incompatible_keys(self, incompatible: Any) -> None:
-        problems = [
-            f"{key} has shape {tuple(found)}, but the model's is {tuple(expected)}"
-            for key, found, expected in incompatible.incorrect_shapes
-        ]
-        wrong_shape = {key for key, _, _ in incompatible.incorrect_shapes}
-        problems += [f"{key} is missing" for key in incompatible.missing_keys if key not in wrong_shape]
-        problems += [f"{key} is not part of the model" for key in incompatible.unexpected_keys]
-        if problems:
-            shown = "; ".join(problems[:5]) + (f"; and {len(problems) - 5} more" if len(problems) > 5 else "")
-            raise ValueError(
-                f"The checkpoint does not fit the model: {shown}. Use the configuration it was trained with "
-                "(config.yaml beside it)."
-            )
+    def _load_model(self, checkpoint: dict[str, Any]) -> None:
+        load_checkpoint(self.model, checkpoint, f"The checkpoint {checkpoint.pop('source')}")

@@ -1,0 +1,204 @@
+"""What a trained model is on disk: its trained parameters, and over which frozen encoders they were trained.
+
+A checkpoint is a dict: "model", the trained parameters by name; "frozen", what `describe_frozen` says of the encoders;
+and whatever a trainer adds. As a safetensors file it has the parameters as tensors, and "frozen" as JSON among the
+file's metadata. Nothing here runs code from a file.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from possam.encoders import FrozenCLIP, FrozenSAM
+from possam.files import write_atomically
+
+DTYPES = (torch.float32, torch.float16, torch.bfloat16)
+_SHOWN = 5
+
+
+def describe_frozen(model: nn.Module) -> dict[str, dict[str, Any]]:
+    """The frozen encoders of a model: {"sam": {"name", "fingerprint"}, "clip": {"name", "fingerprint", "input_scale"}}.
+
+    The fingerprint is the sha256 of the weights, which takes seconds for the largest; encoders remember their own.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    for role, module in model.named_children():
+        if isinstance(module, FrozenSAM):
+            found[role] = {"name": module.name, "fingerprint": module.fingerprint}
+        elif isinstance(module, FrozenCLIP):
+            scale = module.input_scale
+            found[role] = {"name": module.name, "fingerprint": module.fingerprint, "input_scale": scale}
+    return found
+
+
+def check_frozen(model: nn.Module, saved: Any, source: str) -> None:
+    """Check that a model has the frozen encoders its parameters were trained over.
+
+    Args:
+        saved: what `describe_frozen` said when `source` was written.
+
+    Raises:
+        ValueError: it has others, or `saved` says nothing; names both and the settings to change.
+    """
+    own = describe_frozen(model)
+    if not isinstance(saved, Mapping) or not all(isinstance(entry, Mapping) for entry in saved.values()):
+        if not own and saved is None:
+            return
+        raise ValueError(
+            f"{source} does not say which frozen encoders it was trained over, so whether it fits this model's is "
+            "unknown. If they are the same, write it again with the entry 'frozen' that "
+            "possam.models.state.describe_frozen(model) gives."
+        )
+    problems = [text for role in sorted({*own, *saved}) for text in _difference(role, saved.get(role), own.get(role))]
+    if problems:
+        raise ValueError(f"{source} was trained over {'; and over '.join(problems)}.")
+
+
+def _difference(role: str, saved: Mapping[str, Any] | None, own: Mapping[str, Any] | None) -> list[str]:
+    """What is wrong with one encoder, if anything, as the end of a sentence that starts "was trained over"."""
+    word, key = role.upper(), f"MODEL.{role.upper()}"
+    if saved is None or own is None:
+        return [f"{_label(word, saved)}, but the model has {_label(word, own)}: it is of another architecture"]
+    if saved.get("name") != own["name"]:
+        mend = f"set {key}.NAME {saved.get('name')} and {key}.WEIGHTS to its weights"
+    elif saved.get("input_scale") != own.get("input_scale"):
+        scales = f"at an input scale of {saved.get('input_scale')}, but the model's is {own.get('input_scale')}"
+        return [f"{_label(word, saved)} {scales}: set {key}.INPUT_SCALE, by which the encoder's own is multiplied"]
+    elif saved.get("fingerprint") != own["fingerprint"]:
+        mend = (
+            f"these are other weights of the same encoder; set {key}.WEIGHTS ({role}_weights of from_pretrained) "
+            "to those it was trained with"
+        )
+    else:
+        return []
+    return [f"{_label(word, saved)}, but the model has {_label(word, own)}: {mend}"]
+
+
+def _label(word: str, entry: Mapping[str, Any] | None) -> str:
+    if entry is None:
+        return f"no frozen {word}"
+    return f"{word} {entry.get('name')} (sha256 {str(entry.get('fingerprint'))[:12]}…)"
+
+
+def load_checkpoint(model: nn.Module, checkpoint: dict[str, Any], source: str) -> None:
+    """Load the trained parameters of a checkpoint, which must fit the model exactly, and take them out of it.
+
+    Parameters of half precision become the model's own precision, exactly. A model that is refused stays as it was.
+
+    Args:
+        checkpoint: as `read_checkpoint` gives it; "model" and "frozen" are removed.
+        source: what messages call it.
+
+    Raises:
+        ValueError: parameters are missing, unexpected or of another shape, or the frozen encoders are others.
+    """
+    check_frozen(model, checkpoint.pop("frozen", None), source)
+    parameters = checkpoint.pop("model")
+    if parameters and all(key.startswith("module.") for key in parameters):  # saved from a DistributedDataParallel
+        parameters = {key.removeprefix("module."): value for key, value in parameters.items()}
+    expected = model.state_dict()
+    problems = [
+        f"{key} has shape {tuple(parameters[key].shape)}, but the model's is {tuple(value.shape)}"
+        for key, value in expected.items()
+        if key in parameters and parameters[key].shape != value.shape
+    ]
+    problems += [f"{key} is missing" for key in expected if key not in parameters]
+    problems += [f"{key} is not part of the model" for key in parameters if key not in expected]
+    if problems:
+        more = f"; and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
+        raise ValueError(
+            f"{source} does not fit the model: {'; '.join(problems[:_SHOWN])}{more}. Use the configuration it was "
+            "trained with (config.yaml beside it)."
+        )
+    model.load_state_dict(parameters)
+
+
+def read_checkpoint(path: str | Path) -> dict[str, Any]:
+    """Read a file of `torch.save` or a safetensors file, on the CPU, without running any code it may hold.
+
+    Returns:
+        A dict whose "model" is a dict of tensors; a bare dict of tensors becomes that entry.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is damaged or is no checkpoint.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no file {path}; check the path")
+    if path.suffix == ".safetensors":
+        return _read_safetensors(path)
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises a dozen types for damaged files
+        raise ValueError(
+            f"{path} is not a checkpoint of tensors and plain values: its {path.stat().st_size:,} bytes are damaged, "
+            f"cut short, of another format, or hold code, which was not run ({type(error).__name__})."
+        ) from error
+    if isinstance(content, dict) and "model" not in content:
+        content = {"model": content}
+    parameters = content["model"] if isinstance(content, dict) else None
+    if not isinstance(parameters, dict) or not all(isinstance(value, Tensor) for value in parameters.values()):
+        raise ValueError(f"{path} is not a checkpoint: it holds no tensors by name, as 'model' or by themselves.")
+    return content
+
+
+def _read_safetensors(path: Path) -> dict[str, Any]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            checkpoint: dict[str, Any] = {"model": {key: file.get_tensor(key) for key in file.keys()}}  # noqa: SIM118
+        if "frozen" in metadata:
+            checkpoint["frozen"] = json.loads(metadata["frozen"])
+    except (SafetensorError, json.JSONDecodeError) as error:
+        raise ValueError(f"{path} is not a whole safetensors file: {_state_of(path)}; get it again.") from error
+    return checkpoint
+
+
+def _state_of(path: Path) -> str:
+    """What is there instead of a whole safetensors file, in words."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        head = file.read(8)
+        length = int.from_bytes(head, "little")  # the format: length of the header, header, tensors
+        header = file.read(length) if length <= size else b""
+    if (head + header).startswith(b"version "):
+        return "it is the pointer that Git LFS leaves in its place (`git lfs pull` fetches the file)"
+    if size < 8 + length:
+        return f"it has {size:,} bytes, and its header does not end within them"
+    try:
+        entries = json.loads(header)
+        ends = [entry["data_offsets"][1] for key, entry in entries.items() if key != "__metadata__"]
+    except (ValueError, TypeError, KeyError, IndexError, AttributeError):
+        return f"it has {size:,} bytes, and its header is not readable"
+    return f"it has {size:,} bytes where its header promises {8 + length + max(ends, default=0):,}"
+
+
+def write_safetensors(path: str | Path, model: nn.Module, *, dtype: torch.dtype = torch.float32) -> None:
+    """Write a model's trained parameters and what its frozen encoders are, all of the file or nothing.
+
+    Args:
+        dtype: of floating-point parameters in the file, one of `DTYPES`.
+
+    Raises:
+        ValueError: another dtype, or a value that it cannot hold.
+    """
+    if dtype not in DTYPES:
+        raise ValueError(f"dtype is {dtype}, but must be one of {', '.join(map(str, DTYPES))}.")
+    parameters: dict[str, Tensor] = {}
+    for key, value in model.state_dict().items():
+        kept = value.detach().cpu().to(dtype if value.is_floating_point() else value.dtype)
+        if not torch.equal(kept.isfinite(), value.detach().cpu().isfinite()):
+            raise ValueError(f"{key} has values up to {float(value.abs().max()):g}, which {dtype} cannot hold.")
+        parameters[key] = kept.clone(memory_format=torch.contiguous_format)
+    # One entry of metadata alone: safetensors writes several in random order, and equal models would differ.
+    content = save(parameters, metadata={"frozen": json.dumps(describe_frozen(model))})
+    write_atomically(path, lambda file: file.write(content))

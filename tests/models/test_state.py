@@ -1,0 +1,99 @@
+"""Checkpoint files: read as data, whole or not at all, and written the same every time."""
+
+import json
+import struct
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from possam.models.state import describe_frozen, load_checkpoint, read_checkpoint, write_safetensors
+
+
+class Tied(nn.Module):
+    """Two names for one parameter, a strided one, and an integer buffer."""
+
+    def __init__(self):
+        super().__init__()
+        self.one = nn.Linear(3, 3, bias=False)
+        self.two = nn.Linear(3, 3, bias=False)
+        self.two.weight = self.one.weight
+        self.strided = nn.Parameter(torch.arange(6.0).reshape(2, 3).T)
+        self.register_buffer("steps", torch.tensor(70_000))
+
+
+def test_safetensors_hold_tied_strided_and_integer_values(tmp_path):
+    model = Tied()
+    write_safetensors(tmp_path / "a.safetensors", model, dtype=torch.bfloat16)
+    write_safetensors(tmp_path / "b.safetensors", model, dtype=torch.bfloat16)
+    assert (tmp_path / "a.safetensors").read_bytes() == (tmp_path / "b.safetensors").read_bytes()
+    checkpoint = read_checkpoint(tmp_path / "a.safetensors")
+    assert checkpoint["frozen"] == {} and checkpoint["model"]["steps"] == 70_000
+    other = Tied()
+    load_checkpoint(other, checkpoint, "it")
+    assert torch.equal(other.one.weight, model.one.weight.bfloat16().float())
+    assert torch.equal(other.strided, model.strided)
+
+
+def test_every_way_of_cutting_or_flipping_a_file_is_a_named_error_or_loads_the_same_names(tmp_path):
+    """Whatever a damaged file holds, no other exception than ValueError comes out of it."""
+    save_file({"weight": torch.ones(2, 3), "bias": torch.zeros(2)}, tmp_path / "whole.safetensors")
+    torch.save({"model": {"weight": torch.ones(2, 3), "bias": torch.zeros(2)}, "iteration": 3}, tmp_path / "whole.pth")
+    refused = 0
+    for name in ("whole.safetensors", "whole.pth"):
+        content = (tmp_path / name).read_bytes()
+        step = max(1, len(content) // 60)
+        cut = [content[:length] for length in range(0, len(content), step)]
+        flipped = [content[:i] + bytes([content[i] ^ 0xFF]) + content[i + 1 :] for i in range(0, len(content), step)]
+        for damaged in cut + flipped:
+            path = tmp_path / f"damaged-{name}"
+            path.write_bytes(damaged)
+            try:
+                read_checkpoint(path)
+            except ValueError as error:
+                assert f"damaged-{name}" in str(error)
+                refused += 1
+    assert refused > 120  # all cut ones, at least
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "0 bytes, and its header does not end"),
+        (struct.pack("<Q", 2**40) + b"{}", "10 bytes, and its header does not end"),
+        (struct.pack("<Q", 4) + b"{{{{", "header is not readable"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 5\n", "Git LFS.*git lfs pull"),
+    ],
+)
+def test_what_is_there_instead_of_safetensors_is_said(tmp_path, content, message):
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=message):
+        read_checkpoint(path)
+
+
+def test_metadata_that_is_not_ours_is_an_error_and_foreign_tensors_are_not(tmp_path):
+    path = tmp_path / "model.safetensors"
+    save_file({"weight": torch.ones(2)}, path, metadata={"frozen": "{"})
+    with pytest.raises(ValueError, match="not a whole safetensors file"):
+        read_checkpoint(path)
+    save_file({"weight": torch.ones(2)}, path, metadata={"format": "pt"})
+    assert set(read_checkpoint(path)) == {"model"}
+
+
+@pytest.mark.parametrize("content", [[1, 2], {"model": torch.ones(2)}, {"state_dict": {"weight": torch.ones(2)}}])
+def test_a_file_of_something_else_is_refused(tmp_path, content):
+    torch.save(content, tmp_path / "other.pth")
+    with pytest.raises(ValueError, match="other.pth is not a checkpoint: it holds no tensors by name"):
+        read_checkpoint(tmp_path / "other.pth")
+
+
+def test_the_frozen_encoders_are_described_by_name_and_fingerprint(mini_model):
+    sam, clip = mini_model.sam, mini_model.clip
+    assert describe_frozen(mini_model) == {
+        "sam": {"name": "mini", "fingerprint": sam.fingerprint},
+        "clip": {"name": "mini_strong", "fingerprint": clip.fingerprint, "input_scale": 2.0},
+    }
+    assert json.loads(json.dumps(describe_frozen(mini_model))) == describe_frozen(mini_model)
+    assert describe_frozen(nn.Linear(2, 2)) == {}

@@ -35,7 +35,6 @@ class Category:
         names: at least one natural-language name; ``names[0]`` is displayed, the rest are synonyms.
         isthing: True for countable things, False for stuff. A bool, not 0 or 1.
         dataset_id: the id that the dataset's annotation files use, an int ≥ 0.
-        seen_in: names of the training vocabularies known to contain this class under any name.
         dataset_name: what the dataset itself calls the class; the display name where it is not given.
 
     Raises:
@@ -45,7 +44,6 @@ class Category:
     names: tuple[str, ...]
     isthing: bool
     dataset_id: int
-    seen_in: frozenset[str] = frozenset()
     dataset_name: str = ""
 
     def __post_init__(self) -> None:
@@ -72,11 +70,6 @@ class Category:
             raise ValueError(
                 f"dataset_id of class {self.names[0]!r} must be an int ≥ 0, got {self.dataset_id!r}"
             )
-        if isinstance(self.seen_in, str):
-            raise ValueError(
-                f"seen_in of class {self.names[0]!r} must be a set of vocabulary names, "
-                f"got the string {self.seen_in!r}"
-            )
         names = tuple(" ".join(name.split()) for name in self.names)
         folded = [fold_name(name) for name in names]
         for position, name in enumerate(folded):
@@ -85,7 +78,6 @@ class Category:
                     f"class {names[0]!r} lists the name {names[position]!r} twice; remove one of the two"
                 )
         object.__setattr__(self, "names", names)
-        object.__setattr__(self, "seen_in", frozenset(self.seen_in))
         object.__setattr__(self, "dataset_name", self.dataset_name or names[0])
 
 
@@ -153,7 +145,6 @@ class Vocabulary:
                         names=tuple(entry["names"]),
                         isthing=bool(entry["isthing"]),
                         dataset_id=entry["id"],
-                        seen_in=frozenset(entry.get("seen_in", ())),
                         dataset_name=entry.get("dataset_name", ""),
                     )
                 )
@@ -239,7 +230,6 @@ class Vocabulary:
                 "names": list(category.names),
                 "isthing": int(category.isthing),
             }
-            | ({"seen_in": sorted(category.seen_in)} if category.seen_in else {})
             for category in self.categories
         ]
         write_table({"name": self.name, "source": self.source, "classes": classes}, Path(path))
@@ -313,16 +303,13 @@ class Vocabulary:
     def seen(self, train: Vocabulary) -> tuple[bool, ...]:
         """For each class: did training on ``train`` show it, under any name?
 
-        The shipped manifest decides where there is one (:meth:`manifest`). Otherwise, where any class of
-        this vocabulary declares ``train.name`` in ``seen_in``, those declarations decide for all of its
-        classes; else :meth:`exact_overlap` does.
+        The shipped manifest decides where there is one (:meth:`manifest`), else :meth:`exact_overlap` does.
         """
         manifest = self.manifest(train)
-        if manifest is not None:
-            seen = set(manifest.seen)
-            return tuple(name in seen for name in self.display_names)
-        declared = tuple(train.name in category.seen_in for category in self.categories)
-        return declared if any(declared) else self.exact_overlap(train)
+        if manifest is None:
+            return self.exact_overlap(train)
+        seen = set(manifest.seen)
+        return tuple(name in seen for name in self.display_names)
 
 
 def _split_synonyms(text: str) -> tuple[str, ...]:

@@ -91,12 +91,11 @@ def world(tmp_path: Path):
                 names=(f"class {k}",),
                 isthing=k % 2 == 0,
                 dataset_id=10 * k + 3,
-                seen_in=frozenset({"train_words"} if k in (0, 3, 5, 6) else ()),
             )
             for k in range(8)
         ),
     )
-    train = Vocabulary.from_names(["anything"], name="train_words")
+    train = Vocabulary.from_names([f"class {k}" for k in (0, 3, 5, 6)], name="train_words")
     truths = {image_id: _truth(rng) for image_id in range(101, 113)}
     truths[113] = (np.zeros((HEIGHT, WIDTH), np.int64), [])
     predictions = {image_id: _prediction(rng, truth) for image_id, truth in truths.items()}

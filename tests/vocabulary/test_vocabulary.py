@@ -45,7 +45,6 @@ def test_names_and_their_classes_stay_aligned():
         (lambda: category("a", isthing=1), "isthing of class 'a' must be True"),
         (lambda: category("a", dataset_id=-1), "int ≥ 0"),
         (lambda: category("a", dataset_id=True), "int ≥ 0"),
-        (lambda: category("a", seen_in="mini_a"), "set of vocabulary names"),
         (lambda: vocabulary(category("a"), category("A", dataset_id=1)), "number 0 'a' and number 1 'A'"),
         (lambda: vocabulary(category("sky", isthing=False)).things(), "'test' has no things"),
         (lambda: vocabulary(category("a"), category("b")), "dataset id 0 for both 'a' and 'b'"),
@@ -75,17 +74,6 @@ def test_exact_overlap_folds_case_and_space_and_looks_at_every_name():
     assert test.exact_overlap(train) == (True, True, False, False)
 
 
-def test_seen_follows_the_manifest_where_there_is_one_and_names_elsewhere():
-    train = Vocabulary.from_names(["disc", "lawn"], name="a")
-    silent = vocabulary(category("disc"), category("grass", dataset_id=1))
-    told = vocabulary(category("disc"), category("grass", dataset_id=1, seen_in=frozenset({"a"})))
-    other = vocabulary(category("disc"), category("grass", dataset_id=1, seen_in=frozenset({"b"})))
-    assert silent.seen(train) == (True, False)
-    assert told.seen(train) == (False, True), "a manifest decides for all classes, also against equal names"
-    assert other.seen(train) == (True, False)
-    assert train.seen(train) == (True, True)
-
-
 def test_the_fingerprint_is_that_of_the_names_in_their_order():
     words = Vocabulary.from_names(["sofa, couch", "sky"], name="a")
     assert words.sha256 == Vocabulary.from_names(["sofa, couch", "sky"], isthing=False, name="b").sha256
@@ -112,7 +100,7 @@ def test_coco_categories_keep_order_ids_and_the_datasets_spelling():
 
 def test_a_written_table_reads_back_equal(tmp_path):
     words = vocabulary(
-        category("sofa", "canapé", dataset_id=5, seen_in=frozenset({"b", "a"}), dataset_name="sofa-other"),
+        category("sofa", "canapé", dataset_id=5, dataset_name="sofa-other"),
         category("sky", isthing=False, dataset_id=2),
     )
     words.to_json(tmp_path / "deep" / "table.json")

@@ -1,10 +1,10 @@
 """Class tables as JSON, and the reading and writing of such files.
 
 Schema: ``{"name": str, "source": str (optional), "classes": [...]}``, each class being
-``{"id": int, "dataset_name": str, "names": [str, ...], "isthing": 0 or 1, "seen_in": [str, ...]}``,
-where ``dataset_name`` and ``seen_in`` may be absent. The order is that of the contiguous class ids.
+``{"id": int, "dataset_name": str, "names": [str, ...], "isthing": 0 or 1}``,
+where ``dataset_name`` may be absent. The order is that of the contiguous class ids.
 ``id`` is the id in the dataset's annotation files, ``names[0]`` the displayed name and the rest synonyms,
-``dataset_name`` the dataset's own spelling, ``seen_in`` the training vocabularies that contain the class.
+``dataset_name`` the dataset's own spelling.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from possam.files import write_atomically
 
 _FOLDER = Path(__file__).parent
 _TABLE_KEYS = {"name": True, "source": False, "classes": True}
-_CLASS_KEYS = {"id": True, "names": True, "isthing": True, "dataset_name": False, "seen_in": False}
+_CLASS_KEYS = {"id": True, "dataset_name": False, "names": True, "isthing": True}
 
 
 def table_names() -> list[str]:
@@ -51,10 +51,9 @@ def read_table(path: Path) -> dict[str, Any]:
         _check_keys(entry, _CLASS_KEYS, where)
         _check_type(entry, "id", int, where)
         _check_type(entry, "dataset_name", str, where)
-        for key in ("names", "seen_in"):
-            _check_type(entry, key, list, where)
-            if not all(isinstance(item, str) for item in entry.get(key, ())):
-                raise ValueError(f"{where}: {key} must hold strings only, got {entry[key]!r}")
+        _check_type(entry, "names", list, where)
+        if not all(isinstance(name, str) for name in entry["names"]):
+            raise ValueError(f"{where}: names must hold strings only, got {entry['names']!r}")
         if entry["isthing"] not in (0, 1):
             raise ValueError(f"{where}: isthing must be 1 (thing) or 0 (stuff), got {entry['isthing']!r}")
     return table

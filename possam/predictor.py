@@ -1,0 +1,203 @@
+"""One photo and five words: the shortest way from an image and any list of names to its segmentation."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import OrderedDict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, overload
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from possam.classifiers import build_ensemble
+from possam.classifiers.ensembles.mase import training_mass
+from possam.data import ResizeLongestSide
+from possam.data.pictures import Picture, to_rgb
+from possam.models import Perception, PosSAM, Prediction
+from possam.segmentation import Segmentation, enlarge
+from possam.vocabulary import Vocabulary
+from possam.vocabulary.words import read_words
+
+__all__ = ["Predictor"]
+
+# A mask has a quarter of the network's resolution (1024 pixels at most), so a finer merging than this shows nothing
+# new, and 250 masks of a 48-megapixel photo would take 48 GB. Larger images get its labels, pixel by pixel.
+_MERGE_SIDE = 2048
+_NOVELTY = 0.9  # METHOD.md 1.9: cosine above which a name is a training name in other words
+
+
+class Predictor:
+    """A trained model, ready for pictures and words.
+
+    Text embeddings and what the network saw in the last images are kept, so that another vocabulary on the same
+    image costs only its names and the merging.
+    """
+
+    def __init__(self, model: PosSAM, *, keep_images: int = 4, max_names: int = 5000) -> None:
+        """
+        Args:
+            model: trained; it is put in eval mode.
+            keep_images: of how many images to remember what was seen (65 MB each at full size); 0 for none.
+            max_names: longest list of names to accept: more take hours of a text encoder and are mostly a mistake.
+        """
+        self.model = model.eval()
+        self.keep_images = keep_images
+        self.max_names = max_names
+        self._seen: OrderedDict[bytes, Perception] = OrderedDict()
+
+    @classmethod
+    def from_pretrained(cls, source: str | Path, **options: Any) -> Predictor:
+        """Load a model by the name of one that comes with the package, a folder, or a repository of the hub.
+
+        Args:
+            source, options: as `PosSAM.from_pretrained`; "possam-mini" is in the package.
+        """
+        from possam.shipped import pretrained_folder
+
+        return cls(PosSAM.from_pretrained(pretrained_folder(source), **options))
+
+    @overload
+    def __call__(
+        self, images: Picture, vocabulary: Vocabulary | str | Path | Sequence[str], *, ensemble: str | None = None
+    ) -> Segmentation: ...
+
+    @overload
+    def __call__(
+        self,
+        images: Sequence[Picture],
+        vocabulary: Vocabulary | str | Path | Sequence[str],
+        *,
+        ensemble: str | None = None,
+    ) -> list[Segmentation]: ...
+
+    def __call__(
+        self,
+        images: Picture | Sequence[Picture],
+        vocabulary: Vocabulary | str | Path | Sequence[str],
+        *,
+        ensemble: str | None = None,
+    ) -> Segmentation | list[Segmentation]:
+        """Segment one image, or several together.
+
+        Args:
+            images: a path, PIL image or H×W×3 uint8 RGB array (`possam.data.pictures.to_rgb`), or a list of them, which
+                goes through the network as one batch.
+            vocabulary: what to look for: words (`possam.vocabulary.words.read_words`: "dog", "sofa, couch",
+                "sky: stuff"), a dataset's table by its name ("ade20k_150"), a vocabulary's JSON file, or a Vocabulary.
+            ensemble: how LDP and CLIP are brought together ("mase", "geometric", "ldp", "clip" …); by default the
+                model's own way.
+
+        Returns:
+            A Segmentation, or a list of them for a list of images.
+
+        Raises:
+            FileNotFoundError, ValueError: an image or the vocabulary cannot be used; the message says what to do.
+        """
+        if ensemble is not None and ensemble not in self.model.ensembles:
+            self.model.ensembles[ensemble] = build_ensemble(ensemble)
+        names = self._vocabulary(vocabulary)
+        several = not isinstance(images, str | Path | np.ndarray) and isinstance(images, Sequence)
+        pictures: list[Picture] = list(images) if several else [images]  # type: ignore[arg-type, list-item]
+        arrays = [to_rgb(picture) for picture in pictures]
+        perceptions = self._perceive(arrays)
+        results = [
+            self._segment(array, perception, names, ensemble, str(picture) if isinstance(picture, str | Path) else "")
+            for picture, array, perception in zip(pictures, arrays, perceptions, strict=True)
+        ]
+        return results if several else results[0]
+
+    def _vocabulary(self, vocabulary: Vocabulary | str | Path | Sequence[str]) -> Vocabulary:
+        chosen = vocabulary if isinstance(vocabulary, Vocabulary) else read_words(vocabulary)
+        if len(chosen.names) > self.max_names:
+            raise ValueError(
+                f"the vocabulary has {len(chosen.names)} names, but at most {self.max_names} are taken; split it, or "
+                "make the Predictor with a larger max_names if you mean it."
+            )
+        return chosen
+
+    @torch.no_grad()
+    def _perceive(self, images: Sequence[NDArray[np.uint8]]) -> list[Perception]:
+        keys = [hashlib.sha256(f"{image.shape}".encode() + image.tobytes()).digest() for image in images]
+        new = {key: image for key, image in zip(keys, images, strict=True) if key not in self._seen}
+        found = {key: self._seen[key] for key in keys if key in self._seen}
+        if new:
+            inputs = [{"image": torch.from_numpy(self._fit(image)).permute(2, 0, 1)} for image in new.values()]
+            found |= dict(zip(new, self.model.perceive(inputs), strict=True))
+        for key in keys:
+            self._seen[key] = found[key]
+            self._seen.move_to_end(key)
+        while len(self._seen) > self.keep_images:
+            self._seen.popitem(last=False)
+        return [found[key] for key in keys]
+
+    def _fit(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """The image with its longer side at the network's input, as in the evaluation."""
+        return ResizeLongestSide(self.model.image_size).get_transform(image).apply_image(image)
+
+    @torch.no_grad()
+    def _segment(
+        self,
+        image: NDArray[np.uint8],
+        perception: Perception,
+        vocabulary: Vocabulary,
+        ensemble: str | None,
+        file_name: str,
+    ) -> Segmentation:
+        height, width = image.shape[:2]
+        shrink = min(1.0, _MERGE_SIDE / max(height, width))
+        size = (max(1, round(height * shrink)), max(1, round(width * shrink)))
+        prediction = self.model.name(perception, vocabulary, size)
+        scores = self.model.score(prediction, ensemble)
+        ids, segments = self._panoptic(prediction, scores)
+        id_map = enlarge(ids, (height, width))
+        return Segmentation(
+            image=image,
+            segmentation=id_map,
+            segments_info=_describe(id_map, segments, self._seen_confidence(prediction), prediction),
+            vocabulary=vocabulary,
+            file_name=file_name,
+            _prediction=prediction,
+            _scores=scores,
+            _model=self.model,
+        )
+
+    def _panoptic(self, prediction: Prediction, scores: torch.Tensor) -> tuple[NDArray[np.int32], list[dict[str, Any]]]:
+        """Merge only the masks that pass, which are few, so that the others are never brought to full size."""
+        kept = (scores.amax(dim=1) > self.model.object_threshold).nonzero().squeeze(1)
+        masks = prediction.masks(kept)
+        iou = prediction.evidence.iou[kept]
+        merged = self.model.merge(scores[kept], masks, iou, prediction.vocabulary, ("panoptic",))
+        ids, segments = merged["panoptic_seg"]
+        return ids.cpu().numpy(), [{**segment, "query": int(kept[segment["query"]])} for segment in segments]
+
+    def _seen_confidence(self, prediction: Prediction) -> torch.Tensor:
+        explained = self.model.ensembles[self.model.ensemble].explain(prediction.evidence)
+        return explained.get("confidence", training_mass(prediction.evidence, _NOVELTY))
+
+
+def _describe(
+    id_map: NDArray[np.int32], segments: Sequence[dict[str, Any]], seen: torch.Tensor, prediction: Prediction
+) -> list[dict[str, Any]]:
+    areas = np.bincount(id_map.ravel(), minlength=len(segments) + 1)
+    names = prediction.vocabulary.display_names
+    infos = []
+    for segment, box in zip(segments, ndimage.find_objects(id_map, max_label=len(segments)), strict=True):
+        rows, columns = box
+        infos.append(
+            {
+                "id": segment["id"],
+                "label": names[segment["category_id"]],
+                "label_id": segment["category_id"],
+                "isthing": segment["isthing"],
+                "score": float(segment["score"]),
+                "iou": float(prediction.evidence.iou[segment["query"]]),
+                "seen_confidence": float(seen[segment["query"]]),
+                "area": int(areas[segment["id"]]),
+                "bbox": [columns.start, rows.start, columns.stop - columns.start, rows.stop - rows.start],
+            }
+        )
+    return infos

@@ -1,0 +1,178 @@
+"""What a person gets back for one image: who is where, and how sure the model is of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from possam.data.id_maps import id_to_rgb, write_id_map
+from possam.files import write_json
+from possam.models import PosSAM, Prediction
+from possam.visualize import draw_panoptic
+from possam.vocabulary import Vocabulary
+
+__all__ = ["Segmentation"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Segmentation:
+    """The panoptic segmentation of one image, and the way to its other forms.
+
+    Attributes:
+        image: H×W×3 uint8 RGB, upright.
+        segmentation: H×W int32, the `id` of every pixel's segment, 0 where there is none.
+        segments_info: a dict a segment, ids counting from 1: ``id``, ``label`` (display name), ``label_id`` (position
+            in the vocabulary), ``isthing``, ``score`` in [0, 1], ``iou`` in [0, 1] (predicted quality of the mask),
+            ``seen_confidence`` in [0, 1] (that training showed such a thing), ``area`` in pixels, ``bbox``
+            [x, y, width, height] in pixels.
+        vocabulary: the classes asked for.
+        file_name: where the image came from, or "".
+    """
+
+    image: NDArray[np.uint8]
+    segmentation: NDArray[np.int32]
+    segments_info: list[dict[str, Any]]
+    vocabulary: Vocabulary
+    file_name: str = ""
+    _prediction: Prediction = field(repr=False)
+    _scores: Any = field(repr=False)
+    _model: PosSAM = field(repr=False)
+
+    @property
+    def labels(self) -> list[str]:
+        """The segments' names, in their order."""
+        return [info["label"] for info in self.segments_info]
+
+    @cached_property
+    def semantic(self) -> NDArray[np.int64]:
+        """H×W int64: the class (position in the vocabulary) of every pixel; there is no void."""
+        return enlarge(self._merged("semantic")["semantic_seg"].cpu().numpy(), self.segmentation.shape)
+
+    @cached_property
+    def instances(self) -> list[dict[str, Any]]:
+        """Things one by one, best first, which may overlap: ``label``, ``label_id``, ``score`` in [0, 1], ``bbox``
+        [x, y, width, height] in pixels, ``mask`` H×W bool."""
+        found = self._merged("instance")["instances"]
+        height, width = self.segmentation.shape
+        boxes = found.pred_boxes.tensor.cpu()
+        boxes = boxes * boxes.new_tensor([width, height] * 2) / boxes.new_tensor(found.image_size[::-1] * 2)
+        return [
+            {
+                "label": self.vocabulary.display_names[label],
+                "label_id": label,
+                "score": score,
+                "bbox": [x1, y1, x2 - x1, y2 - y1],
+                "mask": enlarge(mask.cpu().numpy(), (height, width)),
+            }
+            for label, score, (x1, y1, x2, y2), mask in zip(
+                found.pred_classes.tolist(), found.scores.tolist(), boxes.tolist(), found.pred_masks, strict=True
+            )
+        ]
+
+    def to_coco(self, *, image_id: int | str = 0, file_name: str = "") -> dict[str, Any]:
+        """The annotation of this image in the COCO panoptic format, whose PNG is `id_to_rgb` of `segmentation`.
+
+        Args:
+            file_name: of the PNG.
+
+        Returns:
+            ``image_id``, ``file_name``, and ``segments_info`` with ``category_id``s of the vocabulary's dataset.
+        """
+        segments = [
+            {
+                "id": info["id"],
+                "category_id": self.vocabulary.categories[info["label_id"]].dataset_id,
+                "area": info["area"],
+                "bbox": info["bbox"],
+                "iscrowd": 0,
+                "score": info["score"],
+            }
+            for info in self.segments_info
+        ]
+        return {"image_id": image_id, "file_name": file_name, "segments_info": segments}
+
+    def to_supervision(self) -> Any:
+        """The segments as `supervision.Detections`: boxes XYXY, masks, scores, class ids and ``class_name``.
+
+        Raises:
+            ImportError: supervision is not installed.
+        """
+        try:
+            import supervision
+        except ImportError as error:
+            raise ImportError("to_supervision needs the package supervision; run: pip install supervision") from error
+        count = len(self.segments_info)
+        if not count:
+            return supervision.Detections.empty()
+        boxes = np.array([info["bbox"] for info in self.segments_info], dtype=np.float32)
+        boxes[:, 2:] += boxes[:, :2]
+        return supervision.Detections(
+            xyxy=boxes,
+            mask=np.stack([self.segmentation == info["id"] for info in self.segments_info]),
+            confidence=np.array([info["score"] for info in self.segments_info], dtype=np.float32),
+            class_id=np.array([info["label_id"] for info in self.segments_info], dtype=int),
+            data={"class_name": np.array(self.labels)},
+        )
+
+    def plot(self, path: str | Path | None = None, *, opacity: float = 0.5, labels: bool = True) -> Image.Image:
+        """Draw the segments over the image; with `path`, save the picture there, too."""
+        infos = [{**info, "category_id": info["label_id"]} for info in self.segments_info]
+        drawn = draw_panoptic(
+            self.image, self.segmentation, infos, self.vocabulary.display_names, opacity=opacity, labels=labels
+        )
+        picture = Image.fromarray(drawn)
+        if path is not None:
+            Path(path).parent.mkdir(parents=True, exist_ok=True)
+            picture.save(path)
+        return picture
+
+    def save_coco(self, folder: str | Path, name: str) -> Path:
+        """Write `folder`/`name`.png (ids as colours) and `folder`/`name`.json (COCO panoptic, with its categories).
+
+        Returns:
+            The JSON's path.
+        """
+        write_id_map(Path(folder) / f"{name}.png", self.segmentation)
+        height, width = self.segmentation.shape
+        content = {
+            "images": [{"id": name, "file_name": self.file_name or f"{name}.png", "height": height, "width": width}],
+            "annotations": [self.to_coco(image_id=name, file_name=f"{name}.png")],
+            "categories": coco_categories(self.vocabulary),
+        }
+        path = Path(folder) / f"{name}.json"
+        write_json(path, content)
+        return path
+
+    def ids_as_colours(self) -> NDArray[np.uint8]:
+        """H×W×3 uint8: the PNG of the COCO panoptic format (id = R + 256·G + 256²·B)."""
+        return id_to_rgb(self.segmentation)
+
+    def _merged(self, task: str) -> dict[str, Any]:
+        prediction = self._prediction
+        return self._model.merge(
+            self._scores, prediction.masks(), prediction.evidence.iou, prediction.vocabulary, (task,)
+        )
+
+
+def enlarge(values: NDArray[Any], size: Sequence[int]) -> NDArray[Any]:
+    """A map of labels at another (height, width), each pixel taking the nearest label; itself where nothing changes."""
+    if values.shape == tuple(size):
+        return values
+    rows, columns = (
+        ((np.arange(wanted) + 0.5) * have / wanted).astype(np.int64)
+        for wanted, have in zip(size, values.shape, strict=True)
+    )
+    return values[rows[:, None], columns]
+
+
+def coco_categories(vocabulary: Vocabulary) -> list[dict[str, Any]]:
+    """A vocabulary as the ``categories`` of COCO's formats."""
+    return [{"id": c.dataset_id, "name": c.dataset_name, "isthing": int(c.isthing)} for c in vocabulary.categories]
+

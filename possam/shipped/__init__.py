@@ -1,0 +1,33 @@
+"""Trained models that come with the package, each a folder that `from_pretrained` reads."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from possam.messages import did_you_mean
+
+__all__ = ["pretrained_folder", "shipped_names"]
+
+_HERE = Path(__file__).parent
+
+
+def shipped_names() -> list[str]:
+    return sorted(path.parent.name for path in _HERE.glob("*/config.yaml"))
+
+
+def pretrained_folder(source: str | Path) -> str | Path:
+    """The folder of a shipped model's name; whatever else, a folder or a repository "owner/name", as it is.
+
+    Raises:
+        FileNotFoundError: a plain name that is neither shipped nor a folder.
+    """
+    names = shipped_names()
+    if source in names:
+        return _HERE / source
+    if isinstance(source, str) and not Path(source).expanduser().exists() and "/" not in source:
+        raise FileNotFoundError(
+            f"there is no model {source!r}: the package has {', '.join(names) or 'none'}, and there is no such folder."
+            f"{did_you_mean(source, names)} Give the folder of a trained model (tools/export_pretrained.py makes one), "
+            "or a repository owner/name of the Hugging Face hub."
+        )
+    return source

@@ -1,0 +1,140 @@
+"""An image and words in, a segmentation out, whatever the image is."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from possam.data import ResizeLongestSide, SegmentationMapper, read_id_map
+from possam.data.miniature import palette_of
+from possam.data.miniature.world import draw_scene
+from possam.predictor import Predictor
+from possam.vocabulary import Vocabulary
+
+PALETTE = palette_of(Vocabulary.load("mini_b").display_names)
+WORDS = ["striped star", "framed circle", "lawn, grass: stuff", "sea: stuff", "tile: stuff"]
+
+
+@pytest.fixture
+def scene():
+    return draw_scene([3, 14], PALETTE).image
+
+
+@pytest.fixture
+def predictor(mini_model):
+    mini_model.object_threshold = 0.0
+    return Predictor(mini_model)
+
+
+def test_the_segmentation_and_its_description_agree(predictor, scene):
+    result = predictor(scene, WORDS)
+    assert result.segmentation.shape == scene.shape[:2] and result.segmentation.dtype == np.int32
+    assert {info["id"] for info in result.segments_info} == set(np.unique(result.segmentation)) - {0}
+    for info in result.segments_info:
+        mask = result.segmentation == info["id"]
+        rows, columns = np.nonzero(mask)
+        width, height = np.ptp(columns) + 1, np.ptp(rows) + 1
+        assert info["area"] == mask.sum() and info["bbox"] == [columns.min(), rows.min(), width, height]
+        assert info["label"] == result.vocabulary.display_names[info["label_id"]]
+        assert info["isthing"] == result.vocabulary.isthing[info["label_id"]]
+        assert all(0 <= info[key] <= 1 for key in ("score", "iou", "seen_confidence"))
+    assert result.labels == [info["label"] for info in result.segments_info] != []
+
+
+def test_it_is_what_the_evaluation_computes(predictor, tmp_path):
+    image = draw_scene([3, 3], PALETTE).image[:100, :90]
+    path = tmp_path / "scene.png"
+    Image.fromarray(image).save(path)
+    vocabulary = Vocabulary.load("mini_b")
+    mapper = SegmentationMapper(augmentations=[ResizeLongestSide(128)], is_train=False, vocabulary=vocabulary)
+    inputs = mapper({"file_name": str(path), "image_id": 1, "height": 100, "width": 90})
+    model = predictor.model
+    output = model.segment(model.predict([inputs])[0], tasks=("panoptic", "semantic", "instance"))
+    result = predictor(path, vocabulary)
+    assert np.array_equal(result.segmentation, output["panoptic_seg"][0].numpy())
+    assert [i["label_id"] for i in result.segments_info] == [s["category_id"] for s in output["panoptic_seg"][1]]
+    assert np.array_equal(result.semantic, output["semantic_seg"].numpy())
+    assert np.array_equal(np.stack([i["mask"] for i in result.instances]), output["instances"].pred_masks.numpy())
+    assert [i["score"] for i in result.instances] == output["instances"].scores.tolist()
+    x1, y1, x2, y2 = output["instances"].pred_boxes.tensor[0].tolist()
+    assert result.instances[0]["bbox"] == pytest.approx([x1, y1, x2 - x1, y2 - y1])
+
+
+def test_a_second_vocabulary_asks_the_network_nothing(predictor, scene, monkeypatch):
+    first = predictor(scene, WORDS)
+    monkeypatch.setattr(predictor.model, "encode", lambda *_, **__: pytest.fail("the image was encoded again"))
+    second = predictor(scene, ["striped star", "sea: stuff"])
+    assert set(second.labels) <= {"striped star", "sea"}
+    assert np.array_equal(predictor(scene, WORDS).segmentation, first.segmentation)
+
+
+def test_only_the_last_images_are_remembered(mini_model, scene):
+    predictor = Predictor(mini_model, keep_images=1)
+    predictor([scene, scene[:64]], WORDS)
+    assert len(predictor._seen) == 1
+
+
+def test_a_list_of_images_gives_what_they_give_one_by_one(predictor, scene):
+    images = [scene, scene[:, :50], scene]
+    together = predictor(images, WORDS)
+    alone = [Predictor(predictor.model)(image, WORDS) for image in images]
+    assert [len(r.segments_info) for r in together] == [len(r.segments_info) for r in alone]
+    for a, b in zip(together, alone, strict=True):
+        assert (a.segmentation == b.segmentation).mean() > 0.99
+
+
+def test_a_single_pixel_and_a_very_large_or_narrow_image(predictor, scene):
+    assert predictor(np.zeros((1, 1, 3), np.uint8), WORDS).segmentation.shape == (1, 1)
+    assert predictor(np.zeros((1, 700, 3), np.uint8), WORDS).segmentation.shape == (1, 700)
+    large = predictor(scene.repeat(20, 0).repeat(20, 1), WORDS)
+    assert large.segmentation.shape == large.semantic.shape == (2560, 2560)
+    assert sum(i["area"] for i in large.segments_info) == (large.segmentation > 0).sum()
+    for found in large.instances[:3]:
+        rows, columns = np.nonzero(found["mask"])
+        left, top, width, height = found["bbox"]
+        assert found["mask"].shape == (2560, 2560)
+        assert abs(left - columns.min()) <= 2 and abs(top + height - 1 - rows.max()) <= 2
+
+
+def test_another_ensemble(predictor, mini_model, scene):
+    with pytest.raises(ValueError, match="mace.*mase"):
+        predictor(scene, WORDS, ensemble="mace")
+    assert predictor(scene, WORDS, ensemble="clip").labels != []
+
+
+def test_coco_panoptic_files(predictor, scene, tmp_path):
+    result = predictor(scene, WORDS)
+    content = json.loads(result.save_coco(tmp_path, "scene").read_text())
+    assert np.array_equal(read_id_map(tmp_path / "scene.png"), result.segmentation)
+    annotation = content["annotations"][0]
+    assert [s["area"] for s in annotation["segments_info"]] == [i["area"] for i in result.segments_info]
+    assert {s["category_id"] for s in annotation["segments_info"]} <= {c["id"] for c in content["categories"]}
+    assert content["images"][0]["height"], content["images"][0]["width"] == scene.shape[:2]
+
+
+def test_supervision_detections(predictor, scene):
+    pytest.importorskip("supervision", reason="needs the package supervision")
+    result = predictor(scene, WORDS)
+    detections = result.to_supervision()
+    assert len(detections) == len(result.segments_info)
+    assert detections.data["class_name"].tolist() == result.labels
+    assert np.array_equal(detections.mask.sum((1, 2)), [i["area"] for i in result.segments_info])
+
+
+def test_the_plot_is_a_picture_of_the_image(predictor, scene, tmp_path):
+    picture = predictor(scene, WORDS).plot(tmp_path / "new" / "plot.png")
+    assert Image.open(tmp_path / "new" / "plot.png").size == picture.size
+    assert picture.width % scene.shape[1] == 0
+
+
+def test_too_many_names_are_refused(mini_model, scene):
+    with pytest.raises(ValueError, match="3 names, but at most 2"):
+        Predictor(mini_model, max_names=2)(scene, ["striped star", "sea", "tile"])
+
+
+def test_nothing_found_is_an_empty_result(mini_model, scene):
+    mini_model.object_threshold = 1.0
+    result = Predictor(mini_model)(torch.zeros(8, 8, 3, dtype=torch.uint8).numpy(), WORDS)
+    assert result.segments_info == [] and not result.segmentation.any() and result.labels == []

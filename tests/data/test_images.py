@@ -1,0 +1,28 @@
+import pytest
+
+from possam.data.images import ImageFinder
+
+
+def test_each_way_of_naming_images(tmp_path):
+    (tmp_path / "aachen").mkdir()
+    (tmp_path / "aachen/aachen_0_left.png").touch()
+    image = {"id": "aachen_0", "file_name": "sub/x.jpg", "coco_url": "http://images.org/val2017/7.jpg"}
+    annotation = {"file_name": "a.b.png"}
+    for names, expected in {
+        "file_name": "sub/x.jpg",
+        "id": "aachen/aachen_0_left.png",
+        "png": "a.b_left.png",
+        "coco_url": "val2017/7.jpg",
+    }.items():
+        finder = ImageFinder(root=tmp_path, names=names, suffix="_left.png")
+        assert finder.path(image, annotation) == str(tmp_path / expected)
+
+
+def test_an_image_that_no_subfolder_has_is_still_named(tmp_path):
+    finder = ImageFinder(root=tmp_path, names="id", suffix=".png")
+    assert finder.path({"id": "munster_1"}) == str(tmp_path / "*" / "munster_1.png")
+
+
+def test_an_image_without_its_url(tmp_path):
+    with pytest.raises(ValueError, match=r"image 4: the keys \['coco_url'\] are missing"):
+        ImageFinder(root=tmp_path, names="coco_url").path({"id": 4})

@@ -1,0 +1,58 @@
+import numpy as np
+import pytest
+from PIL import Image
+
+from possam.d2.data import DatasetCatalog, MetadataCatalog
+from possam.data import register_from_config
+
+pytestmark = pytest.mark.usefixtures("clean_catalogs")
+
+
+def test_panoptic_datasets(dataset, vocabulary_file):
+    paths = {key: str(value) for key, value in dataset["paths"].items()}
+    names = register_from_config(
+        [{"name": "one", **paths, "vocabulary": vocabulary_file}, {"name": "two", **paths, "vocabulary": ""}]
+    )
+    assert names == ["one", "two"]
+    assert MetadataCatalog.get("one").vocabulary.name == "made_up"
+    assert MetadataCatalog.get("two").vocabulary.name == "two"
+    assert len(DatasetCatalog.get("two")) == 2
+
+
+def test_semantic_datasets(tmp_path, vocabulary_file):
+    for folder, name in (("photos", "a_leaf.png"), ("labels", "a_class.tif")):
+        (tmp_path / folder).mkdir()
+        Image.fromarray(np.zeros((4, 6), dtype=np.uint8)).save(tmp_path / folder / name)
+    entry = {
+        "name": "leaves",
+        "image_root": str(tmp_path / "photos"),
+        "label_root": str(tmp_path / "labels"),
+        "vocabulary": vocabulary_file,
+        "ignore_label": 7,
+        "image_suffix": "_leaf.png",
+        "label_suffix": "_class.tif",
+    }
+    assert register_from_config([entry], "SEMANTIC") == ["leaves"]
+    (record,) = DatasetCatalog.get("leaves")
+    assert (record["image_id"], record["height"], record["width"]) == ("a", 4, 6)
+    metadata = MetadataCatalog.get("leaves")
+    assert (metadata.tasks, metadata.ignore_label, metadata.evaluator_type) == (("semantic",), 7, "possam_semantic")
+    assert metadata.vocabulary.display_names == ("disc", "grass", "star")
+    with pytest.raises(ValueError, match="'leaves' is registered already with another ignore_label"):
+        register_from_config([{**entry, "ignore_label": 255}], "SEMANTIC")
+
+
+def test_bad_entries_are_refused(dataset):
+    paths = {key: str(value) for key, value in dataset["paths"].items()}
+    with pytest.raises(
+        ValueError, match=r"PANOPTIC\[0\] has the unknown key 'image_rot'.*Did you mean 'image_root'"
+    ):
+        register_from_config([{"name": "one", "image_rot": "x", **paths}])
+    with pytest.raises(ValueError, match=r"PANOPTIC\[1\] \(two\) lacks \['panoptic_json'\]"):
+        register_from_config([{"name": "one", **paths}, {"name": "two", **{**paths, "panoptic_json": ""}}])
+    with pytest.raises(ValueError, match="must be a mapping"):
+        register_from_config(["one"])
+    with pytest.raises(ValueError, match=r"SEMANTIC\[0\] \(three\) lacks \['vocabulary'\]"):
+        register_from_config([{"name": "three", "image_root": "a", "label_root": "b"}], "SEMANTIC")
+    with pytest.raises(ValueError, match=r"SEMANTIC\[0\] has the unknown key 'panoptic_json'"):
+        register_from_config([{"name": "three", "panoptic_json": "a"}], "SEMANTIC")

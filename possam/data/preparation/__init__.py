@@ -19,9 +19,8 @@ from possam.data.preparation.pascal_context import PASCAL_CONTEXT_59, PASCAL_CON
 from possam.data.preparation.pascal_voc import PASCAL_VOC
 from possam.data.preparation.plan import Report
 from possam.data.preparation.preparation import Preparation
-from possam.messages import did_you_mean
 
-__all__ = ["PREPARATIONS", "Preparation", "Report", "find_preparation"]
+__all__ = ["PREPARATIONS", "Preparation", "Report"]
 
 _ALL: tuple[Preparation, ...] = (
     COCO_STUFF,
@@ -37,15 +36,3 @@ _ALL: tuple[Preparation, ...] = (
     MINI,
 )
 PREPARATIONS: dict[str, Preparation] = {preparation.name: preparation for preparation in _ALL}
-
-
-def find_preparation(name: str) -> Preparation:
-    """The preparation of this name.
-
-    Raises:
-        ValueError: there is none; lists the names.
-    """
-    if name not in PREPARATIONS:
-        hint = did_you_mean(name, PREPARATIONS)
-        raise ValueError(f"unknown preparation {name!r}; the preparations are {list(PREPARATIONS)}.{hint}")
-    return PREPARATIONS[name]

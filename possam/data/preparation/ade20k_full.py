@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from possam.data.preparation.label_maps import IGNORE
 from possam.data.preparation.pictures import is_whole, read_pixels, size_of, write_picture
-from possam.data.preparation.plan import Need, Plan, Task, list_files
+from possam.data.preparation.plan import Need, Plan, Task, check_files, list_files
 from possam.data.preparation.preparation import FilePreparation
 from possam.vocabulary import Vocabulary
 
@@ -40,13 +40,15 @@ def _needs(split: str) -> list[Need]:
 
 def _plans(root: Path, split: str) -> Sequence[Plan]:
     folder, ade = _FOLDERS[split], root / _ROOT
+    images = list_files(ade / "images/ADE" / folder, "**/ADE_*.jpg", _SOURCE)
+    maps = check_files([image.with_name(f"{image.stem}_seg.png") for image in images], _SOURCE)
     tasks = []
-    for image in list_files(ade / "images/ADE" / folder, "**/ADE_*.jpg", _SOURCE):
+    for image, segmentation in zip(images, maps, strict=True):
         targets = (
             ade / "images_detectron2" / folder / image.name,
             ade / "annotations_detectron2" / folder / f"{image.stem}.tif",
         )
-        tasks.append(Task(image.stem, (image, image.with_name(f"{image.stem}_seg.png")), targets))
+        tasks.append(Task(image.stem, (image, segmentation), targets))
     table = np.full(_IDS, IGNORE[".tif"], dtype=np.uint16)
     for number, place in Vocabulary.load("ade20k_847").contiguous_id.items():
         table[number] = place

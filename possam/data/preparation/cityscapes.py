@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from possam.data.id_maps import id_to_rgb
 from possam.data.preparation.label_maps import IGNORE, class_table, read_label_map
 from possam.data.preparation.pictures import apply_table, is_whole, read_pixels, size_of, write_picture
-from possam.data.preparation.plan import JsonFile, Need, Plan, Task, list_files
+from possam.data.preparation.plan import JsonFile, Need, Plan, Task, check_files, list_files
 from possam.data.preparation.preparation import FilePreparation
 from possam.data.preparation.segments import segment_info
 from possam.vocabulary import Vocabulary
@@ -42,10 +42,12 @@ def _needs(split: str) -> list[Need]:
 
 def _plans(root: Path, split: str) -> Sequence[Plan]:
     folder = root / _ROOT / f"cityscapes_panoptic_{split}"
+    files = list_files(root / _ROOT / split, f"*/*{_END}", _SOURCE)
+    names = [path.name.removesuffix(_END) for path in files]
+    pairs = zip(files, names, strict=True)
+    maps = check_files([path.with_name(f"{name}_gtFine_labelIds.png") for path, name in pairs], _SOURCE)
     tasks = []
-    for instances in list_files(root / _ROOT / split, f"*/*{_END}", _SOURCE):
-        name = instances.name.removesuffix(_END)
-        labels = instances.with_name(f"{name}_gtFine_labelIds.png")
+    for name, instances, labels in zip(names, files, maps, strict=True):
         targets = (
             instances.with_name(f"{name}_gtFine_labelTrainIds.png"),
             folder / f"{name}_gtFine_panoptic.png",

@@ -6,6 +6,7 @@ needed.
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -27,6 +28,8 @@ __all__ = ["PASCAL_CONTEXT_459", "PASCAL_CONTEXT_59"]
 _ROOT = "VOCdevkit/VOC2010"
 _FOLDERS = {"train": "training", "val": "validation"}
 _CLASSES = 459
+# What SciPy answers damaged files with.
+_MAT_ERRORS = (MatReadError, ValueError, TypeError, LookupError, OSError, EOFError, NotImplementedError, zlib.error)
 _SUFFIX = {59: ".png", 459: ".tif"}
 _IMAGES = (
     "Download http://host.robots.ox.ac.uk/pascal/VOC/voc2010/VOCtrainval_03-May-2010.tar and unpack it in the "
@@ -80,7 +83,7 @@ def _read_map(path: Path) -> NDArray[Any]:
     """H×W uint16: the file's LabelMap."""
     try:
         label_map = loadmat(path, variable_names=["LabelMap"])["LabelMap"]
-    except (MatReadError, ValueError, TypeError, OSError, KeyError, EOFError) as error:
+    except _MAT_ERRORS as error:
         raise ValueError(f"{path} holds no LabelMap that can be read ({error}). {_MAPS}") from error
     if label_map.ndim != 2 or not np.issubdtype(label_map.dtype, np.integer):
         raise ValueError(f"{path}: LabelMap is {label_map.dtype} of shape {label_map.shape}, not a map. {_MAPS}")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,6 @@ from possam.messages import few
 
 __all__ = [
     "apply_table",
-    "has_same_content",
     "is_whole",
     "link_or_copy",
     "read_pixels",
@@ -102,27 +102,20 @@ def is_whole(path: Path, size: tuple[int, int], mode: str) -> bool:
     PNGs are judged by header and end, which is 50 times faster than decoding; other formats are decoded.
     """
     try:
-        with Image.open(path) as picture:
-            if (picture.height, picture.width, picture.mode) != (*size, mode):
-                return False
-            if picture.format != "PNG":
-                picture.load()
-                return True
+        with warnings.catch_warnings():
+            # Pillow only warns of TIFFs whose end is missing.
+            warnings.simplefilter("error", UserWarning)
+            with Image.open(path) as picture:
+                if (picture.height, picture.width, picture.mode) != (*size, mode):
+                    return False
+                if picture.format != "PNG":
+                    picture.load()
+                    return True
         with path.open("rb") as file:
             file.seek(-len(_PNG_END), os.SEEK_END)
             return file.read() == _PNG_END
-    except _DECODE_ERRORS:
+    except (*_DECODE_ERRORS, UserWarning):
         return False
-
-
-def has_same_content(path: Path, pixels: NDArray[Any]) -> bool:
-    """Whether a file decodes to exactly these pixels, of this type."""
-    try:
-        with Image.open(path) as picture:
-            there = np.asarray(picture)
-    except _DECODE_ERRORS:
-        return False
-    return there.dtype == pixels.dtype and np.array_equal(there, pixels)
 
 
 def write_picture(path: Path, pixels: NDArray[Any]) -> int:
@@ -134,9 +127,9 @@ def write_picture(path: Path, pixels: NDArray[Any]) -> int:
         the number of files written, 0 or 1.
     """
     kind = path.suffix.lower()
-    if kind != ".jpg" and has_same_content(path, pixels):
-        return 0
     picture = Image.fromarray(pixels)
+    if kind != ".jpg" and is_whole(path, (picture.height, picture.width), picture.mode) and _holds(path, pixels):
+        return 0
     formats: dict[str, dict[str, Any]] = {
         ".png": {"format": "PNG"},
         ".tif": {"format": "TIFF", "compression": "tiff_adobe_deflate"},
@@ -144,6 +137,14 @@ def write_picture(path: Path, pixels: NDArray[Any]) -> int:
     }
     write_atomically(path, lambda file: picture.save(file, **formats[kind]))
     return 1
+
+
+def _holds(path: Path, pixels: NDArray[Any]) -> bool:
+    try:
+        with Image.open(path) as picture:
+            return np.array_equal(np.asarray(picture), pixels)
+    except _DECODE_ERRORS:
+        return False
 
 
 def link_or_copy(source: Path, target: Path) -> int:

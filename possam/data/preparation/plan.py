@@ -9,7 +9,18 @@ from typing import Any
 
 from possam.messages import few
 
-__all__ = ["JsonFile", "Need", "Plan", "Report", "Task", "list_files", "pair_files", "require"]
+__all__ = [
+    "JsonFile",
+    "Need",
+    "Plan",
+    "Report",
+    "Task",
+    "check_files",
+    "is_listed",
+    "list_files",
+    "pair_files",
+    "require",
+]
 
 
 @dataclass(frozen=True)
@@ -86,15 +97,28 @@ class Report:
         return f"wrote {self.written:,} {'file' if self.written == 1 else 'files'}{there}"
 
 
-def require(root: Path, needs: Sequence[Need]) -> None:
+def require(root: Path, needs: Mapping[str, Sequence[Need]]) -> None:
     """Check that every need is under `root`.
 
+    Args:
+        needs: by split.
     Raises:
-        FileNotFoundError: names all that are missing, each with what to do.
+        FileNotFoundError: names all that are missing, with what to do.
     """
-    missing = [need for need in needs if not (root / need.path).exists()]
+    missing: dict[str, list[str]] = {}
+    complete = []
+    for split, split_needs in needs.items():
+        absent = [need for need in split_needs if not (root / need.path).exists()]
+        for need in absent:
+            paths = missing.setdefault(need.source, [])
+            if need.path not in paths:
+                paths.append(need.path)
+        if not absent:
+            complete.append(split)
     if missing:
-        lines = [f"{root / need.path} does not exist. {need.source}" for need in missing]
+        lines = [f"{root} has no {', no '.join(paths)}. {source}" for source, paths in missing.items()]
+        if complete:
+            lines.append(f"What is there can be prepared alone: --splits {' '.join(complete)}")
         raise FileNotFoundError("\n".join(lines))
 
 
@@ -111,16 +135,26 @@ def list_files(folder: Path, pattern: str, source: str) -> list[Path]:
 
 
 def pair_files(files: Sequence[Path], folder: Path, suffix: str, source: str) -> list[Path]:
-    """For each file that of the same stem and another suffix in `folder`.
+    """For each file that of the same stem and another suffix in `folder`; raises as `check_files`."""
+    return check_files([folder / (file.stem + suffix) for file in files], source)
+
+
+def check_files(files: Sequence[Path], source: str) -> list[Path]:
+    """`files`, all of which are there.
 
     Raises:
         FileNotFoundError: some are missing; names the first and ends with `source`, how to get them.
     """
-    there = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
-    names = [file.stem + suffix for file in files]
-    missing = [name for name in names if name not in there]
+    # One listing a folder, because a question a file is slow for 118,000 files on a network disk.
+    listings: dict[Path, set[str]] = {}
+    missing = [file for file in files if not is_listed(file, listings)]
     if missing:
-        raise FileNotFoundError(
-            f"{len(missing)} of {len(names)} files are missing in {folder}: {few(missing, 3)}. {source}"
-        )
-    return [folder / name for name in names]
+        raise FileNotFoundError(f"{len(missing)} of {len(files)} files are missing: {few(missing, 3)}. {source}")
+    return list(files)
+
+
+def is_listed(path: Path, listings: dict[Path, set[str]]) -> bool:
+    """Whether a file is there, by listings of folders, which are kept in `listings`."""
+    if path.parent not in listings:
+        listings[path.parent] = {p.name for p in path.parent.iterdir()} if path.parent.is_dir() else set()
+    return path.name in listings[path.parent]

@@ -82,6 +82,6 @@ class FilePreparation(Preparation):
     def _run(
         self, root: Path, splits: tuple[str, ...], processes: int, progress: Progress | None, overwrite: bool
     ) -> Report:
-        require(root, list(dict.fromkeys(need for split in splits for need in self.needs(split))))
+        require(root, {split: self.needs(split) for split in splits})
         plans = [plan for split in splits for plan in self.plans(root, split)]
         return run_plans(plans, processes=processes, progress=progress, overwrite=overwrite)

@@ -16,7 +16,7 @@ from typing import Any
 import cv2
 
 from possam.data.preparation.journal import Journal
-from possam.data.preparation.plan import JsonFile, Plan, Report, Task
+from possam.data.preparation.plan import JsonFile, Plan, Report, Task, is_listed
 from possam.files import read_json, write_json
 
 __all__ = ["check_space", "run_plans"]
@@ -77,7 +77,7 @@ def check_space(plans: Sequence[Plan], *, overwrite: bool = False) -> None:
     for plan in plans:
         listings: dict[Path, set[str]] = {}
         for task in plan.tasks:
-            if plan.space and (overwrite or not all(_is_listed(path, listings) for path in task.targets)):
+            if plan.space and (overwrite or not all(is_listed(path, listings) for path in task.targets)):
                 needed += plan.space * sum(path.stat().st_size for path in task.sources)
     place = next((task.targets[0] for plan in plans for task in plan.tasks if task.targets), None)
     if place is None:
@@ -89,13 +89,6 @@ def check_space(plans: Sequence[Plan], *, overwrite: bool = False) -> None:
             f"about {needed / 1e9:.2f} GB are to be written, but {free / 1e9:.2f} GB are free at {folder}; make room, "
             "or put the datasets' root on a larger disk."
         )
-
-
-def _is_listed(path: Path, listings: dict[Path, set[str]]) -> bool:
-    # One listing a folder, because a question a file is slow for 118,000 files on a network disk.
-    if path.parent not in listings:
-        listings[path.parent] = {p.name for p in path.parent.iterdir()} if path.parent.is_dir() else set()
-    return path.name in listings[path.parent]
 
 
 @contextmanager

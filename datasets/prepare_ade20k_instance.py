@@ -1,0 +1,13 @@
+"""ADE20K's instance annotation in the COCO format.
+
+    python datasets/prepare_ade20k_instance.py [--root FOLDER] [--splits train val] [--processes N] [--overwrite]
+
+The same as `possam data prepare ade20k_instance`; datasets/README.md says what must be there first.
+"""
+
+import sys
+
+from possam.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main(["data", "prepare", "ade20k_instance", *sys.argv[1:]]))

@@ -1,0 +1,36 @@
+"""The scripts in datasets/, one a preparation."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from possam.data.preparation import PREPARATIONS
+
+SCRIPTS = Path(__file__).parents[3] / "datasets"
+
+
+def test_every_preparation_has_its_script_and_its_place_in_the_readme():
+    scripts = {path.stem.removeprefix("prepare_") for path in SCRIPTS.glob("prepare_*.py")}
+    assert scripts == set(PREPARATIONS)
+    readme = (SCRIPTS / "README.md").read_text()
+    for name in PREPARATIONS:
+        assert f"possam data prepare {name}\n" in readme, name
+        if name != "mini":
+            assert f'["data", "prepare", "{name}", *sys.argv[1:]]' in (SCRIPTS / f"prepare_{name}.py").read_text()
+
+
+def test_a_script_prepares_and_says_what_is_wrong(fresh, tmp_path):
+    root = fresh("pascal_voc")
+
+    def call(*words):
+        environment = {**os.environ, "PYTHONPATH": str(SCRIPTS.parent), "OMP_NUM_THREADS": "1"}
+        command = [sys.executable, SCRIPTS / "prepare_pascal_voc.py", "--processes", "1", *words]
+        return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+
+    done = call("--root", root, "--splits", "val")
+    assert done.returncode == 0, done.stderr
+    assert "pascal_voc: wrote 6 files" in done.stdout
+    failed = call("--root", tmp_path / "nowhere")
+    assert failed.returncode == 1
+    assert "Traceback" not in failed.stderr and "VOCtrainval_11-May-2012.tar" in failed.stderr

@@ -64,7 +64,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         arguments.parser.print_help(sys.stderr)
         return 2
     try:
-        return arguments.run(arguments)
+        code = arguments.run(arguments)
+        sys.stdout.flush()
+        return code
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         return 130
@@ -72,11 +74,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         # The reader of a pipe, such as `head`, has gone; the interpreter's own flush at exit must not complain.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    except (ValueError, FileNotFoundError, ConnectionError) as error:
-        print(f"error: {error}", file=sys.stderr)
+    except (ValueError, OSError) as error:
+        print(f"error: {_sentence(error)}", file=sys.stderr)
         return 1
-    except OSError as error:
-        if error.filename is None:
-            raise
-        print(f"error: {error.filename}: {error.strerror}", file=sys.stderr)
-        return 1
+
+
+def _sentence(error: ValueError | OSError) -> str:
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename}: {error.strerror}"
+    return str(error)

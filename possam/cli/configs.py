@@ -1,4 +1,4 @@
-"""`possam configs`: whether configurations can be built."""
+"""`possam configs`: whether configurations can be run."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def add_command(commands: Commands) -> None:
         configs,
         "verify",
         run_verify,
-        summary="check that configurations can be built",
+        summary="check that configurations can be run",
         description=_VERIFY,
         examples=[
             "possam configs verify",
@@ -40,35 +40,21 @@ def add_command(commands: Commands) -> None:
 
 
 def run_verify(arguments: argparse.Namespace) -> int:
-    from possam.engine.verify import verify_config
+    from possam.engine.verify import find_configs, verify_config
 
+    paths = [
+        found
+        for path in arguments.paths or [Path("configs")]
+        for found in ([path] if path.suffix in (".yaml", ".yml") else find_configs(path))
+    ]
     failed = 0
-    paths = _files(arguments.paths or [Path("configs")])
     for path in paths:
         try:
-            print(f"{path}: {verify_config(path)}", flush=True)
+            print(verify_config(path), flush=True)
         except (ValueError, FileNotFoundError) as error:
             # One wrong configuration does not hide what the others are.
-            print(f"{path}: error: {error}", file=sys.stderr)
+            print(f"{path}: error: {error}", file=sys.stderr, flush=True)
             failed += 1
     if failed:
-        print(f"{failed} of {len(paths)} configurations cannot be built", file=sys.stderr)
+        print(f"{failed} of {len(paths)} configurations cannot be run", file=sys.stderr)
     return int(failed > 0)
-
-
-def _files(paths: list[Path]) -> list[Path]:
-    """The files, and those of the folders; of a folder `base.yaml` only serves others."""
-    found = []
-    for path in paths:
-        if path.is_dir():
-            inside = sorted(file for file in path.rglob("*.yaml") if not file.name.startswith("base"))
-            if not inside:
-                raise FileNotFoundError(f"the folder {path} has no configuration (*.yaml)")
-            found += inside
-        elif path.is_file():
-            found.append(path)
-        else:
-            raise FileNotFoundError(
-                f"{path} does not exist; run this in the folder that has configs/, or name configurations"
-            )
-    return found

@@ -87,7 +87,7 @@ def add_command(commands: Commands) -> None:
 
 def _add_processes(parser: argparse.ArgumentParser) -> None:
     default = min(8, os.cpu_count() or 1)
-    parser.add_argument("--processes", type=_positive, default=default, metavar="N", help=f"at a time (default: {default})")
+    parser.add_argument("--processes", type=_positive, default=default, metavar="N", help=f"(default: {default})")
 
 
 def _positive(text: str) -> int:
@@ -193,17 +193,19 @@ def _print_report(specs: Sequence[DatasetSpec], found: dict[str, list[Problem]])
         style = {"well": "green", "not there": "dim", "ill": "bold red"}[state]
         if state == "ill":
             state = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
-        out.print(f"{spec.name}: {state}", style=style)
-        for problem in problems:
-            _print_problem(out, problem)
+            out.print(f"{spec.name}: {state}", style=style, soft_wrap=True)
+            _print_problems(out, problems)
+        else:
+            text = f"{problems[0]} → {problems[0].mend}" if problems else state
+            out.print(f"{spec.name}: {text}", style=style, soft_wrap=True)
 
 
-def _print_problem(out: Console, problem: Problem) -> None:
-    from rich.padding import Padding
-
-    out.print(Padding(f"{problem.where}", (0, 0, 0, 2)))
-    out.print(Padding(f"{problem}", (0, 0, 0, 4)))
-    out.print(Padding(f"→ {problem.mend}", (0, 0, 0, 4)), style="cyan")
+def _print_problems(out: Console, problems: Sequence[Problem]) -> None:
+    for problem, following in zip(problems, [*problems[1:], None], strict=True):
+        out.print(f"  {problem.where}\n    {problem}", soft_wrap=True)
+        # What mends several in a row is said once.
+        if following is None or following.mend != problem.mend:
+            out.print(f"    → {problem.mend}", style="cyan", soft_wrap=True)
 
 
 # ---------------------------------------------------------------- prepare

@@ -16,8 +16,8 @@ _WIDTH_OF_FILES = 160
 
 def console() -> Console:
     """Standard output; lines of a file or a pipe are not folded at a terminal's width."""
-    out = Console(highlight=False, emoji=False)
-    return out if out.is_terminal else Console(highlight=False, emoji=False, width=_WIDTH_OF_FILES)
+    out = Console(highlight=False, emoji=False, markup=False)
+    return out if out.is_terminal else Console(highlight=False, emoji=False, markup=False, width=_WIDTH_OF_FILES)
 
 
 def table(headings: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[str] = ()) -> Table:
@@ -35,6 +35,8 @@ def table(headings: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequ
 def progress_bar(label: str) -> Iterator[Callable[[int, int], None]]:
     """A bar on stderr while the context lasts; call what it gives with what is done and what is to be done."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+    err = Console(stderr=True)
+    # A file gets no bar, which would leave it empty lines.
+    with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as progress:
         task = progress.add_task(label, total=None)
         yield lambda done, total: progress.update(task, completed=done, total=total)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,10 @@ _BOX_SLACK = 5
 
 @dataclass(frozen=True, kw_only=True)
 class AnnotationFile:
-    """A readable annotation file, "panoptic" or "instances", and what it is checked against."""
+    """A readable annotation file, "panoptic" or "instances", and what it is checked against.
+
+    `mend` is what to do about a wrong file, `mend_count` about one of too few or too many images.
+    """
 
     path: Path
     kind: str
@@ -29,6 +32,7 @@ class AnnotationFile:
     federated: bool
     images_expected: int
     mend: str
+    mend_count: str
 
     def problem(self, kind: str, what: str, entries: Iterable[object] = (), values: Iterable[int] = ()) -> Problem:
         """A problem of this file; `entries` are those that have it."""
@@ -61,7 +65,7 @@ def check_count(file: AnnotationFile) -> Iterator[Problem]:
     number = len(file.annotated if file.kind == "panoptic" else file.content["images"])
     if number != file.images_expected:
         what = f"annotates {number:,} images, {file.images_expected:,} are expected"
-        yield file.problem("annotated", what)
+        yield replace(file.problem("annotated", what), mend=file.mend_count)
 
 
 def check_duplicates(file: AnnotationFile) -> Iterator[Problem]:

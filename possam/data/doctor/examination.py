@@ -99,6 +99,7 @@ def _annotation_problems(tree: Tree) -> Iterator[Problem]:
             federated=federated,
             images_expected=spec.images,
             mend=tree.mend_wrong,
+            mend_count=tree.mend_all,
         )
         for check in ANNOTATION_CHECKS:
             yield from check(file)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from possam.data.doctor.problem import ABSENT, Problem
 from possam.data.doctor.tree import Tree
+from possam.messages import few
 
 __all__ = ["PLACE_CHECKS", "check_absent", "missing_places"]
 
@@ -24,14 +25,13 @@ def check_absent(tree: Tree) -> Problem | None:
     if tree.image_folder not in missing and any(place not in missing for place in main):
         return None
     ready = tree.image_folder not in missing and bool(tree.spec.preparation)
+    names = few([place.relative_to(tree.root).as_posix() for place in missing], 2)
     return Problem(
         kind=ABSENT,
         where=str(missing[0]),
-        what="not prepared: the images are there, the annotation is not" if ready else "not there",
+        what=f"{'not prepared' if ready else 'not there'}, {tree.root} has no {names}",
         # The preparation itself says which official files it lacks.
         mend=tree.mend_prepared if ready else tree.mend_all,
-        details=tuple(map(str, missing)),
-        count=len(missing),
     )
 
 

@@ -53,7 +53,8 @@ def test_processes_and_progress(tmp_path, monkeypatch):
 def test_a_dataset_that_is_not_there_is_one_problem(tmp_path):
     problem = the_problem("ade20k_semantic_val", tmp_path)
     assert problem.kind == ABSENT
-    assert problem.what == "not there"
+    folder = "ADEChallengeData2016/images/validation, ADEChallengeData2016/annotations_detectron2/validation"
+    assert str(problem) == f"not there, {tmp_path} has no [{folder}]"
     assert "sceneparsing.csail.mit.edu" in problem.mend
     assert problem.mend.endswith(f"Run: possam data prepare ade20k_semantic --root {tmp_path}")
     assert is_there(find_spec("ade20k_semantic_val"), tmp_path) == "no"
@@ -63,8 +64,9 @@ def test_a_dataset_that_is_not_prepared(tmp_path):
     make_ade20k(tmp_path, images=IMAGES)
     problem = the_problem("ade20k_semantic_val", tmp_path)
     assert problem.kind == ABSENT
-    assert "not prepared" in problem.what
-    assert "annotations_detectron2/validation" in str(problem)
+    assert str(problem) == (
+        f"not prepared, {tmp_path} has no [ADEChallengeData2016/annotations_detectron2/validation]"
+    )
     assert problem.mend == f"Run: possam data prepare ade20k_semantic --root {tmp_path}"
 
 

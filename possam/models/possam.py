@@ -28,6 +28,7 @@ from possam.models.parts import (
     train_vocabulary_from_config,
 )
 from possam.models.prediction import Perception, Prediction
+from possam.models.pretrained import Pretrained
 from possam.vocabulary import ClassEmbeddings, TextBank, Vocabulary
 
 FROZEN = ("sam.", "clip.")
@@ -35,7 +36,7 @@ FROZEN = ("sam.", "clip.")
 
 
 @META_ARCH_REGISTRY.register()
-class PosSAM(nn.Module):
+class PosSAM(Pretrained):
     """Open-vocabulary panoptic segmentation (METHOD.md 1; Figures 3 and 4 of the PosSAM paper).
 
     The model has no vocabulary of its own: every input brings the one it is to be named in.
@@ -63,6 +64,7 @@ class PosSAM(nn.Module):
         object_threshold: float = 0.1,
         overlap_threshold: float = 0.8,
         top_k: int = 100,
+        config: str = "",
     ) -> None:
         """
         Args:
@@ -76,6 +78,7 @@ class PosSAM(nn.Module):
             image_size: what an image's longer side is brought to, in pixels, before it comes in.
             pad_to: side in pixels of the square every image is padded to; 0 pads to multiples of 32.
             tasks: outputs wanted of `forward`: "panoptic", "semantic", "instance", "quality".
+            config: YAML of the configuration all this comes from, for `save_pretrained` to write.
         """
         super().__init__()
         self.sam = sam
@@ -96,6 +99,7 @@ class PosSAM(nn.Module):
         self.object_threshold = object_threshold
         self.overlap_threshold = overlap_threshold
         self.top_k = top_k
+        self.config = config
         self.register_state_dict_post_hook(_drop_frozen)
         self.register_load_state_dict_post_hook(_excuse_frozen)
 
@@ -125,6 +129,7 @@ class PosSAM(nn.Module):
             "object_threshold": cfg.TEST.OBJECT_THRESHOLD,
             "overlap_threshold": cfg.TEST.OVERLAP_THRESHOLD,
             "top_k": cfg.TEST.TOP_K,
+            "config": cfg.dump(),
         }
 
     @property

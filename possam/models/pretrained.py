@@ -1,0 +1,246 @@
+"""Whole models to and from a folder or the Hugging Face hub: configuration, trained parameters, training vocabulary.
+
+Such a folder holds `config.yaml`, `model.safetensors`, `vocabulary.json` and `README.md`. Everything in it is data; no
+code of a downloaded folder is run.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import tempfile
+from pathlib import Path
+from typing import Any, Self
+
+import huggingface_hub
+import torch
+from torch import nn
+
+from possam.d2.config import CfgNode
+from possam.encoders.weight_files import WEIGHTS, known_file
+from possam.files import write_atomically
+from possam.models.model_card import Results, model_card
+from possam.models.saved_config import SavedConfig
+from possam.models.state import describe_frozen, load_checkpoint, read_checkpoint, write_safetensors
+from possam.vocabulary import Vocabulary
+
+logger = logging.getLogger(__name__)
+
+CONFIG, PARAMETERS, VOCABULARY, CARD = "config.yaml", "model.safetensors", "vocabulary.json", "README.md"
+_NEEDED = (CONFIG, PARAMETERS, VOCABULARY)
+_REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
+
+class Pretrained(nn.Module):
+    """Base of the systems: they can be saved to a folder or the hub, and loaded from there.
+
+    Attributes:
+        config: YAML of the configuration the model was built from; empty where it was built from parts.
+        train_vocabulary: the classes it was trained on.
+    """
+
+    config: str
+    train_vocabulary: Vocabulary
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        source: str | Path,
+        *,
+        revision: str | None = None,
+        sam_weights: str | Path | None = None,
+        clip_weights: str | Path | None = None,
+        device: str | torch.device | None = None,
+        cache_dir: str | Path | None = None,
+        text_cache: str | Path | None = None,
+        token: str | bool | None = None,
+    ) -> Self:
+        """Load a model that `save_pretrained` or `push_to_hub` has written, in eval mode.
+
+        Args:
+            source: a folder, which is read without the network, or a repository "owner/name" of the hub.
+            revision: branch, tag or commit of the repository.
+            sam_weights, clip_weights: weights of the frozen encoders, as MODEL.SAM.WEIGHTS and MODEL.CLIP.WEIGHTS take
+                them; by default the saved configuration's. Whatever they are, they must be those of the training.
+            device: where the model goes; by default where it was, or the CPU, with a warning, if that is not here.
+            cache_dir: folder of downloads; by default the hub's own.
+            text_cache: folder of the text bank; by default possam/text in the user's cache, and "" keeps nothing.
+            token: for private repositories; by default the one `hf auth login` has stored.
+
+        Raises:
+            FileNotFoundError: no such folder or repository, a file of it or the weights of an encoder are missing.
+            ValueError: a file is damaged or does not fit this version, the model is of another architecture, or the
+                frozen encoders are not those it was trained over.
+        """
+        folder = _find(source, revision=revision, cache_dir=cache_dir, token=token)
+        cfg = SavedConfig.read(folder / CONFIG).over_defaults(architecture=cls.__name__)
+        where = _device(device, cfg.MODEL.DEVICE)
+        for node, weights in ((cfg.MODEL.SAM, sam_weights), (cfg.MODEL.CLIP, clip_weights)):
+            node.WEIGHTS = node.WEIGHTS if weights is None else str(weights)
+        _check_weights(cfg, source)
+        cfg.MODEL.TRAIN_VOCABULARY = str(folder / VOCABULARY)
+        cfg.MODEL.TEXT_CACHE = _text_cache(text_cache)
+        checkpoint = read_checkpoint(folder / PARAMETERS)
+        model = cls(cfg)
+        load_checkpoint(model, checkpoint, str(folder / PARAMETERS))
+        return model.to(where).eval()
+
+    def save_pretrained(
+        self,
+        folder: str | Path,
+        *,
+        cfg: CfgNode | None = None,
+        dtype: torch.dtype = torch.float32,
+        results: Results | None = None,
+    ) -> Path:
+        """Write the model to a folder, from which `from_pretrained` makes an equal one.
+
+        Args:
+            folder: made if it does not exist.
+            cfg: the configuration to record; by default the one the model was built from.
+            dtype: of the parameters in the file: float32, float16 or bfloat16.
+            results: what to report in the README: {dataset: content of its results.json}.
+
+        Returns:
+            The folder.
+
+        Raises:
+            ValueError: the model was built from parts and `cfg` is missing; unknown dtype; results without numbers.
+        """
+        self._write(Path(folder), cfg, dtype, results, source=Path(folder).resolve().name)
+        return Path(folder)
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        cfg: CfgNode | None = None,
+        dtype: torch.dtype = torch.float32,
+        results: Results | None = None,
+        private: bool | None = None,
+        token: str | bool | None = None,
+        commit_message: str = "Upload model",
+    ) -> str:
+        """Upload what `save_pretrained` writes to a repository of the hub, which is made if it does not exist.
+
+        Args:
+            repo_id: "owner/name".
+            private: whether a new repository is; by default as the owner's settings say.
+            token: with the right to write; by default the one `hf auth login` has stored.
+
+        Returns:
+            The repository's address.
+
+        Raises:
+            ValueError: as `save_pretrained`, or the hub refuses.
+        """
+        api = huggingface_hub.HfApi(token=token)
+        with tempfile.TemporaryDirectory() as folder:
+            self._write(Path(folder), cfg, dtype, results, source=repo_id)
+            try:
+                repository = api.create_repo(repo_id, private=private, exist_ok=True)
+                api.upload_folder(repo_id=repository.repo_id, folder_path=folder, commit_message=commit_message)
+            except Exception as error:  # its HTTP library, and so the errors, change from version to version
+                raise ValueError(
+                    f"The hub did not take {repo_id!r} ({_reason(error)}). Log in with `hf auth login` or give a token "
+                    "that may write there; without a network, save_pretrained writes the same files to a folder."
+                ) from error
+        return str(repository)
+
+    def _write(
+        self, folder: Path, cfg: CfgNode | None, dtype: torch.dtype, results: Results | None, *, source: str
+    ) -> None:
+        text = self.config if cfg is None else cfg.dump()
+        if not text:
+            raise ValueError("The model was built from parts, not from a configuration; give one to record with cfg=….")
+        config = SavedConfig.portable(text)
+        frozen = describe_frozen(self)
+        card = model_card(
+            title=source.rstrip("/").rsplit("/", 1)[-1],
+            source=source,
+            architecture=type(self).__name__,
+            parameters=sum(value.numel() for value in self.state_dict().values()),
+            frozen=frozen,
+            weights={role: config[f"MODEL.{role.upper()}.WEIGHTS"] for role in frozen},
+            vocabulary=self.train_vocabulary,
+            results=results,
+        )
+        folder.mkdir(parents=True, exist_ok=True)
+        write_safetensors(folder / PARAMETERS, self, dtype=dtype)
+        self.train_vocabulary.to_json(folder / VOCABULARY)
+        write_atomically(folder / CONFIG, lambda file: file.write(config.to_yaml().encode()))
+        write_atomically(folder / CARD, lambda file: file.write(card.encode()))
+
+
+def _find(
+    source: str | Path, *, revision: str | None, cache_dir: str | Path | None, token: str | bool | None
+) -> Path:
+    """The folder itself, or the one to which the repository was downloaded, with all needed files."""
+    folder = Path(source).expanduser()
+    if folder.is_file():
+        raise ValueError(
+            f"{source} is a file; expected the folder that save_pretrained has written. "
+            "tools/export_pretrained.py makes one of a trainer's checkpoint."
+        )
+    if not folder.is_dir():
+        if isinstance(source, Path) or not _REPOSITORY.fullmatch(source):
+            raise FileNotFoundError(f"There is no folder {source}; a repository of the hub is written owner/name.")
+        folder = _download(source, revision=revision, cache_dir=cache_dir, token=token)
+    missing = [name for name in _NEEDED if not (folder / name).is_file()]
+    if missing:
+        raise FileNotFoundError(
+            f"{source} lacks {' and '.join(missing)}; a model saved by save_pretrained has {', '.join(_NEEDED)}."
+        )
+    return folder
+
+
+def _download(repo_id: str, **options: Any) -> Path:
+    try:
+        return Path(huggingface_hub.snapshot_download(repo_id, allow_patterns=[*_NEEDED, CARD], **options))
+    except Exception as error:  # the hub's HTTP library, and so its errors, change from version to version
+        raise FileNotFoundError(
+            f"There is no folder {repo_id}, and the hub did not give the repository of that name ({_reason(error)}). "
+            "Check the name, the revision and, for a private one, the token. Without a network, copy the repository's "
+            "files to a folder and give its path."
+        ) from error
+
+
+def _check_weights(cfg: CfgNode, source: str | Path) -> None:
+    for role in ("sam", "clip"):
+        name, weights = cfg.MODEL[role.upper()].NAME, cfg.MODEL[role.upper()].WEIGHTS
+        if weights in ("", "shipped") or Path(weights).is_file() or (role == "clip" and "/" not in weights):
+            continue  # nothing to find here: a CLIP's weights may be named by a tag
+        official = known_file(weights) or next((file for file in WEIGHTS.values() if file.model == name), None)
+        fetch = f"Fetch them with `possam weights download {official.name}`, or say" if official else "Say"
+        raise FileNotFoundError(
+            f"{source} needs the weights of {role.upper()} {name}, and {Path(weights).absolute()} does not exist. "
+            f"{fetch} where they are with {role}_weights=…"
+        )
+
+
+def _device(wish: str | torch.device | None, saved: str) -> torch.device:
+    device = torch.device(saved if wish is None else wish)
+    if device.type == "cuda" and not torch.cuda.is_available():
+        if wish is not None:
+            raise ValueError(f"device is {str(wish)!r}, but there is no CUDA device; give 'cpu'.")
+        logger.warning("The model was on a CUDA device, and there is none here; it goes to the CPU.")
+        return torch.device("cpu")
+    return device
+
+
+def _text_cache(wish: str | Path | None) -> str:
+    if wish is not None:
+        return str(wish)
+    try:
+        folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "possam" / "text"
+        folder.mkdir(parents=True, exist_ok=True)
+    except (OSError, RuntimeError) as error:
+        logger.warning("Text embeddings are not kept on disk: %s. Give text_cache a folder.", error)
+        return ""
+    return str(folder)
+
+
+def _reason(error: BaseException) -> str:
+    """The first line of an error's message."""
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0].rstrip('.')}" if lines else type(error).__name__

@@ -1,6 +1,7 @@
 """Scores of a model on a dataset: panoptic, semantic, instance, and how well it knows its own masks."""
 
-from possam.evaluation.build import EVALUATOR_REGISTRY, build_evaluators
+from possam.evaluation.average_precision import LVIS_DETECTIONS, ap_library
+from possam.evaluation.build import EVALUATOR_REGISTRY, Evaluators, build_evaluators, scored_tasks
 from possam.evaluation.ground_truth import GroundTruth
 from possam.evaluation.instance import InstanceEvaluator
 from possam.evaluation.mask_quality import MaskQualityEvaluator
@@ -11,15 +12,19 @@ from possam.evaluation.tables import format_class_table, format_comparison, form
 
 __all__ = [
     "EVALUATOR_REGISTRY",
+    "LVIS_DETECTIONS",
+    "Evaluators",
     "GroundTruth",
     "InstanceEvaluator",
     "MaskQualityEvaluator",
     "PanopticEvaluator",
     "PerImageEvaluator",
     "SemanticEvaluator",
+    "ap_library",
     "build_evaluators",
     "format_class_table",
     "format_comparison",
     "format_table",
     "panoptic_quality_from_files",
+    "scored_tasks",
 ]

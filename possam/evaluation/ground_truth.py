@@ -1,29 +1,45 @@
-"""The annotations that evaluators score against, read once an image for all of them."""
+"""The annotations that evaluators score against: of any kind of dataset, one image at a time.
 
+Shapes: H×W the image on disk, G annotated segments.
+"""
+
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from possam.d2.data import DatasetCatalog, MetadataCatalog
-from possam.data.id_maps import check_ids, read_id_map
+from possam.data.annotations import read_instances, read_label_map, read_segments
+from possam.files import read_json
 from possam.vocabulary import Vocabulary
 
-__all__ = ["GroundTruth"]
+__all__ = ["TASKS", "GroundTruth"]
+
+TASKS = ("panoptic", "semantic", "instance")
+"""What a panoptic annotation can be scored on; other datasets say in their metadata which of these they have."""
 
 
 class GroundTruth:
-    """A registered panoptic dataset, by image id.
+    """A registered dataset, by image id.
 
-    One object may serve several evaluators: the last image's PNG is kept, so that it is decoded once for all.
+    Each task has the annotation that the field scores it by: panoptic quality the panoptic PNG; semantic segmentation
+    the dataset's own label map where an image has one, else the panoptic PNG; instances those of the dataset's own
+    instance file (polygons or runs, which may overlap) where an image has them, else the things of the panoptic PNG.
+
+    One object may serve several evaluators: the last image's maps are kept, so that they are decoded once for all.
+
+    Attributes:
+        tasks: those of `TASKS` that the dataset has annotations for.
+        federated: whether classes that an image's annotation does not name are unknown there, not absent (LVIS).
     """
 
     def __init__(self, dataset_name: str) -> None:
         """
         Args:
-            dataset_name: a name given to `possam.data.register_panoptic`.
+            dataset_name: a dataset of the catalogs whose metadata has a ``vocabulary``.
         Raises:
-            ValueError: no such dataset, or one that was not registered as a panoptic dataset.
+            ValueError: no such dataset, or one without a vocabulary.
         """
         if dataset_name not in DatasetCatalog.list():
             raise ValueError(
@@ -38,13 +54,28 @@ class GroundTruth:
                 "register it with possam.data.register_panoptic."
             )
         self.vocabulary: Vocabulary = self.metadata.vocabulary
-        self.records: dict[Any, dict[str, Any]] = {
-            record["image_id"]: record for record in DatasetCatalog.get(dataset_name)
-        }
-        self._last: tuple[Any, NDArray[np.int64]] | None = None
+        self.tasks: tuple[str, ...] = tuple(getattr(self.metadata, "tasks", TASKS))
+        self.federated = bool(getattr(self.metadata, "federated", False))
+        self._panoptic: tuple[Any, NDArray[np.int64], list[dict[str, Any]]] | None = None
+        self._labels: tuple[Any, NDArray[np.int64]] | None = None
+
+    @cached_property
+    def records(self) -> dict[Any, dict[str, Any]]:
+        """The dataset's dicts by image id, in its order; loaded when they are first asked for."""
+        return {record["image_id"]: record for record in DatasetCatalog.get(self.name)}
+
+    @cached_property
+    def frequencies(self) -> tuple[str, ...] | None:
+        """How frequent each class is in training, "r" (rare), "c" (common) or "f", as LVIS's annotation file says; ""
+        for a class it says nothing of, and None for other datasets."""
+        if not self.federated:
+            return None
+        entries = read_json(self.metadata.json_file)["categories"]
+        letters = {entry["id"]: entry.get("frequency", "") for entry in entries}
+        return tuple(letters.get(category.dataset_id, "") for category in self.vocabulary.categories)
 
     def record(self, image_id: Any) -> dict[str, Any]:
-        """The dataset's dict of an image (see `possam.data.load_panoptic`).
+        """The dataset's dict of an image, in Detectron2's standard form.
 
         Raises:
             ValueError: the dataset has no such image.
@@ -56,25 +87,47 @@ class GroundTruth:
             )
         return self.records[image_id]
 
-    def segments(self, image_id: Any) -> list[dict[str, Any]]:
-        """The annotated segments of an image: ``category_id`` (contiguous), ``iscrowd``, ``isthing`` …"""
-        return self.record(image_id)["segments_info"]
+    def size(self, image_id: Any) -> tuple[int, int]:
+        """(height, width) in pixels of the image on disk."""
+        record = self.record(image_id)
+        return int(record["height"]), int(record["width"])
 
     def index(self, image_id: Any) -> NDArray[np.int64]:
         """H×W int64, read-only: 0 for void, ``i + 1`` for ``segments(image_id)[i]``."""
-        if self._last is None or self._last[0] != image_id:
-            record = self.record(image_id)
-            path = record["pan_seg_file_name"]
-            ids = [segment["id"] for segment in record["segments_info"]]
-            index = check_ids(read_id_map(path), ids, source=path)
-            index.setflags(write=False)
-            self._last = (image_id, index)
-        return self._last[1]
+        return self._segments(image_id)[0]
+
+    def segments(self, image_id: Any) -> list[dict[str, Any]]:
+        """The annotated segments of an image's panoptic PNG: ``category_id`` (contiguous), ``iscrowd`` …"""
+        return self._segments(image_id)[1]
 
     def classes(self, image_id: Any) -> NDArray[np.int64]:
-        """Contiguous class of each segment."""
+        """Contiguous class of each segment, G int64."""
         return np.array([segment["category_id"] for segment in self.segments(image_id)], dtype=np.int64)
 
     def crowds(self, image_id: Any) -> NDArray[np.bool_]:
-        """Whether each segment is a crowd."""
+        """Whether each segment is a crowd, G bool."""
         return np.array([segment["iscrowd"] for segment in self.segments(image_id)], dtype=bool)
+
+    def labels(self, image_id: Any) -> NDArray[np.int64]:
+        """H×W int64, read-only: every pixel's contiguous class, −1 where there is none."""
+        if self._labels is None or self._labels[0] != image_id:
+            labels = read_label_map(
+                self.record(image_id),
+                ignore_label=getattr(self.metadata, "ignore_label", 255),
+                num_classes=len(self.vocabulary),
+            )
+            labels.setflags(write=False)
+            self._labels = (image_id, labels)
+        return self._labels[1]
+
+    def instances(self, image_id: Any) -> list[dict[str, Any]]:
+        """The annotated instances of things: ``category_id`` (contiguous), ``iscrowd``, ``area`` in pixels as the
+        annotation says, ``segmentation`` as a run-length dict of H×W."""
+        return read_instances(self.record(image_id), isthing=self.vocabulary.isthing)
+
+    def _segments(self, image_id: Any) -> tuple[NDArray[np.int64], list[dict[str, Any]]]:
+        if self._panoptic is None or self._panoptic[0] != image_id:
+            index, segments = read_segments(self.record(image_id))
+            index.setflags(write=False)
+            self._panoptic = (image_id, index, segments)
+        return self._panoptic[1], self._panoptic[2]

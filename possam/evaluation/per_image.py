@@ -21,6 +21,9 @@ class PerImageEvaluator(DatasetEvaluator):  # type: ignore[misc]
 
     Results do not depend on how images were spread over processes: they are put in the dataset's order, and
     an image that came twice counts once. `evaluate` gives the result on the main process, None on the others.
+
+    Attributes:
+        num_images: how many images the last result is of, on the main process.
     """
 
     def __init__(
@@ -32,8 +35,7 @@ class PerImageEvaluator(DatasetEvaluator):  # type: ignore[misc]
     ) -> None:
         """
         Args:
-            dataset_name: a dataset registered by `possam.data.register_panoptic`; its own
-                vocabulary scores it.
+            dataset_name: a registered dataset (see `GroundTruth`); its own vocabulary scores it.
             train_vocabulary: what the model was trained on, to score seen and unseen classes apart, or None.
             ground_truth: the same dataset, already read, to be shared by several evaluators.
         """
@@ -54,6 +56,7 @@ class PerImageEvaluator(DatasetEvaluator):  # type: ignore[misc]
 
     def reset(self) -> None:
         self._results: dict[Any, Any] = {}
+        self.num_images = 0
 
     def process(self, inputs: Sequence[Mapping[str, Any]], outputs: Sequence[Mapping[str, Any]]) -> None:
         for sample, output in zip(inputs, outputs, strict=True):
@@ -74,6 +77,7 @@ class PerImageEvaluator(DatasetEvaluator):  # type: ignore[misc]
                 f"{self.ground_truth.name!r} were not predicted (first: {missing[:5]}); "
                 "the result is of the rest."
             )
+        self.num_images = len(results)
         ordered = [results[image_id] for image_id in self.ground_truth.records if image_id in results]
         return self.summarise(ordered)
 
@@ -87,11 +91,11 @@ class PerImageEvaluator(DatasetEvaluator):  # type: ignore[misc]
         return output[key]
 
     def check_size(self, image_id: Any, what: str, size: Sequence[int]) -> None:
-        """Raises ValueError where a prediction's (height, width) is not that of the annotation."""
-        expected = self.ground_truth.index(image_id).shape
-        if tuple(size) != expected:
+        """Raises ValueError where a prediction's (height, width) is not that of the image on disk."""
+        height, width = self.ground_truth.size(image_id)
+        if tuple(size) != (height, width):
             raise ValueError(
-                f"{what} of image {image_id!r} has height×width {size[0]}×{size[1]}, but its annotation "
-                f"{self.ground_truth.record(image_id)['pan_seg_file_name']} has {expected[0]}×{expected[1]}; "
+                f"{what} of image {image_id!r} has height×width {size[0]}×{size[1]}, but "
+                f"{self.ground_truth.record(image_id)['file_name']} has {height}×{width}; "
                 "predictions must be at the size of the image on disk."
             )

@@ -1,4 +1,4 @@
-"""Semantic segmentation: every pixel's class against the class of its annotated segment.
+"""Semantic segmentation: every pixel's class against its annotated class.
 
 Shapes: H×W the image, K classes.
 """
@@ -19,8 +19,8 @@ class SemanticEvaluator(PerImageEvaluator):
     """mIoU, frequency-weighted IoU, mean and overall pixel accuracy (`semantic_metrics`).
 
     Scores ``output["semantic_seg"]``: an H×W integer tensor of contiguous classes at the size of the image on
-    disk; negative numbers say "no class". The annotation is the panoptic one, crowds included (their class is
-    known); void pixels are left out.
+    disk; negative numbers say "no class". The annotation is `GroundTruth.labels`; pixels without a class there are left
+    out, whatever is predicted of them. Memory does not grow with images × K²: an image leaves the pairs that occur.
     """
 
     def score_image(self, image_id: Any, output: Mapping[str, Any]) -> NDArray[np.int64]:
@@ -34,8 +34,8 @@ class SemanticEvaluator(PerImageEvaluator):
                 f"(negative: none), but is {predicted.dtype} up to {predicted.max()}; "
                 "predict with the dataset's vocabulary."
             )
-        classes = np.append(num_classes, self.ground_truth.classes(image_id))
-        truth = classes[self.ground_truth.index(image_id)].ravel()
+        truth = self.ground_truth.labels(image_id).ravel()
+        truth = np.where(truth < 0, num_classes, truth)
         predicted = np.where(predicted < 0, num_classes, predicted).astype(np.int64).ravel()
         joint = np.bincount(truth * (num_classes + 1) + predicted, minlength=(num_classes + 1) ** 2)
         joint = joint.reshape(num_classes + 1, num_classes + 1)[:num_classes]
@@ -53,10 +53,11 @@ class SemanticEvaluator(PerImageEvaluator):
 def semantic_metrics(
     confusion: NDArray[np.int64], groups: Mapping[str, NDArray[np.bool_]]
 ) -> dict[str, float]:
-    """Metrics of a table of pixels, in percent.
+    """Metrics of a table of pixels, in percent; those of Detectron2's SemSegEvaluator.
 
     Classes without an annotated pixel are left out of the means, predicted or not; a group with no class
-    left, and everything where there is no annotated pixel, has NaN.
+    left, and everything where there is no annotated pixel, has NaN. A pixel predicted as "no class" is a miss of its
+    annotated class and nobody's false positive (Detectron2 knows no such prediction).
 
     Args:
         confusion: K×(K+1) int64, annotated by predicted class; the last column is "no class".

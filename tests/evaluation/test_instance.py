@@ -1,9 +1,19 @@
+import contextlib
+import io
+import json
+
 import numpy as np
 import pytest
 import torch
+from pycocotools import mask as mask_coder
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
 
+from possam.d2.data import DatasetCatalog, MetadataCatalog
 from possam.d2.structures import Instances
+from possam.data.instances import load_instances
 from possam.evaluation.instance import InstanceEvaluator
+from possam.vocabulary import Vocabulary
 
 RECALLS = np.linspace(0, 1, 101)
 THRESHOLDS = np.linspace(0.5, 0.95, 10)
@@ -103,3 +113,72 @@ def test_errors(world):
         evaluator.process(world.inputs()[:1], [instances([np.ones((40, 56))], [1.0], [9])])
     with pytest.raises(ValueError, match="pred_masks of image 101 has height×width 4×4"):
         evaluator.process(world.inputs()[:1], [instances([np.ones((4, 4))], [1.0], [0], size=(4, 4))])
+
+
+def coco_file(rng, path):
+    """A file in the COCO instance format: overlapping polygons of several parts, crowds as runs, areas of its own."""
+    images = [{"id": 7 * i, "file_name": f"{i}.jpg", "height": 40, "width": 56} for i in range(1, 13)]
+    annotations = []
+    for image in images[:-1]:
+        for _ in range(rng.integers(0, 7)):
+            x, y, w, h = (int(v) for v in rng.integers((0, 0, 6, 6), (30, 20, 26, 20)))
+            parts = [[x, y, x + w, y, x + w, y + h], [x, y + 1, x + w / 2, y + h + 0.5, x, y + h]]
+            runs = mask_coder.merge(mask_coder.frPyObjects(parts, 40, 56))
+            crowd = rng.random() < 0.2
+            column_wise = mask_coder.decode(runs).ravel(order="F").astype(np.int8)
+            edges = np.flatnonzero(np.diff(column_wise, prepend=0))
+            counts = np.diff(np.concatenate([[0], edges, [column_wise.size]])).tolist()
+            annotations.append(
+                {
+                    "id": len(annotations) + 1,
+                    "image_id": image["id"],
+                    "category_id": int(rng.choice([3, 5, 90])),
+                    "iscrowd": int(crowd),
+                    "bbox": [x, y, w, h],
+                    "area": float(mask_coder.area(runs)) * float(rng.choice([1, 40])),
+                    "segmentation": {"size": [40, 56], "counts": counts} if crowd else parts,
+                }
+            )
+    categories = [{"id": k, "name": f"class {k}"} for k in (3, 5, 77, 90)]
+    path.write_text(json.dumps({"images": images, "annotations": annotations, "categories": categories}))
+    return categories
+
+
+def guess(rng, coco, image_id):
+    """Masks around the annotated ones, with scores that tie, as runs in COCO's format of results."""
+    results = []
+    for annotation in coco.imgToAnns[image_id]:
+        for _ in range(rng.integers(0, 3)):
+            mask = np.roll(coco.annToMask(annotation), rng.integers(-2, 3, 2), (0, 1))
+            category = annotation["category_id"] if rng.random() < 0.8 else int(rng.choice([3, 5, 77, 90]))
+            score = float(np.float32(rng.integers(1, 9) / 8))
+            runs = mask_coder.encode(np.asfortranarray(mask))
+            results.append({"image_id": image_id, "category_id": category, "score": score, "segmentation": runs})
+    return results
+
+
+def test_equals_pycocotools_on_a_file_of_instances(tmp_path):
+    rng = np.random.default_rng(3)
+    categories = coco_file(rng, tmp_path / "instances.json")
+    vocabulary = Vocabulary.from_coco_categories(categories, "four")
+    with contextlib.redirect_stdout(io.StringIO()):
+        coco = COCO(tmp_path / "instances.json")
+        results = [result for image_id in coco.imgs for result in guess(rng, coco, image_id)]
+        evaluation = COCOeval(coco, coco.loadRes([dict(result) for result in results]), "segm")
+        evaluation.evaluate(), evaluation.accumulate(), evaluation.summarize()
+    places = {"image_root": tmp_path, "instances_json": tmp_path / "instances.json", "need_images": False}
+    name = f"instances_{tmp_path.name}"
+    DatasetCatalog.register(name, lambda: load_instances(**places, vocabulary=vocabulary))
+    MetadataCatalog.get(name).set(vocabulary=vocabulary, tasks=("instance",))
+    evaluator = InstanceEvaluator(name)
+    for image_id in coco.imgs:
+        own = [result for result in results if result["image_id"] == image_id]
+        masks = [mask_coder.decode(result["segmentation"]) for result in own]
+        classes = [vocabulary.contiguous_id[result["category_id"]] for result in own]
+        evaluator.process([{"image_id": image_id}], [instances(masks, [r["score"] for r in own], classes)])
+    result = evaluator.evaluate()["segm"]
+    DatasetCatalog.remove(name), MetadataCatalog.remove(name)
+    for metric, expected in zip(("AP", "AP50", "AP75", "APs", "APm", "APl"), evaluation.stats, strict=False):
+        assert result[metric] == pytest.approx(100 * expected if expected >= 0 else np.nan, nan_ok=True), metric
+    assert 5 < result["AP"] < 90 and len(coco.anns) > 20 and result["APm"] > 0
+    assert any(annotation["iscrowd"] for annotation in coco.anns.values())

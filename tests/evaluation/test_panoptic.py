@@ -2,6 +2,7 @@ import contextlib
 import io
 import json
 import logging
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import torch
 from possam.d2.utils import comm
 from possam.data import read_id_map
 from possam.evaluation.panoptic import PanopticEvaluator, panoptic_quality_from_files
+from possam.evaluation.panoptic_quality import PanopticCounts, count_segments
 
 
 def evaluate(world, output_dir=None, **keywords):
@@ -143,7 +145,7 @@ def test_errors_name_the_image(world):
     ids, segments = output["panoptic_seg"]
     with pytest.raises(ValueError, match=r"needs 'panoptic_seg' .* image 101, but there are \['instances'\]"):
         evaluator.process(sample, [{"instances": None}])
-    with pytest.raises(ValueError, match=r"image 101 has height×width 20×56, but .*101.png has 40×56"):
+    with pytest.raises(ValueError, match=r"image 101 has height×width 20×56, but .*101.jpg has 40×56"):
         evaluator.process(sample, [{"panoptic_seg": (ids[:20], segments)}])
     with pytest.raises(ValueError, match=r"image 101: segment ids \[\d+\] are in the PNG"):
         evaluator.process(sample, [{"panoptic_seg": (ids, segments[1:])}])
@@ -186,16 +188,36 @@ def test_files_are_checked(world, tmp_path):
 
 def test_equal_png_names_in_two_folders_stay_two_files(world, tmp_path):
     evaluator = PanopticEvaluator(world.name, output_dir=tmp_path / "out")
+    records = evaluator.ground_truth.records
     root = world.json_path.parent / "truth"
     for image_id, folder in ((101, "a"), (102, "b")):
         (root / folder).mkdir()
         (root / f"{image_id}.png").rename(root / folder / "same.png")
-        evaluator.ground_truth.records[image_id]["pan_seg_file_name"] = str(root / folder / "same.png")
+        records[image_id]["pan_seg_file_name"] = str(root / folder / "same.png")
     evaluator.process(world.inputs()[:2], world.panoptic_outputs()[:2])
     evaluator.evaluate()
     for image_id, folder in ((101, "a"), (102, "b")):
         written = read_id_map(tmp_path / "out" / "panoptic" / folder / "same.png")
         np.testing.assert_array_equal(written, world.predictions[image_id][0])
+
+
+def test_memory_does_not_grow_with_classes_and_images(world):
+    """847 classes, 250 predicted segments: an image leaves rows, never a table of classes by classes."""
+    rng = np.random.default_rng(0)
+    truth, prediction = (rng.integers(0, n + 1, (300, 300)) for n in (60, 250))
+    tracemalloc.start()
+    rows = count_segments(
+        truth=truth,
+        truth_classes=rng.integers(0, 847, 60),
+        truth_crowd=np.zeros(60, bool),
+        prediction=prediction,
+        prediction_classes=rng.integers(0, 847, 250),
+    )
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert rows.nbytes <= 5 * 8 * (60 + 250)
+    assert peak < 847 * 847 * 8 < 6e6
+    assert PanopticCounts.total([rows] * 3, 847).fn.sum() == 3 * 60
 
 
 def test_tensors_of_any_device_and_type(world):

@@ -20,7 +20,22 @@ def test_table():
     assert rows[1] == ["PQ", "50.0", "40.0", "60.0", "55.0", "–"]
     assert rows[3][:2] == ["RQ", "52.0"]
     without = {k: v for k, v in PANOPTIC.items() if "seen" not in k}
-    assert cells(format_table(without))[0] == ["%", "all", "things", "stuff"]
+    assert cells(format_table({"panoptic_seg": without}))[0] == ["%", "all", "things", "stuff"]
+
+
+def test_table_of_all_tasks():
+    results = {
+        "panoptic_seg": PANOPTIC,
+        "sem_seg": {"mIoU": 30.0, "fwIoU": 1.0, "mIoU_seen": NAN, "mIoU_unseen": 20.0},
+        "segm": {"AP": 10.0, "AP50": 1.0, "AP_seen": 11.0, "AP_unseen": 9.0},
+        "iou_head": {"mae_matched": 0.1},
+    }
+    rows = cells(format_table(results))
+    assert [row[0] for row in rows] == ["%", "PQ", "SQ", "RQ", "mIoU", "AP"]
+    assert rows[4] == ["mIoU", "30.0", "", "", "–", "20.0"]
+    assert rows[5] == ["AP", "10.0", "", "", "11.0", "9.0"]
+    rows = cells(format_table({"sem_seg": results["sem_seg"]}))
+    assert rows == [["%", "all", "seen", "unseen"], ["mIoU", "30.0", "–", "20.0"]]
 
 
 def test_comparison():
@@ -43,6 +58,16 @@ def test_comparison():
     assert rows[1] == ["mase", "50.0", "55.0", "–", "40.0", "60.0", "51.0", "52.0", "0.88"]
     assert (rows[2][0], rows[2][1], rows[2][-1]) == ("ldp", "1.0", "–")
     assert len(cells(format_comparison({}))) == 1
+
+
+def test_comparison_of_datasets():
+    results = {
+        "a": {"sem_seg": {"mIoU": 30.0, "mIoU_seen": 40.0, "mIoU_unseen": 20.0}},
+        "b": {"segm": {"AP": 10.0, "APr": 5.0}},
+    }
+    rows = cells(format_comparison(results, title="dataset"))
+    assert rows[0] == ["dataset", "mIoU", "mIoU seen", "mIoU unseen", "AP", "AP rare"]
+    assert rows[1] == ["a", "30.0", "40.0", "20.0", "–", "–"] and rows[2][-2:] == ["10.0", "5.0"]
 
 
 def test_class_table():

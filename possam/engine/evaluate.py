@@ -1,70 +1,175 @@
-"""Scores a model on one dataset, with several ensembles on the same forward passes."""
+"""Scores a model on datasets, with several ensembles on the same forward passes, and says what made the numbers."""
 
 from __future__ import annotations
 
 import logging
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from rich.progress import track
 
 from possam.d2.config import CfgNode
-from possam.d2.evaluation import DatasetEvaluators, inference_context
+from possam.d2.evaluation import inference_context
 from possam.d2.utils import comm
-from possam.evaluation import build_evaluators, format_comparison, format_table
+from possam.engine.provenance import provenance
+from possam.evaluation import (
+    LVIS_DETECTIONS,
+    Evaluators,
+    GroundTruth,
+    ap_library,
+    build_evaluators,
+    format_comparison,
+    format_table,
+    scored_tasks,
+)
 from possam.files import write_json
 from possam.models import PosSAM
+from possam.vocabulary import Vocabulary
 
 logger = logging.getLogger(__name__)
 
+# Task → where its metrics stand in a report.
+_METRICS = {"panoptic": "panoptic_seg", "semantic": "sem_seg", "instance": "segm", "quality": "iou_head"}
 
-def evaluate(cfg: CfgNode, model: PosSAM, dataset: str, loader: Any) -> dict[str, Any]:
-    """Score `model` on `dataset`: `MODEL.ENSEMBLE` on all `TEST.TASKS`, the `TEST.COMPARE` on panoptic alone.
+
+class Predictor(Protocol):
+    """What an evaluation asks of a model, or of one that looks at an image several times."""
+
+    def predict(self, batched_inputs: list[dict[str, Any]]) -> list[Any]:
+        """Something for every image, from which `segment` makes a segmentation with any ensemble."""
+
+    def segment(self, prediction: Any, ensemble: str, tasks: tuple[str, ...]) -> dict[str, Any]:
+        """The outputs of these tasks, as `PosSAM.segment` gives them."""
+
+
+def evaluate_datasets(
+    cfg: CfgNode, model: PosSAM, loader_of: Callable[[str], Any], *, predictor: Predictor | None = None
+) -> OrderedDict[str, Any]:
+    """Score a model on every dataset of `DATASETS.TEST`, each with its own names, whatever the order.
+
+    Prints the tables; writes, beside what `evaluate` writes of each, OUTPUT_DIR/evaluation/results.json of them all.
+
+    Args:
+        loader_of: the test loader of a dataset.
+        predictor: what predicts in the model's place, or None.
+
+    Returns:
+        Results by dataset, task and metric. Empty dicts but on the main process.
+
+    Raises:
+        ValueError: a dataset cannot be scored on any of `TEST.TASKS`; said before the first of them is scored.
+    """
+    for name in cfg.DATASETS.TEST:
+        scored_tasks(GroundTruth(name), cfg.TEST.TASKS)
+    origin = provenance(cfg, model) if comm.is_main_process() else None
+    reports = OrderedDict(
+        (name, _evaluate(cfg, model, name, loader_of(name), predictor or model, origin)) for name in cfg.DATASETS.TEST
+    )
+    results = OrderedDict((name, report.get("results", {})) for name, report in reports.items())
+    if comm.is_main_process() and reports:
+        if len(results) > 1:
+            print(f"\n{format_comparison(results, title='dataset')}\n")
+        content = {name: {**report["results"], "dataset": report["dataset"]} for name, report in reports.items()}
+        write_json(Path(cfg.OUTPUT_DIR) / "evaluation" / "results.json", {"datasets": content, "provenance": origin})
+    return results
+
+
+def evaluate(
+    cfg: CfgNode, model: PosSAM, dataset: str, loader: Any, *, predictor: Predictor | None = None
+) -> dict[str, Any]:
+    """Score `model` on `dataset`: `MODEL.ENSEMBLE` on those of `TEST.TASKS` that the dataset has annotations for,
+    `TEST.COMPARE` on the first of these alone.
 
     Prints the tables; writes predictions and `results.json` under OUTPUT_DIR/evaluation/<dataset>.
 
+    Args:
+        predictor: what predicts in the model's place, or None.
+
     Returns:
-        Metrics by task, and under "compare" the panoptic metrics of every ensemble. Empty but on the main process.
+        Metrics by task, and under "compare" those of the first task of every ensemble. Empty but on the main process.
     """
+    origin = provenance(cfg, model) if comm.is_main_process() else None
+    report = _evaluate(cfg, model, dataset, loader, predictor or model, origin)
+    results: dict[str, Any] = report.get("results", {})
+    return results
+
+
+def _evaluate(
+    cfg: CfgNode, model: PosSAM, dataset: str, loader: Any, predictor: Predictor, origin: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    """"results" (what `evaluate` returns) and "dataset" (what they are about); empty but on the main process."""
     folder = Path(cfg.OUTPUT_DIR) / "evaluation" / dataset
-    tasks: dict[str, tuple[str, ...]] = {name: ("panoptic",) for name in cfg.TEST.COMPARE}
-    tasks[cfg.MODEL.ENSEMBLE.NAME] = tuple(cfg.TEST.TASKS)
+    ground_truth = GroundTruth(dataset)
+    ensemble, scored = cfg.MODEL.ENSEMBLE.NAME, scored_tasks(ground_truth, cfg.TEST.TASKS)
+    if "instance" in scored and ground_truth.federated and cfg.TEST.TOP_K < LVIS_DETECTIONS:
+        logger.warning(
+            "%s is scored on the best %d instances of an image, but TEST.TOP_K is %d; set TEST.TOP_K %d.",
+            *(dataset, LVIS_DETECTIONS, cfg.TEST.TOP_K, LVIS_DETECTIONS),
+        )
+    tasks = {name: scored[:1] for name in cfg.TEST.COMPARE} | {ensemble: scored}
     evaluators = {
         name: build_evaluators(
-            dataset,
+            ground_truth,
             tasks=wanted,
             train_vocabulary=model.train_vocabulary,
-            output_dir=folder if name == cfg.MODEL.ENSEMBLE.NAME else None,
+            output_dir=folder if name == ensemble else None,
         )
         for name, wanted in tasks.items()
     }
-    _predict(model, loader, evaluators, tasks)
-    results = {name: evaluator.evaluate() for name, evaluator in evaluators.items()}
-    return _report(results, cfg.MODEL.ENSEMBLE.NAME, dataset, folder) if comm.is_main_process() else {}
+    _predict(model, predictor, loader, evaluators, tasks)
+    metrics = {name: evaluator.evaluate() for name, evaluator in evaluators.items()}
+    if not comm.is_main_process():
+        return {}
+    print(f"\n{dataset}, {ensemble}\n\n{format_table(metrics[ensemble])}\n\n{format_comparison(metrics)}\n")
+    results = dict(metrics[ensemble])
+    if len(metrics) > 1:
+        results["compare"] = {name: metric[_METRICS[scored[0]]] for name, metric in metrics.items()}
+    about = _describe(ground_truth, scored, model.train_vocabulary, evaluators[ensemble].evaluators[0].num_images)
+    write_json(folder / "results.json", {**results, "dataset": about, "provenance": origin})
+    logger.info("Results and predictions are in %s", folder)
+    return {"results": results, "dataset": about}
 
 
 def _predict(
-    model: PosSAM, loader: Any, evaluators: dict[str, DatasetEvaluators], tasks: dict[str, tuple[str, ...]]
+    model: PosSAM,
+    predictor: Predictor,
+    loader: Any,
+    evaluators: Mapping[str, Evaluators],
+    tasks: Mapping[str, tuple[str, ...]],
 ) -> None:
-    """Run the model over the loader once, and let every evaluator see its ensemble's outputs."""
+    """Run the predictor over the loader once, and let every evaluator see its ensemble's outputs."""
     for evaluator in evaluators.values():
         evaluator.reset()
     batches = track(loader, "Evaluating", transient=True, disable=not comm.is_main_process())
     with inference_context(model), torch.no_grad():
         for inputs in batches:
-            predictions = model.predict(inputs)
+            predictions = predictor.predict(inputs)
             for name, evaluator in evaluators.items():
-                outputs = [model.segment(prediction, name, tasks[name]) for prediction in predictions]
+                outputs = [predictor.segment(prediction, name, tasks[name]) for prediction in predictions]
                 evaluator.process(inputs, outputs)
 
 
-def _report(results: dict[str, dict[str, Any]], ensemble: str, dataset: str, folder: Path) -> dict[str, Any]:
-    """Print the tables, write results.json, and return its content."""
-    report = dict(results[ensemble])
-    print(f"\n{dataset}, {ensemble}\n\n{format_table(report)}\n\n{format_comparison(results)}\n")
-    if len(results) > 1:
-        report["compare"] = {name: result["panoptic_seg"] for name, result in results.items()}
-    write_json(folder / "results.json", report)
-    logger.info("Results and predictions are in %s", folder)
-    return report
+def _describe(
+    ground_truth: GroundTruth, tasks: tuple[str, ...], train_vocabulary: Vocabulary, images: int
+) -> dict[str, Any]:
+    """What a result is about, as plain data."""
+    vocabulary = ground_truth.vocabulary
+    manifest = vocabulary.manifest(train_vocabulary)
+    seen = sum(vocabulary.seen(train_vocabulary))
+    return {
+        "name": ground_truth.name,
+        "images": images,
+        "tasks": list(tasks),
+        "vocabulary": {"name": vocabulary.name, "classes": len(vocabulary)},
+        "train_vocabulary": {"name": train_vocabulary.name, "classes": len(train_vocabulary)},
+        "seen": {
+            "classes": seen,
+            "unseen_classes": len(vocabulary) - seen,
+            "manifest": None if manifest is None else f"{manifest.train}_to_{manifest.test}",
+            "manifest_version": None if manifest is None else manifest.version,
+        },
+        "average_precision_by": ap_library(federated=ground_truth.federated) if "instance" in tasks else None,
+    }

@@ -1,0 +1,155 @@
+"""Several test sets in one run, and what is written about them."""
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+import torch
+
+from possam.d2.data import DatasetCatalog, MetadataCatalog
+from possam.d2.modeling import build_model
+from possam.data.miniature.export import export_split
+from possam.engine import load_config, prepare_datasets
+from possam.engine.evaluate import evaluate, evaluate_datasets
+from possam.engine.trainer import build_test_loader
+from possam.vocabulary import Vocabulary
+
+A, B = "mini_a_train", "mini_b_report"
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory):
+    """A folder with three scenes of each of two vocabularies."""
+    root = tmp_path_factory.mktemp("scenes")
+    for split in (A, B):
+        export_split(split, root=root, scenes=3)
+    return root
+
+
+@pytest.fixture
+def run(scenes, tmp_path, monkeypatch):
+    """run(folder, *settings, model=None): a configuration of the miniature world, and the model to score: by default an
+    untrained one, whose every mask counts."""
+    monkeypatch.setenv("DETECTRON2_DATASETS", str(scenes))
+
+    def make(folder, *settings, model=None):
+        places = ["OUTPUT_DIR", str(tmp_path / folder), "MODEL.TEXT_CACHE", str(scenes / "text")]
+        cfg = load_config("configs/mini/possam.yaml", [*places, "TEST.OBJECT_THRESHOLD", "0.0", *settings])
+        prepare_datasets(cfg)
+        torch.manual_seed(0)
+        return cfg, model or build_model(cfg)
+
+    yield make
+    monkeypatch.undo()
+    for name in (A, "mini_b_selection", B):  # others expect the scenes elsewhere
+        DatasetCatalog.remove(name)
+        MetadataCatalog.remove(name)
+
+
+def score(cfg, model, **keywords):
+    return evaluate_datasets(cfg, model, lambda name: build_test_loader(cfg, name), **keywords)
+
+
+def _folder(cfg):
+    return Path(cfg.OUTPUT_DIR) / "evaluation"
+
+
+def _read(cfg, *place):
+    return json.loads(_folder(cfg).joinpath(*place).read_text())
+
+
+def same(a, b):
+    return json.dumps(a, sort_keys=True) == json.dumps(b, sort_keys=True)
+
+
+def test_test_sets_do_not_influence_each_other(run):
+    """In both orders, and alone: identical numbers, to the last digit, with each one's own names."""
+    only = ["TEST.COMPARE", "['ldp']"]
+    one, model = run("ab", *only, "DATASETS.TEST", str([A, B]))
+    other, _ = run("ba", *only, "DATASETS.TEST", str([B, A]), model=model)
+    forth, back = score(one, model), score(other, model)
+    assert list(forth) == [A, B] and list(back) == [B, A]
+    assert same(forth, dict(back))
+    alone, fresh = run("b", *only, "DATASETS.TEST", str([B]))
+    assert same(score(alone, fresh)[B], forth[B])
+    # The numbers are numbers, and those of different vocabularies.
+    for name in (A, B):
+        assert forth[name]["sem_seg"]["mIoU"] > 0 and forth[name]["panoptic_seg"]["RQ"] >= 0
+        assert math.isfinite(forth[name]["segm"]["AP"]) and set(forth[name]["compare"]) == {"mase", "ldp"}
+    assert not same(forth[A], forth[B])
+    assert math.isnan(forth[A]["sem_seg"]["mIoU_unseen"]) and forth[B]["sem_seg"]["mIoU_unseen"] >= 0
+    written = {name: _read(one, name, "panoptic.json") for name in (A, B)}
+    assert {len(content["categories"]) for content in written.values()} == {30, 34}
+
+
+def test_what_is_written(run):
+    cfg, model = run("out", "DATASETS.TEST", str([A, B]), "TEST.COMPARE", "['clip']")
+    results = score(cfg, model)
+    whole, report = _read(cfg, "results.json"), _read(cfg, B, "results.json")
+    assert set(whole) == {"datasets", "provenance"} and list(whole["datasets"]) == [A, B]
+    assert report["provenance"] == whole["provenance"]
+    assert whole["datasets"][B] == {key: value for key, value in report.items() if key != "provenance"}
+    assert report["panoptic_seg"]["PQ"] == results[B]["panoptic_seg"]["PQ"]
+    assert _read(cfg, A, "results.json")["panoptic_seg"]["PQ_unseen"] is None  # NaN: every class of A is seen
+    about = report["dataset"]
+    vocabulary, train = Vocabulary.load("mini_b"), Vocabulary.load("mini_a")
+    assert about["vocabulary"] == {"name": "mini_b", "classes": 34} and about["images"] == 3
+    assert about["train_vocabulary"] == {"name": "mini_a", "classes": 30}
+    manifest = vocabulary.manifest(train)
+    assert about["seen"] == {
+        "classes": 16,
+        "unseen_classes": 18,
+        "manifest": manifest and f"{manifest.train}_to_{manifest.test}",
+        "manifest_version": manifest and manifest.version,
+    }
+    assert about["average_precision_by"].split()[0] in ("pycocotools", "faster-coco-eval")
+    assert report["provenance"]["config"]["DATASETS"]["TEST"] == [A, B]
+    assert report["provenance"]["ensemble"]["name"] == "mase"
+
+
+def test_one_dataset_alone_writes_the_same(run):
+    cfg, model = run("whole", "DATASETS.TEST", str([B]), "TEST.COMPARE", "[]")
+    score(cfg, model)
+    single, _ = run("single", "DATASETS.TEST", str([B]), "TEST.COMPARE", "[]", model=model)
+    result = evaluate(single, model, B, build_test_loader(single, B))
+    one, two = (_read(chosen, B, "results.json") for chosen in (cfg, single))
+    assert "compare" not in result
+    assert {k: v for k, v in one.items() if k != "provenance"} == {k: v for k, v in two.items() if k != "provenance"}
+
+
+def test_tasks_are_those_of_the_dataset(run, caplog):
+    cfg, model = run("semantic", "DATASETS.TEST", str([A, B]), "TEST.COMPARE", "['ldp']")
+    MetadataCatalog.get(B).__dict__["tasks"] = ("semantic",)
+    with caplog.at_level("INFO"):
+        results = score(cfg, model)
+    assert set(results[B]) == {"sem_seg", "compare"} and set(results[B]["compare"]["ldp"]) == set(results[B]["sem_seg"])
+    assert f"{B} has no annotation for panoptic, instance" in caplog.text
+    MetadataCatalog.get(B).__dict__["tasks"] = ("instance",)
+    cfg, _ = run("none", "DATASETS.TEST", str([A, B]), "TEST.TASKS", "['panoptic']", model=model)
+    with pytest.raises(ValueError, match=rf"'{B}' has annotations for \['instance'\]"):
+        score(cfg, model)
+    assert not (_folder(cfg) / A).exists()  # said before the first set is scored
+
+
+class Mirror:
+    """Predicts in the model's place: notes what it was asked."""
+
+    def __init__(self, model):
+        self.model, self.asked = model, []
+
+    def predict(self, inputs):
+        return [("mine", prediction) for prediction in self.model.predict(inputs)]
+
+    def segment(self, prediction, ensemble, tasks):
+        self.asked.append((prediction[0], ensemble, tasks))
+        return self.model.segment(prediction[1], ensemble, tasks)
+
+
+def test_another_predictor(run):
+    cfg, model = run("plain", "DATASETS.TEST", str([B]), "TEST.COMPARE", "[]")
+    expected = score(cfg, model)
+    mirror = Mirror(model)
+    other, _ = run("mirror", "DATASETS.TEST", str([B]), "TEST.COMPARE", "[]", model=model)
+    assert same(score(other, model, predictor=mirror), expected)
+    assert mirror.asked == [("mine", "mase", tuple(cfg.TEST.TASKS))] * 3

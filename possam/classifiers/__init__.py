@@ -4,7 +4,7 @@ from .clip_pooling import ClipPooling
 from .cosine import CosineClassifier
 from .ensembles import ENSEMBLE_REGISTRY, Ensemble, build_ensemble
 from .evidence import MaskEvidence
-from .local_discriminative_pooling import LocalDiscriminativePooling
+from .local_discriminative_pooling import LocalDiscriminativePooling, check_streams
 
 __all__ = [
     "ENSEMBLE_REGISTRY",
@@ -14,4 +14,5 @@ __all__ = [
     "LocalDiscriminativePooling",
     "MaskEvidence",
     "build_ensemble",
+    "check_streams",
 ]

@@ -3,25 +3,31 @@
 from __future__ import annotations
 
 import difflib
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 import yaml
 
-from possam.classifiers.ensembles import ENSEMBLE_REGISTRY
+from possam.classifiers import ENSEMBLE_REGISTRY, check_streams
 from possam.d2.config import CfgNode, get_cfg
 from possam.d2.modeling import META_ARCH_REGISTRY
 from possam.data import AUGMENTATIONS
+from possam.engine.ignored_settings import ignored_settings
 from possam.evaluation import EVALUATOR_REGISTRY
 from possam.messages import did_you_mean
-from possam.models import add_possam_config
+from possam.models import DECODERS, EMBEDDINGS, PYRAMIDS, add_possam_config
+
+logger = logging.getLogger(__name__)
 
 PRECISIONS = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def load_config(path: str | Path | None = None, overrides: Sequence[str] = ()) -> CfgNode:
     """Read a YAML configuration over the defaults, apply `KEY VALUE` overrides, and check the result.
+
+    Settings that have no effect are named in a warning.
 
     Raises:
         FileNotFoundError: `path` does not exist.
@@ -40,6 +46,8 @@ def load_config(path: str | Path | None = None, overrides: Sequence[str] = ()) -
     except (yaml.YAMLError, TypeError, AttributeError) as error:
         raise ValueError(f"{path} is not a YAML mapping of keys to values: {error}") from error
     check_config(cfg)
+    if ignored := ignored_settings(cfg):
+        logger.warning("%s: these settings have no effect: %s.", path or "The configuration", "; ".join(ignored))
     return cfg
 
 
@@ -62,6 +70,7 @@ def _flat_keys(node: CfgNode, prefix: str = "") -> list[str]:
 def check_config(cfg: CfgNode) -> None:
     """Check what can be checked without data or weights. Raises ValueError naming the key and the valid values."""
     _one_of("MODEL.META_ARCHITECTURE", cfg.MODEL.META_ARCHITECTURE, [name for name, _ in META_ARCH_REGISTRY])
+    _check_parts(cfg)
     ensembles = [name for name, _ in ENSEMBLE_REGISTRY]
     _one_of("MODEL.ENSEMBLE.NAME", cfg.MODEL.ENSEMBLE.NAME, ensembles)
     for name in cfg.TEST.COMPARE:
@@ -90,6 +99,23 @@ def check_config(cfg: CfgNode) -> None:
         raise ValueError(f"SOLVER.AMP.ENABLED needs a CUDA device, not MODEL.DEVICE {cfg.MODEL.DEVICE!r}.")
     if device.type == "cuda" and not torch.cuda.is_available():
         raise ValueError(f"MODEL.DEVICE is {cfg.MODEL.DEVICE!r}, but there is no CUDA device; add `MODEL.DEVICE cpu`.")
+
+
+def _check_parts(cfg: CfgNode) -> None:
+    """The parts of the model that are chosen by name."""
+    model = cfg.MODEL
+    _one_of("MODEL.PYRAMID.NAME", model.PYRAMID.NAME, list(PYRAMIDS))
+    _one_of("MODEL.DECODER.NAME", model.DECODER.NAME, list(DECODERS))
+    _one_of("MODEL.EMBEDDING.NAME", model.EMBEDDING.NAME, list(EMBEDDINGS))
+    try:
+        check_streams(model.LDP.STREAMS)
+    except ValueError as error:
+        raise ValueError(f"MODEL.LDP.STREAMS: {error}.") from error
+    if model.DECODER.IOU_HEAD and not model.LOSS.IOU:
+        raise ValueError(
+            "MODEL.LOSS.IOU is 0, so that the IoU head would stay random and still weigh the scores; "
+            "leave it out with MODEL.DECODER.IOU_HEAD False."
+        )
 
 
 def _check_numbers(cfg: CfgNode) -> None:

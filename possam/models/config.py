@@ -16,8 +16,10 @@ def add_possam_config(cfg: CfgNode) -> None:
     cfg.INPUT.AUGMENTATION = "lsj"
     cfg.INPUT.CACHE_FEATURES = False  # compute the frozen features of the training set once, before training
     cfg.INPUT.FEATURE_FOLDER = "output/features"  # where they are kept for the next run
-    cfg.DATASETS.SEMANTIC = []  # semantic datasets of one's own, see possam/data
-    cfg.DATASETS.PANOPTIC = []  # datasets of one's own: {name, image_root, panoptic_root, panoptic_json, vocabulary}
+    # Datasets of one's own: {name, image_root, panoptic_root, panoptic_json, vocabulary}, and with label maps
+    # {name, image_root, label_root, vocabulary}.
+    cfg.DATASETS.PANOPTIC = []
+    cfg.DATASETS.SEMANTIC = []
 
     model = cfg.MODEL
     model.META_ARCHITECTURE = "PosSAM"

@@ -98,8 +98,34 @@ def test_the_order_of_masks_does_not_matter(ldp, inputs):
     torch.testing.assert_close(ldp(**inputs), got[:, order], atol=1e-5, rtol=1e-4)
 
 
+@pytest.mark.parametrize(("stream", "deaf_to"), [("clip", "mask_features"), ("sam", "clip_features")])
+def test_one_stream_alone_hears_its_own_features_only(inputs, stream, deaf_to):
+    torch.manual_seed(0)
+    ldp = LocalDiscriminativePooling(channels=C, clip_channels=D_V, embed_dim=D, heads=4, streams=[stream])
+    got = ldp(**inputs)
+    assert got.shape == (B, Q, D)
+    got.square().sum().backward()
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in ldp.parameters())
+    assert len(ldp.stream_embedding) == 1
+    heard = "clip_features" if stream == "clip" else "mask_features"
+    torch.testing.assert_close(ldp(**inputs | {deaf_to: inputs[deaf_to] + 1}), got)
+    assert not torch.allclose(ldp(**inputs | {heard: inputs[heard] + 1}), got)
+
+
+def test_mask_features_may_be_narrower_than_the_queries(inputs):
+    ldp = LocalDiscriminativePooling(channels=C, clip_channels=D_V, embed_dim=D, heads=4, mask_channels=2)
+    assert ldp(**inputs | {"mask_features": inputs["mask_features"][:, :2]}).shape == (B, Q, D)
+
+
 @pytest.mark.parametrize(
-    ("change", "message"), [({"heads": 3}, "multiple of heads"), ({"layers": 0}, "at least one")]
+    ("change", "message"),
+    [
+        ({"heads": 3}, "multiple of heads"),
+        ({"layers": 0}, "at least one"),
+        ({"streams": []}, r"one or both of \['sam', 'clip'\], but got \[\]"),
+        ({"streams": ["clip", "clip"]}, r"but got \['clip', 'clip'\]"),
+        ({"streams": ["dino"]}, r"but got \['dino'\]"),
+    ],
 )
 def test_wrong_settings_are_refused(change, message):
     with pytest.raises(ValueError, match=message):

@@ -107,6 +107,17 @@ def test_gradients_reach_every_parameter_and_input(decoder, inputs):
         assert x.grad is not None and x.grad.isfinite().all() and x.grad.abs().sum() > 0
 
 
+def test_without_an_iou_head_every_mask_is_perfect_and_nothing_else_changes(decoder, inputs):
+    torch.manual_seed(0)
+    bare = MaskDecoder(channels=C, queries=Q, layers=6, heads=4, feedforward=32, iou_head=False)
+    for prediction, expected in zip(bare(*inputs), decoder(*inputs), strict=True):
+        torch.testing.assert_close(prediction.mask_logits, expected.mask_logits)
+        assert prediction.iou.shape == expected.iou.shape and prediction.iou.dtype == torch.float32
+        assert (prediction.iou == 1).all() and not prediction.iou.requires_grad
+    missing = {name for name, _ in decoder.named_parameters()} - {name for name, _ in bare.named_parameters()}
+    assert missing and all(name.startswith("iou_head.") for name in missing)
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_autocast(decoder, inputs, dtype):
     expected = decoder(*inputs)[0].mask_logits

@@ -5,7 +5,9 @@ from pathlib import Path
 import pytest
 
 from possam.classifiers.ensembles import ENSEMBLE_REGISTRY
+from possam.d2.config import get_cfg
 from possam.engine import load_config, prepare_datasets
+from possam.engine.ignored_settings import _READ, INSTEAD, _leaves, ignored_settings
 
 CONFIGS = sorted(str(path) for path in Path("configs").rglob("*.yaml"))
 
@@ -36,6 +38,11 @@ def test_every_shipped_configuration_is_valid_on_a_cpu(path):
         (["TEST.TASKS", "['semantic']"], r"TEST.COMPARE and TEST.PICTURES need 'panoptic'"),
         (["TEST.TASKS", "[]", "TEST.COMPARE", "[]", "TEST.PICTURES", "0"], r"need 'panoptic'"),
         (["MODEL.DEVICE", "cuda0"], r"MODEL.DEVICE is 'cuda0'"),
+        (["MODEL.PYRAMID.NAME", "fnp"], r"MODEL.PYRAMID.NAME is 'fnp'.*fpn, resample.*Did you mean 'fpn'"),
+        (["MODEL.DECODER.NAME", "twoway"], r"MODEL.DECODER.NAME is 'twoway'.*mask2former, two_way.*'two_way'"),
+        (["MODEL.EMBEDDING.NAME", "ldpp"], r"MODEL.EMBEDDING.NAME is 'ldpp'.*ldp, clip.*Did you mean 'ldp'"),
+        (["MODEL.LDP.STREAMS", "['dino']"], r"MODEL.LDP.STREAMS.*\['sam', 'clip'\].*\['dino'\]"),
+        (["MODEL.LOSS.IOU", "0.0"], r"MODEL.LOSS.IOU is 0.*MODEL.DECODER.IOU_HEAD False"),
     ],
 )
 def test_a_bad_key_or_value_names_the_valid_ones(overrides, message):
@@ -66,3 +73,45 @@ def test_every_ensemble_can_be_set_constant_by_constant():
     cfg = load_config("configs/mini/possam.yaml", ["MODEL.ENSEMBLE.MASE.ALPHA", "0.25"])
     assert cfg.MODEL.ENSEMBLE.MASE.ALPHA == 0.25
     assert {name.upper() for name, _ in ENSEMBLE_REGISTRY} <= set(cfg.MODEL.ENSEMBLE)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        ([], []),
+        (["SOLVER.BASE_LR", "0.5", "OUTPUT_DIR", "elsewhere", "SEED", "3"], []),
+        (["SOLVER.MOMENTUM", "0.8"], ["SOLVER.MOMENTUM (this project does not read it)"]),
+        (["MODEL.PIXEL_MEAN", "[1.0, 2.0, 3.0]"], ["MODEL.PIXEL_MEAN (this project does not read it)"]),
+        (["INPUT.MIN_SIZE_TEST", "640"], ["INPUT.MIN_SIZE_TEST (this project reads INPUT.IMAGE_SIZE instead)"]),
+        (["DATALOADER.FILTER_EMPTY_ANNOTATIONS", "False"], ["DATALOADER.FILTER_EMPTY_ANNOTATIONS"]),
+        (["DATALOADER.SAMPLER_TRAIN", "Other", "VIS_PERIOD", "7"], ["DATALOADER.SAMPLER_TRAIN", "VIS_PERIOD"]),
+        (["MODEL.ENSEMBLE.GEOMETRIC.ALPHA", "0.1", "TEST.COMPARE", "[]"], ["MODEL.ENSEMBLE.GEOMETRIC.ALPHA"]),
+        (["MODEL.ENSEMBLE.GEOMETRIC.ALPHA", "0.1"], []),  # TEST.COMPARE has it
+        (["MODEL.DECODER.TWO_WAY_LAYERS", "4"], ["MODEL.DECODER.TWO_WAY_LAYERS (MODEL.DECODER.NAME is not two_way)"]),
+        (
+            ["MODEL.EMBEDDING.NAME", "clip", "MODEL.LDP.LAYERS", "3"],
+            ["MODEL.LDP.HEADS", "MODEL.LDP.LAYERS (MODEL.EMBEDDING.NAME is not ldp)"],
+        ),
+        (["MODEL.DECODER.IOU_HEAD", "False", "MODEL.LOSS.IOU", "1.0"], ["MODEL.LOSS.IOU"]),
+        (
+            ["MODEL.DECODER.NAME", "two_way", "MODEL.PYRAMID.NAME", "resample"],
+            ["MODEL.DECODER.LAYERS", "MODEL.DECODER.PIXEL_FEEDFORWARD", "MODEL.DECODER.PIXEL_LAYERS", "MODEL.PYRAMID"],
+        ),
+    ],
+)
+def test_a_setting_without_effect_is_named_in_a_warning(overrides, expected, caplog):
+    with caplog.at_level("WARNING", logger="possam"):
+        cfg = load_config("configs/mini/possam.yaml", overrides)
+    found = ignored_settings(cfg)
+    assert len(found) == len(expected)
+    assert all(got.startswith(start) for got, start in zip(found, expected, strict=True))
+    warnings = [record.message for record in caplog.records if "no effect" in record.message]
+    assert len(warnings) == bool(expected)
+    assert all(key in warnings[0] for key in found)
+
+
+def test_every_key_that_is_said_to_be_read_exists():
+    keys = set(_leaves(get_cfg()))
+    for key in _READ:
+        assert key in keys or (key.endswith(".") and key == "TEST.AUG.")
+    assert set(INSTEAD) <= keys

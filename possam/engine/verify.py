@@ -1,0 +1,179 @@
+"""Whether a configuration can be run: its model is built and its datasets are looked up, without weights or data."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import open_clip
+import torch
+import yaml
+from torch import nn
+
+from possam.d2.config import CfgNode
+from possam.d2.data import MetadataCatalog
+from possam.d2.modeling import META_ARCH_REGISTRY
+from possam.encoders.weight_files import WEIGHTS, known_file
+from possam.engine.config import load_config
+from possam.engine.datasets import prepare_datasets
+from possam.engine.ignored_settings import ignored_settings
+from possam.messages import few
+from possam.vocabulary import Vocabulary
+
+__all__ = ["find_configs", "verify_config"]
+
+# A configuration for GPUs is verified on any machine.
+_ANYWHERE = ("MODEL.DEVICE", "cpu", "SOLVER.AMP.ENABLED", "False")
+_WITHOUT_WEIGHTS = ("MODEL.SAM.WEIGHTS", "", "MODEL.CLIP.WEIGHTS", "", "MODEL.TEXT_CACHE", "")
+_NEEDS_PANOPTIC = "quality"
+_COUNTS: dict[str, tuple[int, int]] = {}
+
+
+def verify_config(path: str | Path, overrides: Sequence[str] = ()) -> str:
+    """Build a configuration's model on the meta device and look up its datasets; neither weights nor data are read.
+
+    Checked are: every key and value; that SAM's weights are the official ones of its size (or a file that is there)
+    and CLIP's a tag that open_clip knows for the model; that all parts of the model fit together; that every dataset is
+    registered, its vocabulary loads, training sets share one, and every task has a test set that can be scored on it.
+
+    Args:
+        path: a YAML file.
+        overrides: `KEY VALUE` pairs, as on the command line of a training.
+
+    Returns:
+        one line: the model with its trained and frozen parameters, and what it trains and tests on.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the reason why it could not be run.
+    """
+    with _quiet():
+        cfg = load_config(path, [*overrides, *_ANYWHERE])
+        ignored = ignored_settings(cfg)
+        _check_sam_weights(cfg)
+        _check_clip_weights(cfg)
+        prepare_datasets(cfg)
+        data = f"{_training(cfg)}, {_tests(cfg)}"
+        trained, frozen = _count_parameters(cfg)
+    size = f"{cfg.MODEL.META_ARCHITECTURE}, {trained / 1e6:.2f} M trained, {frozen / 1e6:.2f} M frozen"
+    warning = f"; without effect: {', '.join(ignored)}" if ignored else ""
+    return f"{path}: {size}; {data}{warning}"
+
+
+def find_configs(folder: str | Path = "configs") -> list[Path]:
+    """Every configuration under a folder that can be run, sorted by path.
+
+    Those that name no training vocabulary, neither by a training dataset nor by itself, are parts that others take as
+    their `_BASE_`. A file that cannot be read is among those returned, for `verify_config` to say why.
+
+    Raises:
+        FileNotFoundError: there is no such folder.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise FileNotFoundError(f"There is no folder {folder}; run this where the project's configs/ is, or name it.")
+    return [path for path in sorted(folder.rglob("*.yaml")) if not _is_part(path)]
+
+
+def _is_part(path: Path) -> bool:
+    try:
+        content = CfgNode.load_yaml_with_base(str(path))
+        return not (content.get("DATASETS", {}).get("TRAIN") or content.get("MODEL", {}).get("TRAIN_VOCABULARY"))
+    except (yaml.YAMLError, TypeError, AttributeError, AssertionError, FileNotFoundError):
+        return False
+
+
+def _check_sam_weights(cfg: CfgNode) -> None:
+    name, weights = cfg.MODEL.SAM.NAME, cfg.MODEL.SAM.WEIGHTS
+    if weights in ("", "shipped") or Path(weights).is_file():
+        return
+    official = known_file(weights)
+    if official is None or official.model != name:
+        sizes = {file.model: file.filename for file in WEIGHTS.values() if not file.tag}
+        expected = f"the official ones are called {sizes[name]}" if name in sizes else f"{name} has no official ones"
+        raise ValueError(
+            f"MODEL.SAM.WEIGHTS {weights!r} is neither a file nor called as the official weights of "
+            f"MODEL.SAM.NAME {name!r}: {expected}."
+        )
+
+
+def _check_clip_weights(cfg: CfgNode) -> None:
+    name, weights = cfg.MODEL.CLIP.NAME, cfg.MODEL.CLIP.WEIGHTS
+    official = known_file(weights) if weights else None
+    tags = open_clip.list_pretrained_tags_by_model(name)
+    tag = official.tag if official is not None else weights
+    if official is not None and official.model != name.removesuffix("-quickgelu"):
+        raise ValueError(
+            f"MODEL.CLIP.WEIGHTS {weights!r} are those of {official.model}, not of MODEL.CLIP.NAME {name!r}."
+        )
+    if tag not in tags and weights not in ("", "shipped") and not Path(weights).is_file():
+        raise ValueError(
+            f"MODEL.CLIP.WEIGHTS {weights!r} is neither a file nor a tag that open_clip knows for "
+            f"MODEL.CLIP.NAME {name!r}; its tags: {', '.join(tags) or 'none'}."
+        )
+
+
+def _training(cfg: CfgNode) -> str:
+    vocabularies = {name: MetadataCatalog.get(name).vocabulary for name in cfg.DATASETS.TRAIN}
+    if cfg.MODEL.TRAIN_VOCABULARY:
+        vocabularies["MODEL.TRAIN_VOCABULARY"] = Vocabulary.load(cfg.MODEL.TRAIN_VOCABULARY)
+    if not vocabularies:
+        raise ValueError(
+            "It names no training vocabulary, so that it cannot be run by itself; set DATASETS.TRAIN or "
+            "MODEL.TRAIN_VOCABULARY, or use a configuration that has it as a _BASE_."
+        )
+    if len(set(vocabularies.values())) > 1:
+        sizes = ", ".join(f"{name} ({len(vocabulary)} classes)" for name, vocabulary in vocabularies.items())
+        raise ValueError(f"The training sets must share one vocabulary, but there are {sizes}.")
+    name, vocabulary = next(iter(vocabularies.items()))
+    return f"trains {' + '.join(cfg.DATASETS.TRAIN) or 'nothing'} ({len(vocabulary)} classes)"
+
+
+def _tests(cfg: CfgNode) -> str:
+    scored: dict[str, list[str]] = {}
+    for name in cfg.DATASETS.TEST:
+        possible = _tasks_of(name)
+        scored[name] = [task for task in cfg.TEST.TASKS if task in possible]
+        if not scored[name]:
+            raise ValueError(f"TEST.TASKS is {cfg.TEST.TASKS}, but {name} can only be scored on {list(possible)}.")
+    without = [task for task in cfg.TEST.TASKS if scored and not any(task in tasks for tasks in scored.values())]
+    if without:
+        raise ValueError(f"TEST.TASKS has {few(without)}, on which none of {few(list(scored))} can be scored.")
+    parts = [
+        f"{name} ({len(MetadataCatalog.get(name).vocabulary)} classes: {', '.join(tasks)})"
+        for name, tasks in scored.items()
+    ]
+    return f"tests {', '.join(parts) or 'nothing'}"
+
+
+def _tasks_of(name: str) -> Sequence[str]:
+    tasks = tuple(MetadataCatalog.get(name).tasks)
+    return (*tasks, _NEEDS_PANOPTIC) if "panoptic" in tasks else tasks
+
+
+def _count_parameters(cfg: CfgNode) -> tuple[int, int]:
+    """Trained and frozen parameters of the model that `cfg` builds."""
+    cfg = cfg.clone()
+    cfg.merge_from_list(list(_WITHOUT_WEIGHTS))
+    # Many configurations share a model and differ in their datasets alone: it is built once.
+    key = f"{cfg.MODEL.dump()}{cfg.TEST.COMPARE}"
+    if key not in _COUNTS:
+        # Not `build_model`, which would move the model to a device, and what is on none cannot be moved.
+        with torch.device("meta"):
+            model: nn.Module = META_ARCH_REGISTRY.get(cfg.MODEL.META_ARCHITECTURE)(cfg)
+        trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+        _COUNTS[key] = trained, sum(parameter.numel() for parameter in model.parameters()) - trained
+    return _COUNTS[key]
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the warnings about random weights, which are on purpose here."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(before)

@@ -1,0 +1,126 @@
+"""Every configuration of the project builds its model and finds its datasets, without weights and without data."""
+
+import logging
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from possam.engine.verify import find_configs, verify_config
+
+WHOLE = find_configs("configs")
+PARTS = sorted(set(Path("configs").rglob("*.yaml")) - set(WHOLE))
+EVALUATED = ["a847", "ade20k", "all", "cityscapes", "coco", "lvis", "mapillary", "pas20", "pas21", "pc459", "pc59"]
+
+
+@pytest.mark.parametrize("path", WHOLE, ids=str)
+def test_every_configuration_builds_and_has_no_setting_without_effect(path):
+    line = verify_config(path)
+    assert line.startswith(f"{path}: PosSAM, ")
+    assert "without effect" not in line
+
+
+@pytest.mark.parametrize("path", PARTS, ids=str)
+def test_every_part_builds_once_a_training_vocabulary_is_named(path):
+    assert "PosSAM" in verify_config(path, ["MODEL.TRAIN_VOCABULARY", "coco_panoptic"])
+    with pytest.raises(ValueError, match="names no training vocabulary"):
+        verify_config(path)
+
+
+def test_nothing_else_is_taken_for_a_part():
+    sets = {Path(f"configs/eval/sets/{name}.yaml") for name in EVALUATED}
+    assert set(PARTS) == {Path("configs/base.yaml"), Path("configs/coco/possam_tiny.yaml")} | sets
+
+
+@pytest.mark.parametrize("size", ["b", "l", "h"])
+def test_every_size_trains_both_ways_and_is_tested_on_everything(size):
+    for name in EVALUATED:
+        line = verify_config(f"configs/eval/vit_{size}/{name}.yaml")
+        assert "trains coco_panoptic_train (133 classes)" in line
+    line = verify_config(f"configs/eval/vit_{size}/ade20k_to_coco.yaml")
+    assert "trains ade20k_panoptic_train (150 classes), tests coco_panoptic_val (133 classes: panoptic" in line
+    assert "tests coco_panoptic_val" in verify_config(f"configs/coco/possam_vit_{size}.yaml")
+    assert "trains ade20k_panoptic_train" in verify_config(f"configs/ade20k/possam_vit_{size}.yaml")
+
+
+def test_the_run_of_all_test_sets_has_those_of_the_single_runs_but_lvis():
+    def read(name):
+        return yaml.safe_load(Path(f"configs/eval/sets/{name}.yaml").read_text())["DATASETS"]["TEST"]
+
+    singles = [read(name)[0] for name in EVALUATED if name not in ("all", "lvis")]
+    assert sorted(read("all")) == sorted(singles)
+
+
+def test_no_two_trainings_write_to_one_folder():
+    folders = {}
+    for path in WHOLE:
+        folders.setdefault(yaml.safe_load(path.read_text()).get("OUTPUT_DIR"), []).append(path)
+    assert all(folder and len(paths) == 1 for folder, paths in folders.items())
+
+
+@pytest.mark.parametrize(
+    ("size", "trained", "frozen"), [("b", "25.72", "441.44"), ("l", "25.72", "660.05"), ("h", "25.72", "988.80")]
+)
+def test_parameters_are_counted(size, trained, frozen):
+    line = verify_config(f"configs/coco/possam_vit_{size}.yaml")
+    assert f"{trained} M trained, {frozen} M frozen" in line
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["DATASETS.TEST", "['ade20k_panoptik_val']"], "unknown dataset 'ade20k_panoptik_val'.*ade20k_panoptic_val"),
+        (["DATASETS.TEST", "['pascal_voc_20_val']", "TEST.TASKS", "['panoptic']"], "can only be scored on.*semantic"),
+        (
+            ["DATASETS.TEST", "['pascal_voc_20_val']", "TEST.TASKS", "['semantic', 'instance']"],
+            "TEST.TASKS has .*instance",
+        ),
+        (["DATASETS.TRAIN", "['coco_panoptic_train','ade20k_panoptic_train']"], "share one vocabulary.*133.*150"),
+        (["MODEL.TRAIN_VOCABULARY", "ade20k_150"], "share one vocabulary"),
+        (["MODEL.TRAIN_VOCABULARY", "ade20k_15"], "ade20k_15"),
+        (["MODEL.SAM.WEIGHTS", "weights/sam_vit_l_0b3195.pth"], "official ones are called sam_vit_b_01ec64.pth"),
+        (["MODEL.SAM.WEIGHTS", "weights/mine.pth"], "neither a file nor"),
+        (["MODEL.CLIP.WEIGHTS", "laion2b"], "neither a file nor a tag.*laion2b_s29b_b131k_ft_soup"),
+        (["MODEL.CLIP.WEIGHTS", "x/convnext_base_w.laion2b_s13b_b82k_augreg.safetensors"], "those of convnext_base_w"),
+        (["MODEL.CLIP.NAME", "convnext_larg_d_320"], "convnext_larg_d_320"),
+        (["MODEL.DECODER.LAYERS", "4"], "multiple of 3"),
+        (["MODEL.LDP.HEADS", "7"], "multiple of heads"),
+    ],
+)
+def test_what_could_not_be_run_is_said(overrides, message):
+    with pytest.raises(ValueError, match=message):
+        verify_config("configs/coco/possam_vit_b.yaml", overrides)
+
+
+def test_a_setting_without_effect_is_in_the_line():
+    line = verify_config("configs/coco/possam_vit_b.yaml", ["SOLVER.MOMENTUM", "0.8"])
+    assert "without effect: SOLVER.MOMENTUM" in line
+
+
+def test_weights_that_are_there_need_no_official_name(tmp_path):
+    weights = tmp_path / "mine.pth"
+    weights.write_bytes(b"")
+    assert "PosSAM" in verify_config("configs/coco/possam_vit_b.yaml", ["MODEL.SAM.WEIGHTS", str(weights)])
+
+
+def test_files_that_are_no_configurations_are_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no_such"):
+        verify_config("configs/no_such.yaml")
+    with pytest.raises(FileNotFoundError, match="no folder"):
+        find_configs(tmp_path / "nowhere")
+    (tmp_path / "list.yaml").write_text("- a\n")
+    (tmp_path / "orphan.yaml").write_text("_BASE_: gone.yaml\n")
+    assert find_configs(tmp_path) == [tmp_path / "list.yaml", tmp_path / "orphan.yaml"]
+    with pytest.raises(ValueError, match="list.yaml is not a YAML mapping"):
+        verify_config(tmp_path / "list.yaml")
+    with pytest.raises(FileNotFoundError, match="gone.yaml"):
+        verify_config(tmp_path / "orphan.yaml")
+
+
+def test_verifying_leaves_torch_and_logging_as_they_were(caplog):
+    verify_config("configs/mini/possam.yaml", ["MODEL.LDP.LAYERS", "1"])
+    assert torch.zeros(1).device.type == "cpu"
+    with caplog.at_level("WARNING"):
+        logging.getLogger("possam").warning("heard")
+    assert "heard" in caplog.text

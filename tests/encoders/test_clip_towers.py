@@ -2,48 +2,15 @@
 
 import open_clip
 import pytest
-import timm
 import torch
 import torch.nn.functional as F
-from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
-from timm.models.convnext import ConvNeXt
 
 from possam.encoders.clip import FrozenCLIP
-
-TEXT = {"context_length": 16, "vocab_size": 64, "width": 32, "heads": 2, "layers": 1}
-MEAN, STD = (0.48, 0.46, 0.41), (0.27, 0.26, 0.28)
-
-if not timm.is_model("tiny_test_convnext"):
-    default_cfgs = generate_default_cfgs({"tiny_test_convnext": {"pool_size": (2, 2), "input_size": (3, 64, 64)}})
-
-    @register_model
-    def tiny_test_convnext(pretrained=False, **kwargs):
-        shape = {"depths": (1, 1, 1, 1), "dims": (8, 16, 24, 64)}
-        return build_model_with_cfg(ConvNeXt, "tiny_test_convnext", pretrained, **{**shape, **kwargs})
-
-
-def tokenize(texts, context_length):
-    rows = torch.zeros(len(texts), context_length, dtype=torch.long)
-    for row, text in zip(rows, texts, strict=True):
-        ids = [1, *(2 + ord(letter) % 50 for letter in text)][: context_length - 1] + [63]
-        row[: len(ids)] = torch.tensor(ids)
-    return rows
-
-
-def frozen(vision, *, embed_dim=16, input_scale=1.0, randomise=True):
-    torch.manual_seed(0)
-    model = open_clip.CLIP(embed_dim, vision, TEXT)
-    if randomise:  # zero and unit initialisations would hide a forgotten bias, norm or position
-        for parameter in model.parameters():
-            parameter.data += 0.05 * torch.randn_like(parameter)
-        for name, buffer in model.named_buffers():
-            if "running" in name:
-                buffer += 0.1 * torch.rand_like(buffer)
-    return FrozenCLIP(model=model, tokenizer=tokenize, pixel_mean=MEAN, pixel_std=STD, input_scale=input_scale)
+from tests.encoders.tiny_clips import MEAN, STD, TEXT, frozen, images, normalised, tokenize
 
 
 def convnext(**kwargs):
-    vision = {"timm_model_name": "tiny_test_convnext", "timm_pool": "", "timm_proj": "mlp", "image_size": 64}
+    vision = {"timm_model_name": "tiny_convnext", "timm_pool": "", "timm_proj": "mlp", "image_size": 64}
     return frozen({**vision, **kwargs})
 
 
@@ -54,15 +21,6 @@ def resnet(image_size=64):
 def vit(**kwargs):
     vision = {"layers": 3, "width": 32, "head_width": 16, "patch_size": 8, "image_size": 32}
     return frozen({**vision, **kwargs})
-
-
-def images(height, width, batch=2):
-    return torch.rand(batch, 3, height, width, generator=torch.Generator().manual_seed(1)) * 255
-
-
-def normalised(pixels):
-    mean, std = torch.tensor(MEAN).view(1, 3, 1, 1), torch.tensor(STD).view(1, 3, 1, 1)
-    return (pixels / 255 - mean) / std
 
 
 @pytest.mark.parametrize("proj", ["mlp", "linear"])
@@ -169,7 +127,7 @@ def test_vit_takes_any_size_and_keeps_positions_in_place():
             "attn_pooler_heads": 2,
         },
         {"layers": 1, "width": 32, "head_width": 16, "patch_size": 8, "image_size": 32, "pool_type": "none"},
-        {"timm_model_name": "tiny_test_convnext", "timm_pool": "rot_attn", "timm_proj": "", "image_size": 64},
+        {"timm_model_name": "tiny_convnext", "timm_pool": "rot_attn", "timm_proj": "", "image_size": 64},
         {"timm_model_name": "test_resnet", "timm_pool": "avg", "timm_proj": "linear", "image_size": 64},
     ],
     ids=["attentional pool", "no pool", "convnext with attention pool", "timm resnet"],

@@ -150,7 +150,7 @@ def test_without_a_network_it_is_told_what_to_do_by_hand(monkeypatch, tmp_path):
     offer(monkeypatch, f"http://127.0.0.1:{port}/toy.pth")
     with pytest.raises(NoConnection, match="[Rr]efused.*possam weights download toy.*possam weights verify"):
         download("toy", tmp_path)
-    with pytest.raises(ValueError, match="unknown weights 'sam_vitb'. Did you mean 'sam_vit_b'.*Valid names: sam_vit_b"):
+    with pytest.raises(ValueError, match="unknown weights 'sam_vitb'. Did you mean 'sam_vit_b'.*names: sam_vit_b"):
         download("sam_vitb", tmp_path)
 
 

@@ -195,7 +195,7 @@ def test_positions_of_another_window_are_not_resized(tmp_path):
 
 @pytest.mark.parametrize(
     ("key", "what"),
-    [("image_encoder.trunk.blocks.0.norm1.weight", "SAM 2"), ("vision_encoder.layers.0.attn.qkv.weight", "transformers")],
+    [("image_encoder.trunk.blocks.0.norm1.weight", "SAM 2"), ("vision_encoder.layers.0.qkv.weight", "transformers")],
 )
 def test_checkpoints_taken_for_sams_are_recognised(tmp_path, key, what):
     torch.save({"model": {key: torch.zeros(2)}}, tmp_path / "other.pt")

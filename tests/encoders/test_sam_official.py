@@ -85,8 +85,8 @@ def test_half_a_download_is_told_beside_the_whole(checkpoint, tmp_path, filename
     (tmp_path / filename).write_bytes(half)
     with pytest.raises(
         ValueError,
-        match=rf"cannot read SAM weights from .*{filename}.*has 1048576 bytes \(sha256 {hashlib.sha256(half).hexdigest()}"
-        r"\), but sam_vit_b_01ec64.pth has 375042383 \(sha256 ec2df6.*possam weights download sam_vit_b",
+        match=rf"cannot read SAM weights.*{filename}.*has 1048576 bytes \(sha256 {hashlib.sha256(half).hexdigest()}\)"
+        r", but sam_vit_b_01ec64.pth has 375042383 \(sha256 ec2df6.*possam weights download sam_vit_b",
     ):
         FrozenSAM.build(name="vit_b", weights=tmp_path / filename)
 

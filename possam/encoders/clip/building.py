@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import warnings
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import open_clip
 import torch
@@ -24,7 +24,7 @@ from possam.messages import did_you_mean
 
 logger = logging.getLogger(__name__)
 
-Model = open_clip.CLIP | open_clip.CustomTextCLIP
+Model: TypeAlias = open_clip.CLIP | open_clip.CustomTextCLIP
 _QUICK = "-quickgelu"
 
 

@@ -24,7 +24,7 @@ def create_open_clip(name: str, *, quick_gelu: bool = False) -> open_clip.CLIP |
     """
     config = open_clip.get_model_config(name)
     if "multimodal_cfg" in config:
-        raise ValueError(f"{name} is a CoCa, whose text tower is a captioner's; choose a CLIP, e.g. convnext_large_d_320")
+        raise ValueError(f"{name} is a CoCa, which reads text as a captioner; choose a CLIP, e.g. convnext_large_d_320")
     config["quick_gelu"] = quick_gelu or config.get("quick_gelu", False)
     pretrained_text = "hf_model_name" in config["text_cfg"]
     if pretrained_text:
@@ -62,7 +62,9 @@ def fitting_models(state: Mapping[str, Tensor]) -> list[str]:
     sizes = _text_sizes(state)
     if sizes is None:
         return []
-    candidates = [name for name in open_clip.list_models() if not name.endswith(_QUICK) and _may_fit(name, sizes)]
+    names = [name for name in open_clip.list_models() if not name.endswith(_QUICK)]
+    # Building a model to compare with takes a tenth of a second, so most are ruled out by their configuration.
+    candidates = [name for name in names if _text_may_fit(name, sizes) and _visual_may_fit(name, state)]
     return [name for name in candidates if _fits(name, state)]
 
 
@@ -82,7 +84,18 @@ def _shapes(state: Mapping[str, Tensor]) -> dict[str, torch.Size]:
     return {key: value.shape for key, value in state.items() if not key.endswith(flexible)}
 
 
-def _may_fit(name: str, sizes: Mapping[str, int]) -> bool:
+def _visual_may_fit(name: str, state: Mapping[str, Tensor]) -> bool:
+    config: dict[str, Any] = open_clip.get_model_config(name)["vision_cfg"]
+    trunk = config.get("timm_model_name", "")
+    if trunk:
+        convolutional = trunk.startswith("convnext")
+        return ("visual.trunk.stem.0.weight" if convolutional else "visual.trunk.patch_embed.proj.weight") in state
+    layers, width = config.get("layers", 12), config.get("width", 768)
+    first = state.get("visual.conv1.weight" if isinstance(layers, int) else "visual.layer1.0.conv1.weight")
+    return first is not None and len(first) == width
+
+
+def _text_may_fit(name: str, sizes: Mapping[str, int]) -> bool:
     config: dict[str, Any] = open_clip.get_model_config(name)
     text = config["text_cfg"]
     wanted = {"vocab_size": 49408, "width": 512, "layers": 12, **text, "embed_dim": config["embed_dim"]}

@@ -12,12 +12,12 @@ import copy
 import torch
 import torch.nn.functional as F
 from open_clip.timm_model import TimmModel
-from timm.layers import PatchEmbed, RotaryEmbeddingCat, resample_abs_pos_embed
+from timm.layers import AttentionPoolLatent, PatchEmbed, RotaryEmbeddingCat, resample_abs_pos_embed
 from timm.models.eva import Eva
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from possam.encoders.clip.tower import DenseTower, register_tower
+from possam.encoders.clip.tower import DenseTower, register_tower, supported_towers
 
 _POOLS = ("map", "token", "avg")
 
@@ -100,7 +100,7 @@ class TimmViTTower(DenseTower):
         return rope.get_embed()
 
 
-def _attended(pool: nn.Module, values: Tensor) -> Tensor:
+def _attended(pool: AttentionPoolLatent, values: Tensor) -> Tensor:
     """N×D_v means over patches → N×D_v: what timm's AttentionPoolLatent makes of them, its attention aside."""
     width = pool.kv.out_features // 2
     bias = None if pool.kv.bias is None else pool.kv.bias[width:]
@@ -109,25 +109,24 @@ def _attended(pool: nn.Module, values: Tensor) -> Tensor:
 
 
 def _check(trunk: VisionTransformer | Eva) -> None:
-    name = type(trunk).__name__
+    """Raise ValueError for what cannot be made dense, or is not known to any supported model."""
+    embed, rope = trunk.patch_embed, getattr(trunk, "rope", None)
+    problem = ""
     if trunk.global_pool not in _POOLS:
-        raise ValueError(
-            f"a tower over timm's {name} must pool by {', '.join(_POOLS[:-1])} or {_POOLS[-1]} to be pooled over "
-            f"masks, but this one has global_pool={trunk.global_pool!r}"
+        problem = (
+            f"must pool by {', '.join(_POOLS[:-1])} or {_POOLS[-1]} to be pooled over masks, but this one has "
+            f"global_pool={trunk.global_pool!r}"
         )
-    embed = trunk.patch_embed
-    if not isinstance(embed, PatchEmbed) or embed.patch_size[0] != embed.patch_size[1]:
-        raise ValueError(
-            f"a tower over timm's {name} must cut the image into square patches by one convolution (PatchEmbed) to "
-            f"be dense, but this one has {type(embed).__name__}"
+    elif not isinstance(embed, PatchEmbed) or embed.patch_size[0] != embed.patch_size[1]:
+        problem = (
+            "must cut the image into square patches by one convolution (PatchEmbed), but this one has "
+            f"{type(embed).__name__}"
         )
-    rope = getattr(trunk, "rope", None)
-    if rope is not None and not isinstance(rope, RotaryEmbeddingCat):
+    elif rope is not None and not isinstance(rope, RotaryEmbeddingCat):
+        problem = f"cannot have rotary positions of type {type(rope).__name__}, only {RotaryEmbeddingCat.__name__}"
+    elif trunk.global_pool == "map" and trunk.attn_pool.pos_embed is not None:
+        problem = "cannot have an attention pool with positions of its own, whose size is fixed"
+    if problem:
         raise ValueError(
-            f"rotary positions of type {type(rope).__name__} are not supported in a tower over timm's {name}, only "
-            f"{RotaryEmbeddingCat.__name__}"
-        )
-    if trunk.global_pool == "map" and trunk.attn_pool.pos_embed is not None:
-        raise ValueError(
-            f"a tower over timm's {name} whose attention pool has positions of its own cannot be pooled over masks"
+            f"a tower over timm's {type(trunk).__name__} {problem}; supported image towers: {supported_towers()}"
         )

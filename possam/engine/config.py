@@ -82,8 +82,12 @@ def check_config(cfg: CfgNode) -> None:
     _one_of("SOLVER.AMP.PRECISION", cfg.SOLVER.AMP.PRECISION, list(PRECISIONS))
     _one_of("SOLVER.CLIP_GRADIENTS.CLIP_TYPE", cfg.SOLVER.CLIP_GRADIENTS.CLIP_TYPE, ["full_model"])
     _check_numbers(cfg)
-    if "panoptic" not in cfg.TEST.TASKS and (cfg.TEST.COMPARE or cfg.TEST.PICTURES or not cfg.TEST.TASKS):
-        raise ValueError(f"TEST.TASKS is {cfg.TEST.TASKS}; TEST.COMPARE and TEST.PICTURES need 'panoptic' among them.")
+    if not cfg.TEST.TASKS:
+        raise ValueError("TEST.TASKS is empty; name at least one task to score, such as 'panoptic'.")
+    if "panoptic" not in cfg.TEST.TASKS and cfg.TEST.PICTURES:
+        raise ValueError(f"TEST.TASKS is {cfg.TEST.TASKS}; TEST.PICTURES needs 'panoptic' among them.")
+    if cfg.TEST.AUG.ENABLED and not (cfg.TEST.AUG.SCALES and min(cfg.TEST.AUG.SCALES) > 0):
+        raise ValueError(f"TEST.AUG.SCALES is {cfg.TEST.AUG.SCALES}, but test-time augmentation needs scales above 0.")
     if cfg.INPUT.CACHE_FEATURES and cfg.INPUT.AUGMENTATION != "flip":
         raise ValueError(
             f"INPUT.CACHE_FEATURES needs INPUT.AUGMENTATION 'flip', not {cfg.INPUT.AUGMENTATION!r}: the features "

@@ -35,8 +35,10 @@ def test_every_shipped_configuration_is_valid_on_a_cpu(path):
         (["SOLVER.MAX_ITER", "0"], r"SOLVER.MAX_ITER is 0"),
         (["SOLVER.IMS_PER_BATCH", "0"], r"SOLVER.IMS_PER_BATCH is 0"),
         (["TEST.OBJECT_THRESHOLD", "3.0"], r"TEST.OBJECT_THRESHOLD is 3.0.*between 0 and 1"),
-        (["TEST.TASKS", "['semantic']"], r"TEST.COMPARE and TEST.PICTURES need 'panoptic'"),
-        (["TEST.TASKS", "[]", "TEST.COMPARE", "[]", "TEST.PICTURES", "0"], r"need 'panoptic'"),
+        (["TEST.TASKS", "['semantic']"], r"TEST.PICTURES needs 'panoptic'"),
+        (["TEST.TASKS", "[]"], r"TEST.TASKS is empty"),
+        (["TEST.AUG.ENABLED", "True", "TEST.AUG.SCALES", "[1.0, 0.0]"], r"TEST.AUG.SCALES is \[1.0, 0.0\]"),
+        (["TEST.AUG.ENABLED", "True", "TEST.AUG.SCALES", "[]"], r"TEST.AUG.SCALES is \[\]"),
         (["MODEL.DEVICE", "cuda0"], r"MODEL.DEVICE is 'cuda0'"),
         (["MODEL.PYRAMID.NAME", "fnp"], r"MODEL.PYRAMID.NAME is 'fnp'.*fpn, resample.*Did you mean 'fpn'"),
         (["MODEL.DECODER.NAME", "twoway"], r"MODEL.DECODER.NAME is 'twoway'.*mask2former, two_way.*'two_way'"),
@@ -48,6 +50,11 @@ def test_every_shipped_configuration_is_valid_on_a_cpu(path):
 def test_a_bad_key_or_value_names_the_valid_ones(overrides, message):
     with pytest.raises(ValueError, match=message):
         load_config("configs/mini/possam.yaml", overrides)
+
+
+def test_ensembles_can_be_compared_without_a_panoptic_task():
+    cfg = load_config("configs/mini/possam.yaml", ["TEST.TASKS", "['semantic']", "TEST.PICTURES", "0"])
+    assert cfg.TEST.COMPARE
 
 
 def test_an_unknown_dataset_names_the_known_ones():

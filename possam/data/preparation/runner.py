@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import shutil
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -122,6 +123,7 @@ def _run_plan(plan: Plan, map_tasks: Map, advance: Callable[[int], None], overwr
         known = {**in_json, **journal.read(by_key)}
     # A task whose value is not known is done even where its targets are there.
     items = [(task, not overwrite and (plan.json is None or task.key in known)) for task in plan.tasks]
+    _sweep({target.parent for task in plan.tasks for target in task.targets})
     report, failures, values = Report(), [], []
     results = map_tasks(partial(_attempt, plan.work, plan.is_whole), items)
     for done, (task, outcome) in enumerate(zip(plan.tasks, results, strict=True), start=1):
@@ -145,6 +147,14 @@ def _run_plan(plan: Plan, map_tasks: Map, advance: Callable[[int], None], overwr
         report += Report(kept=1) if same else _write_json(plan.json, values, there)
         journal.remove()
     return report
+
+
+def _sweep(folders: set[Path]) -> None:
+    """Remove what a killed run had begun to write: temporary files that nobody has touched for an hour."""
+    for folder in folders:
+        for path in folder.glob(".*.tmp"):
+            if time.time() - path.stat().st_mtime > 3600:
+                path.unlink(missing_ok=True)
 
 
 def _attempt(

@@ -97,6 +97,20 @@ def test_panoptic_is_stuff_with_instances_over_it(fresh):
     assert covered > 0, "the layout must have instances that reach over stuff"
 
 
+def test_stuff_below_an_instance_stays_listed_without_a_pixel(fresh):
+    """As in the field's files, whose scores count such a segment as missed."""
+    root = fresh("ade20k") / ROOT
+    path = root / "annotations/validation/ADE_val_00000001.png"
+    below = read(root / "annotations_instance/validation/ADE_val_00000001.png")[..., 1] == 1
+    Image.fromarray(np.where(below, 10, read(path)).astype(np.uint8)).save(path)
+    PREPARATIONS["ade20k_panoptic"].run(root.parent, splits=["val"])
+    annotation = json.loads((root / "ade20k_panoptic_val.json").read_text())["annotations"][0]
+    grass = next(segment for segment in annotation["segments_info"] if segment["category_id"] == 9)
+    assert (grass["id"], grass["area"]) == (10, int(below.sum()))
+    rgb = read(root / "ade20k_panoptic_val/ADE_val_00000001.png")
+    assert not (rgb[..., 0] + 256 * rgb[..., 1] + 65536 * rgb[..., 2] == 10).any()
+
+
 def test_an_instance_of_two_classes_or_of_none_is_named(fresh):
     root = fresh("ade20k") / ROOT
     path = root / "annotations_instance/validation/ADE_val_00000002.png"

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import os
 from collections import namedtuple
 
 import pytest
@@ -95,3 +96,14 @@ def test_notes_of_a_stopped_run_are_used_while_the_sources_stay(tmp_path, monkey
     content = json.loads((folder / "ade20k_instance_val.json").read_text())
     assert [image["id"] for image in content["images"]] == [f"ADE_val_{n:08d}" for n in range(1, 5)]
     assert [annotation["id"] for annotation in content["annotations"]] == list(range(1, 9))
+
+
+def test_what_a_killed_run_began_to_write_is_removed(fresh):
+    folder = fresh("ade20k_semantic") / "ADEChallengeData2016/annotations_detectron2/validation"
+    folder.mkdir(parents=True)
+    old, young = folder / ".a.png.x.tmp", folder / ".b.png.x.tmp"
+    for path in (old, young):
+        path.write_bytes(b"half")
+    os.utime(old, (0, 0))
+    PREPARATIONS["ade20k_semantic"].run(folder.parents[2])
+    assert not old.exists() and young.exists(), "another run may be writing it"

@@ -1,0 +1,80 @@
+"""Make a folder for `PosSAM.from_pretrained` of a trainer's checkpoint, and upload it to the Hugging Face hub if asked.
+
+Works on the CPU, whatever device the configuration names, and needs the frozen encoders' weights, but no images.
+
+Examples:
+    python tools/export_pretrained.py --config-file output/mini/config.yaml --output exported/mini \\
+        --results output/mini/evaluation/results.json MODEL.WEIGHTS output/mini/model_final.pth
+    python tools/export_pretrained.py --config-file output/vit_b/config.yaml --output exported/vit_b \\
+        --dtype float16 --push-to-hub someone/possam-vit-b --private MODEL.WEIGHTS output/vit_b/model_final.pth
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from possam.d2.config import CfgNode, get_cfg
+from possam.d2.utils import setup_logger
+from possam.engine import Checkpointer, Trainer, load_config, prepare_datasets
+from possam.files import read_json
+from possam.models import add_possam_config
+from possam.models.state import DTYPES
+
+_ON_THE_CPU = ["MODEL.DEVICE", "cpu", "SOLVER.AMP.ENABLED", "False"]
+_DTYPES = {str(dtype).removeprefix("torch."): dtype for dtype in DTYPES}
+
+
+def as_written(path: str, overrides: list[str]) -> CfgNode:
+    """A valid configuration without this machine's changes: the exported model is to run on another."""
+    cfg = get_cfg()
+    add_possam_config(cfg)
+    cfg.merge_from_file(path)
+    cfg.merge_from_list(overrides)
+    return cfg
+
+
+def read_results(paths: list[Path]) -> dict[str, Any]:
+    """Results by dataset, from the results.json of one dataset each or of a whole run."""
+    results: dict[str, Any] = {}
+    for path in paths:
+        content = read_json(path)
+        results |= content.get("datasets") or {content.get("dataset", {}).get("name", path.parent.name): content}
+    return results
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--config-file", required=True, help="config.yaml beside the checkpoint")
+    parser.add_argument("--output", required=True, type=Path, help="folder to write")
+    parser.add_argument("--dtype", choices=list(_DTYPES), default="float32", help="of the parameters in the file")
+    parser.add_argument("--results", nargs="+", type=Path, default=[], help="results.json files for the README")
+    parser.add_argument("--push-to-hub", metavar="OWNER/NAME", help="repository of the hub to upload to, too")
+    parser.add_argument("--private", action="store_true", help="make a new repository of the hub private")
+    parser.add_argument("opts", nargs=argparse.REMAINDER, help="KEY VALUE pairs; MODEL.WEIGHTS names the checkpoint")
+    args = parser.parse_args()
+    setup_logger(name="possam")
+    cfg = load_config(args.config_file, [*args.opts, *_ON_THE_CPU])
+    if not cfg.MODEL.WEIGHTS:
+        raise ValueError("There are no trained parameters to export; add `MODEL.WEIGHTS <path to model_final.pth>`.")
+    prepare_datasets(cfg)
+    model = Trainer.build_model(cfg)
+    Checkpointer(model).load(cfg.MODEL.WEIGHTS)
+    what: dict[str, Any] = {
+        "cfg": as_written(args.config_file, args.opts),
+        "dtype": _DTYPES[args.dtype],
+        "results": read_results(args.results),
+    }
+    folder = model.save_pretrained(args.output, **what)
+    print(f"Written to {folder}:", *sorted(path.name for path in folder.iterdir()))
+    if args.push_to_hub:
+        print("Uploaded to", model.push_to_hub(args.push_to_hub, private=args.private or None, **what))
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except (ValueError, FileNotFoundError) as error:
+        sys.exit(f"error: {error}")

@@ -14,12 +14,14 @@ from collections.abc import Sequence
 from possam import __version__
 from possam.cli import configs as configs
 from possam.cli import data as data
+from possam.cli import segment as segment
 from possam.cli import weights as weights
 from possam.cli.parsing import HelpFormatter
 
 __all__ = ["COMMANDS", "build_parser", "main"]
 
 COMMANDS = (
+    segment,
     data,
     weights,
     configs,
@@ -27,6 +29,7 @@ COMMANDS = (
 
 _EXAMPLES = """\
 examples:
+  possam segment --sample --output output/sample
   possam data list
   possam data doctor coco_panoptic_val
   possam weights download sam_vit_b
@@ -38,7 +41,7 @@ def build_parser() -> argparse.ArgumentParser:
     """The parser of the whole command."""
     parser = argparse.ArgumentParser(
         prog="possam",
-        description="Open-vocabulary panoptic segmentation: data, weights and configurations.",
+        description="Open-vocabulary panoptic segmentation: pictures and words in, masks and names out.",
         epilog=_EXAMPLES,
         formatter_class=HelpFormatter,
     )

@@ -28,7 +28,8 @@ def read_segments(record: Mapping[str, Any]) -> tuple[NDArray[np.int64], list[di
     """Read a record's panoptic PNG.
 
     Returns:
-        H×W int64: 0 for void, ``i + 1`` for the segment i; and the record's S ``segments_info``.
+        H×W int64: 0 for void, ``i + 1`` for the segment i; and the record's S ``segments_info``. Stuff may have no
+        pixel: the field's ADE20K lists what lies wholly under instances.
 
     Raises:
         FileNotFoundError: there is no such PNG.
@@ -39,7 +40,8 @@ def read_segments(record: Mapping[str, Any]) -> tuple[NDArray[np.int64], list[di
     path, segments = record["pan_seg_file_name"], record["segments_info"]
     id_map = read_id_map(path)
     _check_size(f"panoptic PNG {path}", id_map.shape, record)
-    return check_ids(id_map, [segment["id"] for segment in segments], source=path), segments
+    stuff = {segment["id"] for segment in segments if not segment["isthing"]}
+    return check_ids(id_map, [segment["id"] for segment in segments], source=path, hidden=stuff), segments
 
 
 def read_label_map(record: Mapping[str, Any], *, ignore_label: int, num_classes: int) -> NDArray[np.int64]:

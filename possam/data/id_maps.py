@@ -5,7 +5,7 @@ A PNG's pixel holds a segment id as colour: ``id = R + 256·G + 256²·B``; id 0
 Shapes: H×W the image, S segments.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -97,8 +97,10 @@ def index_ids(id_map: NDArray[np.integer], ids: Sequence[int]) -> NDArray[np.int
     return np.where(known[order][place] == id_map, order[place], -1)
 
 
-def check_ids(id_map: NDArray[np.integer], ids: Sequence[int], *, source: str) -> NDArray[np.int64]:
-    """`index_ids`, for a map in which exactly `ids` (and void) must occur.
+def check_ids(
+    id_map: NDArray[np.integer], ids: Sequence[int], *, source: str, hidden: Collection[int] = ()
+) -> NDArray[np.int64]:
+    """`index_ids`, for a map in which exactly `ids` (and void) must occur, of which those in `hidden` need not.
 
     Raises:
         ValueError: the map holds ids that are not listed, or listed ids do not occur in the map; the message
@@ -111,10 +113,11 @@ def check_ids(id_map: NDArray[np.integer], ids: Sequence[int], *, source: str) -
             f"{source}: segment ids {few(unknown.tolist())} are in the PNG and not in the JSON's "
             "segments_info; take PNG and JSON from the same export."
         )
-    missing = np.flatnonzero(np.bincount(index.ravel(), minlength=len(ids) + 1)[1:] == 0)
-    if len(missing):
+    counts = np.bincount(index.ravel(), minlength=len(ids) + 1)[1:]
+    missing = [segment for segment, count in zip(ids, counts, strict=True) if not count and segment not in hidden]
+    if missing:
         raise ValueError(
-            f"{source}: segment ids {few([ids[i] for i in missing.tolist()])} are in the JSON's "
+            f"{source}: segment ids {few(missing)} are in the JSON's "
             "segments_info and have no pixel in the PNG; take PNG and JSON from the same export."
         )
     return index

@@ -108,6 +108,10 @@ class GroundTruth:
         """Whether each segment is a crowd, G bool."""
         return np.array([segment["iscrowd"] for segment in self.segments(image_id)], dtype=bool)
 
+    def areas(self, image_id: Any) -> NDArray[np.int64]:
+        """Each segment's area in pixels as the annotation says, −1 where it does not; G int64."""
+        return np.array([segment.get("area", -1) for segment in self.segments(image_id)], dtype=np.int64)
+
     def labels(self, image_id: Any) -> NDArray[np.int64]:
         """H×W int64, read-only: every pixel's contiguous class, −1 where there is none."""
         if self._labels is None or self._labels[0] != image_id:

@@ -68,6 +68,7 @@ class PanopticEvaluator(PerImageEvaluator):
                 truth=self.ground_truth.index(image_id),
                 truth_classes=self.ground_truth.classes(image_id),
                 truth_crowd=self.ground_truth.crowds(image_id),
+                truth_areas=self.ground_truth.areas(image_id),
                 prediction=index,
                 prediction_classes=np.array(classes, dtype=np.int64),
             )
@@ -183,7 +184,8 @@ def _count_files(
     """`count_segments` of one image on disk."""
     truth_path, path = record["pan_seg_file_name"], str(root / annotation["file_name"])
     truth_segments, segments = record["segments_info"], annotation["segments_info"]
-    truth = check_ids(read_id_map(truth_path), [s["id"] for s in truth_segments], source=truth_path)
+    stuff = {s["id"] for s in truth_segments if not s["isthing"]}
+    truth = check_ids(read_id_map(truth_path), [s["id"] for s in truth_segments], source=truth_path, hidden=stuff)
     prediction = check_ids(read_id_map(path), [s["id"] for s in segments], source=path)
     if truth.shape != prediction.shape:
         raise ValueError(
@@ -194,6 +196,7 @@ def _count_files(
         truth=truth,
         truth_classes=np.array([s["category_id"] for s in truth_segments], dtype=np.int64),
         truth_crowd=np.array([s["iscrowd"] for s in truth_segments], dtype=bool),
+        truth_areas=np.array([s.get("area", -1) for s in truth_segments], dtype=np.int64),
         prediction=prediction,
         prediction_classes=_contiguous(segments, vocabulary, path),
     )

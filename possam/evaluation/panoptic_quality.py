@@ -4,6 +4,8 @@ The numbers are those of the COCO panoptic API:
 
 - A prediction matches an annotated segment of its class where their IoU is over 0.5; pixels of the prediction
   that are void in the annotation do not count towards the union. Crowd segments match nothing.
+- The area of an annotated segment is what the annotation says, which may be more than its pixels: in the field's
+  ADE20K, stuff has that of its label map, instances on top of it included.
 - A prediction without a match is no false positive where more than half of it is void or crowd of its own
   class (of several crowd segments of a class, COCO looks at the last).
 - PQ = Σ IoU of matches / (TP + FP/2 + FN/2), SQ = Σ IoU / TP (0 where nothing matches), RQ = TP / (TP + FP/2
@@ -89,6 +91,7 @@ def count_segments(
     truth: NDArray[np.int64],
     truth_classes: NDArray[np.int64],
     truth_crowd: NDArray[np.bool_],
+    truth_areas: NDArray[np.int64],
     prediction: NDArray[np.int64],
     prediction_classes: NDArray[np.int64],
 ) -> NDArray[np.float64]:
@@ -98,6 +101,7 @@ def count_segments(
         truth: H×W, 0 for void, ``i + 1`` for annotated segment i.
         truth_classes: G contiguous classes.
         truth_crowd: G bool.
+        truth_areas: G int64, in pixels; negative where the annotation does not say and the pixels are counted.
         prediction: H×W, 0 for no segment, ``j + 1`` for predicted segment j, each of which has a pixel.
         prediction_classes: P contiguous classes.
     Returns:
@@ -109,7 +113,8 @@ def count_segments(
     ).reshape(num_truth + 1, num_predicted + 1)
     areas = joint.sum(axis=0)[1:]
     overlap, in_void = joint[1:, 1:], joint[0, 1:]
-    union = areas[None] + joint.sum(axis=1)[1:, None] - overlap - in_void[None]
+    truth_areas = np.where(truth_areas < 0, joint.sum(axis=1)[1:], truth_areas)
+    union = areas[None] + truth_areas[:, None] - overlap - in_void[None]
     candidates = (truth_classes[:, None] == prediction_classes[None]) & ~truth_crowd[:, None] & (overlap > 0)
     iou = np.divide(overlap, union, out=np.zeros(overlap.shape), where=candidates)
     matched = iou > 0.5

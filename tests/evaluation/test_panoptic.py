@@ -22,10 +22,24 @@ def evaluate(world, output_dir=None, **keywords):
     return evaluator, evaluator.evaluate()["panoptic_seg"]
 
 
-def test_equals_the_coco_api(world, tmp_path):
+def as_ade20k(path):
+    """The field's ADE20K: stuff has its label map's area, instances on it included, and may be hidden wholly."""
+    content = json.loads(path.read_text())
+    stuff = next(category["id"] for category in content["categories"] if not category["isthing"])
+    things = {category["id"] for category in content["categories"] if category["isthing"]}
+    for annotation in content["annotations"]:
+        for segment in annotation["segments_info"]:
+            segment["area"] = round(segment["area"] * (1 if segment["category_id"] in things else 1.3))
+        annotation["segments_info"].append({"id": 2**24 - 1, "category_id": stuff, "iscrowd": 0, "area": 40})
+    path.write_text(json.dumps(content))
+
+
+@pytest.mark.parametrize("change", [lambda path: None, as_ade20k])
+def test_equals_the_coco_api(world, tmp_path, change):
     pytest.importorskip("panopticapi", reason="the COCO panoptic API is not installed")
     from panopticapi.evaluation import PQStat, pq_compute_single_core
 
+    change(world.json_path)
     evaluator, result = evaluate(world, tmp_path / "out")
     truth = json.loads(world.json_path.read_text())
     predicted = json.loads((tmp_path / "out" / "panoptic.json").read_text())
@@ -47,6 +61,18 @@ def test_equals_the_coco_api(world, tmp_path):
         expected = stat.pq_per_cat[category]
         assert (row["TP"], row["FP"], row["FN"]) == (expected.tp, expected.fp, expected.fn)
     assert sum(row["TP"] for row in evaluator.per_class) > 20 < sum(row["FP"] for row in evaluator.per_class)
+
+
+def test_hidden_stuff_is_a_miss_and_hidden_things_are_an_error(world):
+    _, before = evaluate(world)
+    as_ade20k(world.json_path)
+    evaluator, after = evaluate(world)
+    assert after["PQ"] < before["PQ"] and after["PQ_th"] == before["PQ_th"]
+    thing = world.vocabulary.categories[0].dataset_id
+    text = world.json_path.read_text().replace('"id": 16777215, "category_id": 13', f'"id": 1, "category_id": {thing}')
+    world.json_path.write_text(text)
+    with pytest.raises(ValueError, match=r"segment ids \[1\].*no pixel in the PNG"):
+        evaluate(world)
 
 
 def test_groups_are_means_over_their_classes(world):
@@ -210,6 +236,7 @@ def test_memory_does_not_grow_with_classes_and_images(world):
         truth=truth,
         truth_classes=rng.integers(0, 847, 60),
         truth_crowd=np.zeros(60, bool),
+        truth_areas=np.full(60, -1),
         prediction=prediction,
         prediction_classes=rng.integers(0, 847, 250),
     )

@@ -52,7 +52,8 @@ def case(seed):
 @pytest.mark.parametrize("seed", range(30))
 def test_counts_are_the_definition(seed):
     arguments = case(seed)
-    counts = PanopticCounts.total([count_segments(**arguments)], 3)
+    unsaid = np.full(len(arguments["truth_classes"]), -1)
+    counts = PanopticCounts.total([count_segments(**arguments, truth_areas=unsaid)], 3)
     expected = slow_counts(**{k: v if v.ndim == 2 else v.tolist() for k, v in arguments.items()})
     for k in range(3):
         iou, tp, fp, fn = expected.get(k, (0.0, 0, 0, 0))
@@ -60,11 +61,12 @@ def test_counts_are_the_definition(seed):
         assert (counts.tp[k], counts.fp[k], counts.fn[k]) == (tp, fp, fn)
 
 
-def segments(truth, prediction, *, crowd=False, classes=(0, 0)):
+def segments(truth, prediction, *, crowd=False, classes=(0, 0), area=-1):
     rows = count_segments(
         truth=np.array([truth]),
         truth_classes=np.array([classes[0]]),
         truth_crowd=np.array([crowd]),
+        truth_areas=np.array([area]),
         prediction=np.array([prediction]),
         prediction_classes=np.array([classes[1]]),
     )
@@ -79,6 +81,8 @@ def test_rules_one_by_one():
     assert segments([1, 1, 1, 1], [1, 1, 0, 0]) == ([0, 0], [0, 0], [1, 0], [1, 0])
     # Void under the prediction leaves the union: IoU 2/2.
     assert segments([1, 1, 0, 0], [1, 1, 1, 1]) == ([1.0, 0], [1, 0], [0, 0], [0, 0])
+    # The annotation says that the segment goes on under another: IoU 3/5.
+    assert segments([1, 1, 1, 0], [1, 1, 1, 0], area=5) == ([0.6, 0], [1, 0], [0, 0], [0, 0])
     # Another class: a miss and a false positive.
     assert segments([*one], [*one], classes=(0, 1)) == ([0, 0], [0, 0], [0, 1], [1, 0])
     # Mostly void is no false positive; exactly half is one.

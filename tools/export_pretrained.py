@@ -50,7 +50,7 @@ def main() -> None:
     parser.add_argument("--config-file", required=True, help="config.yaml beside the checkpoint")
     parser.add_argument("--output", required=True, type=Path, help="folder to write")
     parser.add_argument("--dtype", choices=list(_DTYPES), default="float32", help="of the parameters in the file")
-    parser.add_argument("--results", nargs="+", type=Path, default=[], help="results.json files for the README")
+    parser.add_argument("--results", action="append", type=Path, default=[], help="a results.json for the README")
     parser.add_argument("--push-to-hub", metavar="OWNER/NAME", help="repository of the hub to upload to, too")
     parser.add_argument("--private", action="store_true", help="make a new repository of the hub private")
     parser.add_argument("opts", nargs=argparse.REMAINDER, help="KEY VALUE pairs; MODEL.WEIGHTS names the checkpoint")

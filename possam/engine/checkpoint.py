@@ -12,8 +12,8 @@ from possam.models.state import describe_frozen, load_checkpoint, read_checkpoin
 class Checkpointer(DetectionCheckpointer):
     """Detectron2's checkpointer, strict and safe: what does not fit raises instead of being logged, and no code runs.
 
-    Files hold the trained parameters alone, and by name and sha256 which frozen encoders they were trained over; the
-    encoders themselves come from their own files.
+    Files hold the trained parameters alone, and by name and sha256 of the weights which frozen encoders they were
+    trained over; the encoders themselves come from their own files.
     """
 
     def save(self, name: str, **kwargs: Any) -> None:

@@ -96,7 +96,7 @@ def model_card(
         architecture=architecture,
         names=[names[index] + ("" if vocabulary.isthing[index] else ": stuff") for index in example],
         count=parameters,
-        encoders=_table(rows, ["encoder", "name", "sha256", "weights"]),
+        encoders=_table(rows, ["encoder", "name", "fingerprint", "weights"]),
         vocabulary_name=vocabulary.name,
         things=sum(vocabulary.isthing),
         stuff=len(vocabulary) - sum(vocabulary.isthing),

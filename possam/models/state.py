@@ -27,7 +27,8 @@ _SHOWN = 5
 def describe_frozen(model: nn.Module) -> dict[str, dict[str, Any]]:
     """The frozen encoders of a model: {"sam": {"name", "fingerprint"}, "clip": {"name", "fingerprint", "input_scale"}}.
 
-    The fingerprint is the sha256 of the weights, which takes seconds for the largest; encoders remember their own.
+    The fingerprint is a sha256 of the weights themselves, whatever file they came in. It takes 0.7 s for SAM ViT-L;
+    encoders remember their own.
     """
     found: dict[str, dict[str, Any]] = {}
     for role, module in model.named_children():
@@ -85,7 +86,7 @@ def _difference(role: str, saved: Mapping[str, Any] | None, own: Mapping[str, An
 def _label(word: str, entry: Mapping[str, Any] | None) -> str:
     if entry is None:
         return f"no frozen {word}"
-    return f"{word} {entry.get('name')} (sha256 {str(entry.get('fingerprint'))[:12]}…)"
+    return f"{word} {entry.get('name')} (fingerprint {str(entry.get('fingerprint'))[:12]}…)"
 
 
 def load_checkpoint(model: nn.Module, checkpoint: dict[str, Any], source: str) -> None:

@@ -101,11 +101,11 @@ def test_a_checkpoint_names_the_frozen_encoders_and_does_not_hold_them(mini_mode
     [
         (
             ["MODEL.SAM.NAME", "vit_tiny", "MODEL.SAM.WEIGHTS", ""],
-            r"over SAM mini \(sha256 .* has SAM vit_tiny \(.*set MODEL.SAM.NAME mini and MODEL.SAM.WEIGHTS",
+            r"over SAM mini \(fingerprint .* has SAM vit_tiny \(.*set MODEL.SAM.NAME mini and MODEL.SAM.WEIGHTS",
         ),
         (
             ["MODEL.SAM.WEIGHTS", ""],
-            r"over SAM mini \(sha256 .* has SAM mini \(sha256 .*other weights.*set MODEL.SAM.WEIGHTS",
+            r"over SAM mini \(fingerprint .* has SAM mini \(fingerprint .*other weights.*set MODEL.SAM.WEIGHTS",
         ),
         (
             ["MODEL.CLIP.NAME", "mini_weak"],

@@ -362,7 +362,7 @@ def test_other_weights_of_the_same_encoders_are_refused(folder, tmp_path):
         weights = load_file(ROOT / f"possam/encoders/weights/{name}.safetensors")
         weights[next(key for key in weights if key.endswith("bias"))] += 1
         save_file(weights, tmp_path / f"{name}.safetensors")
-        message = rf"trained over {role.upper()} mini\w* \(sha256 \w{{12}}…\), but the model has .*{role}_weights"
+        message = rf"trained over {role.upper()} mini\w* \(fingerprint \w{{12}}…\), but the model has .*{role}_weights"
         with pytest.raises(ValueError, match=message):
             PosSAM.from_pretrained(folder, **{f"{role}_weights": tmp_path / f"{name}.safetensors"})
 

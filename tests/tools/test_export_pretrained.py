@@ -40,9 +40,9 @@ def run(mini_model, mini_config, tmp_path):
 
 
 def test_exports_what_the_trainer_saved_from_any_machine(run, mini_model, tmp_path, monkeypatch):
-    results = [str(run / "results.json"), str(run / "other" / "results.json")]
+    results = ["--results", str(run / "results.json"), "--results", str(run / "other" / "results.json")]
     weights = ["MODEL.WEIGHTS", str(run / "model_final.pth")]
-    options = ["--dtype", "float16", "--results", *results, "--output", str(tmp_path / "exported")]
+    options = ["--dtype", "float16", "--output", str(tmp_path / "exported"), *results]
     assert export(monkeypatch, "--config-file", str(run / "config.yaml"), *options, *weights) == ""
     folder = tmp_path / "exported"
     with safe_open(folder / "model.safetensors", framework="pt") as file:

@@ -43,7 +43,7 @@ def add_possam_config(cfg: CfgNode) -> None:
             "IOU_HEAD": True,  # False: every mask's IoU is taken to be 1, and there is no IoU loss
         }
     )
-    model.EMBEDDING = CfgNode({"NAME": "ldp"})  # or "clip": CLIP's pooled features alone, without LDP
+    model.EMBEDDING = CfgNode({"NAME": "ldp"})  # or "clip": pooled CLIP features without LDP
     model.LDP = CfgNode({"LAYERS": 2, "HEADS": 8, "STREAMS": ["sam", "clip"]})
     model.LOSS = CfgNode(
         {

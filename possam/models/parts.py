@@ -88,7 +88,7 @@ def _ldp(cfg: CfgNode, clip: FrozenCLIP, mask_channels: int) -> nn.Module:
 
 
 def _clip_pooling(cfg: CfgNode, clip: FrozenCLIP, mask_channels: int) -> nn.Module:
-    return ClipPooling(project=clip.project)
+    return ClipPooling(project=clip.project, channels=cfg.MODEL.DECODER.CHANNELS, embed_dim=clip.embed_dim)
 
 
 EMBEDDINGS: dict[str, Callable[[CfgNode, FrozenCLIP, int], nn.Module]] = {"ldp": _ldp, "clip": _clip_pooling}

@@ -1,20 +1,49 @@
+import pytest
 import torch
 
 from possam.classifiers import ClipPooling
 
 
-def test_embeddings_are_clips_projection_of_the_mean_inside_each_mask():
+@pytest.fixture
+def inputs():
     generator = torch.Generator().manual_seed(0)
-    clip = torch.randn(2, 6, 4, 5, generator=generator)
-    masks = torch.randn(2, 3, 4, 5, generator=generator)
-    matrix = torch.randn(6, 8, generator=generator)
-    pooling = ClipPooling(project=lambda pooled: pooled @ matrix)
-    got = pooling(torch.zeros(2, 3, 7), masks, torch.zeros(2, 9, 16, 20), clip)
+    return {
+        "queries": torch.randn(2, 3, 7, generator=generator),
+        "mask_logits": torch.randn(2, 3, 4, 5, generator=generator),
+        "mask_features": torch.randn(2, 9, 16, 20, generator=generator),
+        "clip_features": torch.randn(2, 6, 4, 5, generator=generator),
+    }
+
+
+MATRIX = torch.randn(6, 8, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.fixture
+def pooling():
+    return ClipPooling(project=lambda pooled: pooled @ MATRIX, channels=7, embed_dim=8)
+
+
+def clips_own(inputs, b, q):
+    inside = inputs["mask_logits"][b, q] > 0
+    return inputs["clip_features"][b][:, inside].mean(1) @ MATRIX
+
+
+def test_it_starts_as_clips_projection_of_the_mean_inside_each_mask(pooling, inputs):
+    got = pooling(**inputs)
     for b in range(2):
         for q in range(3):
-            expected = clip[b][:, masks[b, q] > 0].mean(1) @ matrix
-            torch.testing.assert_close(got[b, q], expected, atol=1e-5, rtol=1e-5)
+            torch.testing.assert_close(got[b, q], clips_own(inputs, b, q), atol=1e-5, rtol=1e-5)
 
 
-def test_it_learns_nothing():
-    assert list(ClipPooling(project=lambda pooled: pooled).parameters()) == []
+def test_the_query_adds_what_it_has_learnt(pooling, inputs):
+    torch.nn.init.normal_(pooling.query_projection.weight)
+    expected = clips_own(inputs, 1, 2) + pooling.query_projection.weight @ inputs["queries"][1, 2]
+    torch.testing.assert_close(pooling(**inputs)[1, 2], expected, atol=1e-5, rtol=1e-5)
+
+
+def test_gradients_reach_everything_trained_but_not_the_masks(pooling, inputs):
+    for value in inputs.values():
+        value.requires_grad_()
+    pooling(**inputs).square().sum().backward()
+    assert all(p.grad.abs().sum() > 0 for p in pooling.parameters())
+    assert inputs["mask_logits"].grad is None and inputs["queries"].grad is not None

@@ -92,7 +92,7 @@ def test_its_parameters_are_saved_and_load_strictly(model):
     [
         ("no_fpn", "pyramid.stages"),
         ("two_way_decoder", "pixel_decoder"),
-        ("clip_pooling", "ldp"),
+        ("clip_pooling", "ldp.layers"),
         ("ldp_clip_only", "ldp.sam_projection"),
         ("no_iou_head", "mask_decoder.iou_head"),
     ],
@@ -112,7 +112,7 @@ def test_without_an_iou_head_there_is_no_iou_loss_and_every_mask_counts_fully(mo
 
 
 @pytest.mark.parametrize("name", ["clip_pooling"])
-def test_without_ldp_the_class_embedding_is_clips(model):
+def test_without_ldp_the_class_embedding_starts_as_clips(model):
     model.eval()
     (prediction,) = model.predict([training_input()])
     torch.testing.assert_close(prediction.evidence.ldp_embeddings, prediction.evidence.clip_embeddings)

@@ -241,6 +241,8 @@ def _ends_well(path: Path) -> bool:
 
 
 def _reason(path: Path, error: Exception) -> str:
+    if not path.exists():
+        return f"it is a link to {path.readlink()}, which is not there" if path.is_symlink() else "it is gone"
     if path.stat().st_size == 0:
         return "the file is empty"
     return "it is no picture" if isinstance(error, UnidentifiedImageError) else str(error)

@@ -116,9 +116,9 @@ class Tree:
         return dict(_walk(self.root / semantic.folder, semantic.suffix)) if semantic else {}
 
     def label_map_of(self, image: Path) -> Path | None:
-        """Where the label map of an image lies, or should lie."""
+        """Where the label map of an image lies, or should lie; None where the dataset or the image's place has none."""
         semantic = self.spec.semantic
-        if semantic is None:
+        if semantic is None or not image.is_relative_to(self.image_folder):
             return None
         key = image.relative_to(self.image_folder).as_posix().removesuffix(self.spec.image_suffix)
         return self.root / semantic.folder / f"{key}{semantic.suffix}"

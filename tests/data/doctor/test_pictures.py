@@ -21,6 +21,13 @@ FILE_FAULTS = {
     "cut PNG": (PNG, cut, "decoding", "panoptic PNGs do not decode", "unzip"),
     "empty image": (IMAGE, lambda p: p.write_bytes(b""), "decoding", "the file is empty", "val2017.zip"),
     "no picture": (IMAGE, lambda p: p.write_text("<html>"), "decoding", "it is no picture", "val2017.zip"),
+    "broken link": (
+        IMAGE,
+        lambda p: (p.unlink(), p.symlink_to("elsewhere.jpg")),
+        "decoding",
+        "000000000201.jpg: it is a link to elsewhere.jpg, which is not there",
+        "val2017.zip",
+    ),
     "small PNG": (
         PNG,
         lambda p: resize(p, (16, 12)),

@@ -123,7 +123,9 @@ def _evaluate(
     metrics = {name: evaluator.evaluate() for name, evaluator in evaluators.items()}
     if not comm.is_main_process():
         return {}
-    print(f"\n{dataset}, {ensemble}\n\n{format_table(metrics[ensemble])}\n\n{format_comparison(metrics)}\n")
+    print(f"\n{dataset}, {ensemble}\n\n{format_table(metrics[ensemble])}\n")
+    if len(metrics) > 1 or "quality" in scored:
+        print(f"{format_comparison(metrics)}\n")
     results = dict(metrics[ensemble])
     if len(metrics) > 1:
         results["compare"] = {name: metric[_METRICS[scored[0]]] for name, metric in metrics.items()}

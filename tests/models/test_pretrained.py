@@ -393,13 +393,3 @@ def test_the_readmes_example_runs(saved, tmp_path, monkeypatch):
     exec(code, scope := {})
     assert scope["result"].segmentation.shape == (160, 200)
     assert set(scope["result"].labels) <= {"plain circle", "wood"}
-
-
-def test_the_readme_reports_results(model, tmp_path):
-    results = {"mini_b_report": {"panoptic_seg": {"PQ": 67.43, "PQ_seen": None}, "segm": {"AP": float("nan")}}}
-    text = (model.save_pretrained(tmp_path / "model", results=results) / "README.md").read_text()
-    assert "| mini_b_report | 67.4 | –" in text
-    assert model.sam.fingerprint in text and model.clip.fingerprint in text
-    with pytest.raises(ValueError, match="results of 'panoptic_seg' have none of PQ"):
-        model.save_pretrained(tmp_path / "other", results=results["mini_b_report"])
-    assert not (tmp_path / "other").exists()

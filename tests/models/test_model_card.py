@@ -1,0 +1,29 @@
+"""The README of a saved model tells what it is and how well it does."""
+
+import pytest
+
+from possam.models.state import describe_frozen
+
+
+def test_it_names_the_encoders_and_the_training_vocabulary(mini_model, tmp_path):
+    text = (mini_model.save_pretrained(tmp_path / "model") / "README.md").read_text()
+    assert all(entry["fingerprint"] in text for entry in describe_frozen(mini_model).values())
+    assert "mini_a: 24 kinds of things and 6 of stuff. plain circle, striped circle," in text
+    assert "## Results" not in text
+
+
+def test_it_reports_results_dataset_by_dataset(mini_model, tmp_path):
+    results = {
+        "mini_b_report": {"panoptic_seg": {"PQ": 67.43, "PQ_seen": None}, "segm": {"AP": float("nan")}},
+        "other": {"sem_seg": {"mIoU": 12.34}},
+    }
+    text = (mini_model.save_pretrained(tmp_path / "model", results=results) / "README.md").read_text()
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.split("## Results")[1].splitlines() if line]
+    assert rows[0] == ["dataset", "PQ", "PQ seen", "mIoU", "AP"]
+    assert rows[2:] == [["mini_b_report", "67.4", "–", "–", "–"], ["other", "–", "–", "12.3", "–"]]
+
+
+def test_results_without_a_dataset_are_refused_before_anything_is_written(mini_model, tmp_path):
+    with pytest.raises(ValueError, match="results of 'panoptic_seg' have none of PQ"):
+        mini_model.save_pretrained(tmp_path / "model", results={"panoptic_seg": {"PQ": 1.0}})
+    assert not (tmp_path / "model").exists()

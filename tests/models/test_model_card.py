@@ -18,7 +18,8 @@ def test_it_reports_results_dataset_by_dataset(mini_model, tmp_path):
         "other": {"sem_seg": {"mIoU": 12.34}},
     }
     text = (mini_model.save_pretrained(tmp_path / "model", results=results) / "README.md").read_text()
-    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.split("## Results")[1].splitlines() if line]
+    lines = text.split("## Results")[1].strip().splitlines()
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines]
     assert rows[0] == ["dataset", "PQ", "PQ seen", "mIoU", "AP"]
     assert rows[2:] == [["mini_b_report", "67.4", "–", "–", "–"], ["other", "–", "–", "12.3", "–"]]
 

@@ -34,9 +34,13 @@ def prepare_datasets(cfg: CfgNode) -> None:
 
 
 def build_test_mapper(cfg: CfgNode, vocabulary: Vocabulary) -> SegmentationMapper:
-    """The mapper of test time: the whole image, its longer side at `INPUT.IMAGE_SIZE`, and no targets."""
+    """The mapper of test time: the whole image, its longer side at `INPUT.IMAGE_SIZE`, and no targets.
+
+    Under test-time augmentation the image has the size of the largest of `TEST.AUG.SCALES`.
+    """
+    scale = max(cfg.TEST.AUG.SCALES) if cfg.TEST.AUG.ENABLED else 1.0
     return SegmentationMapper(
-        augmentations=build_augmentations(image_size=cfg.INPUT.IMAGE_SIZE, is_train=False),
+        augmentations=build_augmentations(image_size=round(cfg.INPUT.IMAGE_SIZE * scale), is_train=False),
         is_train=False,
         vocabulary=vocabulary,
     )

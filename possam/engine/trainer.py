@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import weakref
 from collections import OrderedDict
+from functools import partial
 from typing import Any
 
 import torch
@@ -27,10 +28,10 @@ from possam.encoders import FeatureCache
 from possam.engine.checkpoint import Checkpointer
 from possam.engine.config import PRECISIONS
 from possam.engine.datasets import build_test_mapper
-from possam.engine.evaluate import evaluate
+from possam.engine.evaluate import evaluate_datasets
 from possam.engine.features import training_features
 from possam.engine.optimizer import build_optimizer
-from possam.models import PosSAM
+from possam.models import PosSAM, TestTimeAugmentation
 from possam.vocabulary import Vocabulary
 
 logger = logging.getLogger(__name__)
@@ -74,9 +75,9 @@ class Trainer(DefaultTrainer):
     def test(cls, cfg: CfgNode, model: nn.Module, evaluators: Any = None) -> OrderedDict[str, Any]:
         """Score the model on every dataset of `DATASETS.TEST`; results by dataset, task and metric."""
         bare = unwrap(model)
-        return OrderedDict(
-            (name, evaluate(cfg, bare, name, build_test_loader(cfg, name))) for name in cfg.DATASETS.TEST
-        )
+        views = cfg.TEST.AUG
+        predictor = TestTimeAugmentation(bare, scales=views.SCALES, flip=views.FLIP) if views.ENABLED else None
+        return evaluate_datasets(cfg, bare, partial(build_test_loader, cfg), predictor=predictor)
 
 
 def training_records(cfg: CfgNode) -> list[dict[str, Any]]:

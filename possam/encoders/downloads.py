@@ -73,8 +73,7 @@ def verify(path: str | Path) -> str:
         raise FileNotFoundError(f"there is no file {path}; `possam weights download NAME` fetches one.")
     expected = known_file(path)
     if expected is not None and expected.sha256 is None:
-        recorded = _recorded_sha256(path) or _hub_file(expected).sha256
-        expected = _with_sha256(expected, recorded)
+        expected = replace(expected, sha256=_recorded_sha256(path) or _remote_sha256(expected, path))
     if expected is None:
         sha256 = file_sha256(path)
         expected = next((file for file in WEIGHTS.values() if file.sha256 == sha256), None)
@@ -169,9 +168,11 @@ def _progress(weights: WeightFile) -> Iterator[tuple[Progress, TaskID]]:
 
 
 def _by_hand(weights: WeightFile, target: Path, reason: object) -> str:
+    reason = (str(reason).splitlines() or [type(reason).__name__])[0]
+    what = "that address" if weights.url else f"{_HUB_FILES[0]} of that repository"
     return (
         f"cannot fetch {weights.name} from {weights.source} ({reason}). On a machine with a connection, run `possam "
-        f"weights download {weights.name}` or fetch that address, put the file at {target}, and check it with `possam "
+        f"weights download {weights.name}` or fetch {what}; put the file at {target}, and check it with `possam "
         f"weights verify {target}`."
     )
 
@@ -205,7 +206,7 @@ def _from_hub(weights: WeightFile, folder: Path, endpoint: str | None = None) ->
         )
     except Exception as error:  # its kinds differ between versions of huggingface_hub and of what that stands on
         raise NoConnection(_by_hand(weights, target, error)) from error
-    if wrong := compare(fetched, _with_sha256(weights, remote.sha256)):
+    if wrong := compare(fetched, replace(weights, sha256=remote.sha256)):
         shutil.rmtree(staging)
         raise ValueError(f"what came from {weights.source} is not right: {wrong}. It was removed; try again.")
     _record_sha256(target, remote.sha256)
@@ -232,8 +233,15 @@ def _hub_file(weights: WeightFile, endpoint: str | None = None, target: Path | N
     raise ValueError(f"{weights.source} has none of {', '.join(_HUB_FILES)}; the repository has changed.")
 
 
-def _with_sha256(weights: WeightFile, sha256: str) -> WeightFile:
-    return replace(weights, sha256=sha256)
+def _remote_sha256(weights: WeightFile, path: Path) -> str:
+    try:
+        return _hub_file(weights).sha256
+    except NoConnection as error:
+        raise NoConnection(
+            f"cannot check {path}: {weights.source}, which knows its checksum, cannot be reached, and {path.name}"
+            ".sha256, which `possam weights download` writes beside it, is not there. Check it where it was "
+            "downloaded, or copy that file along."
+        ) from error
 
 
 def _recorded_sha256(path: Path) -> str | None:

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from safetensors.torch import save_file
 
 from possam.encoders.clip import FrozenCLIP
+from possam.encoders.clip.mini import WordTokenizer
 from possam.encoders.clip.tokenizer import OpenClipTokenizer, tokenize
 from possam.vocabulary.templates import VILD_TEMPLATES
 
@@ -151,6 +152,36 @@ def test_fingerprint_tells_features_apart(clip):
     changed = build()
     changed.model.logit_scale.data += 0.5
     assert changed.fingerprint != clip.fingerprint
+
+
+def test_text_fingerprint_goes_by_the_text_tower_and_the_tokenizer(clip):
+    def text_fingerprint(change=lambda other: None, **kwargs):
+        other = build(**kwargs)
+        change(other)
+        return other.text_fingerprint
+
+    def other_image_tower(other):
+        other.model.visual.head.proj.weight.data += 1
+        other.model.logit_scale.data += 1
+
+    def other_words(other):
+        other._tokenizer = lambda texts, length: WordTokenizer()(texts, length) + 1
+
+    same = clip.text_fingerprint
+    assert same not in (clip.fingerprint, text_fingerprint(seed=1))
+    assert text_fingerprint(input_scale=0.5) == text_fingerprint(other_image_tower) == same
+    assert text_fingerprint(other_words) != same
+    for name in ("token_embedding.weight", "positional_embedding", "ln_final.bias", "text_projection"):
+        assert text_fingerprint(lambda other, name=name: other.model.get_parameter(name).data.mul_(1.1).add_(1)) != same
+
+
+def test_fingerprints_do_not_go_by_the_files_format(clip, tmp_path):
+    state = {key: value.half() if value.ndim else value for key, value in clip.model.state_dict().items()}
+    save_file(state, tmp_path / "clip.safetensors")
+    torch.save({"state_dict": dict(reversed(state.items()))}, tmp_path / "clip.pt")
+    one, two = build(weights=tmp_path / "clip.safetensors"), build(weights=tmp_path / "clip.pt")
+    assert one.fingerprint == two.fingerprint != clip.fingerprint
+    assert one.text_fingerprint == two.text_fingerprint != clip.text_fingerprint
 
 
 def test_a_copy_reads_its_own_weights(clip):

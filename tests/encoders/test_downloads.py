@@ -185,6 +185,24 @@ def test_an_unreachable_hub_is_told(monkeypatch, tmp_path):
         downloads._from_hub(toy, tmp_path, "http://127.0.0.1:9")
 
 
+def test_a_repositorys_file_is_checked_by_what_was_noted_or_by_the_server(monkeypatch, tmp_path):
+    toy = offer_hub(monkeypatch)
+    path = tmp_path / toy.filename
+    path.write_bytes(CONTENT)
+    monkeypatch.setattr(downloads, "_hub_file", lambda weights: downloads._HubFile("x", REVISION, SHA256))
+    assert "is toy, and whole" in verify(path)
+
+    def offline(weights):
+        raise NoConnection("no route")
+
+    monkeypatch.setattr(downloads, "_hub_file", offline)
+    with pytest.raises(NoConnection, match=f"cannot check {path}.*toy.tag.safetensors.sha256"):
+        verify(path)
+    (tmp_path / "toy.tag.safetensors.sha256").write_text(f"{'0' * 64}  {toy.filename}\n")
+    with pytest.raises(ValueError, match=f"its sha256 is {SHA256}, but that of toy is 000"):
+        verify(path)
+
+
 def test_verify(monkeypatch, tmp_path):
     offer(monkeypatch, "http://nowhere")
     path = tmp_path / "toy.pth"

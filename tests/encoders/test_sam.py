@@ -55,7 +55,9 @@ def test_a_whole_sam_checkpoint_loads_unchanged(tmp_path):
     torch.save(state, tmp_path / "encoder.pth")
     one = FrozenSAM.build(name="vit_tiny", weights=tmp_path / "sam.pth")
     two = FrozenSAM.build(name="vit_tiny", weights=str(tmp_path / "encoder.pth"))
-    assert one.fingerprint == two.fingerprint
+    save_file(state, tmp_path / "encoder.safetensors")
+    three = FrozenSAM.build(name="vit_tiny", weights=tmp_path / "encoder.safetensors")
+    assert one.fingerprint == two.fingerprint == three.fingerprint
     assert torch.equal(one.encoder.pos_embed, state["pos_embed"])
 
 

@@ -133,7 +133,7 @@ class FrozenCLIP(nn.Module):
             "input scale": torch.tensor(self.input_scale),
         }
         tensors = {**self.model.state_dict(), **numbers}
-        return digest_tensors(tensors, "clip", *_choices(self.model))[:32]
+        return digest_tensors(tensors, "clip", *_choices(self.model))
 
     @cached_property
     def text_fingerprint(self) -> str:
@@ -150,7 +150,7 @@ class FrozenCLIP(nn.Module):
             about = str(self._tokenizer(["a photo of a striped star."], self.context_length).tolist())
         text_modules = [module for name, module in self.model.named_children() if name != "visual"]
         choices = sorted({choice for module in text_modules for choice in _choices(module)})
-        return digest_tensors(tensors, "clip text", about, *choices)[:32]
+        return digest_tensors(tensors, "clip text", about, *choices)
 
     def input_size(self, height: int, width: int) -> tuple[int, int]:
         """Size in pixels at which an image of `height`×`width` enters the tower; a multiple of the stride."""

@@ -40,7 +40,7 @@ class OpenClipTokenizer:
         except ImportError as error:
             raise ValueError(
                 f"CLIP {self._name} reads text with a tokenizer of Hugging Face, which needs a package more "
-                f"({error}): `pip install transformers sentencepiece`"
+                f"({error}): `pip install transformers`"
             ) from error
         except (OSError, ValueError, RuntimeError) as error:  # no connection and nothing in Hugging Face's cache
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__

@@ -5,16 +5,18 @@ from __future__ import annotations
 from possam.data.datasets.spec import DatasetSpec, SemanticFiles
 
 _ROOT = "pascal_ctx_d2"
-_SPLITS = {"train": ("training", 4_998), "val": ("validation", 5_105)}
+# The second number is that of trainval_merged.json, which others prepare from: it leaves out three images.
+_SPLITS = {"train": ("training", 4_998, 4_996), "val": ("validation", 5_105, 5_104)}
 
 
 def _spec(classes: int, split: str, *, suffix: str, ignore_label: int, dtype: str) -> DatasetSpec:
-    folder, images = _SPLITS[split]
+    folder, images, merged = _SPLITS[split]
     return DatasetSpec(
         name=f"pascal_context_{classes}_{split}",
         vocabulary=f"pascal_context_{classes}",
         image_folder=f"{_ROOT}/images/{folder}",
         images=images,
+        other_counts=(merged,),
         semantic=SemanticFiles(
             folder=f"{_ROOT}/annotations_ctx{classes}/{folder}", suffix=suffix, ignore_label=ignore_label, dtype=dtype
         ),

@@ -58,7 +58,7 @@ class DatasetSpec:
         things_only: the vocabulary is the table's things alone, in the table's order.
         image_folder: root of the images; image_suffix: end of their names.
         image_names: how the annotation file names images (`possam.data.images.ImageFinder`).
-        images: number of annotated images of the official split.
+        images: number of annotated images of the official split; other_counts: numbers that trees in use have, too.
         source: where the official files come from and what to unpack, a sentence or two for a person.
         preparation: what `possam data prepare` calls the step that makes the files that are not the official
             ones; "" where the official files are used as they are.
@@ -69,6 +69,7 @@ class DatasetSpec:
     image_folder: str
     images: int
     source: str
+    other_counts: tuple[int, ...] = ()
     image_suffix: str = ".jpg"
     image_names: str = "file_name"
     things_only: bool = False

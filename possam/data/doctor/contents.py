@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from possam.data.images import ImageFinder
+from possam.vocabulary import Vocabulary
 
 __all__ = ["Contents", "ImageEntry", "Png", "read_annotation_file", "summarise"]
 
@@ -44,10 +45,11 @@ class ImageEntry:
 
 @dataclass(frozen=True, slots=True)
 class Png:
-    """A panoptic PNG's name and the ids of the segments listed for it."""
+    """A panoptic PNG's name and the ids of the segments listed for it; `hidden` are those that need no pixel."""
 
     name: str
     segments: tuple[int, ...]
+    hidden: frozenset[int]
 
 
 @dataclass(frozen=True)
@@ -114,8 +116,9 @@ def _entry_fault(entry: Any, keys: tuple[str, ...]) -> str:
     return f"lacks {missing}" if missing else ""
 
 
-def summarise(content: Mapping[str, Any], finder: ImageFinder) -> Contents:
+def summarise(content: Mapping[str, Any], finder: ImageFinder, vocabulary: Vocabulary) -> Contents:
     """What the checks of files need of a content; the rest, gigabytes for the largest datasets, can be let go."""
+    stuff = {category.dataset_id for category in vocabulary.categories if not category.isthing}
     panoptic = {a["image_id"]: a for a in content["annotations"] if "segments_info" in a}
     images = {
         # A panoptic file names the images by its PNGs in some datasets, and one without a PNG has no name there.
@@ -126,7 +129,12 @@ def summarise(content: Mapping[str, Any], finder: ImageFinder) -> Contents:
         if finder.names != "png" or image["id"] in panoptic
     }
     pngs = {
-        image_id: Png(annotation["file_name"], tuple(segment["id"] for segment in annotation["segments_info"]))
+        image_id: Png(
+            annotation["file_name"],
+            segments=tuple(segment["id"] for segment in annotation["segments_info"]),
+            # As in `possam.data.annotations.read_segments`: instances may hide stuff wholly.
+            hidden=frozenset(s["id"] for s in annotation["segments_info"] if s["category_id"] in stuff),
+        )
         for image_id, annotation in panoptic.items()
         if image_id in images
     }

@@ -103,7 +103,7 @@ def _annotation_problems(tree: Tree) -> Iterator[Problem]:
         )
         for check in ANNOTATION_CHECKS:
             yield from check(file)
-        contents = summarise(content, finder)
+        contents = summarise(content, finder, tree.vocabulary)
         if first is None:
             first = contents
         else:

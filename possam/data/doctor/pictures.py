@@ -184,7 +184,7 @@ def check_panoptic_ids(pictures: Pictures, rules: Rules) -> Iterator[Problem]:
     listed = set(pictures.sample.segments)
     for what, ids in (
         ("panoptic PNGs hold segment ids that the JSON does not list", found - listed),
-        ("panoptic PNGs lack segment ids that the JSON lists", listed - found),
+        ("panoptic PNGs lack segment ids that the JSON lists", listed - found - pictures.sample.hidden),
     ):
         if ids:
             shown = ", ".join(map(str, sorted(ids)[:4])) + (", …" if len(ids) > 4 else "")

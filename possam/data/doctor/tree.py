@@ -21,7 +21,8 @@ class Sample:
 
     Attributes:
         size: (width, height) as the annotation file says, or None where none says it.
-        segments: ids of the segments that the annotation file lists for the panoptic PNG.
+        segments: ids of the segments that the annotation file lists for the panoptic PNG; hidden: those of them that
+            need no pixel there.
     """
 
     image: Path | None
@@ -29,6 +30,7 @@ class Sample:
     label_map: Path | None = None
     panoptic: Path | None = None
     segments: tuple[int, ...] = ()
+    hidden: frozenset[int] = frozenset()
 
 
 class Tree:
@@ -140,6 +142,7 @@ class Tree:
                     label_map=self.label_map_of(entry.path),
                     panoptic=self.root / self.spec.panoptic.folder / png.name if self.spec.panoptic and png else None,
                     segments=png.segments if png else (),
+                    hidden=png.hidden if png else frozenset(),
                 )
             )
         return samples
@@ -158,6 +161,7 @@ class Tree:
                 label_map=there(sample.label_map),
                 panoptic=there(sample.panoptic),
                 segments=sample.segments,
+                hidden=sample.hidden,
             )
             for sample in self.wanted
         ]

@@ -1,9 +1,13 @@
 """Faults of pictures."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from PIL import Image
 
+from possam.data.datasets import find_spec
+from possam.data.doctor import examine
 from tests.data.doctor.planting import IMAGE, LABEL_MAP, PNG, cut, paint, problems_of, resize, save, the_problem
 
 
@@ -51,7 +55,7 @@ FILE_FAULTS = {
         "val2017.zip",
     ),
     "unlisted id": (PNG, lambda p: paint(p, (9, 1, 0)), "segment ids", "JSON does not list: 000000000201.png: 265", ""),
-    "id without a pixel": (PNG, lambda p: erase_segment(p, 7), "segment ids", "lists: 000000000201.png: 7", "unzip"),
+    "id without a pixel": (PNG, lambda p: erase_segment(p, 457), "segment ids", "lists: 000000000201.png: 457", "unzip"),
     "image of no entry": (
         "coco/val2017/extra.jpg",
         lambda p: save(p, np.zeros((4, 4, 3), np.uint8)),
@@ -127,3 +131,15 @@ def test_an_image_without_which_a_label_map_stands(ade):
     kinds = {problem.kind: str(problem) for problem in problems_of("ade20k_semantic_val", ade.parent)}
     assert "images of the annotation are missing (1 of 2): ADE_val_00000002.jpg" in kinds["missing"]
     assert "holds 1 images, 2 are expected" in kinds["count"]
+
+
+def test_stuff_may_be_hidden_by_instances(coco):
+    erase_segment(coco / PNG, 7)
+    assert problems_of("coco_panoptic_val", coco) == []
+
+
+def test_a_tree_of_another_known_size_is_well(ade):
+    (ade / "images/validation/ADE_val_00000002.jpg").unlink()
+    (ade / "annotations_detectron2/validation/ADE_val_00000002.png").unlink()
+    spec = dataclasses.replace(find_spec("ade20k_semantic_val"), images=2, other_counts=(1,))
+    assert examine(spec, ade.parent) == []

@@ -55,7 +55,7 @@ FILE_FAULTS = {
         "val2017.zip",
     ),
     "unlisted id": (PNG, lambda p: paint(p, (9, 1, 0)), "segment ids", "JSON does not list: 000000000201.png: 265", ""),
-    "id without a pixel": (PNG, lambda p: erase_segment(p, 457), "segment ids", "lists: 000000000201.png: 457", "unzip"),
+    "thing without a pixel": (PNG, lambda p: erase_segment(p, 457), "segment ids", "lists: 000000000201.png: 457", ""),
     "image of no entry": (
         "coco/val2017/extra.jpg",
         lambda p: save(p, np.zeros((4, 4, 3), np.uint8)),

@@ -163,6 +163,7 @@ class Predictor:
             _prediction=prediction,
             _scores=scores,
             _model=self.model,
+            _ensemble=ensemble or self.model.ensemble,
         )
 
     def _panoptic(self, prediction: Prediction, scores: torch.Tensor) -> tuple[NDArray[np.int32], list[dict[str, Any]]]:
@@ -198,6 +199,7 @@ def _describe(
                 "seen_confidence": float(seen[segment["query"]]),
                 "area": int(areas[segment["id"]]),
                 "bbox": [columns.start, rows.start, columns.stop - columns.start, rows.stop - rows.start],
+                "query": segment["query"],
             }
         )
     return infos

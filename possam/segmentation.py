@@ -31,7 +31,7 @@ class Segmentation:
         segments_info: a dict a segment, ids counting from 1: ``id``, ``label`` (display name), ``label_id`` (position
             in the vocabulary), ``isthing``, ``score`` in [0, 1], ``iou`` in [0, 1] (predicted quality of the mask),
             ``seen_confidence`` in [0, 1] (that training showed such a thing), ``area`` in pixels, ``bbox``
-            [x, y, width, height] in pixels.
+            [x, y, width, height] in pixels, ``query`` (which of the model's masks it is; of joined stuff the best one).
         vocabulary: the classes asked for.
         file_name: where the image came from, or "".
     """
@@ -44,6 +44,7 @@ class Segmentation:
     _prediction: Prediction = field(repr=False)
     _scores: Any = field(repr=False)
     _model: PosSAM = field(repr=False)
+    _ensemble: str = field(repr=False)
 
     @property
     def labels(self) -> list[str]:

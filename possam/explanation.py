@@ -1,0 +1,167 @@
+"""Why a mask got its name: what LDP, CLIP and their ensemble each think of it (METHOD.md 1.9)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+
+from possam.models import PosSAM, Prediction
+
+if TYPE_CHECKING:
+    from possam.segmentation import Segmentation
+
+__all__ = ["Candidate", "MaskExplanation", "explain_mask", "explain_segment", "find_segment"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Candidate:
+    """A name that a mask might get: its place in the vocabulary, its probability in [0, 1], and whether training
+    showed the class."""
+
+    label: str
+    label_id: int
+    probability: float
+    seen: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class MaskExplanation:
+    """What decided on a mask's name, as plain data. All numbers are in [0, 1].
+
+    Attributes:
+        query: which of the model's queries drew the mask.
+        label, score: the name it got, and (1 − v)·r·s^η, the score that goes with it.
+        ldp, clip, final: the most probable names by p, by q, and by r of the ensemble, best first; each is a
+            distribution over the whole vocabulary.
+        ensemble: which one made r of p and q.
+        iou: s, the predicted IoU of the mask. void: v, LDP's probability that it is nothing.
+        trust: λ, the ensemble's trust in CLIP (the mean, where it differs among classes).
+        confidence: c, that training showed such a thing; None where the ensemble does not ask.
+        clip_sees: False for a mask without a pixel at CLIP's resolution, whose q means nothing.
+    """
+
+    query: int
+    label: str
+    score: float
+    ldp: tuple[Candidate, ...]
+    clip: tuple[Candidate, ...]
+    final: tuple[Candidate, ...]
+    ensemble: str
+    iou: float
+    void: float
+    trust: float
+    confidence: float | None
+    clip_sees: bool
+
+    @property
+    def reason(self) -> str:
+        """The explanation as a sentence or two."""
+        by_ldp, by_clip, chosen = self.ldp[0], self.clip[0], self.final[0]
+        decision = f"{self.ensemble} decides for {_said(chosen)}"
+        if not self.clip_sees:
+            return f"The mask is too small for CLIP to see, so LDP decides alone: {_said(chosen)}."
+        trust = f"with a trust in CLIP of {self.trust:.2f}"
+        if by_ldp.label_id == by_clip.label_id:
+            both = f"LDP ({by_ldp.probability:.2f}) and CLIP ({by_clip.probability:.2f}) both say {by_ldp.label}"
+            return f"{both}; {trust}, {decision}."
+        return f"LDP says {_said(by_ldp)}, CLIP says {_said(by_clip)}; {trust}, {decision}."
+
+    def to_dict(self) -> dict[str, Any]:
+        """The same as dicts, lists, strings and numbers, for JSON; with "reason"."""
+        return {**asdict(self), "reason": self.reason}
+
+
+def explain_segment(segmentation: Segmentation, segment_id: int, *, top: int = 5) -> MaskExplanation:
+    """Explain a segment of `segmentation`; of joined stuff, the mask with the best score.
+
+    Raises:
+        ValueError: there is no such segment.
+    """
+    info = find_segment(segmentation, segment_id)
+    return explain_mask(
+        segmentation._model,
+        segmentation._prediction,
+        segmentation._scores,
+        info["query"],
+        ensemble=segmentation._ensemble,
+        top=top,
+    )
+
+
+def find_segment(segmentation: Segmentation, segment_id: int) -> dict[str, Any]:
+    """The dict of a segment.
+
+    Raises:
+        ValueError: there is no such segment; lists those there are.
+    """
+    infos = {info["id"]: info for info in segmentation.segments_info}
+    if segment_id not in infos:
+        raise ValueError(f"there is no segment {segment_id!r}; the segments are {list(infos)}.")
+    return infos[segment_id]
+
+
+def explain_mask(
+    model: PosSAM,
+    prediction: Prediction,
+    scores: Tensor,
+    query: int,
+    *,
+    ensemble: str | None = None,
+    top: int = 5,
+) -> MaskExplanation:
+    """Explain any mask of a prediction, also one that became no segment.
+
+    Args:
+        scores: Q×K float32, what `ensemble` made of the prediction (`PosSAM.score`).
+        query: which of the Q masks.
+        ensemble: its name; by default the model's own.
+        top: how many names to list of each.
+
+    Raises:
+        ValueError: there is no such query.
+    """
+    evidence, vocabulary = prediction.evidence, prediction.vocabulary
+    if not 0 <= query < len(evidence.iou):
+        raise ValueError(f"there is no query {query}; the model has {len(evidence.iou)}, counted from 0.")
+    name = ensemble or model.ensemble
+    seen = vocabulary.seen(model.train_vocabulary)
+    explained = {key: float(value[query]) for key, value in model.ensembles[name].explain(evidence).items()}
+    ldp = evidence.ldp_logits[query].float()
+
+    def most(probabilities: Tensor) -> tuple[Candidate, ...]:
+        return _most_probable(probabilities, vocabulary.display_names, seen, top)
+
+    # Scores are r times something that is the same for all classes; 0 where that is 0.
+    final = most(scores[query].float() / scores[query].float().sum().clamp(min=1e-12))
+    return MaskExplanation(
+        query=query,
+        label=final[0].label,
+        score=float(scores[query].max()),
+        ldp=most(ldp[:-1].softmax(dim=0)),
+        clip=most(evidence.clip_logits[query].float().softmax(dim=0)),
+        final=final,
+        ensemble=name,
+        iou=float(evidence.iou[query]),
+        void=float(ldp.softmax(dim=0)[-1]),
+        trust=explained["trust"],
+        confidence=explained.get("confidence"),
+        clip_sees=not bool(evidence.clip_empty[query]),
+    )
+
+
+def _most_probable(
+    probabilities: Tensor, names: Sequence[str], seen: Sequence[bool], count: int
+) -> tuple[Candidate, ...]:
+    # The first of equals, as the merging takes it.
+    values, order = (part[:count] for part in probabilities.sort(descending=True, stable=True))
+    return tuple(
+        Candidate(label=names[k], label_id=k, probability=p, seen=seen[k])
+        for p, k in zip(values.tolist(), order.tolist(), strict=True)
+    )
+
+
+def _said(candidate: Candidate) -> str:
+    return f"{candidate.label} ({candidate.probability:.2f})"

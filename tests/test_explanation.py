@@ -1,0 +1,97 @@
+"""What is said of a mask is what the ensemble computed."""
+
+import json
+
+import pytest
+import torch
+
+from possam.data.miniature import palette_of
+from possam.data.miniature.world import draw_scene
+from possam.explanation import explain_mask, explain_segment
+from possam.predictor import Predictor
+from possam.vocabulary import Vocabulary
+
+PALETTE = palette_of(Vocabulary.load("mini_b").display_names)
+
+
+@pytest.fixture
+def predictor(mini_model):
+    mini_model.object_threshold = 0.0
+    return Predictor(mini_model)
+
+
+@pytest.fixture
+def result(predictor):
+    return predictor(draw_scene([3, 14], PALETTE).image, "mini_b")
+
+
+def test_a_segment_is_explained_by_its_query(result):
+    for info in result.segments_info:
+        explained = explain_segment(result, info["id"])
+        assert explained.query == info["query"]
+        assert explained.label == info["label"] == explained.final[0].label
+        assert explained.score == pytest.approx(info["score"])
+        assert explained.iou == pytest.approx(info["iou"])
+        assert explained.confidence == pytest.approx(info["seen_confidence"])
+
+
+def test_the_numbers_follow_the_method(result):
+    prediction, model = result._prediction, result._model
+    evidence, mase = prediction.evidence, model.ensembles["mase"]
+    assert model.ensemble == "mase"
+    explained = explain_mask(model, prediction, result._scores, 5, top=34)
+    p = evidence.ldp_logits[5, :-1].softmax(0)
+    q = evidence.clip_logits[5].softmax(0)
+    trust = mase.alpha + (mase.beta - mase.alpha) * (1 - explained.confidence) ** mase.gamma
+    assert explained.trust == pytest.approx(trust, abs=1e-6)
+    r = p ** (mase.kappa * (1 - trust)) * q**trust
+    r = r / r.sum()
+    for candidates, values in ((explained.ldp, p), (explained.clip, q), (explained.final, r)):
+        expected = [float(values[c.label_id]) for c in candidates]
+        assert [c.probability for c in candidates] == pytest.approx(expected, rel=1e-4)
+        assert [c.probability for c in candidates] == sorted((c.probability for c in candidates), reverse=True)
+        assert sum(c.probability for c in candidates) == pytest.approx(1, abs=1e-5)
+        assert all(prediction.vocabulary.display_names[c.label_id] == c.label for c in candidates)
+    assert explained.score == pytest.approx((1 - explained.void) * float(r.max()) * explained.iou**mase.eta, rel=1e-4)
+    seen = prediction.vocabulary.seen(model.train_vocabulary)
+    assert [c.seen for c in explained.ldp] == [seen[c.label_id] for c in explained.ldp]
+    assert len({c.seen for c in explained.ldp}) == 2
+
+
+def test_the_ensemble_that_was_asked_for_is_the_one_explained(predictor):
+    result = predictor(draw_scene([3, 14], PALETTE).image, "mini_b", ensemble="clip")
+    explained = explain_segment(result, result.segments_info[0]["id"], top=3)
+    assert explained.ensemble == "clip" and explained.confidence is None and explained.trust == 1
+    assert [c.label for c in explained.final] == [c.label for c in explained.clip] and len(explained.ldp) == 3
+    assert [c.probability for c in explained.final] == pytest.approx([c.probability for c in explained.clip])
+    assert explained.reason.startswith("LDP") and "a trust in CLIP of 1.00" in explained.reason
+
+
+def test_reasons(result):
+    prediction, model = result._prediction, result._model
+    prediction.evidence.clip_empty[2] = True
+    unseen = explain_mask(model, prediction, model.score(prediction), 2)
+    assert not unseen.clip_sees and unseen.trust == 0
+    assert unseen.reason == (
+        f"The mask is too small for CLIP to see, so LDP decides alone: {unseen.label} "
+        f"({unseen.final[0].probability:.2f})."
+    )
+
+
+def test_no_weight_leaves_no_distribution(result):
+    scores = torch.zeros_like(result._scores)
+    explained = explain_mask(result._model, result._prediction, scores, 0)
+    assert explained.score == 0 and [c.probability for c in explained.final] == [0] * 5
+
+
+def test_it_is_plain_data(result):
+    explained = explain_segment(result, result.segments_info[0]["id"])
+    content = json.loads(json.dumps(explained.to_dict()))
+    assert content["final"][0]["label"] == explained.label and content["reason"] == explained.reason
+
+
+def test_unknown_masks(result):
+    with pytest.raises(ValueError, match=r"no segment 99; the segments are \[1"):
+        explain_segment(result, 99)
+    with pytest.raises(ValueError, match="no query 24; the model has 24, counted from 0"):
+        explain_mask(result._model, result._prediction, result._scores, 24)

@@ -15,8 +15,8 @@ class ClipPooling(nn.Module):
     """G = CLIP's own projection of F_clip pooled over the mask, plus the query's own, for PosSAM's ablation "no LDP".
 
     LDP's two streams and their fusion are gone; the query's projection stays (METHOD.md 1.6), for a pooled
-    feature cannot say "no object": two queries on one segment pool the same. Without it the miniature world's panoptic
-    quality falls from 59 to 35, which would measure that and not LDP. It starts at zero, so that the classifier starts
+    feature cannot say "no object": two queries on one segment pool the same. Without it the panoptic quality of the
+    miniature world, half-way through its training, is 35 and not 59: that would not measure LDP. It starts at zero, so that the classifier starts
     as CLIP itself and training adds to it. It takes what LDP takes, in LDP's place.
 
     Args:

@@ -16,8 +16,8 @@ class ClipPooling(nn.Module):
 
     LDP's two streams and their fusion are gone; the query's projection stays (METHOD.md 1.6), for a pooled
     feature cannot say "no object": two queries on one segment pool the same. Without it the panoptic quality of the
-    miniature world, half-way through its training, is 35 and not 59: that would not measure LDP. It starts at zero, so that the classifier starts
-    as CLIP itself and training adds to it. It takes what LDP takes, in LDP's place.
+    miniature world, half-way through its training, is 35 and not 59: that would not measure LDP. It starts at zero, so
+    that the classifier starts as CLIP itself and training adds to it. It takes what LDP takes, in LDP's place.
 
     Args:
         project: …×D_v → …×D unit vectors, the frozen CLIP's `project`.

@@ -39,7 +39,8 @@ def load_config(path: str | Path | None = None, overrides: Sequence[str] = ()) -
         if path:
             if not Path(path).is_file():
                 raise FileNotFoundError(f"No configuration at {path}; the project's own are under configs/.")
-            cfg.merge_from_file(str(path))
+            # Without YAML tags that run code, which Detectron2 would allow.
+            cfg.merge_from_file(str(path), allow_unsafe=False)
         cfg.merge_from_list(list(overrides))
     except (KeyError, AssertionError) as error:
         raise ValueError(_explain_key(cfg, error)) from error

@@ -122,3 +122,12 @@ def test_every_key_that_is_said_to_be_read_exists():
     for key in _READ:
         assert key in keys or (key.endswith(".") and key == "TEST.AUG.")
     assert set(INSTEAD) <= keys
+
+
+def test_a_configuration_that_would_run_code_is_refused_and_runs_nothing(tmp_path):
+    planted, config = tmp_path / "planted", tmp_path / "bad.yaml"
+    call = f"!!python/object/apply:os.mkdir ['{planted}']"
+    config.write_text(f"OUTPUT_DIR: {call}\n")
+    with pytest.raises(ValueError, match=r"bad\.yaml is not a YAML mapping"):
+        load_config(config)
+    assert not planted.exists()

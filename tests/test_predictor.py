@@ -138,3 +138,10 @@ def test_nothing_found_is_an_empty_result(mini_model, scene):
     mini_model.object_threshold = 1.0
     result = Predictor(mini_model)(torch.zeros(8, 8, 3, dtype=torch.uint8).numpy(), WORDS)
     assert result.segments_info == [] and not result.segmentation.any() and result.labels == []
+
+
+def test_the_package_names_what_people_call():
+    import possam
+
+    assert possam.Predictor is Predictor and possam.Vocabulary is Vocabulary
+    assert not hasattr(possam, "Predictors")

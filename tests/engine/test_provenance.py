@@ -44,6 +44,9 @@ def test_an_installed_package_has_no_commit(tmp_path):
     git(tmp_path, "add", "theirs.txt")
     git(tmp_path, "commit", "-qm", "theirs")
     assert git_commit(package) is None
+    git(tmp_path, "add", "-A")  # a copy that they keep under version control
+    git(tmp_path, "commit", "-qm", "vendored")
+    assert git_commit(package) is None
 
 
 def test_parameters_are_told_apart():

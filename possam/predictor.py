@@ -68,7 +68,7 @@ class Predictor:
     @overload
     def __call__(
         self,
-        images: Sequence[Picture],
+        images: list[Picture] | tuple[Picture, ...],
         vocabulary: Vocabulary | str | Path | Sequence[str],
         *,
         ensemble: str | None = None,
@@ -76,7 +76,7 @@ class Predictor:
 
     def __call__(
         self,
-        images: Picture | Sequence[Picture],
+        images: Picture | list[Picture] | tuple[Picture, ...],
         vocabulary: Vocabulary | str | Path | Sequence[str],
         *,
         ensemble: str | None = None,
@@ -100,8 +100,8 @@ class Predictor:
         if ensemble is not None and ensemble not in self.model.ensembles:
             self.model.ensembles[ensemble] = build_ensemble(ensemble)
         names = self._vocabulary(vocabulary)
-        several = not isinstance(images, str | Path | np.ndarray) and isinstance(images, Sequence)
-        pictures: list[Picture] = list(images) if several else [images]  # type: ignore[arg-type, list-item]
+        several = isinstance(images, list | tuple)
+        pictures = list(images) if isinstance(images, list | tuple) else [images]
         arrays = [to_rgb(picture) for picture in pictures]
         perceptions = self._perceive(arrays)
         results = [
@@ -125,7 +125,7 @@ class Predictor:
         new = {key: image for key, image in zip(keys, images, strict=True) if key not in self._seen}
         found = {key: self._seen[key] for key in keys if key in self._seen}
         if new:
-            inputs = [{"image": torch.from_numpy(self._fit(image)).permute(2, 0, 1)} for image in new.values()]
+            inputs = [{"image": torch.tensor(self._fit(image)).permute(2, 0, 1)} for image in new.values()]
             found |= dict(zip(new, self.model.perceive(inputs), strict=True))
         for key in keys:
             self._seen[key] = found[key]

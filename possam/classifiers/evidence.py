@@ -43,7 +43,7 @@ class MaskEvidence:
     exact_seen: Tensor
 
     def __post_init__(self) -> None:
-        masks, classes, width = len(self.iou), self.text.num_classes, self.text.embeddings.shape[1]
+        masks, classes, width = self.iou.shape[0], self.text.num_classes, self.text.embeddings.shape[1]
         expected = {
             "ldp_embeddings": (masks, width),
             "clip_embeddings": (masks, width),

@@ -89,7 +89,7 @@ class TwoWayDecoder(nn.Module):
                 f"the two-way decoder expects B×{self.in_channels}×h×w features, but got shape {tuple(features.shape)}"
             )
         image = self.input_projection(features)
-        tokens = self.query_features.weight.expand(len(image), -1, -1)
+        tokens = self.query_features.weight.expand(image.shape[0], -1, -1)
         queries, mixed = self.transformer(image, self._positions(image), tokens)
         mask_features = self.upscaling(mixed.transpose(1, 2).unflatten(2, image.shape[-2:])).contiguous()
         mask_logits = self.mask_head(queries) @ mask_features.flatten(2)
@@ -102,7 +102,7 @@ class TwoWayDecoder(nn.Module):
         # float32 also under autocast: half precision would blur the coordinates of neighbours
         with torch.autocast(image.device.type, enabled=False):
             height, width = image.shape[-2:]
-            return self.position((height, width)).expand(len(image), -1, -1, -1)
+            return self.position((height, width)).expand(image.shape[0], -1, -1, -1)
 
 
 def _upscaling(channels: int, doublings: int) -> nn.Sequential:

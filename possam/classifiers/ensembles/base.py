@@ -59,7 +59,7 @@ class PosteriorEnsemble(Ensemble):
 
     def trust(self, evidence: MaskEvidence) -> Tensor:
         """λ, the trust in CLIP: Q×1 or Q×K float32 in [0, 1]."""
-        trust = self._trust(evidence).expand(len(evidence.iou), -1)
+        trust = self._trust(evidence).expand(evidence.iou.shape[0], -1)
         return trust.masked_fill(evidence.clip_empty.unsqueeze(1), 0.0)
 
     def explain(self, evidence: MaskEvidence) -> dict[str, Tensor]:

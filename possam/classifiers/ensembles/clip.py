@@ -15,4 +15,4 @@ class ClipOnly(PosteriorEnsemble):
     """λ = 1: scores (1 − v)·q·s^η. A mask too small for CLIP to have a pixel of keeps LDP's opinion."""
 
     def _trust(self, evidence: MaskEvidence) -> Tensor:
-        return torch.ones(len(evidence.iou), 1, device=evidence.iou.device)
+        return torch.ones(evidence.iou.shape[0], 1, device=evidence.iou.device)

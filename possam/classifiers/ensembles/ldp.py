@@ -15,4 +15,4 @@ class LdpOnly(PosteriorEnsemble):
     """λ = 0: scores (1 − v)·p^κ·s^η, p^κ normalised."""
 
     def _trust(self, evidence: MaskEvidence) -> Tensor:
-        return torch.zeros(len(evidence.iou), 1, device=evidence.iou.device)
+        return torch.zeros(evidence.iou.shape[0], 1, device=evidence.iou.device)

@@ -23,4 +23,4 @@ class Uniform(PosteriorEnsemble):
         self.level = in_range("level", level, least=0.0, most=1.0)
 
     def _trust(self, evidence: MaskEvidence) -> Tensor:
-        return torch.full((len(evidence.iou), 1), self.level, device=evidence.iou.device)
+        return torch.full((evidence.iou.shape[0], 1), self.level, device=evidence.iou.device)

@@ -167,23 +167,30 @@ class PosSAM(Pretrained):
         `pad_to` takes the place of the model's own where images come at another size.
         """
         features, padded = self._features(batched_inputs, pad_to)
-        layers, mask_features = self._decode(features["sam"])
-        final = layers[-1]
-        ldp = nn.functional.normalize(self._embed(final, mask_features, features["clip"]).float(), dim=-1)
-        pooled, empty = mask_pool(features["clip"], final.mask_logits)
-        clip = self.clip.project(pooled)
+        seen = self.read_features(features["sam"], features["clip"])
         return [
             Perception(
-                mask_logits=final.mask_logits[index].float(),
-                ldp_embeddings=ldp[index],
-                clip_embeddings=clip[index],
-                clip_empty=empty[index],
-                iou=final.iou[index],
+                **{field: values[index] for field, values in seen.items()},
                 padded_size=padded,
                 image_size=_image_size(inputs),
             )
             for index, inputs in enumerate(batched_inputs)
         ]
+
+    @torch.no_grad()
+    def read_features(self, sam_features: Tensor, clip_features: Tensor) -> dict[str, Tensor]:
+        """The tensors of `Perception` for a batch, B×… each, from F_sam (B×C×H/s×W/s) and F_clip (B×D_v×H_c×W_c)."""
+        layers, mask_features = self._decode(sam_features)
+        final = layers[-1]
+        embeddings = self._embed(final, mask_features, clip_features)
+        pooled, empty = mask_pool(clip_features, final.mask_logits)
+        return {
+            "mask_logits": final.mask_logits.float(),
+            "ldp_embeddings": nn.functional.normalize(embeddings.float(), dim=-1),
+            "clip_embeddings": self.clip.project(pooled),
+            "clip_empty": empty,
+            "iou": final.iou,
+        }
 
     @torch.no_grad()
     def name(self, perception: Perception, vocabulary: Vocabulary, output_size: tuple[int, int]) -> Prediction:

@@ -83,9 +83,7 @@ def assert_apart(items):
     for i, a in enumerate(items):
         for b in items[:i]:
             a_box, b_box = a.box, b.box
-            assert (
-                a_box[2] <= b_box[0] or b_box[2] <= a_box[0] or a_box[3] <= b_box[1] or b_box[3] <= a_box[1]
-            ), (a, b)
+            assert a_box[2] <= b_box[0] or b_box[2] <= a_box[0] or a_box[3] <= b_box[1] or b_box[3] <= a_box[1], (a, b)
 
 
 def test_names_stand_inside_their_segments_and_apart(written, scene, names):

@@ -1,0 +1,45 @@
+"""An evaluation as one page of HTML that needs nothing else: no network, no other file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from possam.files import write_atomically
+from possam.report.page import build_page
+from possam.report.source import EvaluationFolder
+from possam.vocabulary import Vocabulary
+
+__all__ = ["EvaluationFolder", "build_page", "write_report"]
+
+
+def write_report(
+    folder: str | Path,
+    *,
+    dataset: str | None = None,
+    train_vocabulary: Vocabulary | None = None,
+    output: str | Path | None = None,
+    images: int = 6,
+    progress: bool = True,
+) -> Path:
+    """Write the report of an evaluation: scores, classes, confusions, best and worst images, calibration, settings.
+
+    Args:
+        folder: OUTPUT_DIR/evaluation/<dataset>, as an evaluation left it.
+        dataset: its registered name; by default what results.json says, or the folder's name.
+        train_vocabulary: what the model was trained on, to tell seen from unseen classes; by default what the
+            evaluation's configuration says.
+        output: the page; by default report.html in the folder.
+        images: how many of the best and of the worst to show.
+        progress: whether to show a bar.
+
+    Returns:
+        The page's path.
+
+    Raises:
+        FileNotFoundError, ValueError: the folder is none of an evaluation, or its files and the dataset do not fit.
+    """
+    source = EvaluationFolder(folder, dataset=dataset, train_vocabulary=train_vocabulary)
+    page = build_page(source, images=images, progress=progress).encode("utf-8")
+    path = Path(output) if output is not None else source.folder / "report.html"
+    write_atomically(path, lambda file: file.write(page))
+    return path

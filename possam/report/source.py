@@ -1,0 +1,164 @@
+"""An evaluation as it lies on disk, with the dataset that it is about."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from numpy.typing import NDArray
+
+from possam.d2.data import DatasetCatalog, MetadataCatalog
+from possam.data import read_id_map, read_rgb, register_from_config
+from possam.data.datasets import register_datasets
+from possam.data.id_maps import check_ids
+from possam.data.miniature.splits import register_miniature
+from possam.evaluation.ground_truth import GroundTruth
+from possam.evaluation.panoptic import PREDICTIONS
+from possam.files import read_json
+from possam.report.review import ImageReview, review_image
+from possam.vocabulary import Vocabulary
+
+__all__ = ["EvaluationFolder"]
+
+
+class EvaluationFolder:
+    """What an evaluation wrote under OUTPUT_DIR/evaluation/<dataset>.
+
+    Attributes:
+        results: metrics by task, perhaps "compare", "dataset" and "provenance" (results.json).
+        ground_truth: the dataset's annotation.
+        seen: whether training showed each class; None where nothing says what the training vocabulary was.
+    """
+
+    def __init__(
+        self, folder: str | Path, *, dataset: str | None = None, train_vocabulary: Vocabulary | None = None
+    ) -> None:
+        """
+        Args:
+            folder: with a results.json.
+            dataset: the name it is registered under; by default what results.json says, or the folder's name.
+            train_vocabulary: what the model was trained on; by default what the evaluation's configuration says.
+
+        Raises:
+            FileNotFoundError, ValueError: this is no folder of an evaluation, or the dataset is not known.
+        """
+        self.folder = Path(folder)
+        if not (self.folder / "results.json").is_file():
+            raise FileNotFoundError(
+                f"{self.folder} has no results.json; give a folder OUTPUT_DIR/evaluation/<dataset> that an evaluation "
+                "wrote (tools/train_net.py --eval-only)."
+            )
+        self.results = read_json(self.folder / "results.json")
+        about = self.results.get("dataset") or {}
+        name = dataset or about.get("name") or self.folder.resolve().name
+        self._register(name)
+        self.ground_truth = GroundTruth(name)
+        self.vocabulary = self.ground_truth.vocabulary
+        trained_on = train_vocabulary or self._train_vocabulary()
+        self.seen = self.vocabulary.seen(trained_on) if trained_on is not None else None
+
+    @cached_property
+    def config(self) -> dict[str, Any] | None:
+        """The configuration that made the results, as plain data; None where it was not kept."""
+        kept = (self.results.get("provenance") or {}).get("config")
+        beside = self.folder.resolve().parent.parent / "config.yaml"
+        if kept is None and beside.is_file():
+            kept = yaml.safe_load(beside.read_text(encoding="utf-8"))
+        return kept if isinstance(kept, dict) else None
+
+    @cached_property
+    def predictions(self) -> dict[Any, dict[str, Any]]:
+        """Predictions in the COCO panoptic format by image id; empty where the evaluation was not panoptic."""
+        path = self.folder / f"{PREDICTIONS}.json"
+        if not path.is_file():
+            return {}
+        return {annotation["image_id"]: annotation for annotation in read_json(path)["annotations"]}
+
+    @cached_property
+    def class_rows(self) -> list[dict[str, Any]]:
+        """ "name", "PQ", "SQ", "RQ" (percent or None), "TP", "FP", "FN" of every class; empty without predictions.
+
+        Raises:
+            ValueError: they are of another vocabulary than the dataset's.
+        """
+        path = self.folder / "panoptic_quality.json"
+        if not path.is_file():
+            return []
+        rows: list[dict[str, Any]] = read_json(path)["classes"]
+        if [row["name"] for row in rows] != list(self.vocabulary.display_names):
+            raise ValueError(
+                f"{path} has {len(rows)} classes that are not those of the dataset {self.ground_truth.name!r}; name "
+                "the dataset that was evaluated, or evaluate again."
+            )
+        return rows
+
+    def image(self, image_id: Any) -> NDArray[np.uint8]:
+        """H×W×3 uint8 RGB."""
+        return read_rgb(self.ground_truth.record(image_id)["file_name"])
+
+    def truth(self, image_id: Any) -> tuple[NDArray[np.int64], list[dict[str, Any]]]:
+        """H×W, ``i + 1`` for segment i and 0 for void; and the segments."""
+        return self.ground_truth.index(image_id), self.ground_truth.segments(image_id)
+
+    def prediction(self, image_id: Any) -> tuple[NDArray[np.int64], list[dict[str, Any]]]:
+        """H×W, ``j + 1`` for predicted segment j and 0 for none; and the segments, with contiguous classes.
+
+        Raises:
+            FileNotFoundError, ValueError: its PNG is missing, or does not fit the JSON or the dataset.
+        """
+        annotation = self.predictions[image_id]
+        path = self.folder / PREDICTIONS / annotation["file_name"]
+        segments = annotation["segments_info"]
+        index = check_ids(read_id_map(path), [segment["id"] for segment in segments], source=str(path))
+        if index.shape != self.ground_truth.size(image_id):
+            raise ValueError(
+                f"{path} has height×width {index.shape}, but the image has {self.ground_truth.size(image_id)}; the "
+                f"predictions are not of the dataset {self.ground_truth.name!r} as it is now. Evaluate again."
+            )
+        contiguous = self.vocabulary.contiguous_id
+        unknown = sorted({segment["category_id"] for segment in segments} - contiguous.keys())
+        if unknown:
+            raise ValueError(
+                f"{path}: category ids {unknown} are not in the vocabulary of {self.ground_truth.name!r}; name the "
+                "dataset that was evaluated."
+            )
+        return index, [{**segment, "category_id": contiguous[segment["category_id"]]} for segment in segments]
+
+    def review(self, image_id: Any) -> ImageReview:
+        """One image's prediction against its annotation."""
+        index, segments = self.prediction(image_id)
+        truth, truth_segments = self.truth(image_id)
+        return review_image(
+            image_id,
+            truth=truth,
+            truth_segments=truth_segments,
+            prediction=index,
+            predicted_classes=[segment["category_id"] for segment in segments],
+            predicted_iou=[segment.get("iou") for segment in segments],
+            num_classes=len(self.vocabulary),
+        )
+
+    def _register(self, name: str) -> None:
+        if name in DatasetCatalog.list():
+            return
+        register_miniature()
+        register_datasets()
+        own: Mapping[str, Any] = (self.config or {}).get("DATASETS") or {}
+        for key in ("PANOPTIC", "SEMANTIC"):
+            register_from_config(own.get(key) or [], key)
+
+    def _train_vocabulary(self) -> Vocabulary | None:
+        config = self.config or {}
+        name = (config.get("MODEL") or {}).get("TRAIN_VOCABULARY")
+        if name:
+            return Vocabulary.load(name)
+        datasets = (config.get("DATASETS") or {}).get("TRAIN") or []
+        if datasets:
+            self._register(datasets[0])
+            vocabulary = getattr(MetadataCatalog.get(datasets[0]), "vocabulary", None)
+            return vocabulary if isinstance(vocabulary, Vocabulary) else None
+        return None

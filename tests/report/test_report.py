@@ -1,0 +1,208 @@
+"""The page says what the files say, needs nothing but itself, and is sound HTML whatever the names are."""
+
+import base64
+import io
+import json
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from possam.d2.data import DatasetCatalog
+from possam.report import write_report
+from possam.vocabulary import Vocabulary
+
+VOID = {"br", "col", "img", "meta"}
+MISNAMED, RIGHT, MISSED = 4, 6, 2
+
+
+class Reader(HTMLParser):
+    """Checks that every element is closed where it should be, and keeps what a page consists of."""
+
+    def __init__(self):
+        super().__init__()
+        self.open, self.tags, self.cells, self.ids, self.row = [], [], [], [], None
+        self.headings, self.text = [], ""
+
+    def handle_starttag(self, tag, attributes):
+        attributes = dict(attributes)
+        self.tags.append((tag, attributes))
+        if "id" in attributes:
+            self.ids.append(attributes["id"])
+        if tag not in VOID:
+            self.open.append(tag)
+        if tag == "tr":
+            self.row = []
+            self.cells.append(self.row)
+        if tag in ("td", "th") and self.row is not None:
+            self.row.append("")
+
+    def handle_startendtag(self, tag, attributes):
+        self.tags.append((tag, dict(attributes)))
+
+    def handle_endtag(self, tag):
+        assert self.open and self.open.pop() == tag, (tag, self.getpos())
+
+    def handle_data(self, data):
+        if "script" in self.open or "style" in self.open:
+            return
+        self.text += data
+        if self.row is not None and {"td", "th"} & set(self.open):
+            self.row[-1] += data
+        if self.open and self.open[-1] in ("h2", "h3", "h4"):
+            self.headings.append(data)
+
+
+@pytest.fixture
+def page(evaluation):
+    path = write_report(evaluation, progress=False)
+    assert path == evaluation / "report.html"
+    return path.read_text(encoding="utf-8")
+
+
+@pytest.fixture
+def read(page):
+    reader = Reader()
+    reader.feed(page)
+    reader.close()
+    assert reader.open == []
+    return reader
+
+
+def row(reader, *start):
+    found = [cells for cells in reader.cells if tuple(cells[: len(start)]) == start]
+    assert found, (start, reader.cells)
+    return found[0]
+
+
+def test_it_is_sound_html_with_every_name_escaped(page, read):
+    assert page.startswith('<!DOCTYPE html>\n<html lang="en"><head>')
+    assert "<b>dog</b>" not in page and "cat &amp; &lt;b&gt;dog&lt;/b&gt;" in page
+    assert "<output>" not in page
+    assert len(read.ids) == len(set(read.ids))
+    links = [attributes["href"] for tag, attributes in read.tags if tag == "a"]
+    assert links and {link[1:] for link in links} <= set(read.ids)
+
+
+def test_it_needs_nothing_else(page, read):
+    assert "http" not in page and "@import" not in page and "url(" not in page
+    for tag, attributes in read.tags:
+        assert tag not in ("link", "iframe", "object", "base")
+        if tag == "script":
+            assert "src" not in attributes
+        if tag == "img":
+            assert attributes["src"].startswith("data:image/") and attributes["alt"]
+        assert not any(name.startswith("on") for name in attributes)
+
+
+def test_the_numbers_are_those_of_the_files(evaluation, read):
+    results = json.loads((evaluation / "results.json").read_text())["panoptic_seg"]
+    cells = row(read, "PQ panoptic quality")
+    assert cells[1:] == [f"{results[key]:.1f}" for key in ("PQ", "PQ_th", "PQ_st", "PQ_seen", "PQ_unseen")]
+    assert row(read, "ldp")[1:3] == ["50.0", "50.0"]
+    classes = json.loads((evaluation / "panoptic_quality.json").read_text())["classes"]
+    for wanted, kind, known in zip(
+        classes, ("thing", "thing", "stuff", "stuff"), ("seen", "unseen", "seen", "unseen"), strict=True
+    ):
+        cells = row(read, wanted["name"], kind, known)
+        assert cells[3] == ("" if wanted["PQ"] is None else f"{wanted['PQ']:.1f}")
+        assert cells[7:10] == [str(wanted[key]) for key in ("TP", "FP", "FN")]
+    assert "0.46" in read.text and "9.9" in row(read, "torch") and "c0ffee" in row(read, "commit")
+
+
+def test_masks_and_names_are_told_apart(read):
+    assert row(read, "all")[2:] == ["50.0 %", "33.3 %", "16.7 %", "12"]
+    assert row(read, "unseen")[2:] == ["50.0 %", "50.0 %", "0.0 %", "4"]
+    assert row(read, "stuff")[2:] == ["50.0 %", "0.0 %", "50.0 %", "4"]
+    cat = "cat & <b>dog</b>"
+    assert row(read, cat, "bus unseen")[2:5:2] == ["2", "50 %"]
+    assert row(read, "bus unseen", cat)[2:5:2] == ["2", "50 %"]
+    matrix = [cells for cells in read.cells if cells[:1] == [cat] and len(cells) == 3]
+    assert matrix == [[cat, "50", "50"]]
+
+
+def test_the_worst_image_is_the_worst_and_the_best_the_best(page, read):
+    order = re.findall(r"PQ ([\d.]+) · image (\d+)", page)
+    images = [int(image) for _, image in order]
+    assert images == [14, 13, 11, 12]
+    assert float(order[0][0]) == 0 and float(order[2][0]) == max(float(quality) for quality, _ in order)
+    worst = read.headings.index("Worst")
+    assert read.headings[worst + 1].endswith("image 14") and read.headings[worst + 3] == "Best"
+    assert "not found: road" in read.text and "bus named cat & <b>dog</b>" in read.text
+
+
+def test_pictures_show_the_images(evaluation, page):
+    from possam.report.source import EvaluationFolder
+
+    sources = re.findall(r'src="data:image/jpeg;base64,([^"]+)"', page)
+    panels = [np.asarray(Image.open(io.BytesIO(base64.b64decode(source)))) for source in sources]
+    first = next(panel for panel in panels if panel.shape == (320, 480, 3))
+    image = EvaluationFolder(evaluation).image(14)
+    small = np.asarray(Image.fromarray(first).resize((60, 40), Image.Resampling.BOX)).astype(float)
+    assert np.corrcoef(small.ravel(), image.astype(float).ravel())[0, 1] > 0.9
+    assert len(panels) == 4 * 3 + 4
+
+
+def test_calibration(read):
+    # Predicted boxes are 18 of 20 columns wide and lie 2 rows in void: every true IoU is 0.9.
+    assert row(read, "segments") == ["segments", "10"]
+    assert row(read, "calibration error")[1] == "0.140"  # (4·|0.9−0.9| + 4·|0.6−0.9| + 2·|0.8−0.9|) / 10
+    assert row(read, "predicted − true, mean")[1] == "-0.140"
+    assert sum(tag == "circle" and attributes["class"] == "dot" for tag, attributes in read.tags) == 10
+
+
+def test_fewer_images(evaluation, tmp_path):
+    path = write_report(evaluation, output=tmp_path / "new" / "page.html", images=1, progress=False)
+    page = path.read_text(encoding="utf-8")
+    assert [int(image) for image in re.findall(r"· image (\d+)", page)] == [14, 11]
+    assert not (evaluation / "report.html").exists()
+
+
+def test_predictions_without_iou_and_of_another_annotation(evaluation, caplog):
+    content = json.loads((evaluation / "panoptic.json").read_text())
+    for annotation in content["annotations"]:
+        for info in annotation["segments_info"]:
+            del info["iou"]
+            info["category_id"] = 102
+    (evaluation / "panoptic.json").write_text(json.dumps(content))
+    page = write_report(evaluation, progress=False).read_text(encoding="utf-8")
+    assert "do not say what IoU was expected" in page
+    assert "One of them has changed since; evaluate again." in page
+    assert "One of them has changed" in caplog.text
+
+
+def test_results_alone(evaluation):
+    """A dataset without panoptic annotations leaves nothing but results.json."""
+    for name in ("panoptic.json", "panoptic_quality.json"):
+        (evaluation / name).unlink()
+    results = {"sem_seg": {"mIoU": 12.34, "mIoU_seen": 20.0}, "dataset": None, "provenance": None}
+    (evaluation / "results.json").write_text(json.dumps(results))
+    page = write_report(evaluation, progress=False).read_text(encoding="utf-8")
+    reader = Reader()
+    reader.feed(page)
+    assert row(reader, "mIoU mean IoU of pixels")[1:] == ["12.3", "20.0"]
+    assert "Confusions" not in page and "4 classes" in page and "did not write what made it" in page
+
+
+def test_the_training_vocabulary_can_be_given(evaluation):
+    everything = Vocabulary.from_names(["bus"], name="all")
+    page = write_report(evaluation, train_vocabulary=everything, progress=False).read_text(encoding="utf-8")
+    assert "4 classes, 1 of them seen in training" in page
+
+
+def test_errors(evaluation, tmp_path):
+    with pytest.raises(FileNotFoundError, match="has no results.json; give a folder OUTPUT_DIR/evaluation"):
+        write_report(tmp_path)
+    with pytest.raises(ValueError, match="unknown dataset 'strait'"):
+        write_report(evaluation, dataset="strait")
+    assert "mini_b_report" in DatasetCatalog.list()
+    content = json.loads((evaluation / "panoptic_quality.json").read_text())
+    content["classes"] = content["classes"][:2]
+    (evaluation / "panoptic_quality.json").write_text(json.dumps(content))
+    with pytest.raises(ValueError, match="has 2 classes that are not those of the dataset 'street'"):
+        write_report(evaluation, progress=False)
+    (evaluation / "panoptic" / "12.png").unlink()
+    with pytest.raises(FileNotFoundError, match="12.png does not exist"):
+        write_report(evaluation, progress=False)

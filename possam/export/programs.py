@@ -1,0 +1,180 @@
+"""The three programs that a model becomes: image to features, features to masks, masks and text to scores.
+
+Shapes: B images, S side of the square input in pixels, Q queries, D width of CLIP's joint space, N names, K classes,
+R most names of a class; h×w = S/4×S/4.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+from torch.export import Dim, ExportedProgram
+
+from possam.classifiers import MaskEvidence
+from possam.export.pruning import without_unused
+from possam.export.rows import RowEmbeddings
+from possam.models import PosSAM
+
+__all__ = ["ImageEncoder", "MaskDecoder", "Program", "Scorer", "decoder_program", "encoder_program", "scorer_program"]
+
+Features = Mapping[str, Sequence[int]]
+"""Shapes for one image, by name, of what the programs before give."""
+
+# Examples have two of everything that may be any number: torch.export takes sizes of 0 and 1 for fixed ones.
+_EXAMPLES = 2
+
+
+class ImageEncoder(nn.Module):
+    """image B×3×S×S float32, RGB in [0, 255], padded with SAM's mean colour → F_sam and F_clip."""
+
+    def __init__(self, model: PosSAM) -> None:
+        super().__init__()
+        self.sam, self.clip = model.sam, model.clip
+
+    def forward(self, image: Tensor) -> dict[str, Tensor]:
+        return {"sam_features": self.sam(image), "clip_features": self.clip(image)}
+
+
+class MaskDecoder(nn.Module):
+    """F_sam, F_clip → what `possam.models.Perception` holds, B×… each. No name is known yet."""
+
+    def __init__(self, model: PosSAM) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, sam_features: Tensor, clip_features: Tensor) -> dict[str, Tensor]:
+        return self.model.read_features(sam_features, clip_features)
+
+
+class Scorer(nn.Module):
+    """What was perceived, and any vocabulary's text → logits, and the scores of the model's own ensemble."""
+
+    def __init__(self, model: PosSAM) -> None:
+        super().__init__()
+        self.classifier = model.classifier
+        self.ensemble = model.ensembles[model.ensemble]
+        self.train_text = model.text_bank.embed(model.train_vocabulary).to(model.device)
+        self.ldp_scale = model.classifier.scale.item()
+        self.clip_scale = model.clip.logit_scale
+
+    def forward(
+        self,
+        ldp_embeddings: Tensor,
+        clip_embeddings: Tensor,
+        clip_empty: Tensor,
+        iou: Tensor,
+        text_embeddings: Tensor,
+        class_rows: Tensor,
+        class_seen: Tensor,
+    ) -> dict[str, Tensor]:
+        """
+        Args:
+            ldp_embeddings, clip_embeddings: B×Q×D float32 unit vectors; clip_empty: B×Q bool; iou: B×Q float32.
+            text_embeddings: N×D float32 unit rows, one a name.
+            class_rows: K×R int64, the rows of `text_embeddings` that are names of each class; the first repeats where
+                a class has fewer than R.
+            class_seen: K bool, classes that share a name with the training vocabulary.
+
+        Returns:
+            scores B×Q×K in [0, 1] of the model's ensemble (METHOD.md 1.9); ldp_logits B×Q×(K+1), the last one void;
+            clip_logits B×Q×K.
+        """
+        images, queries = iou.shape
+        text = RowEmbeddings(
+            embeddings=text_embeddings,
+            class_index=class_rows[:, 0],
+            num_classes=class_rows.shape[0],
+            class_rows=class_rows,
+        )
+        # Scores of a mask do not depend on the other masks, so those of all images go through as one image's.
+        ldp, clip = ldp_embeddings.flatten(0, 1), clip_embeddings.flatten(0, 1)
+        evidence = MaskEvidence(
+            ldp_embeddings=ldp,
+            clip_embeddings=clip,
+            ldp_logits=self.classifier(ldp, text),
+            clip_logits=text.logits(clip, self.clip_scale),
+            iou=iou.flatten(),
+            clip_empty=clip_empty.flatten(),
+            text=text,
+            train_text=self.train_text,
+            ldp_scale=self.ldp_scale,
+            clip_scale=self.clip_scale,
+            exact_seen=class_seen,
+        )
+        found = {
+            "scores": self.ensemble(evidence),
+            "ldp_logits": evidence.ldp_logits,
+            "clip_logits": evidence.clip_logits,
+        }
+        return {name: values.unflatten(0, (images, queries)) for name, values in found.items()}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Program:
+    """A module and what is needed to export it.
+
+    Attributes:
+        name: of its files.
+        inputs: an example of every input, by name, in the order of `forward`.
+        dynamic: names of the axes that may have any size, {input: {axis: name}}.
+    """
+
+    name: str
+    module: nn.Module
+    inputs: Mapping[str, Tensor]
+    dynamic: Mapping[str, Mapping[int, str]] = field(default_factory=dict)
+
+    @torch.no_grad()
+    def export(self) -> ExportedProgram:
+        """Trace it. The result has no parameter that it does not use."""
+        dims = {name: Dim(name, min=1) for name in sorted({n for axes in self.dynamic.values() for n in axes.values()})}
+        shapes = {
+            name: {axis: dims[dim] for axis, dim in self.dynamic.get(name, {}).items()} or None for name in self.inputs
+        }
+        program = torch.export.export(
+            self.module.eval(), tuple(self.inputs.values()), dynamic_shapes=shapes, strict=False
+        )
+        return without_unused(program)
+
+
+def encoder_program(model: PosSAM, image_size: int, features: Features) -> Program:
+    """Image to F_sam and F_clip; S is `image_size`."""
+    image = torch.zeros(_EXAMPLES, 3, image_size, image_size)
+    return Program(
+        name="encoder", module=ImageEncoder(model), inputs={"image": image}, dynamic={"image": {0: "batch"}}
+    )
+
+
+def decoder_program(model: PosSAM, image_size: int, features: Features) -> Program:
+    """F_sam and F_clip to masks and embeddings."""
+    inputs = {name: torch.zeros(_EXAMPLES, *features[name]) for name in ("sam_features", "clip_features")}
+    return Program(
+        name="decoder", module=MaskDecoder(model), inputs=inputs, dynamic={name: {0: "batch"} for name in inputs}
+    )
+
+
+def scorer_program(model: PosSAM, image_size: int, features: Features) -> Program:
+    """Embeddings and text to scores."""
+    perceived = {
+        "ldp_embeddings": torch.float32,
+        "clip_embeddings": torch.float32,
+        "clip_empty": torch.bool,
+        "iou": torch.float32,
+    }
+    names, classes, most = 3 * _EXAMPLES, 2 * _EXAMPLES, _EXAMPLES
+    inputs = {name: torch.zeros(_EXAMPLES, *features[name], dtype=dtype) for name, dtype in perceived.items()}
+    text = {
+        "text_embeddings": torch.zeros(names, model.clip.embed_dim),
+        "class_rows": torch.zeros(classes, most, dtype=torch.int64),
+        "class_seen": torch.zeros(classes, dtype=torch.bool),
+    }
+    axes = {"text_embeddings": {0: "names"}, "class_rows": {0: "classes", 1: "rows"}, "class_seen": {0: "classes"}}
+    return Program(
+        name="scorer",
+        module=Scorer(model),
+        inputs=inputs | text,
+        dynamic={name: {0: "batch"} for name in inputs} | axes,
+    )

@@ -180,7 +180,7 @@ def _calibration(reviews: Sequence[ImageReview]) -> Section:
         ("rank correlation (Spearman)", number(spearman(ious[:, 0], ious[:, 1]), 3)),
         ("calibration error", number(charts.calibration_error(ious), 3)),
         ("mean absolute error", number(float(np.abs(ious[:, 0] - ious[:, 1]).mean()), 3)),
-        ("predicted − true, mean", f"{bias:+.3f}"),
+        ("predicted − true, mean", f"{bias:+.3f}".replace("-", "−")),
     ]
     body = [
         element("tr", element("th", name, class_="word", scope="row"), element("td", value)) for name, value in rows

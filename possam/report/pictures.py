@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from possam.visualize import class_color, draw_panoptic
+from possam.visualize.sizes import shrink_image, shrink_index
 
 __all__ = ["crop", "data_uri", "panels"]
 
@@ -33,15 +34,11 @@ def panels(
         image: H×W×3 uint8 RGB.
         truth, prediction: H×W, ``i + 1`` for segment i and 0 for none, and the segments with contiguous classes.
     """
-    height, width = image.shape[:2]
-    scale = min(1.0, _LONGEST / max(height, width))
-    size = (max(1, round(scale * width)), max(1, round(scale * height)))
-    small = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA) if scale < 1 else image, dtype=np.uint8)
+    small = shrink_image(image, _LONGEST)
     drawn = {"image": draw_panoptic(small, np.zeros(small.shape[:2], dtype=np.int64), [], names)}
     for title, (index, segments) in (("annotation", truth), ("prediction", prediction)):
         numbered = [{**segment, "id": place + 1} for place, segment in enumerate(segments)]
-        fitted = cv2.resize(index.astype(np.int32), size, interpolation=cv2.INTER_NEAREST)
-        drawn[title] = draw_panoptic(small, fitted.astype(np.int32), numbered, names)
+        drawn[title] = draw_panoptic(small, shrink_index(index, _LONGEST), numbered, names)
     return drawn
 
 

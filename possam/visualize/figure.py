@@ -13,7 +13,8 @@ from possam.files import write_atomically
 from possam.visualize.colors import WHITE, class_color
 from possam.visualize.fonts import font_for, shortened
 from possam.visualize.legend import GAP, INK, Row, draw_legend, legend_size
-from possam.visualize.overlay import Segmented, draw_panoptic, enlarge_image, enlargement
+from possam.visualize.overlay import Segmented, draw_panoptic
+from possam.visualize.sizes import enlarge_image, enlargement
 
 __all__ = ["legend_rows", "save_picture", "side_by_side"]
 

@@ -20,13 +20,12 @@ from possam.visualize.colors import RGB, WHITE, class_color, mix
 from possam.visualize.labels import Label, write_labels
 from possam.visualize.layout import Box
 from possam.visualize.legend import Row, beside, draw_legend
+from possam.visualize.sizes import enlarge_image, enlarge_index, enlargement
 
-__all__ = ["Segmented", "check_segmentation", "draw_panoptic", "enlarge_image", "enlargement"]
+__all__ = ["Segmented", "check_segmentation", "draw_panoptic"]
 
 Segmented = tuple[NDArray[np.integer] | Tensor, Sequence[Mapping[str, Any]]]
 
-_ENOUGH_PIXELS = 480  # pictures whose longer side is shorter are enlarged before anything is written on them
-_MAX_ENLARGEMENT = 24
 _BAND = 1 << 21  # pixels that are tinted at a time, which keeps the memory for it small
 _CONTOUR_SIDE = 2048  # contours of larger pictures are followed in coarser steps, thinner than the line drawn
 
@@ -68,7 +67,7 @@ def draw_panoptic(
     check_segmentation(image, id_map, segments_info, names)
     scale = enlargement(image)
     index = index_ids(np.asarray(id_map), [info["id"] for info in segments_info]).clip(0).astype(np.int32)
-    index = _enlarge_index(index, scale)
+    index = enlarge_index(index, scale)
     colors = [class_color(names[info["category_id"]]) for info in segments_info]
     result = enlarge_image(image, scale)
     _tint(result, index, colors, opacity)
@@ -107,34 +106,6 @@ def check_segmentation(
     unnamed = sorted({i["category_id"] for i in segments_info if not 0 <= i["category_id"] < len(names)})
     if unnamed:
         raise ValueError(f"classes {unnamed} have no name; {len(names)} names were given.")
-
-
-def enlargement(image: NDArray[np.uint8]) -> int:
-    """The whole number ≥ 1 by which an image is enlarged before anything is written on it."""
-    return int(np.clip(-(-_ENOUGH_PIXELS // max(image.shape[:2])), 1, _MAX_ENLARGEMENT))
-
-
-def enlarge_image(image: NDArray[np.uint8], scale: int) -> NDArray[np.uint8]:
-    """A copy of an image, `scale` times as large."""
-    if scale == 1:
-        return image.copy()
-    height, width = image.shape[:2]
-    resized = cv2.resize(image, (scale * width, scale * height), interpolation=cv2.INTER_CUBIC)
-    return np.array(resized, dtype=np.uint8)
-
-
-def _enlarge_index(index: NDArray[np.int32], scale: int) -> NDArray[np.int32]:
-    """Enlarge a map of segments with smooth borders: each pixel goes to the segment that is most around it."""
-    if scale == 1:
-        return index
-    size = (scale * index.shape[1], scale * index.shape[0])
-    result = np.zeros((size[1], size[0]), dtype=np.int32)
-    strongest = np.zeros(result.shape, dtype=np.float32)
-    for value in np.unique(index):
-        share = cv2.resize((index == value).astype(np.float32), size, interpolation=cv2.INTER_LINEAR)
-        better = share > strongest
-        result[better], strongest[better] = value, share[better]
-    return result
 
 
 def _tint(picture: NDArray[np.uint8], index: NDArray[np.int32], colors: Sequence[RGB], opacity: float) -> None:

@@ -149,7 +149,7 @@ def test_calibration(read):
     # Predicted boxes are 18 of 20 columns wide and lie 2 rows in void: every true IoU is 0.9.
     assert row(read, "segments") == ["segments", "10"]
     assert row(read, "calibration error")[1] == "0.140"  # (4·|0.9−0.9| + 4·|0.6−0.9| + 2·|0.8−0.9|) / 10
-    assert row(read, "predicted − true, mean")[1] == "-0.140"
+    assert row(read, "predicted − true, mean")[1] == "−0.140"
     assert sum(tag == "circle" and attributes["class"] == "dot" for tag, attributes in read.tags) == 10
 
 

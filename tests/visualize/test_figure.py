@@ -5,7 +5,7 @@ from PIL import Image
 from possam.visualize import draw_panoptic, save_picture, side_by_side
 from possam.visualize.figure import legend_rows
 from possam.visualize.legend import draw_legend
-from possam.visualize.overlay import enlarge_image
+from possam.visualize.sizes import enlarge_image
 
 
 def test_figure_has_all_panels(scene, names):

@@ -52,14 +52,6 @@ def test_small_images_are_enlarged_with_their_segments(scene, names):
     assert draw_panoptic(*scene(24, 24)[:2], infos, names).shape == (480, 480, 3)
 
 
-def test_one_pixel_survives_enlargement():
-    index = np.zeros((9, 9), np.int32)
-    index[4, 4] = 3
-    large = overlay._enlarge_index(index, 4)
-    assert (large[17:19, 17:19] == 3).all()
-    assert 4 <= (large == 3).sum() <= 32
-
-
 @pytest.fixture
 def written(monkeypatch):
     """Draws, and returns what was written and what found no room."""

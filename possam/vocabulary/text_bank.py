@@ -35,7 +35,8 @@ _PROMPTS_PER_CALL = 256
 class TextEncoder(Protocol):
     """What the bank needs of a text encoder.
 
-    ``fingerprint`` must change whenever the weights or the tokeniser do. ``encode_text`` takes n sentences
+    ``text_fingerprint`` must change whenever the text tower's weights or the tokeniser do. ``encode_text`` takes n
+    sentences
     and returns n×D float32 unit rows on any device.
     """
 
@@ -43,7 +44,7 @@ class TextEncoder(Protocol):
     def embed_dim(self) -> int: ...
 
     @property
-    def fingerprint(self) -> str: ...
+    def text_fingerprint(self) -> str: ...
 
     def encode_text(self, texts: list[str], /) -> Tensor: ...
 
@@ -155,7 +156,7 @@ class TextBank:
         return directory / f"{key}.safetensors"
 
     def _key(self, names: Sequence[str]) -> str:
-        content = [_RECIPE, self._encoder.fingerprint, list(self._templates), list(names)]
+        content = [_RECIPE, self._encoder.text_fingerprint, list(self._templates), list(names)]
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
     def _load_or_compute(self, key: str, names: Sequence[str]) -> Tensor:

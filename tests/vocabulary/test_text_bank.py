@@ -13,15 +13,15 @@ WORDS = Vocabulary.from_names(["sofa, couch", "sky", "cat"])
 class CountingEncoder:
     """Turns each sentence into a fixed random vector, not normalised, and counts the sentences."""
 
-    def __init__(self, fingerprint="one", embed_dim=16):
-        self.fingerprint, self.embed_dim, self.sentences = fingerprint, embed_dim, 0
+    def __init__(self, text_fingerprint="one", embed_dim=16):
+        self.text_fingerprint, self.embed_dim, self.sentences = text_fingerprint, embed_dim, 0
 
     def encode_text(self, texts):
         self.sentences += len(texts)
         return torch.stack([self.vector(text) for text in texts])
 
     def vector(self, text):
-        seed = int(hashlib.sha256((self.fingerprint + text).encode()).hexdigest()[:8], 16)
+        seed = int(hashlib.sha256((self.text_fingerprint + text).encode()).hexdigest()[:8], 16)
         return 3 * torch.randn(self.embed_dim, generator=torch.Generator().manual_seed(seed))
 
 

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from possam.encoders.clip.building import load_clip
+from possam.encoders.clip.prompts import encode_prompts, prompt_ends
 from possam.encoders.clip.tokenizer import OpenClipTokenizer, Tokenizer, tokenize
 from possam.encoders.clip.tower import build_tower
 from possam.encoders.state_dicts import digest_tensors
@@ -185,7 +186,7 @@ class FrozenCLIP(nn.Module):
 
     @torch.no_grad()
     def encode_text(self, texts: Sequence[str]) -> Tensor:
-        """N texts → N×D float32 unit rows on the model's device, by open_clip's own `encode_text`.
+        """N texts → N×D float32 unit rows on the model's device, by open_clip's own `encode_text` (`encode_prompts`).
 
         Raises:
             ValueError: no text, or a text longer than CLIP's context (it would silently lose its end, often the name).
@@ -193,11 +194,14 @@ class FrozenCLIP(nn.Module):
         if isinstance(texts, str) or not texts:
             raise ValueError(f"texts must be a non-empty sequence of strings, but got {texts!r}")
         tokens = tokenize(self._tokenizer, list(texts), self.context_length)
+        ends = prompt_ends(self.model, tokens)
+        # Prompts of like length together, so that few positions are padding.
+        order = torch.arange(len(tokens)) if ends is None else ends.argsort(stable=True)
         rows = []
         with _no_autocast(self.device):
-            for chunk in tokens.split(TEXT_CHUNK):
-                rows.append(F.normalize(self.model.encode_text(chunk.to(self.device)).float(), dim=-1))
-        return torch.cat(rows)
+            for chunk in tokens[order].split(TEXT_CHUNK):
+                rows.append(F.normalize(encode_prompts(self.model, chunk.to(self.device)).float(), dim=-1))
+        return torch.cat(rows)[order.argsort()]
 
     @property
     def _weight_dtype(self) -> torch.dtype:

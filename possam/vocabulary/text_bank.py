@@ -36,8 +36,7 @@ class TextEncoder(Protocol):
     """What the bank needs of a text encoder.
 
     ``text_fingerprint`` must change whenever the text tower's weights or the tokeniser do. ``encode_text`` takes n
-    sentences
-    and returns n×D float32 unit rows on any device.
+    sentences and returns n×D float32 unit rows on any device.
     """
 
     @property

@@ -15,8 +15,8 @@ __all__ = ["encode_prompts", "prompt_ends"]
 def encode_prompts(model: nn.Module, tokens: Tensor) -> Tensor:
     """open_clip's own `encode_text` on prompts without their padding, where that changes nothing.
 
-    In a causal tower no token sees those behind it, and the embedding is read at the end token, so all that comes
-    behind the last end token of the batch can be left out: of 77 positions a dozen remain. Other towers get every token.
+    In a causal tower no token sees those behind it, and the embedding is read at the end token. So all that comes
+    behind the last end token of the batch can be left out: of 77 positions a dozen remain. Other towers get all.
 
     Args:
         model: an open_clip model.

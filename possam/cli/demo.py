@@ -1,0 +1,57 @@
+"""`possam demo`: the page on which pictures are given and words are typed."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from possam.cli.parsing import add_parser
+
+if TYPE_CHECKING:
+    from possam.cli.parsing import Commands
+
+__all__ = ["add_arguments", "add_command", "run"]
+
+_DESCRIPTION = """\
+Serve a page on this machine: give a picture, say what to look for, see the segments, and click one to see why it got
+its name. Needs Gradio: pip install 'possam[demo]'. Without --model it runs the miniature model of the package, which
+knows only drawings, and downloads nothing."""
+
+
+def add_command(commands: Commands) -> None:
+    parser = add_parser(
+        commands,
+        "demo",
+        run,
+        summary="try a model in the browser",
+        description=_DESCRIPTION,
+        examples=["possam demo", "possam demo --model output/pretrained --device cuda --port 8080"],
+    )
+    add_arguments(parser)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--model", default="possam-mini", help="a shipped name, folder or hub repository "
+                        "(default: possam-mini)")  # fmt: skip
+    parser.add_argument("--device", help="cpu, cuda, cuda:1 … (default: the model's own)")
+    parser.add_argument("--sam-weights", type=Path, metavar="PATH", help="SAM's checkpoint, where the model needs it")
+    parser.add_argument("--clip-weights", metavar="PATH", help="CLIP's weights or tag, where the model needs them")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen at; 0.0.0.0 lets other machines in "
+                        "(default: 127.0.0.1)")  # fmt: skip
+    parser.add_argument("--port", type=int, help="(default: the first free one from 7860 on)")
+    parser.add_argument("--share", action="store_true", help="also at a public address, through Gradio's servers")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    from possam.demo import launch
+    from possam.predictor import Predictor
+
+    predictor = Predictor.from_pretrained(
+        arguments.model,
+        device=arguments.device,
+        sam_weights=arguments.sam_weights,
+        clip_weights=arguments.clip_weights,
+    )
+    launch(predictor, name=arguments.model, host=arguments.host, port=arguments.port, share=arguments.share)
+    return 0

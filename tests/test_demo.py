@@ -1,0 +1,204 @@
+"""The demo: what its buttons do, and the page itself in a real browser."""
+
+import importlib.util
+import os
+import runpy
+import shutil
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from possam.demo import build_app, describe_click, describe_segment, launch, read_line, segment
+from possam.predictor import Predictor
+from possam.shipped import SAMPLE, SAMPLE_WORDS
+
+BROWSER = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
+needs_gradio = pytest.mark.skipif(not importlib.util.find_spec("gradio"), reason="Gradio is not installed")
+
+
+@pytest.fixture(scope="module")
+def predictor():
+    return Predictor.from_pretrained("possam-mini", text_cache="")
+
+
+@pytest.fixture(scope="module")
+def shown(predictor):
+    return segment(predictor, str(SAMPLE), SAMPLE_WORDS)
+
+
+def place_of(shown, label):
+    """A pixel of the shown picture well inside the segment of that name, as x, y."""
+    (info,) = [info for info in shown.segmentation.segments_info if info["label"] == label]
+    rows, columns = np.nonzero(shown.segmentation.segmentation == info["id"])
+    middle = np.argmin(np.abs(rows - rows.mean()) + np.abs(columns - columns.mean()))
+    scale = shown.picture.shape[0] / shown.segmentation.segmentation.shape[0]
+    return int((columns[middle] + 0.5) * scale), int((rows[middle] + 0.5) * scale)
+
+
+def test_the_sample_is_segmented_drawn_and_listed(shown):
+    names = [row[1] for row in shown.rows]
+    assert sorted(names) == ["checkered gear", "gravel", "snow", "striped flower", "striped heart", "tile"]
+    areas = [float(row[-1].removesuffix(" %")) for row in shown.rows]
+    assert areas == sorted(areas, reverse=True) and 90 < sum(areas) <= 100.5
+    assert dict(zip(names, [row[2] for row in shown.rows], strict=True))["snow"] == "stuff"
+    assert shown.picture.dtype == np.uint8 and shown.picture.shape[0] == shown.picture.shape[1] >= 480
+    assert shown.warnings == ()
+
+
+@pytest.mark.parametrize("label", ["striped flower", "tile", "checkered gear"])
+def test_a_click_tells_why_the_mask_got_its_name(shown, label):
+    explanation = describe_click(shown, *place_of(shown, label))
+    assert explanation.label == label
+    assert explanation == describe_segment(shown, next(row[0] for row in shown.rows if row[1] == label))
+    told = explanation.to_dict()
+    assert all(len(told[key]) == 5 for key in ("ldp", "clip", "final"))
+    assert {"iou", "void", "confidence", "trust", "ensemble", "score"} <= told.keys()
+
+
+def test_a_click_where_nothing_is_and_outside(predictor):
+    nothing = segment(predictor, str(SAMPLE), "dog")
+    assert describe_click(nothing, 3, 3) is None
+    with pytest.raises(ValueError, match="outside the picture of 512×512"):
+        describe_click(nothing, 512, 3)
+    with pytest.raises(ValueError, match="no segment 7; the segments are"):
+        describe_segment(nothing, 7)
+
+
+def test_words_that_the_miniature_model_does_not_know_are_named(predictor):
+    # Also the second time, when their embeddings are kept.
+    for _ in range(2):
+        warnings = segment(predictor, str(SAMPLE), "dog, striped zebra, snow: stuff").warnings
+        assert any("does not know 'dog', 'zebra'" in warning for warning in warnings)
+
+
+def test_the_ensemble_is_the_visitors_choice(predictor):
+    by = {name: segment(predictor, str(SAMPLE), SAMPLE_WORDS, ensemble=name) for name in ("ldp", "clip")}
+    trusts = {name: describe_segment(shown, shown.rows[0][0]).trust for name, shown in by.items()}
+    assert trusts == {"ldp": 0.0, "clip": 1.0}
+
+
+def test_large_pictures_are_drawn_small_and_clicks_still_fit(predictor):
+    image = np.asarray(Image.open(SAMPLE).convert("RGB").resize((3000, 2000)))
+    shown = segment(predictor, image, SAMPLE_WORDS)
+    assert shown.picture.shape[1] == 1280 and shown.segmentation.segmentation.shape == (2000, 3000)
+    for _, label, *_ in shown.rows:
+        assert describe_click(shown, *place_of(shown, label)).label == label
+
+
+@pytest.mark.parametrize(
+    ("image", "words", "message"),
+    [
+        (None, "dog", "There is no picture: drop one"),
+        (str(SAMPLE), "", "There is no word to look for: type some"),
+        (str(SAMPLE), " ,\n, ", "There is no word to look for"),
+        (str(SAMPLE), "dog, , cat", "word number 2 is empty"),
+        (str(SAMPLE), "dog: animal", "marks are 'thing' and 'stuff'"),
+        (str(SAMPLE), "dog, dog", "'dog' to two classes"),
+        (__file__, "dog", "cannot be read as an image"),
+        (str(SAMPLE), ", ".join(f"word{i}" for i in range(6000)), "at most 5000"),
+    ],
+)
+def test_mistakes_are_sentences(predictor, image, words, message):
+    with pytest.raises(ValueError, match=message):
+        segment(predictor, image, words)
+
+
+def test_lines_lists_and_no_files(tmp_path):
+    assert read_line("sofa|couch,\nlawn: stuff\n").names == ("sofa", "couch", "lawn")
+    assert len(read_line(" ade20k_150 ")) == 150
+    # A name that is a path is a word like any other: a visitor must not read the server's files.
+    path = tmp_path / "secret.json"
+    path.write_text("{}")
+    assert len(read_line(str(path))) == 1
+
+
+def test_without_gradio_the_mend_is_named(predictor, monkeypatch):
+    monkeypatch.setitem(sys.modules, "gradio", None)
+    with pytest.raises(ValueError, match=r"pip install 'possam\[demo\]'"):
+        build_app(predictor)
+
+
+def test_the_script_says_what_it_does_and_what_is_wrong(monkeypatch, capsys):
+    def call(*arguments):
+        monkeypatch.setattr("sys.argv", ["demo.py", *arguments])
+        with pytest.raises(SystemExit) as end:
+            runpy.run_path("tools/demo.py", run_name="__main__")
+        return end.value.code
+
+    assert call("--help") == 0 and "--share" in capsys.readouterr().out
+    assert call("--model", "possam-mine").startswith("error: there is no model 'possam-mine'")
+
+
+@pytest.fixture(scope="module")
+def page(predictor):
+    """The demo in a headless browser; the network behind it is this machine alone."""
+    gradio = pytest.importorskip("gradio", reason="Gradio is not installed")
+    playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
+    if not BROWSER:
+        pytest.skip("no Chromium is installed; CHROMIUM may name its program")
+    address = launch(predictor, name="possam-mini", wait=False)
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": 1280, "height": 1000})
+        page.asked = []
+        page.on("request", lambda request: page.asked.append(request.url))
+        page.goto(address)
+        page.wait_for_selector("#segment")
+        yield page
+        browser.close()
+    gradio.close_all()
+
+
+def say(page, words):
+    page.locator("#words textarea").fill(words)
+    page.click("#segment")
+
+
+def toast(page, text):
+    page.locator(".toast-body", has_text=text).first.wait_for(timeout=20_000)
+
+
+@needs_gradio
+def test_the_page_from_the_example_to_the_reason_of_a_name(page, shown, tmp_path):
+    say(page, "snow")
+    toast(page, "There is no picture")
+    page.locator("tr", has_text="striped heart").last.click()
+    page.wait_for_selector("#image img")
+    say(page, "")
+    toast(page, "There is no word to look for")
+    say(page, "dog")
+    toast(page, "does not know 'dog'")
+    say(page, SAMPLE_WORDS)
+    page.get_by_test_id("cell-5-1").wait_for(timeout=20_000)
+    overlay = page.locator("#overlay img").bounding_box()
+    x, y = place_of(shown, "striped flower")
+    scale = overlay["height"] / shown.picture.shape[0]
+    page.mouse.click(overlay["x"] + x * scale, overlay["y"] + y * scale)
+    page.locator("#panel img[alt*='decides for striped flower']").wait_for(timeout=20_000)
+    page.screenshot(path=tmp_path / "demo.png", full_page=True)
+    assert Image.open(tmp_path / "demo.png").height > 1000
+    row = [row[1] for row in shown.rows].index("snow")
+    page.get_by_test_id(f"cell-{row}-1").click()
+    page.locator("#panel img[alt*='decides for snow']").wait_for(timeout=20_000)
+    page.click("#numbers button")
+    page.locator("#numbers", has_text="confidence").wait_for()
+
+
+@needs_gradio
+def test_a_file_that_is_no_picture_is_named_without_the_servers_paths(page, tmp_path):
+    (tmp_path / "notes.png").write_text("no picture")
+    page.reload()
+    page.wait_for_selector("#segment")
+    page.locator("#image input[type=file]").set_input_files(tmp_path / "notes.png")
+    page.wait_for_selector("#image img")
+    say(page, "snow")
+    toast(page, "notes.png cannot be read as an image")
+    assert "/" not in page.locator(".toast-body", has_text="notes.png").first.inner_text()
+
+
+@needs_gradio
+def test_the_page_asks_this_machine_alone(page):
+    local = ("http://127.0.0.1", "http://localhost", "data:", "blob:")
+    assert page.asked and not [url for url in page.asked if not url.startswith(local)]

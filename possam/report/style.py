@@ -76,7 +76,9 @@ svg .mean { fill: none; stroke: var(--misnamed); stroke-width: 2; }
 .case h4 { margin: 0 0 .35rem; font-size: .95rem; font-weight: 600; overflow-wrap: anywhere; }
 .panels { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(17rem, 100%), 1fr)); gap: .6rem; }
 figure { margin: 0; }
-figure img { width: 100%; display: block; border-radius: .35rem; }
+figure img { width: 100%; display: block; border-radius: .35rem; cursor: zoom-in; }
+figure.large { grid-column: 1 / -1; }
+figure.large img { cursor: zoom-out; }
 figcaption { color: var(--faint); font-size: .85rem; }
 .faults { margin: .35rem 0 0; padding-left: 1.1rem; }
 .matrix td, .matrix th { padding: 0; width: 1.7rem; min-width: 1.7rem; height: 1.7rem; text-align: center;
@@ -112,6 +114,8 @@ for (const table of document.querySelectorAll("table.sortable")) {
     body.append(...[...body.rows].sort(order));
   }));
 }
+for (const picture of document.querySelectorAll("figure img"))
+  picture.addEventListener("click", () => picture.parentNode.classList.toggle("large"));
 for (const choice of document.querySelectorAll(".choices button")) {
   choice.addEventListener("click", () => {
     for (const other of choice.parentNode.children) other.setAttribute("aria-pressed", other === choice);

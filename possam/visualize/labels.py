@@ -19,7 +19,7 @@ __all__ = ["Label", "Written", "label_size", "write_labels"]
 _SEARCH_SIDE = 1024  # of the map that places are searched on
 _SMALLEST = 11  # pixels that a letter needs to be read
 _SHRINK = (1.0, 0.85, 0.7)
-_WIDEST = 0.9  # of a label, of the picture's width
+_WIDE = 160  # pixels that a label may have in any picture that is wider; in wide ones it may have half the width
 
 
 @dataclass(frozen=True)
@@ -91,6 +91,7 @@ class _Writer:
         self.picture = (index.shape[1], index.shape[0])
         self.step = -(-max(self.picture) // _SEARCH_SIDE)
         self.layout = Layout(*_reduced(index, boxes, self.step))
+        self.widest = max(self.picture[0] // 2, min(self.picture[0] - 2 * self.step, _WIDE))
         base = label_size(self.picture)
         self.sizes = sorted({max(_SMALLEST, round(base * share)) for share in _SHRINK}, reverse=True)
         self.written: list[Written] = []
@@ -104,7 +105,7 @@ class _Writer:
         return self._write(self.layout.place_beside, label, self.sizes[-1])
 
     def _write(self, place: Callable[[int, tuple[int, int]], Place | None], label: Label, size: int) -> bool:
-        text = shortened(label.text, size, round(_WIDEST * self.picture[0]) - 2 * _margin(size))
+        text = shortened(label.text, size, self.widest - 2 * _margin(size))
         if not text:
             return False
         extent = _extent(text, size)

@@ -104,6 +104,16 @@ def test_names_stay_in_the_picture_and_have_a_line_where_the_segment_is_small(wr
         assert ids[y, x] > 0
 
 
+def test_long_names_are_cut_to_half_the_width(written):
+    image, ids = np.zeros((500, 600, 3), np.uint8), np.ones((500, 600), np.int64)
+    _, items, _ = written(image, ids, [{"id": 1, "category_id": 0}], ["a name that goes on " * 20])
+    left, _, right, _ = items[0].box
+    assert items[0].label.text.endswith("...") and 200 < right - left <= 300
+    _, items, _ = written(image[:, :100], ids[:, :100], [{"id": 1, "category_id": 0}], ["a long name " * 2])
+    left, _, right, _ = items[0].box
+    assert items[0].label.text.endswith("...") and 70 < right - left <= 98
+
+
 def test_text_is_readable_on_its_box(scene):
     # One class of each of many colours: what is drawn in a chip is its paper, its ink and mixtures of the two.
     image, ids, infos = scene()

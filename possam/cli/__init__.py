@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from possam import __version__
 from possam.cli import configs as configs
 from possam.cli import data as data
+from possam.cli import export as export
 from possam.cli import segment as segment
 from possam.cli import weights as weights
 from possam.cli.parsing import HelpFormatter
@@ -22,6 +23,7 @@ __all__ = ["COMMANDS", "build_parser", "main"]
 
 COMMANDS = (
     segment,
+    export,
     data,
     weights,
     configs,
@@ -30,6 +32,7 @@ COMMANDS = (
 _EXAMPLES = """\
 examples:
   possam segment --sample --output output/sample
+  possam export possam-mini --output output/export
   possam data list
   possam data doctor coco_panoptic_val
   possam weights download sam_vit_b

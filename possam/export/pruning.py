@@ -31,7 +31,7 @@ def without_unused(program: ExportedProgram) -> ExportedProgram:
         state_dict={name: value for name, value in program.state_dict.items() if name in targets},
         range_constraints=program.range_constraints,
         module_call_graph=program.module_call_graph,
-        example_inputs=program.example_inputs,
+        example_inputs=None,  # as large as images, and saved with the program
         constants={name: value for name, value in program.constants.items() if name in targets},
         verifiers=program.verifiers,
     )

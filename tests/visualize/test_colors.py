@@ -4,14 +4,20 @@ import pytest
 
 from possam.visualize import class_color
 from possam.visualize.colors import BLACK, WHITE, contrast, ink_on, mix
+from possam.vocabulary import Vocabulary
 
 
 def test_colors_belong_to_names():
     assert class_color("Sea ") == class_color("sea")
     # Written down: pictures of earlier runs must stay comparable.
     assert [class_color(name) for name in ("person", "tree")] == [(0, 105, 255), (0, 105, 180)]
-    words = [f"name {i}" for i in range(200)]
-    assert len({class_color(word) for word in words}) > 20
+    words = [f"name {i}" for i in range(400)]
+    assert len({class_color(word) for word in words}) > 55
+
+
+def test_few_classes_of_a_vocabulary_share_a_color():
+    names = Vocabulary.load("mini_b").display_names
+    assert len(names) - len({class_color(name) for name in names}) <= 6
 
 
 def test_contrast_is_that_of_wcag():

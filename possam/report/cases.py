@@ -30,7 +30,9 @@ def case(review: ImageReview, pictures: Mapping[str, NDArray[np.uint8]], names: 
     """An image's panels under its PQ, and its faults as a list."""
     figures = []
     for title, picture in pictures.items():
-        shown = element("img", src=data_uri(picture), alt=f"{title} of image {review.image_id}", loading="lazy")
+        height, width = picture.shape[:2]
+        alt = f"{title} of image {review.image_id}"
+        shown = element("img", src=data_uri(picture), alt=alt, width=width, height=height)
         figures.append(element("figure", shown, element("figcaption", title)))
     faults = _faults(review, names)
     return element(

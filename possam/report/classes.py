@@ -117,7 +117,7 @@ def confusion_table(
         share = confusion.count / confusion.of
         title = f"{names[confusion.category]}, taken for {names[confusion.named]}"
         pictures = thumbs(confusion) if place < with_thumbs else ()
-        images = [element("img", src=uri, alt=title, loading="lazy") for uri in pictures]
+        images = [element("img", src=uri, alt=title) for uri in pictures]
         rows.append(
             element(
                 "tr",

@@ -76,7 +76,7 @@ svg .mean { fill: none; stroke: var(--misnamed); stroke-width: 2; }
 .case h4 { margin: 0 0 .35rem; font-size: .95rem; font-weight: 600; overflow-wrap: anywhere; }
 .panels { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(17rem, 100%), 1fr)); gap: .6rem; }
 figure { margin: 0; }
-figure img { width: 100%; display: block; border-radius: .35rem; cursor: zoom-in; }
+figure img { width: 100%; height: auto; display: block; border-radius: .35rem; cursor: zoom-in; }
 figure.large { grid-column: 1 / -1; }
 figure.large img { cursor: zoom-out; }
 figcaption { color: var(--faint); font-size: .85rem; }

@@ -88,7 +88,7 @@ def index_ids(id_map: NDArray[np.integer], ids: Sequence[int]) -> NDArray[np.int
     """
     known = np.asarray([VOID_ID, *ids], dtype=np.int64)
     largest = int(max(known.max(), id_map.max(initial=0)))
-    if largest < _TABLE_SIZE:
+    if largest < max(_TABLE_SIZE, id_map.size):
         table = np.full(largest + 1, -1, dtype=np.int64)
         table[known] = np.arange(len(known))
         return table[id_map]

@@ -112,7 +112,7 @@ class PanopticEvaluator(PerImageEvaluator):
                 "bbox": [columns.start, rows.start, columns.stop - columns.start, rows.stop - rows.start],
                 "iscrowd": 0,
             }
-            infos.append(info | ({"score": float(segment["score"])} if "score" in segment else {}))
+            infos.append(info | {key: float(segment[key]) for key in ("score", "iou") if key in segment})
         return {"image_id": image_id, "file_name": name, "segments_info": infos}
 
     def _write_json(self, annotations: list[dict[str, Any]]) -> None:

@@ -222,7 +222,8 @@ class PosSAM(Pretrained):
         """Turn a prediction into segmentations (METHOD.md 1.9, 1.10), by default the model's own ensemble and tasks.
 
         Returns:
-            By task: "panoptic_seg": (H×W int32 segment ids, segments_info); "semantic_seg": H×W int64 class map;
+            By task: "panoptic_seg": (H×W int32 segment ids, segments_info with the masks' "iou"); "semantic_seg": H×W
+            int64 class map;
             "instances": Instances with pred_masks, pred_boxes (XYXY pixels), scores, pred_classes;
             "mask_quality": {"masks": Q×H×W bool, "iou": Q float32 in [0, 1]}. H×W is `prediction.output_size`.
         """
@@ -241,13 +242,15 @@ class PosSAM(Pretrained):
         isthing = vocabulary.isthing
         output: dict[str, Any] = {}
         if "panoptic" in tasks:
-            output["panoptic_seg"] = merge_panoptic(
+            ids, segments = merge_panoptic(
                 scores,
                 masks,
                 isthing,
                 object_threshold=self.object_threshold,
                 overlap_threshold=self.overlap_threshold,
             )
+            quality = iou.tolist()
+            output["panoptic_seg"] = ids, [{**segment, "iou": quality[segment["query"]]} for segment in segments]
         if "semantic" in tasks:
             output["semantic_seg"] = merge_semantic(scores, masks)
         if "instance" in tasks:

@@ -7,7 +7,7 @@ import importlib.metadata
 import logging
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -76,12 +76,21 @@ def export_model(
         programs = _write_programs(model, made, chosen, side)
         export_classes(model, vocabulary or model.train_vocabulary, made / CLASSES)
         files = {path.name: _sha256(path) for path in sorted(made.iterdir())}
-        # export.json vouches for the other files: it goes first and comes last.
-        (target / DESCRIPTION).unlink(missing_ok=True)
-        for file in files:
-            os.replace(made / file, target / file)
+        _replace(made, target, files)
     write_json(target / DESCRIPTION, _describe(model, side) | {"programs": programs, "sha256": files})
     return target
+
+
+def _replace(made: Path, target: Path, files: Collection[str]) -> None:
+    """Move the new files to the folder, in the place of all files of an earlier export."""
+    if (target / DESCRIPTION).exists():
+        # It vouches for the other files: it goes first and comes last.
+        (target / DESCRIPTION).unlink()
+        stale = {path for file in files for path in target.glob(f"{Path(file).stem}.*") if path.name not in files}
+        for path in stale:
+            path.unlink()
+    for file in files:
+        os.replace(made / file, target / file)
 
 
 def _write_programs(model: PosSAM, folder: Path, formats: Sequence[str], side: int) -> dict[str, Any]:

@@ -129,14 +129,22 @@ class Program:
 
     @torch.no_grad()
     def export(self) -> ExportedProgram:
-        """Trace it. The result has no parameter that it does not use."""
+        """Trace it. The result has no parameter that it does not use.
+
+        Raises:
+            ValueError: torch.export cannot trace the module.
+        """
         dims = {name: Dim(name, min=1) for name in sorted({n for axes in self.dynamic.values() for n in axes.values()})}
         shapes = {
             name: {axis: dims[dim] for axis, dim in self.dynamic.get(name, {}).items()} or None for name in self.inputs
         }
-        program = torch.export.export(
-            self.module.eval(), tuple(self.inputs.values()), dynamic_shapes=shapes, strict=False
-        )
+        try:
+            program = torch.export.export(
+                self.module.eval(), tuple(self.inputs.values()), dynamic_shapes=shapes, strict=False
+            )
+        except RuntimeError as error:  # torch.export's own errors are its subclasses
+            reason = str(error).strip().partition("\n")[0]
+            raise ValueError(f"torch.export cannot trace the {self.name} of this model: {reason}") from error
         return without_unused(program)
 
 

@@ -15,7 +15,9 @@ from possam import __version__
 from possam.cli import configs as configs
 from possam.cli import data as data
 from possam.cli import export as export
+from possam.cli import info as info
 from possam.cli import segment as segment
+from possam.cli import train as train
 from possam.cli import weights as weights
 from possam.cli.parsing import HelpFormatter
 
@@ -23,15 +25,18 @@ __all__ = ["COMMANDS", "build_parser", "main"]
 
 COMMANDS = (
     segment,
+    train,
     export,
     data,
     weights,
     configs,
+    info,
 )
 
 _EXAMPLES = """\
 examples:
   possam segment --sample --output output/sample
+  possam train configs/mini/possam.yaml
   possam export possam-mini --output output/export
   possam data list
   possam data doctor coco_panoptic_val

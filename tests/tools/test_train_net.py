@@ -78,6 +78,18 @@ def test_eval_only_repeats_the_numbers(world, trained):
     assert results(output) == results(trained[0])
 
 
+def test_the_command_evaluates_too_and_writes_a_report(world, trained):
+    output = world / "runs" / "command"
+    settings = [*SHORT, "OUTPUT_DIR", str(output), "MODEL.TEXT_CACHE", str(world / "text"), "TEST.PICTURES", "0"]
+    weights = ["--weights", str(trained[0] / "model_final.pth"), "--report", "--num-gpus", "2"]
+    call("-m", "possam", "eval", "configs/mini/possam.yaml", *settings, *weights, root=world)
+    for metric, value in results(trained[0])["panoptic_seg"].items():
+        assert results(output)["panoptic_seg"][metric] == pytest.approx(value, nan_ok=True)
+    assert "</html>" in (output / "evaluation" / "mini_b_report" / "report.html").read_text()
+    result = call("-m", "possam", "train", "none.yaml", root=world, check=False)
+    assert result.returncode == 1 and result.stderr.startswith("error: No configuration at none.yaml")
+
+
 def test_resume_goes_on_where_it_stopped(world):
     output = world / "runs" / "resumed"
     train(world, output, overrides=["TEST.PICTURES", "0"])

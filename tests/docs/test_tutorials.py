@@ -145,8 +145,17 @@ def test_commands_that_are_not_run_name_files_and_keys_that_exist(page):
                 load_config(ROOT / config, [*settings, "MODEL.DEVICE", "cpu", "SOLVER.AMP.ENABLED", "False"])
 
 
-@pytest.mark.parametrize("page", [*PAGES, ROOT / "docs" / "tutorials" / "README.md"], ids=lambda page: page.stem)
+LINKING = [*PAGES, ROOT / "docs" / "tutorials" / "README.md", ROOT / "CONTRIBUTING.md"]
+
+
+@pytest.mark.parametrize("page", LINKING, ids=lambda page: page.stem)
 def test_links_lead_somewhere(page):
     for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
         if not target.startswith("http"):
             assert (page.parent / target).exists(), f"{page.name} links to {target}, which does not exist"
+
+
+def test_what_contributing_names_is_there():
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    for path in re.findall(r"`((?:possam|tests|configs|tools)/[\w/.]+)`", text):
+        assert (ROOT / path).exists(), path

@@ -1,0 +1,92 @@
+"""What can be known of the Dockerfile without Docker."""
+
+import fnmatch
+import re
+import shlex
+import subprocess
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+
+
+def instructions():
+    """(instruction, rest) a line, continued lines joined, comments left out."""
+    text = re.sub(r"^#.*\n", "", (ROOT / "Dockerfile").read_text(), flags=re.M).replace("\\\n", " ")
+    return [line.split(maxsplit=1) for line in text.splitlines() if line.strip()]
+
+
+def values(name):
+    return [rest for instruction, rest in instructions() if instruction == name]
+
+
+def is_ignored(path):
+    """Docker's rule: the last pattern that matches decides, and ! takes a file back."""
+    ignored = False
+    for line in (ROOT / ".dockerignore").read_text().splitlines():
+        pattern = line.removeprefix("!")
+        if not pattern or pattern.startswith("#"):
+            continue
+        parts = Path(path).parts
+        anywhere = pattern.startswith("**/")
+        if any(fnmatch.fnmatch(part, pattern.removeprefix("**/")) for part in (parts if anywhere else parts[:1])):
+            ignored = not line.startswith("!")
+    return ignored
+
+
+def copied():
+    return [source for rest in values("COPY") for source in shlex.split(rest)[:-1]]
+
+
+def test_what_is_copied_is_there_and_not_ignored():
+    assert copied()
+    for source in copied():
+        assert (ROOT / source).exists(), source
+        assert not is_ignored(source), source
+    for path in ("output/model.pth", ".git/config", "datasets/README.md", "possam/__pycache__/a.pyc", "weights/x"):
+        assert is_ignored(path), path
+
+
+def test_what_the_package_is_built_of_is_copied():
+    """`pip install .` reads these while it builds."""
+    dynamic = PYPROJECT["tool"]["setuptools"]["dynamic"]["dependencies"]["file"]
+    needed = [PYPROJECT["project"]["readme"], *PYPROJECT["project"]["license-files"], *dynamic, "possam"]
+    assert set(needed) <= set(copied())
+
+
+def test_torch_is_installed_by_the_requirements_own_ranges():
+    (command,) = [command for command in values("RUN") if "TORCH_INDEX" in command]
+    (inner,) = re.findall(r"\$\((.+)\)", command)
+    lines = subprocess.run(["sh", "-c", inner], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
+    names = [re.split(r"[<>=]", line)[0] for line in lines]
+    assert names == ["torch", "torchvision"] and all(line in (ROOT / "requirements.txt").read_text() for line in lines)
+
+
+def test_the_base_runs_the_package_and_the_command_is_its_own():
+    version = re.search(r"python:(\d+)\.(\d+)", (ROOT / "Dockerfile").read_text())
+    least = re.search(r">=(\d+)\.(\d+)", PYPROJECT["project"]["requires-python"])
+    assert tuple(map(int, version.groups())) >= tuple(map(int, least.groups()))
+    assert values("ENTRYPOINT") == ['["possam"]'] and "possam" in PYPROJECT["project"]["scripts"]
+    # Not as root, and in a folder that a person may mount.
+    assert values("USER") == ["possam"] and values("WORKDIR")[-1] == "/data"
+
+
+def test_extras_that_are_installed_exist():
+    for extra in re.findall(r"'\.\[(\w+)\]'", " ".join(values("RUN"))):
+        if extra not in PYPROJECT["project"]["optional-dependencies"]:
+            pytest.fail(f"pyproject.toml has no extra {extra!r}")
+
+
+def test_every_file_of_the_package_is_installed():
+    """Not only in a checkout: what is no Python is carried along by name."""
+    patterns = PYPROJECT["tool"]["setuptools"]["package-data"]["possam"]
+    carried = {path for pattern in patterns for path in (ROOT / "possam").glob(pattern)}
+    left = [
+        path.relative_to(ROOT).as_posix()
+        for path in (ROOT / "possam").rglob("*")
+        if path.is_file() and path.suffix not in (".py", ".pyc") and path not in carried
+    ]
+    assert not left, f"add them to [tool.setuptools.package-data]: {left}"

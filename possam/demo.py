@@ -277,21 +277,26 @@ def launch(
 
     Raises:
         ValueError: Gradio is not installed.
-        OSError: the port is taken.
+        OSError: the port is taken, or the host is none of this machine's.
     """
     gr = _import_gradio()
     fonts = ["system-ui", "sans-serif"]  # the theme's own would be fetched from the net
-    _, address, _ = build_app(predictor, name=name).launch(
-        server_name=host,
-        server_port=port,
-        share=share,
-        prevent_thread_lock=not wait,
-        quiet=not wait,
-        max_file_size=_LARGEST_FILE,
-        footer_links=[],
-        css=_CSS,
-        theme=gr.themes.Default(font=fonts, font_mono=["ui-monospace", "monospace"]),
-    )
+    app = build_app(predictor, name=name)
+    try:
+        _, address, _ = app.launch(
+            server_name=host,
+            server_port=port,
+            share=share,
+            prevent_thread_lock=not wait,
+            quiet=not wait,
+            max_file_size=_LARGEST_FILE,
+            footer_links=[],
+            css=_CSS,
+            theme=gr.themes.Default(font=fonts, font_mono=["ui-monospace", "monospace"]),
+        )
+    except OSError as error:
+        where = f"{host}:{port}" if port else f"{host}, where all ports from 7860 on are taken"
+        raise OSError(f"the page cannot be served at {where}; choose another port or host.") from error
     return address
 
 

@@ -4,6 +4,7 @@ import importlib.util
 import os
 import runpy
 import shutil
+import socket
 import sys
 
 import numpy as np
@@ -129,6 +130,27 @@ def test_the_script_says_what_it_does_and_what_is_wrong(monkeypatch, capsys):
 
     assert call("--help") == 0 and "--share" in capsys.readouterr().out
     assert call("--model", "possam-mine").startswith("error: there is no model 'possam-mine'")
+
+
+@needs_gradio
+def test_a_taken_port_is_named(predictor):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(OSError, match=f"cannot be served at 127.0.0.1:{port}; choose another port"):
+            launch(predictor, port=port, wait=False)
+
+
+@needs_gradio
+def test_drawings_are_the_example_of_the_miniature_model_alone(predictor, monkeypatch):
+    def kinds():
+        return {component["type"] for component in build_app(predictor).config["components"]}
+
+    assert "dataset" in kinds()
+    monkeypatch.setattr(predictor.model.clip, "name", "convnext_large_d_320")
+    assert "dataset" not in kinds()
+    assert segment(predictor, str(SAMPLE), "zebra, snow: stuff").warnings == ()
 
 
 @pytest.fixture(scope="module")

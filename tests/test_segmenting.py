@@ -80,7 +80,7 @@ def test_the_command_goes_on_after_a_bad_file_and_says_so_at_the_end(tmp_path, c
         (["--classes", "a"], "no image was given"),
         (["a.png", "--classes", "tile, tile"], "the name 'tile' to two classes"),
         (["a.png", "--classes", "tile", "--every", "0"], "--every is 0"),
-        (["a.png", "--classes", "tile", "--model", "possam-maxi"], "no model 'possam-maxi'.*Did you mean 'possam-mini'"),
+        (["a.png", "--classes", "tile", "--model", "possam-maxi"], "'possam-maxi'.*Did you mean 'possam-mini'"),
         (["a.png", "--classes", "none.json"], "none.json"),
         (["--sample", "--output", "/proc/none"], "/proc/none"),
         (["--sample", "--ensemble", "mace"], "mace.*mase"),

@@ -56,9 +56,10 @@ def run(arguments: argparse.Namespace) -> int:
     from possam.export import CLASSES, check_formats, export_classes, export_model
     from possam.models import PosSAM
     from possam.shipped import pretrained_folder
+    from possam.vocabulary.words import read_line
 
     formats = check_formats(arguments.formats)
-    vocabulary = _vocabulary(arguments.classes) if arguments.classes else None
+    vocabulary = read_line(arguments.classes) if arguments.classes else None
     model = PosSAM.from_pretrained(
         pretrained_folder(arguments.model),
         device="cpu",
@@ -80,14 +81,6 @@ def run(arguments: argparse.Namespace) -> int:
             "model: do not use them; another version of PyTorch or of onnxscript may export them rightly."
         )
     return 0
-
-
-def _vocabulary(text: str) -> Vocabulary:
-    from possam.vocabulary.tables import table_names
-    from possam.vocabulary.words import read_words, split_words
-
-    is_name = text in table_names() or text.endswith(".json")
-    return read_words(text if is_name else split_words(text))
 
 
 def _compare(model: PosSAM, folder: Path, classes: Vocabulary) -> list[Difference]:

@@ -11,7 +11,6 @@ from possam.cli.parsing import add_parser
 
 if TYPE_CHECKING:
     from possam.cli.parsing import Commands
-    from possam.vocabulary import Vocabulary
 
 __all__ = ["add_command"]
 
@@ -63,8 +62,9 @@ def run(arguments: argparse.Namespace) -> int:
     from possam.predictor import Predictor
     from possam.segmenting import segment_files
     from possam.shipped import SAMPLE, SAMPLE_WORDS
+    from possam.vocabulary.words import read_line
 
-    vocabulary = _vocabulary(arguments.classes or SAMPLE_WORDS)
+    vocabulary = read_line(arguments.classes or SAMPLE_WORDS)
     sources = find_sources([*arguments.images, *([SAMPLE] if arguments.sample else [])])
     predictor = Predictor.from_pretrained(
         arguments.model,
@@ -86,11 +86,3 @@ def run(arguments: argparse.Namespace) -> int:
     for path, reason in outcome.failures.items():
         print(f"error: {path}: {reason}" if path not in reason else f"error: {reason}", file=sys.stderr)
     return int(bool(outcome.failures))
-
-
-def _vocabulary(text: str) -> Vocabulary:
-    from possam.vocabulary.tables import table_names
-    from possam.vocabulary.words import read_words, split_words
-
-    is_name = text in table_names() or text.endswith(".json")
-    return read_words(text if is_name else split_words(text))

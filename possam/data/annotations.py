@@ -40,7 +40,7 @@ def read_segments(record: Mapping[str, Any]) -> tuple[NDArray[np.int64], list[di
     path, segments = record["pan_seg_file_name"], record["segments_info"]
     id_map = read_id_map(path)
     _check_size(f"panoptic PNG {path}", id_map.shape, record)
-    stuff = {segment["id"] for segment in segments if not segment["isthing"]}
+    stuff = {segment["id"] for segment in segments if not segment.get("isthing", True)}
     return check_ids(id_map, [segment["id"] for segment in segments], source=path, hidden=stuff), segments
 
 

@@ -11,7 +11,10 @@ __all__ = ["SAMPLE", "SAMPLE_WORDS", "pretrained_folder", "shipped_names"]
 _HERE = Path(__file__).parent
 SAMPLE = _HERE / "sample.png"
 """A drawn scene, all of whose classes are new to the shipped model: its training showed none of them."""
-SAMPLE_WORDS = "striped heart, striped flower, checkered gear, plain ring, snow: stuff, gravel: stuff, tile: stuff, water: stuff"
+SAMPLE_WORDS = (
+    "striped heart, striped flower, checkered gear, plain ring, "
+    "snow: stuff, gravel: stuff, tile: stuff, water: stuff"
+)
 
 
 def shipped_names() -> list[str]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from .tables import table_names
 from .vocabulary import Category, Vocabulary, fold_name
 
-__all__ = ["read_words", "split_words"]
+__all__ = ["read_line", "read_words", "split_words"]
 
 # Tables of everyday words, which tell what is stuff where nobody says it.
 _KNOWN = ("coco_panoptic", "ade20k_150")
@@ -41,6 +41,11 @@ def read_words(words: str | Path | Sequence[str]) -> Vocabulary:
         Category(names=names, isthing=isthing, dataset_id=position) for position, (names, isthing) in enumerate(entries)
     )
     return Vocabulary(name="words", categories=categories)
+
+
+def read_line(text: str) -> Vocabulary:
+    """One line, as on a command line: words as `split_words` takes them, a shipped table's name, or a JSON's path."""
+    return read_words(text if text in table_names() or text.endswith(".json") else split_words(text))
 
 
 def split_words(text: str) -> list[str]:

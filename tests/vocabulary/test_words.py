@@ -1,7 +1,7 @@
 import pytest
 
 from possam.vocabulary import Vocabulary
-from possam.vocabulary.words import read_words, split_words
+from possam.vocabulary.words import read_line, read_words, split_words
 
 
 def test_words_synonyms_and_marks():
@@ -42,3 +42,8 @@ def test_a_line_of_words():
 def test_what_cannot_be_meant_is_said(words, message):
     with pytest.raises(ValueError, match=message):
         read_words(words)
+
+
+def test_a_line_may_name_a_list():
+    assert read_line("mini_a") == Vocabulary.load("mini_a")
+    assert read_line("cat, sofa|couch").names == ("cat", "sofa", "couch")

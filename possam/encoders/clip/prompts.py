@@ -5,14 +5,17 @@ Shapes: N prompts of one batch, L the context length, D width of CLIP's joint sp
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
+from open_clip import CLIP, CustomTextCLIP
 from torch import Tensor, nn
 from torch.func import functional_call
 
 __all__ = ["encode_prompts", "prompt_ends"]
 
 
-def encode_prompts(model: nn.Module, tokens: Tensor) -> Tensor:
+def encode_prompts(model: CLIP | CustomTextCLIP, tokens: Tensor) -> Tensor:
     """open_clip's own `encode_text` on prompts without their padding, where that changes nothing.
 
     In a causal tower no token sees those behind it, and the embedding is read at the end token. So all that comes
@@ -37,7 +40,7 @@ def encode_prompts(model: nn.Module, tokens: Tensor) -> Tensor:
     return functional_call(_TextOf(model), shortened, (tokens[:, :length],))
 
 
-def prompt_ends(model: nn.Module, tokens: Tensor) -> Tensor | None:
+def prompt_ends(model: CLIP | CustomTextCLIP, tokens: Tensor) -> Tensor | None:
     """N int64: the position at which each prompt's embedding is read; None where later tokens have a say in it."""
     tower, _ = _text_tower(model)
     mask = getattr(tower, "attn_mask", None)
@@ -49,14 +52,15 @@ def prompt_ends(model: nn.Module, tokens: Tensor) -> Tensor | None:
     if pool == "argmax":
         return tokens.argmax(dim=-1)
     if pool == "eos":
-        return (tokens == getattr(tower, "text_eos_id", getattr(tower, "eos_id", None))).int().argmax(dim=-1)
+        end: int = getattr(tower, "text_eos_id", None) or tower.eos_id
+        return tokens.eq(end).int().argmax(dim=-1)
     return None
 
 
 class _TextOf(nn.Module):
     """A model whose `forward` is its text tower, as `functional_call` wants it."""
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: CLIP | CustomTextCLIP) -> None:
         super().__init__()
         self.model = model
 
@@ -64,6 +68,6 @@ class _TextOf(nn.Module):
         return self.model.encode_text(tokens)
 
 
-def _text_tower(model: nn.Module) -> tuple[nn.Module, str]:
+def _text_tower(model: CLIP | CustomTextCLIP) -> tuple[Any, str]:
     """The module with the positions and the mask, and the prefix of its names in `_TextOf`."""
     return (model, "model.") if hasattr(model, "token_embedding") else (model.text, "model.text.")

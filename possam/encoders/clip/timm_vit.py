@@ -76,7 +76,8 @@ class TimmViTTower(DenseTower):
         trunk = self._visual.trunk
         grid = list(patches.shape[-2:])
         tokens = trunk.patch_embed.norm(patches.flatten(2).transpose(1, 2))
-        extra = [token.expand(len(tokens), -1, -1) for token in (trunk.cls_token, trunk.reg_token) if token is not None]
+        learnt = [token for token in (trunk.cls_token, trunk.reg_token) if token is not None]
+        extra = [token.expand(tokens.shape[0], -1, -1) for token in learnt]
         if trunk.pos_embed is None:
             return torch.cat([*extra, tokens], dim=1)
         placed = 0 if trunk.no_embed_class else trunk.num_prefix_tokens
@@ -95,7 +96,8 @@ class TimmViTTower(DenseTower):
         if rope.feat_shape is None:
             return rope.get_embed(shape=list(grid))
         if tuple(rope.feat_shape) != grid:
-            rope = copy.deepcopy(rope)  # the tower itself stays as it was loaded
+            rope = copy.copy(rope)  # the tower itself stays as it was loaded
+            rope._buffers = dict(rope._buffers)
             rope.update_feat_shape(list(grid))
         return rope.get_embed()
 

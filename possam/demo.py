@@ -29,7 +29,7 @@ from possam.vocabulary.words import read_words, split_words
 if TYPE_CHECKING:
     import gradio
 
-__all__ = ["Shown", "build_app", "describe_click", "describe_segment", "launch", "read_line", "segment"]
+__all__ = ["Shown", "build_app", "describe_click", "describe_segment", "launch", "read_typed", "segment"]
 
 _SIDE = 1280  # a page shows no more pixels; a larger picture is drawn in this size, not drawn and then shrunk
 _HEADINGS = ("id", "name", "kind", "score", "IoU", "seen", "area")
@@ -41,6 +41,7 @@ _SECOND_WORDS = "heart, flower, gear, frost: stuff, pebbles: stuff, mosaic: stuf
 _CSS = """
 #image img {width: 100%; height: 100%; object-fit: contain;}
 #panel {overflow-x: auto;}
+#panel button {justify-content: safe center;}
 #panel img {min-width: 900px;}
 """
 _MINI_NOTE = """\
@@ -69,10 +70,10 @@ class Shown:
     warnings: tuple[str, ...] = ()
 
 
-def read_line(text: str) -> Vocabulary:
+def read_typed(text: str) -> Vocabulary:
     """A vocabulary from the words of one line, or of several, or from the name of a shipped table.
 
-    A path is never opened: who types here need not be who owns the machine.
+    Unlike `possam.vocabulary.words.read_line` it opens no file: who types here need not be who owns the machine.
 
     Raises:
         ValueError: there is no word, or one of them cannot be used.
@@ -88,7 +89,7 @@ def segment(predictor: Predictor, image: Picture | None, words: str, *, ensemble
 
     Args:
         image: as `possam.data.pictures.to_rgb` takes it; None where none was given.
-        words: see `read_line`.
+        words: see `read_typed`.
         ensemble: see `Predictor`.
 
     Raises:
@@ -96,7 +97,7 @@ def segment(predictor: Predictor, image: Picture | None, words: str, *, ensemble
     """
     if image is None:
         raise ValueError("There is no picture: drop one into the field, or click the example.")
-    vocabulary = read_line(words)
+    vocabulary = read_typed(words)
     result = predictor(to_rgb(image), vocabulary, ensemble=ensemble)
     warnings = _unknown_words(predictor, vocabulary)
     if not result.segments_info:

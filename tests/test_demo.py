@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from possam.demo import build_app, describe_click, describe_segment, launch, read_line, segment
+from possam.demo import build_app, describe_click, describe_segment, launch, read_typed, segment
 from possam.predictor import Predictor
 from possam.shipped import SAMPLE, SAMPLE_WORDS
 
@@ -107,12 +107,12 @@ def test_mistakes_are_sentences(predictor, image, words, message):
 
 
 def test_lines_lists_and_no_files(tmp_path):
-    assert read_line("sofa|couch,\nlawn: stuff\n").names == ("sofa", "couch", "lawn")
-    assert len(read_line(" ade20k_150 ")) == 150
+    assert read_typed("sofa|couch,\nlawn: stuff\n").names == ("sofa", "couch", "lawn")
+    assert len(read_typed(" ade20k_150 ")) == 150
     # A name that is a path is a word like any other: a visitor must not read the server's files.
     path = tmp_path / "secret.json"
     path.write_text("{}")
-    assert len(read_line(str(path))) == 1
+    assert len(read_typed(str(path))) == 1
 
 
 def test_without_gradio_the_mend_is_named(predictor, monkeypatch):

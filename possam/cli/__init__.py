@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from possam import __version__
 from possam.cli import configs as configs
 from possam.cli import data as data
+from possam.cli import demo as demo
 from possam.cli import export as export
 from possam.cli import info as info
 from possam.cli import segment as segment
@@ -25,6 +26,7 @@ __all__ = ["COMMANDS", "build_parser", "main"]
 
 COMMANDS = (
     segment,
+    demo,
     train,
     export,
     data,
@@ -36,6 +38,7 @@ COMMANDS = (
 _EXAMPLES = """\
 examples:
   possam segment --sample --output output/sample
+  possam demo
   possam train configs/mini/possam.yaml
   possam export possam-mini --output output/export
   possam data list

@@ -3,8 +3,12 @@
 Times are CPU seconds of the process on a CPU and wall seconds on a CUDA device; memory is the process's peak resident
 set, or the device's peak allocation. Needs no data and no weights.
 
-Example:
+With --text it measures the text embeddings of a list of classes instead; the second time they come from the folder.
+
+Examples:
     python tools/measure.py --config-file configs/coco/possam_vit_h.yaml MODEL.DEVICE cpu SOLVER.AMP.ENABLED False
+    python tools/measure.py --config-file configs/coco/possam_vit_b.yaml --text ade20k_847 --folder output/text \\
+        MODEL.DEVICE cpu SOLVER.AMP.ENABLED False
 """
 
 from __future__ import annotations
@@ -13,13 +17,17 @@ import argparse
 import resource
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
 
+from possam.d2.config import CfgNode
 from possam.d2.structures import Instances
+from possam.encoders import FrozenCLIP
 from possam.engine import Trainer, load_config, prepare_datasets
-from possam.vocabulary import Vocabulary
+from possam.vocabulary import TextBank, Vocabulary
+from possam.vocabulary.templates import VILD_TEMPLATES
 
 RANDOM = ["MODEL.SAM.WEIGHTS", "", "MODEL.CLIP.WEIGHTS", "", "MODEL.TEXT_CACHE", ""]
 
@@ -55,17 +63,33 @@ def measured(work: Callable[[], Any], device: torch.device) -> str:
     return f"{seconds:.1f} CPU-s, {peak:.2f} GiB peak so far"
 
 
+def measure_text(cfg: CfgNode, vocabulary: Vocabulary, folder: Path | None) -> None:
+    """Print what the embeddings of `vocabulary` cost with the configuration's CLIP, of random weights."""
+    clip = FrozenCLIP.build(name=cfg.MODEL.CLIP.NAME, weights=None).to(cfg.MODEL.DEVICE)
+    bank = TextBank(encoder=clip, directory=folder)
+    start = time.perf_counter()
+    cost = measured(lambda: bank.embed(vocabulary), torch.device(cfg.MODEL.DEVICE))
+    wall = time.perf_counter() - start
+    prompts = len(vocabulary.names) * len(VILD_TEMPLATES)
+    print(f"{len(vocabulary)} classes, {len(vocabulary.names)} names, {prompts} prompts: {cost}, {wall:.2f} s wall")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config-file", required=True)
     parser.add_argument("--classes", type=int, default=10, help="size of the vocabulary; its text is not timed")
     parser.add_argument("--targets", type=int, default=20)
     parser.add_argument("--repeat", type=int, default=1)
+    parser.add_argument("--text", metavar="TABLE", help="a shipped list of classes, or a vocabulary's JSON file")
+    parser.add_argument("--folder", type=Path, help="where the text embeddings are kept")
     parser.add_argument("opts", nargs=argparse.REMAINDER)
     args = parser.parse_args()
     if not torch.cuda.is_available():
         torch.set_num_threads(1)
     cfg = load_config(args.config_file, [*RANDOM, *args.opts])
+    if args.text:
+        measure_text(cfg, Vocabulary.load(args.text), args.folder)
+        return
     prepare_datasets(cfg)
     model = Trainer.build_model(cfg)
     vocabulary = Vocabulary.from_names([f"class {index}" for index in range(args.classes)])

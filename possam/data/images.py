@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path, PurePosixPath
@@ -49,4 +50,10 @@ class ImageFinder:
 
     @cached_property
     def _by_id(self) -> dict[str, str]:
-        return {path.name.removesuffix(self.suffix): str(path) for path in self.root.rglob(f"*{self.suffix}")}
+        # Through links as well, since a large dataset's folders often are ones.
+        return {
+            name.removesuffix(self.suffix): str(Path(folder) / name)
+            for folder, _, names in os.walk(self.root, followlinks=True)
+            for name in names
+            if name.endswith(self.suffix)
+        }

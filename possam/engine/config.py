@@ -94,6 +94,11 @@ def check_config(cfg: CfgNode) -> None:
             f"INPUT.CACHE_FEATURES needs INPUT.AUGMENTATION 'flip', not {cfg.INPUT.AUGMENTATION!r}: the features "
             "of a random crop cannot be computed beforehand. Set one or the other."
         )
+    if cfg.TEST.BATCH_SIZE > 1 and not cfg.INPUT.PAD_TO_SQUARE:
+        raise ValueError(
+            f"TEST.BATCH_SIZE is {cfg.TEST.BATCH_SIZE} without INPUT.PAD_TO_SQUARE: an image's padding, and so its "
+            "result, would depend on the others of its batch. Set one or the other."
+        )
     if cfg.INPUT.CACHE_FEATURES and not cfg.INPUT.PAD_TO_SQUARE:
         raise ValueError("INPUT.CACHE_FEATURES keeps features of one size; set INPUT.PAD_TO_SQUARE True.")
     try:

@@ -164,6 +164,7 @@ def _describe(
     return {
         "name": ground_truth.name,
         "images": images,
+        "images_expected": len(ground_truth.records),
         "tasks": list(tasks),
         "vocabulary": {"name": vocabulary.name, "classes": len(vocabulary)},
         "train_vocabulary": {"name": train_vocabulary.name, "classes": len(train_vocabulary)},

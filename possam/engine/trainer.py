@@ -135,6 +135,9 @@ def distribute(model: nn.Module) -> nn.Module:
     """Wrap the model in DDP when the run has several processes, on the CPU (gloo) as well as on CUDA devices."""
     if comm.get_world_size() == 1:
         return model
+    for buffer in model.buffers():
+        # DDP copies them only with broadcast_buffers, and each process has drawn its own random ones.
+        torch.distributed.broadcast(buffer, src=0)
     devices = [comm.get_local_rank()] if next(model.parameters()).is_cuda else None
     return DistributedDataParallel(model, device_ids=devices, broadcast_buffers=False)
 

@@ -101,7 +101,8 @@ def count_segments(
         truth: H×W, 0 for void, ``i + 1`` for annotated segment i.
         truth_classes: G contiguous classes.
         truth_crowd: G bool.
-        truth_areas: G int64, in pixels; negative where the annotation does not say and the pixels are counted.
+        truth_areas: G int64, in pixels, as the annotation says; less than a segment's pixels, and where it does not
+            say (−1), the pixels are counted.
         prediction: H×W, 0 for no segment, ``j + 1`` for predicted segment j, each of which has a pixel.
         prediction_classes: P contiguous classes.
     Returns:
@@ -113,7 +114,7 @@ def count_segments(
     ).reshape(num_truth + 1, num_predicted + 1)
     areas = joint.sum(axis=0)[1:]
     overlap, in_void = joint[1:, 1:], joint[0, 1:]
-    truth_areas = np.where(truth_areas < 0, joint.sum(axis=1)[1:], truth_areas)
+    truth_areas = np.maximum(truth_areas, joint.sum(axis=1)[1:])
     union = areas[None] + truth_areas[:, None] - overlap - in_void[None]
     candidates = (truth_classes[:, None] == prediction_classes[None]) & ~truth_crowd[:, None] & (overlap > 0)
     iou = np.divide(overlap, union, out=np.zeros(overlap.shape), where=candidates)

@@ -98,11 +98,13 @@ def _assign(
     both = a @ b.T
     iou = both / (a.sum(dim=1)[:, None] + b.sum(dim=1)[None] - both).clamp(min=1)
     agreement = torch.stack([torch.minimum(row, view.scores).sum(dim=1) for row in scores])
-    value = torch.where(iou >= min_iou, iou + agreement, -1.0)
+    fits = iou >= min_iou
+    # A pair that does not fit is worth nothing; were it a loss, more pairs would win over better ones.
+    value = torch.where(fits, iou + agreement, 0.0)
     rows, columns = (torch.as_tensor(index) for index in linear_sum_assignment(value.cpu().numpy(), maximize=True))
     rows, columns = rows.to(value.device), columns.to(value.device)
-    fits = value[rows, columns] >= 0
-    return rows[fits], columns[fits]
+    kept = fits[rows, columns]
+    return rows[kept], columns[kept]
 
 
 def _check(views: Sequence[View]) -> None:

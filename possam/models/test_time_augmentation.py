@@ -15,7 +15,7 @@ from possam.vocabulary import Vocabulary
 
 __all__ = ["TestTimeAugmentation"]
 
-_GRID = 4  # pixels of the image for a cell of the grid that views are joined on, as the decoder's masks have
+_GRID = 2  # pixels of the largest view for a cell of the grid that views are joined on; the decoder's masks have 4
 
 
 class TestTimeAugmentation(nn.Module):
@@ -72,10 +72,13 @@ class TestTimeAugmentation(nn.Module):
         ensemble: str | None = None,
         tasks: tuple[str, ...] | None = None,
     ) -> dict[str, Any]:
-        """As `PosSAM.segment`, of one image's views."""
+        """As `PosSAM.segment`, of one image's views; a single plain view gives what the model alone gives."""
         tasks = self.model.tasks if tasks is None else tasks
-        first = views[0][0]
-        grid = tuple(-(-side // _GRID) for side in first.image_size)
+        first, mirrored = views[0]
+        if len(views) == 1 and not mirrored:
+            return self.model.segment(first, ensemble, tasks)
+        largest = max((prediction.image_size for prediction, _ in views), key=lambda size: size[0] * size[1])
+        grid = tuple(-(-side // _GRID) for side in largest)
         turned = [self._turn_back(prediction, flip, ensemble, grid) for prediction, flip in views]
         output: dict[str, Any] = {}
         if "semantic" in tasks:

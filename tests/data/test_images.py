@@ -26,3 +26,12 @@ def test_an_image_that_no_subfolder_has_is_still_named(tmp_path):
 def test_an_image_without_its_url(tmp_path):
     with pytest.raises(ValueError, match=r"image 4: the keys \['coco_url'\] are missing"):
         ImageFinder(root=tmp_path, names="coco_url").path({"id": 4})
+
+
+def test_a_folder_that_is_a_link_is_searched(tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "x_leftImg8bit.png").touch()
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "city").symlink_to(tmp_path / "elsewhere")
+    finder = ImageFinder(root=tmp_path / "images", names="id", suffix="_leftImg8bit.png")
+    assert finder.path({"id": "x"}) == str(tmp_path / "images" / "city" / "x_leftImg8bit.png")

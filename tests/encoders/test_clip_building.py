@@ -116,12 +116,19 @@ def gelus(clip):
     return {type(module).__name__ for module in clip.modules() if "GELU" in type(module).__name__}
 
 
-def test_a_tag_brings_the_activation_it_was_trained_with(small, monkeypatch, tmp_path):
+def test_a_tag_brings_the_activation_it_was_trained_with(small, monkeypatch, tmp_path, caplog):
+    from open_clip import pretrained
+
     save_file(small.state_dict(), tmp_path / "file.safetensors")
     monkeypatch.setattr(building, "download_pretrained", lambda config: str(tmp_path / "file.safetensors"))
     by_tag = FrozenCLIP.build(name="small", weights="quick")
+    # All known weights of this model have it, so a file of no known name has it, too.
+    only = FrozenCLIP.build(name="small", weights=tmp_path / "file.safetensors")
+    assert gelus(only) == gelus(by_tag) == {"QuickGELU"}
+
+    monkeypatch.setitem(pretrained._PRETRAINED["small"], "plain", pretrained._pcfg(hf_hub="a/c/"))
     by_file = FrozenCLIP.build(name="small", weights=tmp_path / "file.safetensors")
-    assert gelus(by_tag) == {"QuickGELU"} and gelus(by_file) == {"GELU"}
+    assert gelus(by_file) == {"GELU"} and "trained with different activations" in caplog.text
     assert torch.equal(by_tag.model.visual.proj, small.visual.proj)
     # The parameters are equal, the features are not: nor may the fingerprints be.
     assert by_tag.fingerprint != by_file.fingerprint and by_tag.text_fingerprint != by_file.text_fingerprint

@@ -83,6 +83,8 @@ def test_rules_one_by_one():
     assert segments([1, 1, 0, 0], [1, 1, 1, 1]) == ([1.0, 0], [1, 0], [0, 0], [0, 0])
     # The annotation says that the segment goes on under another: IoU 3/5.
     assert segments([1, 1, 1, 0], [1, 1, 1, 0], area=5) == ([0.6, 0], [1, 0], [0, 0], [0, 0])
+    # No annotated segment is smaller than its pixels, whatever its annotation says.
+    assert segments([1, 1, 1, 1], [1, 1, 1, 1], area=0) == ([1.0, 0], [1, 0], [0, 0], [0, 0])
     # Another class: a miss and a false positive.
     assert segments([*one], [*one], classes=(0, 1)) == ([0, 0], [0, 0], [0, 1], [1, 0])
     # Mostly void is no false positive; exactly half is one.

@@ -72,3 +72,13 @@ def test_no_view_and_views_of_different_grids_are_refused():
         join_views([])
     with pytest.raises(ValueError, match="share classes and grid"):
         stack_views([FIRST, FIRST._replace(mask_logits=torch.zeros(2, 3, 3))])
+
+
+def test_one_good_pair_wins_over_two_poor_ones():
+    """A and a are the same segment; their halves would each find a mate if A and a gave theirs up."""
+    whole, left, right = torch.full((3, 6, 20), -4.0)
+    whole[:], left[:, :11], right[:, 9:] = 4.0, 4.0, 4.0
+    first = View(torch.tensor([[0.9, 0.0, 0.0], [0.0, 0.6, 0.0]]), torch.stack([whole, left]), torch.ones(2))
+    second = View(torch.tensor([[0.9, 0.0, 0.0], [0.0, 0.0, 0.6]]), torch.stack([whole, right]), torch.ones(2))
+    scores = join_views([first, second]).scores
+    torch.testing.assert_close(scores, torch.tensor([[0.9, 0.0, 0.0], [0.0, 0.3, 0.0], [0.0, 0.0, 0.3]]))

@@ -21,16 +21,27 @@ def model(mini_model):
     return mini_model.eval()
 
 
-def test_one_plain_view_segments_nearly_as_the_model_alone(model):
+def test_one_plain_view_segments_as_the_model_alone(model):
     inputs = sample()
     alone = model.segment(model.predict([inputs])[0], tasks=TASKS)
     views = TestTimeAugmentation(model, scales=[1.0], flip=False)
     output = views.segment(views.predict([inputs])[0], tasks=TASKS)
-    # The masks go through the grid of the views; nothing else differs.
-    assert (output["semantic_seg"] == alone["semantic_seg"]).float().mean() > 0.97
-    assert (output["panoptic_seg"][0] > 0).equal(output["panoptic_seg"][0] != 0)
-    torch.testing.assert_close(output["mask_quality"]["iou"], alone["mask_quality"]["iou"])
-    assert output["instances"].image_size == (60, 80) and len(output["instances"]) == len(alone["instances"])
+    assert torch.equal(output["panoptic_seg"][0], alone["panoptic_seg"][0])
+    assert torch.equal(output["semantic_seg"], alone["semantic_seg"])
+    assert torch.equal(output["instances"].scores, alone["instances"].scores)
+
+
+def test_the_order_of_the_scales_makes_no_difference(model):
+    inputs = sample(96, 128)
+    outputs = []
+    for scales in ([0.5, 1.0], [1.0, 0.5]):
+        views = TestTimeAugmentation(model, scales=scales, flip=False)
+        outputs.append(views.segment(views.predict([inputs])[0], tasks=TASKS))
+    first, second = outputs
+    assert (first["semantic_seg"] == second["semantic_seg"]).float().mean() > 0.999
+    assert sorted(i["area"] for i in first["panoptic_seg"][1]) == pytest.approx(
+        sorted(i["area"] for i in second["panoptic_seg"][1]), abs=3
+    )
 
 
 def test_a_mirrored_image_has_the_mirrored_segmentation(model):

@@ -61,7 +61,7 @@ def load_clip(*, name: str, weights: str | Path | None, seed: int) -> LoadedCLIP
         if name in mini.MODELS:
             model: Model = mini.create_model(name)
         else:
-            model = create_open_clip(name, quick_gelu=_is_quick(name, source.tag))
+            model = create_open_clip(name, quick_gelu=_is_quick(name, source))
     if source.path is not None:
         _load_file_into(model, source.path, name)
     else:
@@ -116,10 +116,23 @@ def _tag_of(name: str, path: Path) -> str | None:
     return official.tag if official is not None and official.model == name.removesuffix(_QUICK) else None
 
 
-def _is_quick(name: str, tag: str | None) -> bool:
-    # OpenAI and some others trained with an approximate GELU. With the exact one the same weights answer worse, and
-    # nothing but open_clip's register tells: the parameters are the same.
-    return tag is not None and bool(get_pretrained_cfg(name.removesuffix(_QUICK), tag).get("quick_gelu", False))
+def _is_quick(name: str, source: _Source) -> bool:
+    """Whether to take the approximate GELU.
+
+    OpenAI and some others trained with it. With the exact one the same weights answer worse, and nothing but
+    open_clip's register tells: the parameters are the same. A file of no known tag takes what all the model's tags
+    have.
+    """
+    base = name.removesuffix(_QUICK)
+    tags = [source.tag] if source.tag else open_clip.list_pretrained_tags_by_model(base) if source.path else []
+    quick = {bool(get_pretrained_cfg(base, tag).get("quick_gelu", False)) for tag in tags}
+    if len(quick) == 2 and name == base:
+        logger.warning(
+            "Weights of %s were trained with different activations, and %s does not tell which; the exact GELU is "
+            "taken. Give a pretrained tag, a file named MODEL.TAG, or the model %s%s, if that is wrong.",
+            *(name, source.path, base, _QUICK),
+        )
+    return quick == {True}
 
 
 def pixel_statistics(name: str, source: _Source) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -10,11 +10,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from pycocotools import mask as mask_coder
 
 from possam.data.checks import image_size, pixel_size
 from possam.data.id_maps import check_ids, read_id_map
+from possam.data.pictures import decoding
+from possam.data.run_lengths import to_run_lengths
 from possam.messages import few
 
 __all__ = ["UNLABELLED", "read_instances", "read_label_map", "read_segments"]
@@ -38,8 +40,7 @@ def read_segments(record: Mapping[str, Any]) -> tuple[NDArray[np.int64], list[di
     """
     _require(record, "pan_seg_file_name", "panoptic annotation")
     path, segments = record["pan_seg_file_name"], record["segments_info"]
-    id_map = read_id_map(path)
-    _check_size(f"panoptic PNG {path}", id_map.shape, record)
+    id_map = read_id_map(path, check_size=lambda size: _check_size(f"panoptic PNG {path}", size, record))
     stuff = {segment["id"] for segment in segments if not segment.get("isthing", True)}
     return check_ids(id_map, [segment["id"] for segment in segments], source=path, hidden=stuff), segments
 
@@ -64,8 +65,7 @@ def read_label_map(record: Mapping[str, Any], *, ignore_label: int, num_classes:
         index, segments = read_segments(record)
         return np.array([UNLABELLED, *(segment["category_id"] for segment in segments)], dtype=np.int64)[index]
     path = record["sem_seg_file_name"]
-    labels = _read_one_channel(path, wide=ignore_label >= _BYTE)
-    _check_size(f"label map {path}", labels.shape, record)
+    labels = _read_one_channel(record, wide=ignore_label >= _BYTE)
     ignored = labels == ignore_label
     wrong = np.unique(labels[~ignored & ((labels < 0) | (labels >= num_classes))])
     if len(wrong):
@@ -92,7 +92,7 @@ def read_instances(record: Mapping[str, Any], *, isthing: Sequence[bool]) -> lis
 
     Raises:
         FileNotFoundError: there is no such PNG.
-        ValueError: the record has neither annotation, or a mask has another size than the image.
+        ValueError: the record has neither annotation, or a mask is none or not the image's; names the image.
     """
     if "annotations" in record:
         return [
@@ -100,7 +100,11 @@ def read_instances(record: Mapping[str, Any], *, isthing: Sequence[bool]) -> lis
                 "category_id": annotation["category_id"],
                 "iscrowd": int(annotation["iscrowd"]),
                 "area": annotation["area"],
-                "segmentation": _run_lengths(annotation["segmentation"], record),
+                "segmentation": to_run_lengths(
+                    annotation["segmentation"],
+                    image_size(record),
+                    source=f"image {record['image_id']!r} ({record['file_name']})",
+                ),
             }
             for annotation in record["annotations"]
         ]
@@ -119,37 +123,17 @@ def read_instances(record: Mapping[str, Any], *, isthing: Sequence[bool]) -> lis
     ]
 
 
-def _run_lengths(segmentation: Any, record: Mapping[str, Any]) -> dict[str, Any]:
-    """Polygons or a run-length mask of either kind, as a compressed run-length mask."""
-    height, width = image_size(record)
-    if isinstance(segmentation, Mapping):
-        if list(segmentation["size"]) != [height, width]:
-            size = pixel_size(segmentation["size"])
-            raise ValueError(
-                f"a run-length mask of image {record['image_id']!r} is {size}, but its image {record['file_name']} is "
-                f"{pixel_size((height, width))}; the two must have the same size."
-            )
-        counts = segmentation["counts"]
-        if isinstance(counts, list):
-            return mask_coder.frPyObjects(dict(segmentation), height, width)
-        return {"size": [height, width], "counts": counts.encode() if isinstance(counts, str) else counts}
-    # A polygon of under three points covers nothing, and pycocotools takes four numbers for a box.
-    polygons = [polygon for polygon in segmentation if len(polygon) >= 6]
-    if not polygons:
-        return mask_coder.encode(np.zeros((height, width), dtype=np.uint8, order="F"))
-    return mask_coder.merge(mask_coder.frPyObjects(polygons, height, width))
-
-
-def _read_one_channel(path: str, *, wide: bool) -> NDArray[np.int64]:
-    """A picture's H×W values as int64; of a palette picture the indices, not the colours."""
-    try:
-        with Image.open(path) as picture:
+def _read_one_channel(record: Mapping[str, Any], *, wide: bool) -> NDArray[np.int64]:
+    """The values of a record's label map, H×W int64; of a palette picture the indices, not the colours."""
+    path = record["sem_seg_file_name"]
+    what = {"what": f"label map {path}", "missing": "prepare the dataset again", "mend": "prepare the dataset again"}
+    with decoding(**what):
+        picture = Image.open(path)
+    with picture:
+        _check_size(f"label map {path}", (picture.height, picture.width), record)
+        with decoding(**what):
             picture.load()
             mode, values = picture.mode, np.asarray(picture)
-    except FileNotFoundError:
-        raise FileNotFoundError(f"label map {path} does not exist; prepare the dataset again.") from None
-    except (UnidentifiedImageError, OSError, SyntaxError) as error:
-        raise ValueError(f"label map {path} does not decode ({error}); prepare the dataset again.") from error
     if mode not in _ONE_CHANNEL:
         raise ValueError(
             f"label map {path} has mode {mode}, but one channel of integers is expected, whose values are classes; "

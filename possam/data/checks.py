@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from PIL import Image
 
 from possam.files import read_json
 from possam.messages import few
@@ -14,9 +17,14 @@ from possam.vocabulary import Vocabulary
 __all__ = [
     "check_files",
     "image_size",
+    "is_number",
     "pixel_size",
     "read_annotation_file",
+    "require_id",
     "require_keys",
+    "require_list",
+    "require_name",
+    "require_size",
     "require_unique",
     "to_contiguous",
 ]
@@ -46,6 +54,48 @@ def require_keys(content: Any, keys: Sequence[str], where: str, format: str) -> 
         )
 
 
+def require_list(content: Any, where: str) -> None:
+    """ValueError unless `content` is a list."""
+    if not isinstance(content, list):
+        raise ValueError(f"{where} must be a list, but is {content!r:.80}.")
+
+
+def require_id(value: Any, where: str) -> None:
+    """ValueError unless `value` can name an image: an integer or a string."""
+    if isinstance(value, bool) or not isinstance(value, int | str) or not _is_text(str(value)):
+        raise ValueError(f"{where} must be an integer or a string, but is {value!r:.80}.")
+
+
+def require_name(value: Any, where: str) -> None:
+    """ValueError unless `value` can be a file's name."""
+    if not isinstance(value, str) or not value.strip(" ./") or "\0" in value or not _is_text(value):
+        raise ValueError(f"{where} must be the name of a file, but is {value!r:.80}.")
+
+
+def require_size(image: Mapping[str, Any], where: str) -> None:
+    """ValueError unless an image's ``height`` and ``width`` are those of a picture that can be read."""
+    height, width = image["height"], image["width"]
+    whole = all(is_number(side) and side >= 1 and side == int(side) for side in (height, width))
+    largest = 2 * (Image.MAX_IMAGE_PIXELS or 0)  # Pillow refuses pictures of more pixels
+    if not whole or (largest and height * width > largest):
+        raise ValueError(
+            f"{where} has the height {height!r:.40} and the width {width!r:.40}, which must be the image's in pixels: "
+            f"integers from 1{f', of no more than {largest:,} pixels together' if largest else ''}."
+        )
+
+
+def is_number(value: Any) -> bool:
+    """Whether a value of a JSON is a finite number."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return isinstance(value, int) or math.isfinite(value)
+
+
+def _is_text(value: str) -> bool:
+    """Whether a string can be written: JSON may hold halves of characters, which files and messages cannot."""
+    return value.isascii() or not any("\ud800" <= character <= "\udfff" for character in value)
+
+
 def require_unique(values: Iterable[Hashable], what: str) -> None:
     """ValueError where a value occurs more than once."""
     repeated = [value for value, count in Counter(values).items() if count > 1]
@@ -57,10 +107,11 @@ def to_contiguous(ids: Iterable[int], vocabulary: Vocabulary, where: str) -> lis
     """A dataset's category ids as positions in `vocabulary`. ValueError for ids that it does not have."""
     contiguous = vocabulary.contiguous_id
     ids = list(ids)
-    unknown = sorted(set(ids) - contiguous.keys())
+    unknown = {f"{value!r:.40}" for value in ids if not isinstance(value, Hashable) or value not in contiguous}
     if unknown:
+        shown = sorted(unknown, key=lambda text: (len(text), text))
         raise ValueError(
-            f"{where}: category ids {few(unknown)} are not in the vocabulary {vocabulary.name!r} "
+            f"{where}: category ids {few(shown)} are not in the vocabulary {vocabulary.name!r} "
             f"({len(vocabulary)} classes); give this dataset's own, or none for the JSON's categories."
         )
     return [contiguous[category_id] for category_id in ids]

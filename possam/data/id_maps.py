@@ -5,13 +5,14 @@ A PNG's pixel holds a segment id as colour: ``id = R + 256·G + 256²·B``; id 0
 Shapes: H×W the image, S segments.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
+from possam.data.pictures import decoding
 from possam.files import write_atomically
 from possam.messages import few
 
@@ -47,22 +48,29 @@ def id_to_rgb(ids: NDArray[np.integer]) -> NDArray[np.uint8]:
     return np.stack([(ids >> shift) & 255 for shift in (0, 8, 16)], axis=-1).astype(np.uint8)
 
 
-def read_id_map(path: str | Path) -> NDArray[np.int32]:
+def read_id_map(
+    path: str | Path, *, check_size: Callable[[tuple[int, int]], object] = lambda size: None
+) -> NDArray[np.int32]:
     """Read a panoptic PNG as an H×W int32 map of segment ids.
+
+    Args:
+        path: the PNG.
+        check_size: is called with the (height, width) that the file states, before its pixels take memory; raises
+            what is to be raised for another size than expected.
 
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: the file does not decode, or is not an RGB picture; the message names the file.
     """
-    try:
-        with Image.open(path) as picture:
+    what = {"what": f"panoptic PNG {path}", "missing": "check panoptic_root", "mend": "export it again"}
+    with decoding(**what):
+        picture = Image.open(path)
+    with picture:
+        check_size((picture.height, picture.width))
+        with decoding(**what):
             picture.load()
             mode = picture.mode
             pixels = np.asarray(picture) if mode in ("RGB", "RGBA") else None
-    except FileNotFoundError:
-        raise FileNotFoundError(f"panoptic PNG {path} does not exist; check panoptic_root.") from None
-    except (UnidentifiedImageError, OSError, SyntaxError) as error:
-        raise ValueError(f"panoptic PNG {path} does not decode ({error}); export it again.") from error
     if pixels is None:
         raise ValueError(
             f"panoptic PNG {path} has mode {mode}, but RGB is expected (id = R + 256·G + 256²·B); "

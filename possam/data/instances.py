@@ -8,7 +8,18 @@ from pathlib import Path
 from typing import Any
 
 from possam.d2.structures import BoxMode
-from possam.data.checks import check_files, read_annotation_file, require_keys, require_unique, to_contiguous
+from possam.data.checks import (
+    check_files,
+    is_number,
+    read_annotation_file,
+    require_id,
+    require_keys,
+    require_list,
+    require_name,
+    require_size,
+    require_unique,
+    to_contiguous,
+)
 from possam.data.images import ImageFinder
 from possam.messages import few
 from possam.vocabulary import Vocabulary
@@ -54,10 +65,20 @@ def load_instances(
     source, format = str(instances_json), "LVIS" if federated else "COCO instance"
     content = read_annotation_file(instances_json, mend)
     require_keys(content, ("images", "annotations"), source, format)
+    for key in ("images", "annotations"):
+        require_list(content[key], f"{source}: {key}")
     keys = ("id", "height", "width", *(_FEDERATED_KEYS if federated else ()))
-    keys += ("file_name",) if image_names == "file_name" else ()
+    keys += (image_names,) if image_names in ("file_name", "coco_url") else ()
     for position, image in enumerate(content["images"]):
-        require_keys(image, keys, f"{source}: images[{position}]", format)
+        where = f"{source}: images[{position}]"
+        require_keys(image, keys, where, format)
+        require_id(image["id"], f"{where}.id")
+        require_size(image, where)
+        for key in ("file_name", "coco_url"):
+            if key in image:
+                require_name(image[key], f"{where}.{key}")
+        for key in _FEDERATED_KEYS if federated else ():
+            require_list(image[key], f"{where}.{key}")
     require_unique((image["id"] for image in content["images"]), f"{source}: image ids")
     annotations = _by_image(content["annotations"], vocabulary, source, format)
     absent = sorted(annotations.keys() - {image["id"] for image in content["images"]}, key=str)
@@ -90,12 +111,19 @@ def _by_image(
 ) -> dict[Any, list[dict[str, Any]]]:
     """Detectron2's annotations, by image id."""
     for position, annotation in enumerate(annotations):
-        require_keys(annotation, _KEYS, f"{source}: annotations[{position}]", format)
+        where = f"{source}: annotations[{position}]"
+        require_keys(annotation, _KEYS, where, format)
+        require_id(annotation["image_id"], f"{where}.image_id")
+        _check_values(annotation, where)
     classes = to_contiguous((annotation["category_id"] for annotation in annotations), vocabulary, source)
     stuff = sorted({vocabulary.display_names[category] for category in classes if not vocabulary.isthing[category]})
     if stuff:
         raise ValueError(f"{source}: the classes {few(stuff)} have instances, but are stuff in {vocabulary.name!r}.")
-    without = [a.get("id", position) for position, a in enumerate(annotations) if not _is_mask(a["segmentation"])]
+    without = [
+        f"{annotation.get('id', position)!r:.40}"
+        for position, annotation in enumerate(annotations)
+        if not _is_mask(annotation["segmentation"])
+    ]
     if without:
         raise ValueError(
             f"{source}: annotations {few(without)} have no mask: expected polygons [[x, y, …], …] or a run-length mask "
@@ -114,6 +142,16 @@ def _by_image(
             }
         )
     return dict(result)
+
+
+def _check_values(annotation: Mapping[str, Any], where: str) -> None:
+    box, area, crowd = annotation["bbox"], annotation["area"], annotation.get("iscrowd", 0)
+    if not isinstance(box, list) or len(box) != 4 or not all(map(is_number, box)):
+        raise ValueError(f"{where}.bbox must be four numbers, x, y, width and height in pixels, but is {box!r:.80}.")
+    if not is_number(area):
+        raise ValueError(f"{where}.area must be a number of pixels, but is {area!r:.80}.")
+    if crowd not in (0, 1):
+        raise ValueError(f"{where}.iscrowd must be 0 or 1, but is {crowd!r:.80}.")
 
 
 def _is_mask(segmentation: Any) -> bool:

@@ -10,7 +10,11 @@ from possam.data.catalog import register
 from possam.data.checks import (
     check_files,
     read_annotation_file,
+    require_id,
     require_keys,
+    require_list,
+    require_name,
+    require_size,
     require_unique,
     to_contiguous,
 )
@@ -58,7 +62,10 @@ def register_panoptic(
     if vocabulary is None:
         content = read_json(panoptic_json)
         require_keys(content, ("categories",), f"{panoptic_json}", _FORMAT)
-        vocabulary = Vocabulary.from_coco_categories(content["categories"], name)
+        try:
+            vocabulary = Vocabulary.from_coco_categories(content["categories"], name)
+        except ValueError as error:
+            raise ValueError(f"{panoptic_json}: {error}") from error
     places = {
         "image_root": str(image_root),
         "panoptic_root": str(panoptic_root),
@@ -128,11 +135,20 @@ def load_panoptic(
 def _images(content: Any, source: str) -> dict[Any, Mapping[str, Any]]:
     """The JSON's images by id, once they and the annotations are known to fit together."""
     require_keys(content, ("images", "annotations"), source, _FORMAT)
+    for key in ("images", "annotations"):
+        require_list(content[key], f"{source}: {key}")
     for position, image in enumerate(content["images"]):
-        require_keys(image, ("id", "file_name", "height", "width"), f"{source}: images[{position}]", _FORMAT)
+        where = f"{source}: images[{position}]"
+        require_keys(image, ("id", "file_name", "height", "width"), where, _FORMAT)
+        require_id(image["id"], f"{where}.id")
+        require_name(image["file_name"], f"{where}.file_name")
+        require_size(image, where)
     for position, annotation in enumerate(content["annotations"]):
-        keys = ("image_id", "file_name", "segments_info")
-        require_keys(annotation, keys, f"{source}: annotations[{position}]", _FORMAT)
+        where = f"{source}: annotations[{position}]"
+        require_keys(annotation, ("image_id", "file_name", "segments_info"), where, _FORMAT)
+        require_id(annotation["image_id"], f"{where}.image_id")
+        require_name(annotation["file_name"], f"{where}.file_name")
+        require_list(annotation["segments_info"], f"{where}.segments_info")
     require_unique((image["id"] for image in content["images"]), f"{source}: image ids")
     require_unique((a["image_id"] for a in content["annotations"]), f"{source}: annotated image ids")
     require_unique((a["file_name"] for a in content["annotations"]), f"{source}: PNG names of annotations")
@@ -147,12 +163,16 @@ def _images(content: Any, source: str) -> dict[Any, Mapping[str, Any]]:
 
 
 def _segments(segments: Sequence[Mapping[str, Any]], vocabulary: Vocabulary, where: str) -> list[dict[str, Any]]:
-    for segment in segments:
-        require_keys(segment, ("id", "category_id", "iscrowd"), f"{where}: segment {segment.get('id', '?')}", _FORMAT)
-    require_unique((segment["id"] for segment in segments), f"{where}: segment ids")
-    outside = [s["id"] for s in segments if not (isinstance(s["id"], int) and 0 < s["id"] <= MAX_ID)]
+    for position, segment in enumerate(segments):
+        named = segment.get("id", "?") if isinstance(segment, Mapping) else f"number {position}"
+        require_keys(segment, ("id", "category_id", "iscrowd"), f"{where}: segment {named!r:.40}", _FORMAT)
+        if segment["iscrowd"] not in (0, 1):
+            crowd = segment["iscrowd"]
+            raise ValueError(f"{where}: iscrowd of segment {named!r:.40} must be 0 or 1, not {crowd!r:.80}.")
+    outside = [f"{s['id']!r:.40}" for s in segments if not (type(s["id"]) is int and 0 < s["id"] <= MAX_ID)]
     if outside:
         raise ValueError(f"{where}: segment ids {few(outside)} are not integers in [1, {MAX_ID}].")
+    require_unique((segment["id"] for segment in segments), f"{where}: segment ids")
     classes = to_contiguous((segment["category_id"] for segment in segments), vocabulary, where)
     return [
         {

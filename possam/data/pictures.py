@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 
-__all__ = ["Picture", "read_picture", "to_rgb"]
+__all__ = ["Picture", "decoding", "read_picture", "to_rgb"]
 
 Picture = str | Path | Image.Image | NDArray[np.uint8]
 
@@ -27,8 +29,24 @@ def read_picture(path: str | Path) -> NDArray[np.uint8]:
         raise FileNotFoundError(f"there is no image at {path}; check the path.") from None
     except IsADirectoryError:
         raise ValueError(f"{path} is a folder; give the images in it.") from None
-    except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError) as error:
+    except Exception as error:  # Pillow raises a dozen types for damaged files
         raise ValueError(f"{path} cannot be read as an image ({error}); give a whole JPEG, PNG, TIFF ...") from error
+
+
+@contextmanager
+def decoding(what: str, *, missing: str, mend: str) -> Iterator[None]:
+    """What Pillow raises for a file that is absent or damaged, as FileNotFoundError and ValueError.
+
+    Args:
+        what: the file, such as "label map a.png".
+        missing, mend: what to do where it does not exist, and where it does not decode.
+    """
+    try:
+        yield
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{what} does not exist; {missing}.") from None
+    except Exception as error:  # Pillow raises a dozen types for damaged files
+        raise ValueError(f"{what} does not decode ({error}); {mend}.") from error
 
 
 def to_rgb(image: Picture) -> NDArray[np.uint8]:

@@ -7,9 +7,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from possam.data.catalog import IGNORE_LABEL, register
+from possam.data.pictures import decoding
 from possam.messages import few
 from possam.vocabulary import Vocabulary
 
@@ -133,10 +134,8 @@ def _files(root: Path, suffix: str, mend: str) -> dict[str, Path]:
 
 
 def _size(path: Path) -> tuple[int, int]:
-    try:
+    with decoding(f"image {path}", missing="check image_root", mend="copy or download it again"):
         with Image.open(path) as picture:
             width, height = picture.size
             turned = picture.getexif().get(_EXIF_ORIENTATION) in _QUARTER_TURNS
-    except (UnidentifiedImageError, OSError, SyntaxError) as error:
-        raise ValueError(f"image {path} does not decode ({error}); copy or download it again.") from error
     return (width, height) if turned else (height, width)

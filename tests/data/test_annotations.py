@@ -186,7 +186,7 @@ def test_annotations_come_before_the_panoptic_png(record):
 
 def test_instances_that_do_not_fit():
     runs = {"size": [8, 6], "counts": [48]}
-    with pytest.raises(ValueError, match=r"run-length mask of image 4 is 6×8 .*a.jpg is 8×6"):
+    with pytest.raises(ValueError, match=r"mask of image 4 \(a.jpg\) is 6×8 .*image is 8×6"):
         read_instances(annotated(instance(runs)), isthing=(True, True))
     with pytest.raises(ValueError, match=r"image a.jpg has no instance or panoptic annotation"):
         read_instances({"file_name": "a.jpg"}, isthing=(True,))

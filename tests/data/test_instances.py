@@ -87,6 +87,12 @@ def test_federated_records(load, content, tmp_path):
         (lambda c: c["annotations"][0].update(segmentation=[]), r"annotations \[1\] have no mask"),
         (lambda c: c["annotations"][0].update(segmentation=[[1, 2, 3]]), r"annotations \[1\] have no mask"),
         (lambda c: c["annotations"][1].update(segmentation={"counts": []}), r"annotations \[2\] have no mask"),
+        (lambda c: c["annotations"][1].update(area=float("nan")), r"annotations\[1\].area must be a number .* nan"),
+        (lambda c: c["annotations"][1].update(bbox=[1, 2, "x", 4]), r"annotations\[1\].bbox must be four numbers"),
+        (lambda c: c["annotations"][1].update(iscrowd=None), r"annotations\[1\].iscrowd must be 0 or 1, but is None"),
+        (lambda c: c["annotations"][1].update(image_id=[]), r"annotations\[1\].image_id must be an integer or"),
+        (lambda c: c["images"][0].update(width="x"), r"images\[0\] has .* the width 'x'"),
+        (lambda c: c.update(annotations=None), r"annotations must be a list"),
     ],
 )
 def test_bad_annotations_are_refused(load, content, tmp_path, change, message):

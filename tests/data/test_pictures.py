@@ -84,3 +84,10 @@ def test_what_is_no_picture_is_named(tmp_path):
         to_rgb([1, 2])
     with pytest.raises(ValueError, match="at least one pixel"):
         to_rgb(np.zeros((0, 3, 3), np.uint8))
+
+
+@pytest.mark.parametrize("content", [b"P6", b"P6 60000 60000 255\n", b"P5 2 x 255\n", b"BM" + bytes(60)])
+def test_what_pillow_does_not_call_damage_is_named(tmp_path, content):
+    (tmp_path / "odd.jpg").write_bytes(content)
+    with pytest.raises(ValueError, match=r"odd\.jpg cannot be read as an image"):
+        read_picture(tmp_path / "odd.jpg")

@@ -61,7 +61,9 @@ def read_json(path: str | Path) -> dict[str, Any]:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise FileNotFoundError(f"{path} does not exist; check the path or prepare the dataset.") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read ({error.strerror}); give the path of a JSON file.") from error
+    except (ValueError, RecursionError) as error:  # of bytes, of syntax, of numbers too long, of brackets too deep
         raise ValueError(f"{path} is not valid JSON ({error}); copy or export it again.") from error
     if not isinstance(content, Mapping):
         raise ValueError(f"{path} holds a {type(content).__name__}, but a JSON object {{…}} is expected.")

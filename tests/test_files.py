@@ -48,3 +48,15 @@ def test_read_json_of_nothing(tmp_path):
 def test_json_has_no_nan(tmp_path):
     write_json(tmp_path / "a.json", {"x": float("nan"), "y": [1.5, {"z": float("nan")}]})
     assert read_json(tmp_path / "a.json") == {"x": None, "y": [1.5, {"z": None}]}
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, '{"a": ' + "1" * 5000 + "}"])
+def test_json_that_is_too_deep_or_has_too_long_a_number_is_named(tmp_path, text):
+    (tmp_path / "bad.json").write_text(text)
+    with pytest.raises(ValueError, match="bad.json is not valid JSON"):
+        read_json(tmp_path / "bad.json")
+
+
+def test_a_folder_in_place_of_json_is_named(tmp_path):
+    with pytest.raises(ValueError, match="cannot be read"):
+        read_json(tmp_path)

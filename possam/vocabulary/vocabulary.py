@@ -61,6 +61,8 @@ class Category:
                     f"{list(self.names)!r}; every name must be a string with at least one visible character: "
                     "write it or take it out"
                 )
+            _require_text(name, f"a name of the class with dataset id {self.dataset_id!r}")
+        _require_text(self.dataset_name, f"dataset_name of class {self.names[0]!r}")
         if not isinstance(self.isthing, bool):
             raise ValueError(
                 f"isthing of class {self.names[0]!r} must be True (thing) or False (stuff), "
@@ -102,6 +104,8 @@ class Vocabulary:
         object.__setattr__(self, "categories", tuple(self.categories))
         if not isinstance(self.name, str) or not self.name.strip():
             raise ValueError(f"a vocabulary needs a name, got {self.name!r}")
+        _require_text(self.name, "the name of a vocabulary")
+        _require_text(self.source, f"the source of vocabulary {self.name!r}")
         if not self.categories:
             raise ValueError(f"vocabulary {self.name!r} has no classes; give it at least one")
         self._check_names()
@@ -201,16 +205,20 @@ class Vocabulary:
         Every entry needs ``id`` and ``name`` (commas separate synonyms); ``isthing`` is 0 or 1, and 1 where
         absent, as in COCO's files of instances. The dataset's own spelling is kept as ``dataset_name``.
         """
+        if not isinstance(categories, Iterable) or isinstance(categories, str | Mapping):
+            raise ValueError(f"the categories of {name!r} must be a list of objects, got {categories!r:.200}")
         built = []
         for position, entry in enumerate(categories):
+            if not isinstance(entry, Mapping):
+                raise ValueError(f"category number {position} of {name!r} must be an object, got {entry!r:.200}")
             missing = [key for key in ("id", "name") if key not in entry]
             if missing:
                 raise ValueError(
-                    f"category number {position} of {name!r} lacks {missing}; got {dict(entry)!r}"
+                    f"category number {position} of {name!r} lacks {missing}; got {dict(entry)!r:.200}"
                 )
             isthing = entry.get("isthing", 1)
             if isthing not in (0, 1):
-                raise ValueError(f"isthing of category {entry['name']!r} must be 0 or 1, got {isthing!r}")
+                raise ValueError(f"isthing of category {entry['name']!r} must be 0 or 1, got {isthing!r:.200}")
             built.append(
                 Category(
                     names=_split_synonyms(entry["name"]),
@@ -312,7 +320,17 @@ class Vocabulary:
         return tuple(name in seen for name in self.display_names)
 
 
+def _require_text(value: object, what: str) -> None:
+    """ValueError unless it can be written and tokenized: JSON may hold halves of characters ("\\ud83e")."""
+    if not isinstance(value, str):
+        raise ValueError(f"{what} must be a string, got {value!r:.200}")
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(f"{what} has half of a character at position {error.start}: {value!r:.200}") from error
+
+
 def _split_synonyms(text: str) -> tuple[str, ...]:
     if not isinstance(text, str):
-        raise ValueError(f"a class name must be a string, got {json.dumps(text, default=repr)}")
+        raise ValueError(f"a class name must be a string, got {json.dumps(text, default=repr):.200}")
     return tuple(part.strip() for part in text.split(","))

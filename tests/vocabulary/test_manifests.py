@@ -1,5 +1,6 @@
 """Seen and unseen classes: the shipped manifests, when they apply, and that they are up to date."""
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -104,4 +105,15 @@ def test_the_command_raises_the_version_of_what_has_changed_only(folder, capsys)
 def test_a_file_that_is_no_manifest_is_named(folder):
     (folder / "a_to_b.json").write_text('{"train": "a"}')
     with pytest.raises(ValueError, match=r"a_to_b\.json: expected the keys train, test, version"):
+        find_manifest("a", "b")
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("seen", None), ("seen", [1]), ("unseen", "cat"), ("version", "1"), ("rule", 2)]
+)
+def test_a_value_of_the_wrong_type_is_named(folder, key, value):
+    path = write_manifest(divide(words("a", (("dog",), True)), words("b", (("cat",), True)), (False,), rule="any"))
+    path.write_text(json.dumps({**json.loads(path.read_text()), key: value}))
+    find_manifest.cache_clear()
+    with pytest.raises(ValueError, match=rf"a_to_b\.json: {key} must be of type"):
         find_manifest("a", "b")

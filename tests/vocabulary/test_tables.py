@@ -1,5 +1,6 @@
 """The shipped class tables against facts that are published with the datasets."""
 
+import json
 import time
 
 import pytest
@@ -102,3 +103,18 @@ def test_large_tables_load_at_once():
     for name in ("lvis", "ade20k_847"):
         Vocabulary.load(name)
     assert time.perf_counter() - start < 0.5
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, "1" * 5000, json.dumps(["x" * 100_000])])
+def test_a_file_of_something_else_is_named_in_few_words(tmp_path, text):
+    (tmp_path / "odd.json").write_text(text)
+    with pytest.raises(ValueError, match="odd.json") as caught:
+        Vocabulary.from_file(tmp_path / "odd.json")
+    assert len(str(caught.value)) < 1000
+
+
+def test_half_of_a_character_is_refused(tmp_path):
+    table = {"name": "own", "classes": [{"id": 0, "names": ["a\ud83e"], "isthing": 1}]}
+    (tmp_path / "odd.json").write_text(json.dumps(table))
+    with pytest.raises(ValueError, match=r"odd.json: class number 0: .*half of a character at position 1"):
+        Vocabulary.from_file(tmp_path / "odd.json")

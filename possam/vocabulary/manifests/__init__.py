@@ -88,7 +88,12 @@ def find_manifest(train: str, test: str) -> Manifest | None:
     content = read_json(path)
     expected = [field.name for field in fields(Manifest)]
     if sorted(content) != sorted(expected):
-        raise ValueError(f"{path}: expected the keys {', '.join(expected)}, got {', '.join(content)}")
+        raise ValueError(f"{path}: expected the keys {', '.join(expected)}, got {list(content)!r:.200}")
+    for key, value in content.items():
+        wanted = {"version": int, "seen": list, "unseen": list}.get(key, str)
+        texts = value if wanted is list else [value] if wanted is str else []
+        if type(value) is not wanted or not all(isinstance(text, str) for text in texts):
+            raise ValueError(f"{path}: {key} must be of type {wanted.__name__} (of strings), got {value!r:.200}")
     return Manifest(**{**content, "seen": tuple(content["seen"]), "unseen": tuple(content["unseen"])})
 
 

@@ -40,7 +40,9 @@ def read_table(path: Path) -> dict[str, Any]:
         table = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise ValueError(f"{path}: no such vocabulary file; check the path") from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be read ({error.strerror}); give the path of a .json file") from error
+    except (ValueError, RecursionError) as error:  # of the path, of bytes, of syntax, of brackets too deep
         raise ValueError(f"{path}: not a JSON file: {error}") from error
     _check_keys(table, _TABLE_KEYS, f"{path}")
     _check_type(table, "name", str, f"{path}")
@@ -53,9 +55,9 @@ def read_table(path: Path) -> dict[str, Any]:
         _check_type(entry, "dataset_name", str, where)
         _check_type(entry, "names", list, where)
         if not all(isinstance(name, str) for name in entry["names"]):
-            raise ValueError(f"{where}: names must hold strings only, got {entry['names']!r}")
+            raise ValueError(f"{where}: names must hold strings only, got {entry['names']!r:.200}")
         if entry["isthing"] not in (0, 1):
-            raise ValueError(f"{where}: isthing must be 1 (thing) or 0 (stuff), got {entry['isthing']!r}")
+            raise ValueError(f"{where}: isthing must be 1 (thing) or 0 (stuff), got {entry['isthing']!r:.200}")
     return table
 
 
@@ -71,16 +73,16 @@ def write_table(table: dict[str, Any], path: Path) -> None:
 
 def _check_keys(entry: Any, keys: dict[str, bool], where: str) -> None:
     if not isinstance(entry, dict):
-        raise ValueError(f"{where}: expected a JSON object with the keys {', '.join(keys)}, got {entry!r}")
+        raise ValueError(f"{where}: expected a JSON object with the keys {', '.join(keys)}, got {entry!r:.200}")
     missing = [key for key, required in keys.items() if required and key not in entry]
     if missing:
         needed = ", ".join(key for key in keys if keys[key])
         raise ValueError(f"{where}: missing {', '.join(missing)}; needed are {needed}")
     unknown = [key for key in entry if key not in keys]
     if unknown:
-        raise ValueError(f"{where}: unknown key {unknown[0]!r}; the valid ones are {', '.join(keys)}")
+        raise ValueError(f"{where}: unknown key {unknown[0]!r:.200}; the valid ones are {', '.join(keys)}")
 
 
 def _check_type(entry: dict[str, Any], key: str, kind: type, where: str) -> None:
     if key in entry and (not isinstance(entry[key], kind) or isinstance(entry[key], bool)):
-        raise ValueError(f"{where}: {key} must be of type {kind.__name__}, got {entry[key]!r}")
+        raise ValueError(f"{where}: {key} must be of type {kind.__name__}, got {entry[key]!r:.200}")

@@ -45,24 +45,37 @@ def register_from_config(entries: Sequence[Mapping[str, Any]], kind: str = "PANO
         kind: "PANOPTIC" or "SEMANTIC", the list's name in `DATASETS`.
 
     Raises:
-        ValueError: an entry is not a mapping, lacks a key, or has one that is not known.
+        ValueError: an entry is not a mapping, lacks a key, has one that is not known, or a value of the wrong type;
+            or the dataset's name or vocabulary is refused. Names the entry.
+        FileNotFoundError: a panoptic dataset without a vocabulary has no JSON.
     """
     keys = OWN_KEYS[kind]
     names = []
+    if not isinstance(entries, list | tuple):
+        raise ValueError(f"DATASETS.{kind} must be a list of mappings of {list(keys.all)}, but is {entries!r:.200}.")
     for position, entry in enumerate(entries):
         where = f"DATASETS.{kind}[{position}]"
         if not isinstance(entry, Mapping):
-            raise ValueError(f"{where} must be a mapping of {list(keys.all)}, but got {entry!r}.")
+            raise ValueError(f"{where} must be a mapping of {list(keys.all)}, but got {entry!r:.200}.")
         for key in entry:
             if key not in keys.all:
                 hint = did_you_mean(key, keys.all)
-                raise ValueError(f"{where} has the unknown key {key!r}; valid: {list(keys.all)}.{hint}")
+                raise ValueError(f"{where} has the unknown key {key!r:.200}; valid: {list(keys.all)}.{hint}")
         missing = [key for key in keys.required if not entry.get(key)]
         if missing:
-            raise ValueError(f"{where} ({entry.get('name', 'no name')}) lacks {missing}; add them.")
+            raise ValueError(f"{where} ({str(entry.get('name', 'no name')):.80}) lacks {missing}; add them.")
         given = {key: value for key, value in entry.items() if value not in (None, "")}
-        if "vocabulary" in given:
-            given["vocabulary"] = Vocabulary.load(given["vocabulary"])
-        _REGISTER[kind](given.pop("name"), **given)
+        for key, value in given.items():
+            wanted = int if key == "ignore_label" else str
+            if not isinstance(value, wanted) or isinstance(value, bool):
+                raise ValueError(f"{where}: {key} must be of type {wanted.__name__}, but is {value!r:.200}.")
+        try:
+            if "vocabulary" in given:
+                given["vocabulary"] = Vocabulary.load(given["vocabulary"])
+            _REGISTER[kind](given.pop("name"), **given)
+        except ValueError as error:
+            raise ValueError(f"{where}: {error}") from error
+        except FileNotFoundError as error:
+            raise FileNotFoundError(f"{where}: {error}") from error
         names.append(entry["name"])
     return names

@@ -1,25 +1,133 @@
-"""Checkpoints of the trained parameters; whatever does not fit the model exactly is an error."""
+"""Checkpoints of the trained parameters: whole or not there, checked when read, and fitting the model exactly."""
 
 from __future__ import annotations
 
+import hashlib
+import logging
+import os
+import re
+import shutil
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
+
+import torch
+from torch import nn
 
 from possam.d2.checkpoint import DetectionCheckpointer
+from possam.d2.utils import comm
+from possam.engine.manifest import Manifest
+from possam.files import write_atomically
 from possam.models.state import describe_frozen, load_checkpoint, read_checkpoint
+
+__all__ = ["Checkpointer"]
+
+logger = logging.getLogger(__name__)
+
+POINTER = "last_checkpoint"
+_PERIODIC = re.compile(r"model_\d{7,}\.pth")
+_LEFTOVERS = ".*.pth.*.tmp"  # of write_atomically, when it was killed
+_COPIES = 3  # AdamW keeps two numbers beside every parameter
 
 
 class Checkpointer(DetectionCheckpointer):
     """Detectron2's checkpointer, strict and safe: what does not fit raises instead of being logged, and no code runs.
 
     Files hold the trained parameters alone, and by name and sha256 of the weights which frozen encoders they were
-    trained over; the encoders themselves come from their own files.
+    trained over; the encoders themselves come from their own files. A run that is killed while saving leaves the older
+    checkpoints and no part of a new one; `manifest.json` beside them tells whole files from damaged ones.
     """
 
+    def __init__(
+        self, model: nn.Module, save_dir: str = "", *, keep: int = 0, save_to_disk: Any = None, **checkpointables: Any
+    ) -> None:
+        """
+        Args:
+            model: the model, bare or wrapped for distributed training.
+            save_dir: folder to save to and to look for checkpoints in.
+            keep: how many periodic checkpoints (model_<iteration>.pth) to keep, the last saved ones; 0 keeps all.
+                Others, such as model_final.pth and model_best.pth, are always kept.
+            save_to_disk: by default, whether this is the main process.
+            checkpointables: further objects with state_dict and load_state_dict, saved under their keywords.
+
+        Raises:
+            ValueError: `keep` is negative.
+        """
+        if keep < 0:
+            raise ValueError(f"SOLVER.CHECKPOINT_KEEP is {keep}, but must be 0, which keeps all, or more.")
+        super().__init__(model, save_dir, save_to_disk=save_to_disk, **checkpointables)
+        self.keep = keep
+
+    # ------------------------------------------------------------------ saving
+
+    def check_folder(self) -> None:
+        """Check, where this process saves at all, that a first checkpoint can be: better now than after hours.
+
+        Raises:
+            OSError: the folder cannot be written to, or its disk has too little room.
+        """
+        if not (self.save_dir and self.save_to_disk):
+            return
+        probe = Path(self.save_dir) / ".writable"
+        try:
+            write_atomically(probe, lambda file: file.write(b"checked before training"))
+            probe.unlink()
+        except OSError as error:
+            raise OSError(
+                f"Checkpoints cannot be written to {self.save_dir} ({_reason(error)}); set OUTPUT_DIR to a folder "
+                "that can be written to."
+            ) from error
+        needed = _COPIES * sum(value.nbytes for value in self.model.state_dict().values())
+        free = shutil.disk_usage(self.save_dir).free
+        if free < needed:
+            raise OSError(
+                f"{self.save_dir} has {free / 2**20:,.0f} MiB left, but a checkpoint needs {needed / 2**20:,.0f} MiB; "
+                "free some space, or set OUTPUT_DIR to a folder on another disk."
+            )
+
     def save(self, name: str, **kwargs: Any) -> None:
-        """Write `name`.pth: the model, the checkpointables, the frozen encoders' description, and `kwargs`."""
-        if self.save_dir and self.save_to_disk:  # else the fingerprints, which take seconds, would be for nothing
-            super().save(name, frozen=describe_frozen(self.model), **kwargs)
+        """Write `name`.pth: the model, the checkpointables, the frozen encoders' description, and `kwargs`.
+
+        Afterwards the pointer file names it, and periodic checkpoints beyond `keep` are deleted; one that cannot be is
+        named in a warning.
+
+        Raises:
+            OSError: it could not be written. What was saved before is there, and a next save may work.
+        """
+        if not (self.save_dir and self.save_to_disk):  # the fingerprints, which take seconds, would be for nothing
+            return
+        content = {"model": self.model.state_dict()}
+        content |= {key: checkpointable.state_dict() for key, checkpointable in self.checkpointables.items()}
+        content |= {"frozen": describe_frozen(self.model), **kwargs}
+        path = Path(self.save_dir) / f"{name}.pth"
+        logger.info("Saving the checkpoint %s", path)
+        try:
+            for leftover in path.parent.glob(_LEFTOVERS):
+                _remove(leftover)
+            _write(path, content)
+            self.tag_last_checkpoint(path.name)
+        except OSError as error:
+            raise OSError(
+                f"The checkpoint {path} was not saved ({_reason(error)}); those saved before are as they were. Free "
+                "some space or make the folder writable, and go on with --resume."
+            ) from error
+        self._purge(path.name)
+
+    def tag_last_checkpoint(self, last_filename_basename: str) -> None:
+        """Let the pointer file name a checkpoint."""
+        name = last_filename_basename.encode()
+        write_atomically(Path(self.save_dir) / POINTER, lambda file: file.write(name))
+
+    def _purge(self, saved: str) -> None:
+        periodic = [name for name in self._by_age() if _PERIODIC.fullmatch(name)]
+        surplus = [name for name in periodic[self.keep :] if name != saved] if self.keep else []
+        removed = [name for name in surplus if _remove(Path(self.save_dir) / name)]
+        if removed:
+            try:
+                Manifest(self.save_dir).forget(*removed)
+            except OSError as error:
+                logger.warning("manifest.json still lists %s, which were deleted (%s).", removed, _reason(error))
+
+    # ------------------------------------------------------------------ loading
 
     def load(self, path: str, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """Load `path`, a .pth or .safetensors file or its URL; an empty path loads nothing.
@@ -29,17 +137,93 @@ class Checkpointer(DetectionCheckpointer):
 
         Raises:
             FileNotFoundError: there is no such file.
-            ValueError: it is no checkpoint, of another model or over other frozen encoders; the model stays as it was.
+            ValueError: it is no checkpoint, is not what was saved, or is of another model or over other frozen
+                encoders; the model stays as it was.
         """
         if path and ("?" in path or path.endswith((".pkl", ".pyth"))):
             # Detectron2 unpickles such files, code and all, and takes wishes from a query.
             raise ValueError(f"{path} is not the name of a checkpoint, which is a .pth or .safetensors file.")
-        if path and "://" not in path and not Path(path).is_file():
-            raise FileNotFoundError(f"No checkpoint at {path}. Check MODEL.WEIGHTS, or leave it empty to start anew.")
+        if path and "://" not in path:
+            if not Path(path).is_file():
+                raise FileNotFoundError(
+                    f"No checkpoint at {path}. Check MODEL.WEIGHTS, or leave it empty to start anew."
+                )
+            Manifest(Path(path).parent).check(Path(path).name)
         try:
             return super().load(path, *args, **kwargs)
         finally:
             self._parsed_url_during_load = None  # Detectron2 would refuse to load again after an error
+
+    def has_checkpoint(self) -> bool:
+        """Whether the main process finds a checkpoint, whole or not, or a pointer to one; all processes must ask."""
+        found = bool(self.save_dir) and bool(self._pointed() or self._by_age())
+        return bool(comm.all_gather(found)[0])
+
+    def get_checkpoint_file(self) -> str:
+        """The last saved checkpoint that is whole, as the main process finds it; all processes must ask.
+
+        Damaged ones that are passed over, and a pointer file that names another, are named in warnings.
+
+        Raises:
+            ValueError: none is whole.
+        """
+        chosen, problem = "", ""
+        if comm.is_main_process():
+            try:
+                chosen = self._last_whole()
+            except ValueError as error:
+                problem = str(error)
+        chosen, problem = comm.all_gather((chosen, problem))[0]
+        if problem:
+            raise ValueError(problem)
+        return chosen
+
+    def _last_whole(self) -> str:
+        folder, pointed, problems = Path(self.save_dir), self._pointed(), []
+        names = self._by_age()
+        if pointed and pointed not in names:
+            problems.append(f"{folder / POINTER} names {pointed}, which is not there")
+        for name in names:
+            try:
+                self._check_whole(folder / name)
+            except (ValueError, OSError) as error:
+                problems.append(str(error).rstrip("."))
+                continue
+            for problem in problems:
+                logger.warning("%s.", problem)
+            if problems or name != pointed:
+                names_it = f"names {pointed}" if pointed else "is empty or missing"
+                logger.warning("%s %s; going on from %s, the last whole one.", POINTER, names_it, folder / name)
+            return str(folder / name)
+        raise ValueError(
+            f"No checkpoint in {folder} is whole: {'; '.join(problems)}. Put a whole one there, or start anew without "
+            "--resume or in another OUTPUT_DIR."
+        )
+
+    def _check_whole(self, path: Path) -> None:
+        if Manifest(path.parent).check(path.name):
+            return
+        content = read_checkpoint(path)
+        if missing := [key for key in self.checkpointables if key not in content]:
+            raise ValueError(f"{path} cannot be gone on from: it holds no {' and no '.join(map(repr, missing))}")
+
+    def _by_age(self) -> list[str]:
+        """The checkpoints of the folder, whole or not, the last saved one first."""
+        entries = Manifest(self.save_dir).entries()
+        # Times of files, unlike the manifest's, change when they are copied.
+        times = {
+            path.name: entries[path.name]["saved"] if path.name in entries else path.stat().st_mtime
+            for path in Path(self.save_dir).glob("*.pth")
+        }
+        first = "" if entries else self._pointed()
+        return sorted(times, key=lambda name: (name == first, times[name], name), reverse=True)
+
+    def _pointed(self) -> str:
+        """What the pointer file names, or nothing."""
+        try:
+            return (Path(self.save_dir) / POINTER).read_text(encoding="utf-8", errors="replace").strip("\0 \t\r\n")
+        except FileNotFoundError:
+            return ""
 
     def _load_file(self, filename: str) -> dict[str, Any]:
         try:
@@ -50,3 +234,62 @@ class Checkpointer(DetectionCheckpointer):
 
     def _load_model(self, checkpoint: dict[str, Any]) -> None:
         load_checkpoint(self.model, checkpoint, f"The checkpoint {checkpoint.pop('source')}")
+
+
+class _Hashed:
+    """A file to write to that knows the size and sha256 of what was written, and what went wrong."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self.file, self.size, self.digest = file, 0, hashlib.sha256()
+        self.error: OSError | None = None
+
+    def write(self, data: bytes) -> int:
+        self.size += len(data)
+        self.digest.update(data)
+        try:
+            return self.file.write(data)
+        except OSError as error:
+            self.error = error
+            raise
+
+    def flush(self) -> None:
+        self.file.flush()
+
+
+def _write(path: Path, content: dict[str, Any]) -> None:
+    """Write a checkpoint and list it. Between the two it is not listed, rather than listed as what it was before."""
+    manifest = Manifest(path.parent)
+    written: list[_Hashed] = []
+
+    def write(file: IO[bytes]) -> None:
+        hashed = _Hashed(file)
+        written.append(hashed)
+        try:
+            torch.save(content, cast("IO[bytes]", hashed))
+        except RuntimeError as error:  # torch hides what the file said
+            raise hashed.error or error from error
+        manifest.forget(path.name)
+
+    write_atomically(path, write)
+    if os.name == "posix":
+        # The new name must be on the disk before an old checkpoint is deleted.
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+    manifest.add(path.name, size=written[0].size, sha256=written[0].digest.hexdigest())
+
+
+def _remove(path: Path) -> bool:
+    """Delete a file; whether it is gone. A warning says why it is not."""
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        logger.warning("%s could not be deleted (%s); delete it yourself to free its space.", path, _reason(error))
+        return False
+    return True
+
+
+def _reason(error: OSError) -> str:
+    return error.strerror or str(error)

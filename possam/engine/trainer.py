@@ -20,7 +20,7 @@ from possam.d2.data import (
     build_detection_train_loader,
     get_detection_dataset_dicts,
 )
-from possam.d2.engine import AMPTrainer, DefaultTrainer, SimpleTrainer, TrainerBase
+from possam.d2.engine import AMPTrainer, DefaultTrainer, HookBase, SimpleTrainer, TrainerBase
 from possam.d2.modeling import build_model
 from possam.d2.utils import comm
 from possam.data import SegmentationMapper, build_augmentations
@@ -30,7 +30,9 @@ from possam.engine.config import PRECISIONS
 from possam.engine.datasets import build_test_mapper
 from possam.engine.evaluate import evaluate_datasets
 from possam.engine.features import training_features
+from possam.engine.hooks import ExactResume
 from possam.engine.optimizer import build_optimizer
+from possam.engine.resume import ResumableLoader, SeededSamples, TrainingOrder
 from possam.models import PosSAM, TestTimeAugmentation
 from possam.vocabulary import Vocabulary
 
@@ -52,11 +54,17 @@ class Trainer(DefaultTrainer):
         loader = build_train_loader(cfg, records, cache)
         self._trainer = _build_step(cfg, distribute(model), loader, optimizer)
         self.scheduler = self.build_lr_scheduler(cfg, optimizer)
-        self.checkpointer = Checkpointer(self._trainer.model, cfg.OUTPUT_DIR, trainer=weakref.proxy(self))
+        self.checkpointer = Checkpointer(
+            self._trainer.model, cfg.OUTPUT_DIR, keep=cfg.SOLVER.CHECKPOINT_KEEP, trainer=weakref.proxy(self)
+        )
+        self.checkpointer.check_folder()
         self.start_iter = 0
         self.max_iter = cfg.SOLVER.MAX_ITER
         self.cfg = cfg
         self.register_hooks(self.build_hooks())
+
+    def build_hooks(self) -> list[HookBase | None]:
+        return [ExactResume(self._trainer.data_loader), *super().build_hooks()]
 
     @classmethod
     def build_model(cls, cfg: CfgNode) -> PosSAM:
@@ -100,8 +108,8 @@ def training_records(cfg: CfgNode) -> list[dict[str, Any]]:
     return get_detection_dataset_dicts(cfg.DATASETS.TRAIN, filter_empty=False)
 
 
-def build_train_loader(cfg: CfgNode, records: list[dict[str, Any]], cache: FeatureCache | None) -> Any:
-    """An endless loader of batches of training inputs, shuffled by `SEED`."""
+def build_train_loader(cfg: CfgNode, records: list[dict[str, Any]], cache: FeatureCache | None) -> ResumableLoader:
+    """An endless loader of batches of training inputs; `SEED` gives their order and all that is random about them."""
     metadata = MetadataCatalog.get(cfg.DATASETS.TRAIN[0])
     mapper = SegmentationMapper(
         augmentations=build_augmentations(
@@ -112,13 +120,24 @@ def build_train_loader(cfg: CfgNode, records: list[dict[str, Any]], cache: Featu
         ignore_label=metadata.ignore_label,
         feature_cache=cache,
     )
-    return build_detection_train_loader(
-        records,
-        mapper=mapper,
-        total_batch_size=cfg.SOLVER.IMS_PER_BATCH,
-        aspect_ratio_grouping=cfg.DATALOADER.ASPECT_RATIO_GROUPING,
-        num_workers=cfg.DATALOADER.NUM_WORKERS,
+    seed = cfg.SEED if cfg.SEED >= 0 else comm.shared_random_seed()
+    grouped = cfg.DATALOADER.ASPECT_RATIO_GROUPING
+    order = TrainingOrder(
+        size=len(records),
+        batch_size=cfg.SOLVER.IMS_PER_BATCH // comm.get_world_size(),
+        seed=seed,
+        wide=[record["width"] > record["height"] for record in records] if grouped else None,
     )
+    loader = build_detection_train_loader(
+        SeededSamples(records, mapper),
+        mapper=None,
+        sampler=order,
+        total_batch_size=cfg.SOLVER.IMS_PER_BATCH,
+        aspect_ratio_grouping=False,  # the order is grouped already, and so can be gone on with
+        num_workers=cfg.DATALOADER.NUM_WORKERS,
+        seed=seed,  # else starting the loader would draw from the generator of the model
+    )
+    return ResumableLoader(loader, order)
 
 
 def build_test_loader(cfg: CfgNode, dataset: str) -> Any:

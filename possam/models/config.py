@@ -60,6 +60,7 @@ def add_possam_config(cfg: CfgNode) -> None:
     _add_ensembles(cfg)
 
     cfg.SOLVER.OPTIMIZER_EPS = 1e-8
+    cfg.SOLVER.CHECKPOINT_KEEP = 0  # periodic checkpoints to keep, the newest ones; 0: all
     cfg.SOLVER.WEIGHT_DECAY_EMBED = 0.0
     cfg.SOLVER.AMP.PRECISION = "bf16"
     cfg.SOLVER.CLIP_GRADIENTS.CLIP_TYPE = "full_model"

@@ -1,13 +1,20 @@
-"""Checkpoints fit the model and its frozen encoders exactly, or are refused; none of them can run code."""
+"""Checkpoints fit the model and its frozen encoders exactly, or are refused; none of them can run code; and saving one
+that fails half-way costs none that was saved before."""
 
+import json
 import os
 import pickle
+import resource
+import shutil
+import signal
+from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from possam.d2.engine import AMPTrainer
 from possam.d2.modeling import build_model
 from possam.engine import Checkpointer
 from possam.engine import checkpoint as checkpoint_module
@@ -213,3 +220,292 @@ def test_wishes_in_a_name_are_refused(tmp_path):
     path = save(tmp_path / "a.pth", nn.Linear(3, 2).state_dict())
     with pytest.raises(ValueError, match="not the name of a checkpoint"):
         Checkpointer(nn.Linear(3, 2)).load(f"{path}?matching_heuristics=True")
+
+
+# ------------------------------------------------------------------ saving that fails, and what resuming finds
+
+
+class Progress:
+    """A trainer of which a checkpoint keeps the iteration alone."""
+
+    def __init__(self):
+        self.iteration = -1
+
+    def state_dict(self):
+        return {"iteration": self.iteration}
+
+    def load_state_dict(self, state):
+        self.iteration = state["iteration"]
+
+
+class Run:
+    """A run in a folder: its weights are its iteration, everywhere."""
+
+    def __init__(self, folder, **options):
+        self.model, self.progress = nn.Linear(40, 500), Progress()
+        self.folder = folder
+        folder.mkdir(exist_ok=True)
+        self.checkpointer = Checkpointer(self.model, str(folder), trainer=self.progress, **options)
+
+    def save(self, iteration, name=None):
+        self.progress.iteration = iteration
+        with torch.no_grad():
+            for parameter in self.model.parameters():
+                parameter.fill_(iteration)
+        self.checkpointer.save(name or f"model_{iteration:07d}", iteration=iteration)
+
+
+def resumed(folder):
+    """The iteration at which a run in the folder goes on, which has it everywhere; None: it starts anew."""
+    run = Run(folder)
+    found = run.checkpointer.has_checkpoint()
+    run.checkpointer.resume_or_load("", resume=True)
+    if not found:
+        assert run.progress.iteration == -1
+        return None
+    assert all((parameter == run.progress.iteration).all() for parameter in run.model.parameters())
+    return run.progress.iteration
+
+
+def files(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def killed(function):
+    """Call the function in a process that gets SIGKILL on the way; False if it came to its end instead."""
+    child = os.fork()
+    if child == 0:
+        try:
+            function()
+        finally:
+            os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+
+
+def kill_at(moment, *, after):
+    """Die before or after the file that is put into its place as number `moment`; as number 0, while it is written."""
+    replace, write, count = os.replace, checkpoint_module._Hashed.write, 0
+
+    def replaced(source, target):
+        nonlocal count
+        count += 1
+        if after:
+            replace(source, target)
+        if count == moment:
+            os.kill(os.getpid(), signal.SIGKILL)
+        if not after:
+            replace(source, target)
+
+    def written(self, data):
+        if moment == 0 and self.size > 40_000:
+            self.file.flush()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return write(self, data)
+
+    os.replace, checkpoint_module._Hashed.write = replaced, written
+
+
+@pytest.mark.parametrize("name", [None, "model_final"])
+def test_a_kill_while_saving_leaves_a_whole_checkpoint(tmp_path, name):
+    """At every moment: while the file is written, and before and after each renaming."""
+    moments = [(0, True), *((moment, after) for moment in range(1, 9) for after in (False, True))]
+    found = []
+    for moment, after in moments:
+        folder = tmp_path / f"{moment}-{after}"
+        run = Run(folder)
+        run.save(1, name)
+
+        def save(run=run, moment=moment, after=after):
+            kill_at(moment, after=after)
+            run.save(2, name)
+
+        dead = killed(save)
+        found.append(resumed(folder))
+        Run(folder).save(3, name)
+        assert resumed(folder) == 3
+        assert not [file for file in files(folder) if file.endswith(".pth.tmp")]  # nothing is left of the killed one
+        if not dead:
+            break
+    else:
+        pytest.fail("every save was killed, so there are more moments")
+    assert set(found) == {1, 2} and found == sorted(found) and len(found) >= 7
+
+
+@pytest.mark.parametrize(  # without the manifest, which alone knows each byte, files are read
+    ("damage", "listed"),
+    [("half", True), ("empty", True), ("flipped", True), ("gone", True), ("half", False), ("empty", False)],
+)
+def test_a_damaged_checkpoint_is_passed_over_by_name(tmp_path, caplog, damage, listed):
+    run = Run(tmp_path)
+    run.save(1)
+    run.save(2)
+    path = tmp_path / "model_0000002.pth"
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    spoilt = {"half": content[: len(content) // 2], "empty": b"", "flipped": content}
+    path.write_bytes(spoilt[damage]) if damage != "gone" else path.unlink()
+    if not listed:
+        (tmp_path / "manifest.json").unlink()
+    assert resumed(tmp_path) == 1
+    assert str(path.name) in caplog.text and "going on from" in caplog.text and "model_0000001.pth" in caplog.text
+    with pytest.raises((ValueError, FileNotFoundError), match="model_0000002.pth"):
+        run.checkpointer.load(str(path))
+
+
+@pytest.mark.parametrize(
+    ("pointer", "warned"),
+    [
+        (b"", "is empty or missing"),
+        (b"\0\0\0\0", "is empty or missing"),
+        (None, "is empty or missing"),
+        (b"model_0000001.pth", "names model_0000001.pth"),
+        (b"model_9999999.pth", "names model_9999999.pth, which is not there"),
+        (b"../other", "names ../other, which is not there"),
+        (b"\xff\xfe", "which is not there"),
+        (b"model_0000002.pth\n", ""),
+    ],
+)
+def test_a_pointer_file_that_is_empty_or_stale_is_not_believed(tmp_path, caplog, pointer, warned):
+    run = Run(tmp_path)
+    run.save(1)
+    run.save(2)
+    place = tmp_path / "last_checkpoint"
+    place.write_bytes(pointer) if pointer is not None else place.unlink()
+    assert resumed(tmp_path) == 2
+    assert warned in caplog.text and bool(warned) == any(record.levelname == "WARNING" for record in caplog.records)
+
+
+def test_the_last_saved_is_the_newest_whatever_its_number_and_wherever_it_is_copied(tmp_path):
+    run = Run(tmp_path / "run")
+    for iteration in (700, 3, 5):
+        run.save(iteration)
+    assert resumed(tmp_path / "run") == 5
+    shutil.copytree(tmp_path / "run", tmp_path / "copy", copy_function=shutil.copyfile)
+    os.utime(tmp_path / "copy" / "model_0000700.pth", (4e9, 4e9))
+    assert resumed(tmp_path / "copy") == 5
+    (tmp_path / "copy" / "manifest.json").write_text("{")  # then the pointer file says it
+    assert resumed(tmp_path / "copy") == 5
+
+
+def test_weights_alone_are_not_gone_on_from(tmp_path, caplog):
+    run = Run(tmp_path)
+    run.save(1)
+    torch.save({"model": run.model.state_dict()}, tmp_path / "weights.pth")
+    os.utime(tmp_path / "weights.pth", (4e9, 4e9))
+    assert resumed(tmp_path) == 1
+    assert "weights.pth cannot be gone on from: it holds no 'trainer'" in caplog.text
+
+
+def test_nothing_to_go_on_from_starts_anew_but_nothing_whole_does_not(tmp_path):
+    assert resumed(tmp_path) is None
+    (tmp_path / "last_checkpoint").write_text("model_0000004.pth")
+    with pytest.raises(ValueError, match="is whole: .*names model_0000004.pth, which is not there.*without --resume"):
+        resumed(tmp_path)
+    Run(tmp_path).save(1)
+    (tmp_path / "model_0000001.pth").write_bytes(b"")
+    with pytest.raises(ValueError, match="is whole: .*model_0000001.pth is damaged: it has 0 bytes"):
+        resumed(tmp_path)
+
+
+def test_a_damaged_file_is_passed_over_where_weights_are_all_there_is_to_load(tmp_path):
+    checkpointer = Checkpointer(nn.Linear(3, 2), str(tmp_path))
+    checkpointer.save("model_0000001")
+    (tmp_path / "model_0000002.pth").write_bytes(b"")
+    assert checkpointer.get_checkpoint_file() == str(tmp_path / "model_0000001.pth")
+
+
+def test_a_file_that_was_replaced_is_refused_until_the_manifest_forgets_it(tmp_path):
+    run = Run(tmp_path)
+    run.save(1)
+    path = tmp_path / "model_0000001.pth"
+    torch.save({"model": nn.Linear(40, 500).state_dict()}, path)
+    with pytest.raises(ValueError, match="manifest.json beside it says.*if you replaced the file yourself, delete"):
+        run.checkpointer.load(str(path))
+    manifest = json.loads((tmp_path / "manifest.json").read_text())
+    del manifest["model_0000001.pth"]
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
+    run.checkpointer.load(str(path), checkpointables=[])
+
+
+# ------------------------------------------------------------------ disks, folders, old checkpoints
+
+
+def test_a_full_disk_is_an_error_that_loses_nothing(tmp_path):
+    """The limit on a file's size stops the writing itself, as a full disk does."""
+    run = Run(tmp_path)
+    run.save(1)
+    before = files(tmp_path)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))
+    try:
+        with pytest.raises(OSError, match="model_0000002.pth was not saved \\(File too large.*before are as they were"):
+            run.save(2)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert files(tmp_path) == before and resumed(tmp_path) == 1
+    assert run.progress.iteration == 2 and (run.model.weight == 2).all()  # what is in memory is as it was, too
+    run.save(2)
+    assert resumed(tmp_path) == 2
+
+
+def test_a_folder_that_cannot_be_written_to_is_named_before_training(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    checkpointer = Checkpointer(nn.Linear(3, 2), str(tmp_path / "file" / "run"))
+    with pytest.raises(OSError, match="cannot be written to .*file/run .*; set OUTPUT_DIR"):
+        checkpointer.check_folder()
+    with pytest.raises(OSError, match="was not saved"):
+        checkpointer.save("model_1")
+    run = Run(tmp_path / "run")
+    run.checkpointer.check_folder()
+    assert files(tmp_path / "run") == []
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10**9, 10**9 - 1000, 1000))
+    with pytest.raises(OSError, match="has 0 MiB left, but a checkpoint needs"):
+        run.checkpointer.check_folder()
+    Checkpointer(nn.Linear(3, 2), str(tmp_path / "file"), save_to_disk=False).check_folder()
+
+
+def test_old_periodic_checkpoints_go_and_no_others(tmp_path):
+    run = Run(tmp_path, keep=2)
+    run.save(0, "model_best")
+    run.save(0, "model_final")
+    run.save(900)  # of an earlier run in the folder
+    for iteration in range(1, 5):
+        run.save(iteration)
+    kept = ["model_0000003.pth", "model_0000004.pth", "model_best.pth", "model_final.pth"]
+    assert files(tmp_path) == ["last_checkpoint", "manifest.json", *kept]
+    assert sorted(json.loads((tmp_path / "manifest.json").read_text())) == kept
+    assert resumed(tmp_path) == 4
+    with pytest.raises(ValueError, match="SOLVER.CHECKPOINT_KEEP is -1"):
+        Run(tmp_path, keep=-1)
+
+
+def test_a_checkpoint_that_cannot_be_deleted_is_named_and_the_run_goes_on(tmp_path, monkeypatch, caplog):
+    run = Run(tmp_path, keep=1)
+    run.save(1)
+
+    def refuse(path, **_):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", refuse)
+        run.save(2)
+    assert "model_0000001.pth could not be deleted (Permission denied)" in caplog.text
+    assert resumed(tmp_path) == 2
+    run.save(3)
+    assert [name for name in files(tmp_path) if name.endswith(".pth")] == ["model_0000003.pth"]
+
+
+def test_the_scale_of_mixed_precision_is_kept(tmp_path):
+    def trainer(scale):
+        model = nn.Linear(3, 2)
+        scaler = torch.amp.GradScaler("cpu", init_scale=scale, growth_interval=7)
+        optimizer = torch.optim.AdamW(model.parameters())
+        return AMPTrainer(model, [], optimizer, grad_scaler=scaler), scaler
+
+    saved, scaler = trainer(1024.0)
+    scaler.scale(torch.zeros(()))  # the scale is made when it is first used
+    scaler.update(512.0)
+    Checkpointer(saved.model, str(tmp_path), trainer=saved).save("model_0000001")
+    other, others = trainer(4.0)
+    Checkpointer(other.model, str(tmp_path), trainer=other).resume_or_load("", resume=True)
+    assert others.state_dict() == scaler.state_dict() and others.get_scale() == 512.0

@@ -1,0 +1,238 @@
+"""A run that is stopped and goes on is, bit for bit, the run that was not stopped."""
+
+import itertools
+import json
+import random
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from possam.d2.data import DatasetCatalog, MetadataCatalog
+from possam.d2.engine import HookBase, launch
+from possam.d2.utils import comm
+from possam.data.miniature.export import export_split
+from possam.engine import Checkpointer, Trainer, load_config, prepare_datasets
+from possam.engine.resume import ResumableLoader, TrainingOrder, seed_step
+from possam.engine.trainer import build_train_loader, training_records
+
+SPLITS = ("mini_a_train", "mini_b_selection", "mini_b_report")
+STEPS, STOP = 5, 3
+SMALL = ["MODEL.DECODER.LAYERS", "3", "MODEL.DECODER.QUERIES", "8", "MODEL.LOSS.POINTS", "64", "DATASETS.TEST", "()"]
+
+
+class Recorder(HookBase):
+    """What every step of this process saw: images, learning rates, losses, and where its random numbers stand."""
+
+    def __init__(self, disturb):
+        self.disturb, self.log = disturb, []
+
+    def before_train(self):
+        self.trainer.model.register_forward_pre_hook(self._see)
+
+    def _see(self, _, inputs):
+        self.images = [[item["file_name"], float(item["image"].double().std())] for item in inputs[0]]
+
+    def after_step(self):
+        stands = [random.random(), np.random.rand(), torch.rand(()).item()]
+        latest = self.trainer.storage.latest()
+        losses = {key: value for key, (value, _) in latest.items() if "loss" in key}
+        rates = [group["lr"] for group in self.trainer.optimizer.param_groups]
+        self.log.append([self.trainer.iter, self.images, rates, losses, stands])
+        if self.disturb:  # as an evaluation between two steps may
+            random.random(), np.random.rand(3), torch.rand(5)
+
+
+def configure(scenes, output, *settings):
+    places = ["OUTPUT_DIR", str(output), "MODEL.TEXT_CACHE", f"{scenes}/text", "INPUT.FEATURE_FOLDER", f"{scenes}/f"]
+    short = ["SOLVER.MAX_ITER", str(STEPS), "SOLVER.IMS_PER_BATCH", "2", "SOLVER.CHECKPOINT_PERIOD", str(STOP)]
+    cfg = load_config("configs/mini/possam.yaml", [*SMALL, *places, *short, *settings])
+    prepare_datasets(cfg)
+    return cfg
+
+
+def train(cfg, *, resume):
+    trainer = Trainer(cfg)
+    trainer.resume_or_load(resume=resume)
+    recorder = Recorder(disturb=not resume)
+    trainer.register_hooks([recorder])
+    trainer.train()
+    return recorder.log
+
+
+def whole_and_resumed(scenes, runs):
+    """The logs of a run and of one that goes on from its checkpoint at `STOP`, in a folder of its own."""
+    torch.set_num_threads(1)
+    seed_step(1, comm.get_rank(), 0)
+    whole = train(configure(scenes, f"{runs}/whole"), resume=False)
+    resumed = Path(runs, "resumed")
+    if comm.is_main_process():
+        resumed.mkdir()
+        shutil.copy(f"{runs}/whole/model_{STOP - 1:07d}.pth", resumed)
+        (resumed / "last_checkpoint").write_text(f"model_{STOP - 1:07d}.pth")
+    comm.synchronize()
+    seed_step(99, comm.get_rank(), 0)  # a new process stands elsewhere
+    return whole, train(configure(scenes, resumed), resume=True)
+
+
+def assert_same_run(whole, resumed, runs):
+    assert [entry[0] for entry in resumed] == list(range(STOP, STEPS))
+    assert resumed == whole[STOP:]
+    paths = [Path(runs, name, "model_final.pth") for name in ("whole", "resumed")]
+    first, second = (torch.load(path, weights_only=True) for path in paths)
+    assert first["trainer"]["_trainer"]["optimizer"]["state"]
+    assert_equal(first, second)
+
+
+def assert_equal(first, second, place=""):
+    assert type(first) is type(second), place
+    if isinstance(first, dict):
+        assert first.keys() == second.keys(), place
+        for key in first:
+            assert_equal(first[key], second[key], f"{place}.{key}")
+    elif isinstance(first, list | tuple):
+        assert len(first) == len(second), place
+        for number, pair in enumerate(zip(first, second, strict=True)):
+            assert_equal(*pair, f"{place}.{number}")
+    elif isinstance(first, torch.Tensor):
+        assert torch.equal(first, second), place
+    else:
+        assert first == second, place
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory):
+    root = tmp_path_factory.mktemp("scenes")
+    export_split(SPLITS[0], root=root, scenes=5)
+    return root
+
+
+@pytest.fixture
+def scenes(drawn, monkeypatch):
+    """A folder with five scenes: two images a step end an epoch in the middle of a step."""
+    monkeypatch.setenv("DETECTRON2_DATASETS", str(drawn))
+    yield drawn
+    for name in SPLITS:  # others expect the scenes elsewhere
+        if name in DatasetCatalog.list():
+            DatasetCatalog.remove(name)
+            MetadataCatalog.remove(name)
+
+
+def test_a_resumed_run_is_the_uninterrupted_one(scenes, tmp_path):
+    whole, resumed = whole_and_resumed(scenes, tmp_path)
+    assert_same_run(whole, resumed, tmp_path)
+    seen = [name for entry in whole for name, _ in entry[1]]
+    assert len(set(seen[:5])) == len(set(seen[5:])) == 5 and seen[:5] != seen[5:]
+    assert len({tuple(entry[4]) for entry in whole}) == STEPS
+
+
+def _two(scenes, runs):
+    logs = whole_and_resumed(scenes, runs)
+    rank = comm.get_rank()
+    Path(runs, f"{rank}.json").write_text(json.dumps(logs))
+    lost = Path(runs, "lost")
+    if rank == 0:
+        lost.mkdir()
+        (lost / "model_0000001.pth").write_bytes(b"")
+    comm.synchronize()
+    with pytest.raises(ValueError, match="is whole") as error:  # all processes stop, and none waits for another
+        Checkpointer(torch.nn.Linear(1, 1), str(lost)).resume_or_load("", resume=True)
+    Path(runs, f"{rank}.txt").write_text(str(error.value))
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="with GPUs, launch() joins processes by NCCL")
+def test_two_processes_resume_as_exactly(scenes, tmp_path):
+    launch(_two, 2, dist_url="auto", args=(str(scenes), str(tmp_path)))
+    logs = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2)]
+    for whole, resumed in logs:
+        assert_same_run(whole, resumed, tmp_path)
+    for first, second in zip(logs[0][0], logs[1][0], strict=True):
+        assert first[1] != second[1] and first[4] != second[4]  # other images, other random numbers
+    assert (tmp_path / "0.txt").read_text() == (tmp_path / "1.txt").read_text()
+
+
+def batches(cfg, count, *, skip=0):
+    loader = build_train_loader(cfg, training_records(cfg), None)
+    loader.skip(skip)
+    return [
+        [(item["file_name"], item["image"], item["instances"].gt_masks) for item in batch]
+        for batch in itertools.islice(loader, count)
+    ]
+
+
+def test_loading_processes_change_nothing_and_read_ahead_in_vain(scenes, tmp_path):
+    """The scale and the place of the crop are random."""
+    settings = ["INPUT.AUGMENTATION", "lsj", "INPUT.CACHE_FEATURES", "False"]
+    cfg = configure(scenes, tmp_path, *settings)
+    whole = batches(cfg, 6)
+    images = [item[1] for batch in whole for item in batch]
+    assert not any(torch.equal(one, other) for one, other in itertools.combinations(images, 2))
+    cfg.DATALOADER.NUM_WORKERS = 2
+    assert_equal(whole[3:], batches(cfg, 3, skip=6))
+
+
+def test_loading_a_batch_does_not_change_the_random_numbers_of_a_step(scenes, tmp_path):
+    cfg = configure(scenes, tmp_path, "INPUT.AUGMENTATION", "lsj", "INPUT.CACHE_FEATURES", "False")
+    seed_step(1, 0, 7)
+    expected = [random.random(), np.random.rand(), torch.rand(()).item()]
+    seed_step(1, 0, 7)
+    batches(cfg, 1)
+    assert [random.random(), np.random.rand(), torch.rand(()).item()] == expected
+    others = []
+    for seed, rank, step in [(2, 0, 7), (1, 1, 7), (1, 0, 8)]:
+        seed_step(seed, rank, step)
+        others += [random.random(), np.random.rand(), torch.rand(()).item()]
+    assert len({*expected, *others}) == 12
+
+
+# ------------------------------------------------------------------ the order alone
+
+
+def order(*, rank=0, world_size=1, batch_size=2, size=5, wide=None):
+    made = TrainingOrder(size=size, batch_size=batch_size, seed=3, wide=wide)
+    made.rank, made.world_size = rank, world_size
+    return made
+
+
+def take(made, count):
+    return list(itertools.islice(made, count))
+
+
+def test_every_epoch_has_every_image_once_over_all_processes():
+    draws = sorted(take(order(world_size=2), 10) + take(order(rank=1, world_size=2), 10), key=lambda draw: draw.number)
+    assert draws == take(order(), 20)
+    epochs = [[draw.image for draw in draws[start : start + 5]] for start in range(0, 20, 5)]
+    assert all(sorted(epoch) == list(range(5)) for epoch in epochs) and epochs[0] != epochs[1]
+
+
+def test_batches_of_one_kind_stay_so_after_a_resume():
+    wide = [True, False, False, True, True]
+    whole = take(order(wide=wide), 40)
+    assert all(wide[whole[at].image] == wide[whole[at + 1].image] for at in range(0, 40, 2))
+    assert len({draw.number for draw in whole}) == 40
+    resumed = order(wide=wide)
+    resumed.skipped = 7
+    assert take(resumed, 26) == whole[14:]
+
+
+def test_another_number_of_processes_goes_on_with_the_images_not_yet_seen():
+    before = ResumableLoader(None, order(world_size=2, batch_size=1))
+    before.batches = 3
+    state = before.state_dict()
+    assert state == {"seed": 3, "size": 5, "images": 6}
+    after = ResumableLoader([], order())
+    after.load_state_dict(state)
+    assert list(after) == [] and take(after.order, 4) == take(order(), 10)[6:]
+
+
+def test_a_seed_that_was_drawn_is_gone_on_with():
+    after = ResumableLoader([], order())
+    after.load_state_dict({"seed": 8, "size": 5, "images": 0})
+    assert after.seed == 8 and take(after.order, 10) != take(order(), 10)
+
+
+def test_other_data_cannot_be_gone_on_with():
+    with pytest.raises(ValueError, match="was trained on 6 images, but DATASETS.TRAIN has 5"):
+        ResumableLoader([], order()).load_state_dict({"seed": 3, "size": 6, "images": 6})

@@ -40,8 +40,11 @@ class Manifest:
 
     def add(self, name: str, *, size: int, sha256: str) -> None:
         """List a file that is in the folder now."""
-        others = {key: entry for key, entry in self.entries().items() if key != name}
-        write_json(self.path, {**others, name: {"bytes": size, "sha256": sha256, "saved": time.time()}})
+        entries = self.entries()
+        # The order of saving, also where this machine's clock is behind that of the machine before.
+        saved = max([time.time(), *(entry["saved"] + 1e-3 for entry in entries.values())])
+        entries.pop(name, None)
+        write_json(self.path, {**entries, name: {"bytes": size, "sha256": sha256, "saved": saved}})
 
     def forget(self, *names: str) -> None:
         """Take files out of the list, if they are in it."""

@@ -387,6 +387,15 @@ def test_the_last_saved_is_the_newest_whatever_its_number_and_wherever_it_is_cop
     assert resumed(tmp_path / "copy") == 5
 
 
+def test_a_clock_that_is_set_back_does_not_make_a_checkpoint_old(tmp_path, monkeypatch):
+    run = Run(tmp_path, keep=1)
+    run.save(1)
+    monkeypatch.setattr("time.time", lambda: 1e9)
+    run.save(2)
+    assert resumed(tmp_path) == 2
+    assert [name for name in files(tmp_path) if name.endswith(".pth")] == ["model_0000002.pth"]
+
+
 def test_weights_alone_are_not_gone_on_from(tmp_path, caplog):
     run = Run(tmp_path)
     run.save(1)

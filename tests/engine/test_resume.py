@@ -5,6 +5,7 @@ import json
 import random
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from possam.d2.engine import HookBase, launch
 from possam.d2.utils import comm
 from possam.data.miniature.export import export_split
 from possam.engine import Checkpointer, Trainer, load_config, prepare_datasets
+from possam.engine.hooks import ExactResume
 from possam.engine.resume import ResumableLoader, TrainingOrder, seed_step
 from possam.engine.trainer import build_train_loader, training_records
 
@@ -231,6 +233,19 @@ def test_a_seed_that_was_drawn_is_gone_on_with():
     after = ResumableLoader([], order())
     after.load_state_dict({"seed": 8, "size": 5, "images": 0})
     assert after.seed == 8 and take(after.order, 10) != take(order(), 10)
+
+
+def test_a_checkpoint_that_does_not_keep_its_place_is_taken_to_have_had_a_batch_a_step(caplog):
+    loader = ResumableLoader([], order())
+    hook = ExactResume(loader)
+    hook.trainer = SimpleNamespace(start_iter=3)
+    hook.before_train()
+    assert loader.batches == 3 and "does not keep its place in the data" in caplog.text
+    loader.skip(0)
+    caplog.clear()
+    hook.load_state_dict({"seed": 3, "size": 5, "images": 8})
+    hook.before_train()
+    assert loader.batches == 4 and not caplog.text
 
 
 def test_other_data_cannot_be_gone_on_with():

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import builtins
 from pathlib import Path
 
+from torch.multiprocessing import ProcessRaisedException
+
 from possam.cases import draw_cases
+from possam.d2.config import CfgNode
 from possam.d2.engine import default_setup
 from possam.d2.utils import comm, setup_logger
 from possam.engine import Checkpointer, Trainer, load_config, prepare_datasets, run, unwrap
@@ -13,7 +17,7 @@ from possam.report import write_report
 
 __all__ = ["JOB_ERRORS", "run_job", "sentence"]
 
-JOB_ERRORS = (ValueError, FileNotFoundError, FloatingPointError)
+JOB_ERRORS = (ValueError, OSError, FloatingPointError)
 """What a job that cannot be done raises, with a `sentence` for a person."""
 
 
@@ -25,9 +29,16 @@ def run_job(args: argparse.Namespace) -> None:
             num_machines, machine_rank, dist_url; and perhaps report: write an HTML page of every evaluation.
 
     Raises:
-        ValueError, FileNotFoundError, FloatingPointError: the job cannot be done; `sentence` says why.
+        ValueError, OSError, FloatingPointError: the job cannot be done; `sentence` says why.
     """
-    run(_work, args)
+    _read(args)  # what is wrong with it is said here, before any process starts
+    try:
+        run(_work, args)
+    except ProcessRaisedException as error:
+        kind, _, reason = str(error).strip().splitlines()[-1].partition(": ")
+        if not issubclass(getattr(builtins, kind, object), JOB_ERRORS):
+            raise
+        raise ValueError(reason) from error
 
 
 def sentence(error: BaseException) -> str:
@@ -36,15 +47,20 @@ def sentence(error: BaseException) -> str:
     return text.strip().splitlines()[-1] if "Original Traceback" in text else text
 
 
-def _work(args: argparse.Namespace) -> None:
+def _read(args: argparse.Namespace) -> CfgNode:
     cfg = load_config(args.config_file, args.opts)
     prepare_datasets(cfg)
+    if args.eval_only and not cfg.MODEL.WEIGHTS:
+        raise ValueError("--eval-only needs trained parameters; add `MODEL.WEIGHTS <path to model_final.pth>`.")
     cfg.freeze()
+    return cfg
+
+
+def _work(args: argparse.Namespace) -> None:
+    cfg = _read(args)
     default_setup(cfg, args)
     setup_logger(cfg.OUTPUT_DIR, distributed_rank=comm.get_rank(), name="possam")
     if args.eval_only:
-        if not cfg.MODEL.WEIGHTS:
-            raise ValueError("--eval-only needs trained parameters; add `MODEL.WEIGHTS <path to model_final.pth>`.")
         model = Trainer.build_model(cfg)
         Checkpointer(model).load(cfg.MODEL.WEIGHTS)
         Trainer.test(cfg, model)

@@ -97,9 +97,7 @@ class Predictor:
         Raises:
             FileNotFoundError, ValueError: an image or the vocabulary cannot be used; the message says what to do.
         """
-        if ensemble is not None and ensemble not in self.model.ensembles:
-            self.model.ensembles[ensemble] = build_ensemble(ensemble)
-        names = self._vocabulary(vocabulary)
+        names = self.check(vocabulary, ensemble)
         several = isinstance(images, list | tuple)
         pictures = list(images) if isinstance(images, list | tuple) else [images]
         arrays = [to_rgb(picture) for picture in pictures]
@@ -110,13 +108,24 @@ class Predictor:
         ]
         return results if several else results[0]
 
-    def _vocabulary(self, vocabulary: Vocabulary | str | Path | Sequence[str]) -> Vocabulary:
+    def check(self, vocabulary: Vocabulary | str | Path | Sequence[str], ensemble: str | None = None) -> Vocabulary:
+        """See to it, before any image, that a vocabulary and an ensemble can be used; its text is embedded now.
+
+        Returns:
+            The vocabulary.
+
+        Raises:
+            ValueError: as calling the predictor.
+        """
+        if ensemble is not None and ensemble not in self.model.ensembles:
+            self.model.ensembles[ensemble] = build_ensemble(ensemble)
         chosen = vocabulary if isinstance(vocabulary, Vocabulary) else read_words(vocabulary)
         if len(chosen.names) > self.max_names:
             raise ValueError(
                 f"the vocabulary has {len(chosen.names)} names, but at most {self.max_names} are taken; split it, or "
                 "make the Predictor with a larger max_names if you mean it."
             )
+        self.model.text_bank.embed(chosen)
         return chosen
 
     @torch.no_grad()

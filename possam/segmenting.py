@@ -51,7 +51,9 @@ def segment_files(
 
     Raises:
         OSError: `output` cannot be written.
+        ValueError: the vocabulary or the ensemble cannot be used (`Predictor.check`).
     """
+    predictor.check(vocabulary, ensemble)
     folder = Path(output)
     (folder / "overlay").mkdir(parents=True, exist_ok=True)
     outcome = Outcome(folder / "panoptic.json")

@@ -89,13 +89,16 @@ def raising(error):
     return run
 
 
+CHECK = "check the path and its rights."
+
+
 @pytest.mark.parametrize(
     ("error", "code", "said"),
     [
         (ValueError("x must be y"), 1, "error: x must be y\n"),
         (FileNotFoundError("a is not there"), 1, "error: a is not there\n"),
-        (PermissionError(13, "Permission denied", "/root/a"), 1, "error: /root/a: Permission denied\n"),
-        (FileNotFoundError(2, "No such file", "/root/a"), 1, "error: /root/a: No such file\n"),
+        (PermissionError(13, "Permission denied", "/root/a"), 1, f"error: /root/a: Permission denied; {CHECK}\n"),
+        (FileNotFoundError(2, "No such file", "/root/a"), 1, f"error: /root/a: No such file; {CHECK}\n"),
         (OSError(28, "No space left on device"), 1, "error: [Errno 28] No space left on device\n"),
         (ConnectionError("cannot fetch sam_vit_b"), 1, "error: cannot fetch sam_vit_b\n"),
         (KeyboardInterrupt(), 130, "stopped\n"),
@@ -277,3 +280,20 @@ def test_configs_verify(tmp_path, capsys):
 
 def test_a_subcommand_is_one_module_with_one_function():
     assert all(callable(command.add_command) for command in COMMANDS)
+
+
+def test_settings_may_stand_before_and_behind_options(monkeypatch):
+    seen = []
+    monkeypatch.setattr("possam.cli.train.run_train", lambda arguments: seen.append(arguments.settings) or 0)
+    for line in ("train a.yaml K 1 --resume", "train a.yaml --resume K 1", "train a.yaml K 1 --num-gpus 2 L 2"):
+        assert main(line.split()) == 0
+    assert seen == [["K", "1"], ["K", "1"], ["K", "1", "L", "2"]]
+    with pytest.raises(SystemExit):
+        main("train a.yaml --resume K 1 --what".split())
+    with pytest.raises(SystemExit):
+        main("data list extra".split())
+
+
+def test_a_folder_without_configurations_is_told(tmp_path, capsys):
+    assert main(["configs", "verify", str(tmp_path)]) == 1
+    assert "no configuration" in capsys.readouterr().err

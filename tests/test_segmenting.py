@@ -62,7 +62,7 @@ def test_what_was_done_is_kept_when_the_run_is_stopped(predictor, tmp_path):
 
 def test_the_command_on_the_sample(tmp_path, capsys):
     assert main(["segment", "--sample", "--output", str(tmp_path / "out")]) == 0
-    assert "1 images" in capsys.readouterr().out
+    assert "1 image;" in capsys.readouterr().out
     assert (tmp_path / "out" / "overlay" / "sample.jpg").is_file()
 
 
@@ -70,7 +70,7 @@ def test_the_command_goes_on_after_a_bad_file_and_says_so_at_the_end(tmp_path, c
     words = ["--classes", "tile: stuff", "--output", str(tmp_path / "out")]
     assert main(["segment", str(tmp_path / "gone.png"), str(SAMPLE), *words]) == 1
     captured = capsys.readouterr()
-    assert "1 images" in captured.out and f"error: there is no image at {tmp_path / 'gone.png'}" in captured.err
+    assert "1 image;" in captured.out and f"error: there is no image at {tmp_path / 'gone.png'}" in captured.err
 
 
 @pytest.mark.parametrize(
@@ -94,3 +94,14 @@ def test_what_cannot_be_done_is_one_sentence(arguments, message, tmp_path, capsy
     import re
 
     assert re.search(message, error)
+
+
+def test_an_empty_list_of_words_is_not_the_samples_own(tmp_path, capsys):
+    assert main(["segment", "--sample", "--classes", "", "--output", str(tmp_path)]) == 1
+    assert "no class was given" in capsys.readouterr().err
+
+
+def test_what_is_wrong_with_the_words_is_said_once_and_before_any_image(predictor, tmp_path):
+    with pytest.raises(ValueError, match="unknown ensemble 'mace'"):
+        segment_files(predictor, find_sources([SAMPLE]), WORDS, tmp_path / "out", ensemble="mace")
+    assert not (tmp_path / "out").exists()

@@ -73,7 +73,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         the exit code: 0 where all is well, 1 on problems and on errors of the user's, which are one sentence on
         stderr, 2 on words that are no command (argparse exits), 130 on Ctrl-C.
     """
-    arguments = build_parser().parse_args(argv)
+    arguments, rest = build_parser().parse_known_args(argv)
+    if rest and hasattr(arguments, "settings") and not any(word.startswith("-") for word in rest):
+        arguments.settings += rest  # KEY VALUE behind an option, where argparse no longer takes them
+    elif rest:
+        arguments.parser.error(f"unknown words: {' '.join(rest)}")
     if arguments.run is None:
         arguments.parser.print_help(sys.stderr)
         return 2
@@ -95,5 +99,5 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _sentence(error: ValueError | OSError) -> str:
     if isinstance(error, OSError) and error.filename is not None:
-        return f"{error.filename}: {error.strerror}"
+        return f"{error.filename}: {error.strerror}; check the path and its rights."
     return str(error)

@@ -47,6 +47,8 @@ def run_verify(arguments: argparse.Namespace) -> int:
         for path in arguments.paths or [Path("configs")]
         for found in ([path] if path.suffix in (".yaml", ".yml") else find_configs(path))
     ]
+    if not paths:
+        raise ValueError(f"there is no configuration that can be run in {', '.join(map(str, arguments.paths))}.")
     failed = 0
     for path in paths:
         try:
@@ -57,4 +59,6 @@ def run_verify(arguments: argparse.Namespace) -> int:
             failed += 1
     if failed:
         print(f"{failed} of {len(paths)} configurations cannot be run", file=sys.stderr)
+    elif len(paths) > 1:
+        print(f"all {len(paths)} configurations can be run")
     return int(failed > 0)

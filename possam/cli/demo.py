@@ -39,8 +39,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--clip-weights", metavar="PATH", help="CLIP's weights or tag, where the model needs them")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen at; 0.0.0.0 lets other machines in "
                         "(default: 127.0.0.1)")  # fmt: skip
-    parser.add_argument("--port", type=int, help="(default: the first free one from 7860 on)")
+    parser.add_argument("--port", type=_port, metavar="N", help="(default: the first free one from 7860 on)")
     parser.add_argument("--share", action="store_true", help="also at a public address, through Gradio's servers")
+
+
+def _port(text: str) -> int:
+    if not text.isdecimal() or not 0 < int(text) < 65536:
+        raise argparse.ArgumentTypeError(f"expected a number from 1 to 65535, got {text!r}")
+    return int(text)
 
 
 def run(arguments: argparse.Namespace) -> int:

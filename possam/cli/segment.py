@@ -53,7 +53,7 @@ def add_command(commands: Commands) -> None:
 def run(arguments: argparse.Namespace) -> int:
     if not arguments.images and not arguments.sample:
         raise ValueError("no image was given; name files, folders or patterns, or try --sample.")
-    if not arguments.classes and not arguments.sample:
+    if not arguments.classes and (arguments.classes is not None or not arguments.sample):
         raise ValueError('no class was given; say what to look for, such as --classes "cat, dog, grass".')
     if arguments.every < 1:
         raise ValueError(f"--every is {arguments.every}, but must be at least 1.")
@@ -64,6 +64,8 @@ def run(arguments: argparse.Namespace) -> int:
     from possam.shipped import SAMPLE, SAMPLE_WORDS
     from possam.vocabulary.words import read_line
 
+    if arguments.output.exists() and not arguments.output.is_dir():
+        raise ValueError(f"--output {arguments.output} is a file; give a folder.")
     vocabulary = read_line(arguments.classes or SAMPLE_WORDS)
     sources = find_sources([*arguments.images, *([SAMPLE] if arguments.sample else [])])
     predictor = Predictor.from_pretrained(
@@ -82,7 +84,9 @@ def run(arguments: argparse.Namespace) -> int:
             every=arguments.every,
             progress=progress,
         )
-    print(f"{outcome.images} images; overlays and predictions are in {arguments.output}")
+    if outcome.images:
+        count = "1 image" if outcome.images == 1 else f"{outcome.images} images"
+        print(f"{count}; overlays and predictions are in {arguments.output}")
     for path, reason in outcome.failures.items():
         print(f"error: {path}: {reason}" if path not in reason else f"error: {reason}", file=sys.stderr)
     return int(bool(outcome.failures))

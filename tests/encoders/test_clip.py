@@ -106,7 +106,7 @@ def test_text_is_open_clips_own_text(clip, monkeypatch):
 def test_too_long_a_text_is_named(clip):
     fits = " ".join(["star"] * (clip.context_length - 2))
     assert clip.encode_text([fits]).shape == (1, clip.embed_dim)
-    with pytest.raises(ValueError, match=r"longer than CLIP's context of 24 tokens: 'star star"):
+    with pytest.raises(ValueError, match=r"longer than CLIP's context of 24 tokens.*a shorter name: 'star star"):
         clip.encode_text(["a star", fits + " star"])
     with pytest.raises(ValueError, match="non-empty"):
         clip.encode_text([])
@@ -134,7 +134,7 @@ def test_too_long_a_text_is_found_where_padding_is_the_end_mark():
 
     assert tokenize(siglip, ["a b c", "a"], 4).tolist() == [[6, 6, 6, 1], [6, 1, 1, 1]]
     for text in ("a b c d", "a b c d e f g"):
-        with pytest.raises(ValueError, match=f"context of 4 tokens: '{text}'"):
+        with pytest.raises(ValueError, match=f"context of 4 tokens.*: '{text}'"):
             tokenize(siglip, ["a", text], 4)
 
 

@@ -123,6 +123,11 @@ def test_a_mistake_is_one_sentence(world):
     assert result.returncode == 1
     assert result.stderr.strip().splitlines()[-1].startswith("error: MODEL.ENSEMBLE.NAME is 'mace'")
     assert "Traceback" not in result.stderr
+    # No process has been started yet when it is found.
+    wrong = ["MODEL.ENSEMBLE.NAME", "mace"]
+    several = train(world, world / "runs" / "bad", "--num-gpus", "2", overrides=wrong, check=False)
+    assert several.returncode == 1 and several.stderr.splitlines()[-1] == result.stderr.splitlines()[-1]
+    assert "Traceback" not in several.stderr
 
 
 def test_a_broken_image_is_one_sentence_from_a_loader_process_too(world):

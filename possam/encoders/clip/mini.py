@@ -20,6 +20,8 @@ from timm.models import build_model_with_cfg, generate_default_cfgs, register_mo
 from timm.models.convnext import ConvNeXt
 from torch import Tensor, nn
 
+from possam.messages import few
+
 logger = logging.getLogger(__name__)
 
 PIXEL_MEAN = (0.5, 0.5, 0.5)
@@ -123,17 +125,19 @@ class WordTokenizer:
     def __call__(self, texts: str | list[str], context_length: int = CONTEXT_LENGTH) -> Tensor:
         """N texts → N×context_length int64 ids, padded on the right; a longer text is cut and keeps its end mark.
 
-        A word outside the miniature world becomes the unknown id, with one warning per word.
+        A word outside the miniature world becomes the unknown id, with a warning where it is new.
         """
         texts = [texts] if isinstance(texts, str) else texts
+        self._report({word for text in texts for word in split_words(text)} - self._ids.keys() - self._reported)
         rows = torch.full((len(texts), context_length), self.PADDING)
         for row, text in zip(rows, texts, strict=True):
-            ids = [self.START, *(self._id(word) for word in split_words(text))][: context_length - 1] + [self.end]
+            words = [self._ids.get(word, self.UNKNOWN) for word in split_words(text)]
+            ids = [self.START, *words][: context_length - 1] + [self.end]
             row[: len(ids)] = torch.tensor(ids)
         return rows
 
-    def _id(self, word: str) -> int:
-        if word not in self._ids and word not in self._reported:
-            self._reported.add(word)
-            logger.warning("the miniature CLIP does not know the word %r; it reads it as unknown", word)
-        return self._ids.get(word, self.UNKNOWN)
+    def _report(self, unknown: set[str]) -> None:
+        self._reported |= unknown
+        if unknown:
+            which = f"word {min(unknown)!r}" if len(unknown) == 1 else f"words {few(sorted(unknown))}"
+            logger.warning("the miniature CLIP does not know the %s; it reads what it does not know as unknown", which)

@@ -67,9 +67,10 @@ def tokenize(tokenizer: Tokenizer, texts: list[str], context_length: int) -> Ten
     last = rows[:, -2]
     too_long = ((rows[:, -1] != padding) | ((last != padding) & (last != end))).nonzero().flatten().tolist()
     if too_long:
+        text = texts[too_long[0]]
+        shown = text if len(text) <= 80 else f"{text[:60]} … {text[-17:]}"
         raise ValueError(
-            f"text is longer than CLIP's context of {context_length} tokens: {texts[too_long[0]]!r}"
-            + (f" (and {len(too_long) - 1} more)" if len(too_long) > 1 else "")
-            + "; use a shorter name"
+            f"text is longer than CLIP's context of {context_length} tokens, so use a shorter name: {shown!r}"
+            + (f" (and {len(too_long) - 1} more texts)" if len(too_long) > 1 else "")
         )
     return rows[:, :-1]

@@ -8,7 +8,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO, Any
 
-__all__ = ["read_json", "write_atomically", "write_json"]
+import yaml
+
+__all__ = ["read_json", "read_yaml", "write_atomically", "write_json"]
+
+_MOST_VALUES = 100_000
 
 
 def write_atomically(path: str | Path, write: Callable[[IO[bytes]], object]) -> None:
@@ -68,3 +72,48 @@ def read_json(path: str | Path) -> dict[str, Any]:
     if not isinstance(content, Mapping):
         raise ValueError(f"{path} holds a {type(content).__name__}, but a JSON object {{…}} is expected.")
     return dict(content)
+
+
+def read_yaml(path: str | Path) -> dict[str, Any]:
+    """Read a YAML mapping without running anything it may hold.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is not plain YAML, not a mapping of names to values, or one whose aliases unfold to over 100,000
+            values or to themselves; the message names the file.
+    """
+    path = Path(path)
+    try:
+        content = yaml.safe_load(path.read_bytes())
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{path} does not exist; check the path.") from None
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read ({error.strerror}); give the path of a YAML file.") from error
+    except Exception as error:  # PyYAML raises half a dozen types for values that are none
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ValueError(f"{path} is not plain YAML ({reason:.200}).") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} is not a YAML mapping of keys to values, but a {type(content).__name__}.")
+    _check_tree(content, path)
+    return content
+
+
+def _check_tree(content: Any, path: Path) -> None:
+    """Aliases make a file of a few lines stand for more values than fit into memory."""
+    left, count = [content], 0
+    while left:
+        node = left.pop()
+        count += 1
+        if count > _MOST_VALUES:
+            raise ValueError(f"{path} unfolds to over {_MOST_VALUES:,} values; write them out without YAML's aliases.")
+        if isinstance(node, dict):
+            odd = [key for key in node if not isinstance(key, str)]
+            if odd:
+                raise ValueError(f"{path} has the key {odd[0]!r:.80}, but keys are names.")
+            left.extend((*node, *node.values()))
+        elif isinstance(node, list | tuple | set):
+            left.extend(node)
+        elif isinstance(node, str) and not node.isascii() and any("\ud800" <= c <= "\udfff" for c in node):
+            raise ValueError(f"{path} has half of a character in {node!r:.80}.")
+        elif isinstance(node, int) and node.bit_length() > 1024:
+            raise ValueError(f"{path} has a number of more than 300 digits.")

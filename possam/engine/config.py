@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import difflib
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
-import yaml
+from fvcore.common.config import BASE_KEY
 
 from possam.classifiers import ENSEMBLE_REGISTRY, check_streams
 from possam.d2.config import CfgNode, get_cfg
@@ -16,6 +17,7 @@ from possam.d2.modeling import META_ARCH_REGISTRY
 from possam.data import AUGMENTATIONS
 from possam.engine.ignored_settings import ignored_settings
 from possam.evaluation import EVALUATOR_REGISTRY
+from possam.files import read_yaml
 from possam.messages import did_you_mean
 from possam.models import DECODERS, EMBEDDINGS, PYRAMIDS, add_possam_config
 
@@ -35,21 +37,60 @@ def load_config(path: str | Path | None = None, overrides: Sequence[str] = ()) -
     """
     cfg = get_cfg()
     add_possam_config(cfg)
-    try:
-        if path:
-            if not Path(path).is_file():
-                raise FileNotFoundError(f"No configuration at {path}; the project's own are under configs/.")
+    defaults = cfg.clone()
+    if path:
+        if not Path(path).is_file():
+            raise FileNotFoundError(f"No configuration at {path}; the project's own are under configs/.")
+        _check_files(Path(path))
+        with _merging(cfg, str(path)):
             # Without YAML tags that run code, which Detectron2 would allow.
             cfg.merge_from_file(str(path), allow_unsafe=False)
+    for key in overrides[::2]:
+        if not isinstance(key, str):
+            raise ValueError(f"the overrides {list(overrides)!r:.200} must be KEY VALUE pairs, but a key is {key!r}.")
+    with _merging(cfg, f"the overrides {list(overrides)!r:.200}"):
         cfg.merge_from_list(list(overrides))
-    except (KeyError, AssertionError) as error:
-        raise ValueError(_explain_key(cfg, error)) from error
-    except (yaml.YAMLError, TypeError, AttributeError) as error:
-        raise ValueError(f"{path} is not a YAML mapping of keys to values: {error}") from error
+    _check_given(cfg, defaults)
     check_config(cfg)
     if ignored := ignored_settings(cfg):
         logger.warning("%s: these settings have no effect: %s.", path or "The configuration", "; ".join(ignored))
     return cfg
+
+
+@contextmanager
+def _merging(cfg: CfgNode, source: str) -> Iterator[None]:
+    """What goes wrong in merging, as a ValueError that names the source and, for a key, the closest valid ones."""
+    try:
+        yield
+    except (KeyError, AssertionError) as error:
+        raise ValueError(f"{source}: {_explain_key(cfg, error)}") from error
+    except (ValueError, TypeError, AttributeError, SyntaxError, RecursionError) as error:
+        reason = str(error).encode(errors="backslashreplace").decode()
+        raise ValueError(f"{source}: a setting has the wrong type, or is none: {reason:.500}") from error
+
+
+def _check_files(path: Path, *above: Path) -> None:
+    """Check a file and those it is based on as plain YAML, since merging trusts them."""
+    if path.resolve() in above:
+        raise ValueError(f"{path} is its own {BASE_KEY}; take it out.")
+    bases = read_yaml(path).get(BASE_KEY, [])
+    for base in bases if isinstance(bases, list) else [bases]:
+        if not isinstance(base, str) or not base or "://" in base:
+            raise ValueError(f"{path}: {BASE_KEY} must be the path of another YAML file, but is {base!r:.200}.")
+        place = path.parent / Path(base).expanduser()
+        if not place.is_file():
+            raise FileNotFoundError(f"{path} is based on {base!r:.300}, and there is no file {place}.")
+        _check_files(place, path.resolve(), *above)
+
+
+def _check_given(node: CfgNode, defaults: CfgNode, prefix: str = "") -> None:
+    """Merging takes an empty value for one of any type."""
+    for key, default in defaults.items():
+        if isinstance(default, CfgNode):
+            _check_given(node[key], default, f"{prefix}{key}.")
+        elif node[key] is None and default is not None:
+            wanted = f"{type(default).__name__}, as {default!r:.80}"
+            raise ValueError(f"{prefix}{key} is empty, but must be of type {wanted}.")
 
 
 def _explain_key(cfg: CfgNode, error: Exception) -> str:
@@ -87,7 +128,8 @@ def check_config(cfg: CfgNode) -> None:
         raise ValueError("TEST.TASKS is empty; name at least one task to score, such as 'panoptic'.")
     if "panoptic" not in cfg.TEST.TASKS and cfg.TEST.PICTURES:
         raise ValueError(f"TEST.TASKS is {cfg.TEST.TASKS}; TEST.PICTURES needs 'panoptic' among them.")
-    if cfg.TEST.AUG.ENABLED and not (cfg.TEST.AUG.SCALES and min(cfg.TEST.AUG.SCALES) > 0):
+    scales = cfg.TEST.AUG.SCALES
+    if cfg.TEST.AUG.ENABLED and not (scales and all(isinstance(one, int | float) and one > 0 for one in scales)):
         raise ValueError(f"TEST.AUG.SCALES is {cfg.TEST.AUG.SCALES}, but test-time augmentation needs scales above 0.")
     if cfg.INPUT.CACHE_FEATURES and cfg.INPUT.AUGMENTATION != "flip":
         raise ValueError(

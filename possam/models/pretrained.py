@@ -74,7 +74,7 @@ class Pretrained(nn.Module):
         """
         folder = _find(source, revision=revision, cache_dir=cache_dir, token=token)
         cfg = SavedConfig.read(folder / CONFIG).over_defaults(architecture=cls.__name__)
-        where = _device(device, cfg.MODEL.DEVICE)
+        where = _device(device, cfg.MODEL.DEVICE, folder / CONFIG)
         for node, weights in ((cfg.MODEL.SAM, sam_weights), (cfg.MODEL.CLIP, clip_weights)):
             node.WEIGHTS = node.WEIGHTS if weights is None else str(weights)
         _check_weights(cfg, source)
@@ -218,8 +218,12 @@ def _check_weights(cfg: CfgNode, source: str | Path) -> None:
         )
 
 
-def _device(wish: str | torch.device | None, saved: str) -> torch.device:
-    device = torch.device(saved if wish is None else wish)
+def _device(wish: str | torch.device | None, saved: str, config: Path) -> torch.device:
+    try:
+        device = torch.device(saved if wish is None else wish)
+    except RuntimeError as error:
+        came = f"MODEL.DEVICE of {config} is {saved!r:.80}" if wish is None else f"device is {wish!r:.80}"
+        raise ValueError(f"{came}, but must be 'cpu' or 'cuda'; give device='cpu'.") from error
     if device.type == "cuda" and not torch.cuda.is_available():
         if wish is not None:
             raise ValueError(f"device is {str(wish)!r}, but there is no CUDA device; give 'cpu'.")

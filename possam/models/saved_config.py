@@ -11,6 +11,7 @@ import torch
 import yaml
 
 from possam.d2.config import CfgNode, get_cfg
+from possam.files import read_yaml
 from possam.messages import did_you_mean, few
 from possam.models.config import add_possam_config
 
@@ -56,11 +57,10 @@ class SavedConfig:
     def read(cls, path: Path) -> SavedConfig:
         """Read a file without running anything it may hold. Raises ValueError if it is not a YAML mapping."""
         try:
-            content = yaml.safe_load(path.read_bytes())
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            reason = str(error).splitlines()[0]
-            raise ValueError(f"{path} is not plain YAML ({reason}); get the model again.") from error
-        return cls(_flatten(content) if isinstance(content, dict) else {}, source=str(path))
+            content = read_yaml(path)
+        except ValueError as error:
+            raise ValueError(f"{error} Get the model again.") from error
+        return cls(_flatten(content), source=str(path))
 
     def to_yaml(self) -> str:
         return yaml.safe_dump(_nest(self._settings))
@@ -77,6 +77,8 @@ class SavedConfig:
         name = self._settings.get("MODEL.META_ARCHITECTURE")
         if name is None:
             raise ValueError(f"{self._source} is no configuration of this package: it has no MODEL.META_ARCHITECTURE.")
+        if not isinstance(name, str):
+            raise ValueError(f"{self._source} has the MODEL.META_ARCHITECTURE {name!r:.80}; expected {architecture!r}.")
         if name != architecture:
             raise ValueError(f"{self._source} describes a {name}, not a {architecture}; use {name}.from_pretrained.")
         cfg = _defaults()
@@ -87,10 +89,13 @@ class SavedConfig:
                 f"{self._source} has settings that this version does not know: {few(unknown)}. If a newer version of "
                 f"possam wrote it, update possam.{did_you_mean(unknown[0], known)}"
             )
+        empty = [key for key, value in self._settings.items() if value is None and known[key] is not None]
+        if empty:
+            raise ValueError(f"{self._source} has no value for {few(empty)}, which must have one; get the model again.")
         try:
             cfg.merge_from_other_cfg(CfgNode(_nest(self._settings)))
-        except (ValueError, AssertionError) as error:
-            raise ValueError(f"{self._source} has a setting of the wrong type: {error}") from error
+        except (ValueError, AssertionError, KeyError) as error:
+            raise ValueError(f"{self._source} has a setting of the wrong type: {error!s:.500}") from error
         return cfg
 
 

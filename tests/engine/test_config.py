@@ -68,7 +68,7 @@ def test_an_unknown_dataset_names_the_known_ones():
 def test_a_file_that_is_no_configuration_is_named(tmp_path, content):
     path = tmp_path / "odd.yaml"
     path.write_text(content)
-    with pytest.raises(ValueError, match="odd.yaml is not a YAML mapping"):
+    with pytest.raises(ValueError, match="odd.yaml is not (a YAML mapping|plain YAML)"):
         load_config(path)
 
 
@@ -129,6 +129,45 @@ def test_a_configuration_that_would_run_code_is_refused_and_runs_nothing(tmp_pat
     planted, config = tmp_path / "planted", tmp_path / "bad.yaml"
     call = f"!!python/object/apply:os.mkdir ['{planted}']"
     config.write_text(f"OUTPUT_DIR: {call}\n")
-    with pytest.raises(ValueError, match=r"bad\.yaml is not a YAML mapping"):
+    with pytest.raises(ValueError, match=r"bad\.yaml is not plain YAML .*python/object/apply"):
         load_config(config)
     assert not planted.exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("MODEL: &a\n  SAM: *a\n", r"odd.yaml unfolds to over 100,000 values"),
+        ("_BASE_: odd.yaml\n", r"odd.yaml is its own _BASE_"),
+        ("_BASE_: none.yaml\n", r"odd.yaml is based on 'none.yaml', and there is no file .*none.yaml"),
+        ("_BASE_: http://localhost:9/a.yaml\n", r"odd.yaml: _BASE_ must be the path of another YAML file"),
+        ("_BASE_: 3\n", r"odd.yaml: _BASE_ must be the path of another YAML file, but is 3"),
+        ("[" * 2000, r"odd.yaml is not plain YAML"),
+        ("SOLVER: {MAX_ITER: " + "9" * 5000 + "}", r"odd.yaml is not plain YAML"),
+        ("SOLVER: {MAX_ITER: 0x" + "f" * 5000 + "}", r"odd.yaml has a number of more than 300 digits"),
+        ("1: 2\n", r"odd.yaml has the key 1, but keys are names"),
+        ("MODEL: ~\n", r"odd.yaml: a setting has the wrong type"),
+        ("MODEL: {DEVICE: cpu}\nSOLVER: {MAX_ITER: ~}\n", r"SOLVER.MAX_ITER is empty, but must be of type int"),
+        ("MODEL: {DEVICE: cpu}\nTEST: {TASKS: ~}\n", r"TEST.TASKS is empty, but must be of type list"),
+    ],
+)
+def test_a_file_that_would_hang_crash_or_mean_nothing_is_named(tmp_path, content, message):
+    path = tmp_path / "odd.yaml"
+    path.write_text(content)
+    with pytest.raises(ValueError if "none.yaml" not in content else FileNotFoundError, match=message):
+        load_config(path)
+
+
+def test_a_file_of_a_few_lines_cannot_stand_for_more_values_than_fit_into_memory(tmp_path):
+    path = tmp_path / "odd.yaml"
+    lines = [f"a{i + 1}: &a{i + 1} [{', '.join([f'*a{i}'] * 10)}]" for i in range(9)]
+    path.write_text("\n".join(["a0: &a0 [x, x, x, x]", *lines, "DATASETS: {PANOPTIC: *a9}"]))
+    with pytest.raises(ValueError, match="odd.yaml unfolds to over 100,000 values"):
+        load_config(path)
+
+
+@pytest.mark.parametrize("overrides", [[3, "x"], ["SOLVER.MAX_ITER", "\ud800"], ["MODEL", "1"], ["TEST.PICTURES"]])
+def test_overrides_that_are_none_are_named(overrides):
+    with pytest.raises(ValueError, match="the overrides") as caught:
+        load_config(None, overrides)
+    str(caught.value).encode()

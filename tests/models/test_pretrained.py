@@ -346,9 +346,25 @@ def test_a_configuration_cannot_run_code(folder, tmp_path):
     with pytest.raises(ValueError, match="config.yaml is not plain YAML"):
         PosSAM.from_pretrained(folder)
     (folder / "config.yaml").write_text("just words")
-    with pytest.raises(ValueError, match="config.yaml is no configuration"):
+    with pytest.raises(ValueError, match="config.yaml is not a YAML mapping"):
         PosSAM.from_pretrained(folder)
     assert not marker.exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("MODEL: {META_ARCHITECTURE: PosSAM, DEVICE: banana}", "MODEL.DEVICE of .*config.yaml is 'banana'"),
+        ("MODEL: {META_ARCHITECTURE: PosSAM, DEVICE: ~}", r"config.yaml has no value for \[MODEL.DEVICE\]"),
+        ("MODEL: {META_ARCHITECTURE: [PosSAM]}", "config.yaml has the MODEL.META_ARCHITECTURE \\['PosSAM'\\]"),
+        ("MODEL: &a {SAM: *a}", "config.yaml unfolds to over 100,000 values"),
+        ("[" * 2000, "config.yaml is not plain YAML"),
+    ],
+)
+def test_a_configuration_that_would_hang_or_crash_is_refused(folder, content, message):
+    (folder / "config.yaml").write_text(content)
+    with pytest.raises(ValueError, match=message):
+        PosSAM.from_pretrained(folder)
 
 
 def test_a_damaged_vocabulary_is_named(folder):

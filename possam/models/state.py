@@ -50,7 +50,9 @@ def check_frozen(model: nn.Module, saved: Any, source: str) -> None:
         ValueError: it has others, or `saved` says nothing; names both and the settings to change.
     """
     own = describe_frozen(model)
-    if not isinstance(saved, Mapping) or not all(isinstance(entry, Mapping) for entry in saved.values()):
+    if not isinstance(saved, Mapping) or not all(
+        isinstance(role, str) and isinstance(entry, Mapping) for role, entry in saved.items()
+    ):
         if not own and saved is None:
             return
         raise ValueError(
@@ -99,7 +101,8 @@ def load_checkpoint(model: nn.Module, checkpoint: dict[str, Any], source: str) -
         source: what messages call it.
 
     Raises:
-        ValueError: parameters are missing, unexpected or of another shape, or the frozen encoders are others.
+        ValueError: parameters are missing, unexpected, of another shape or kind of number, or the frozen encoders are
+            others.
     """
     check_frozen(model, checkpoint.pop("frozen", None), source)
     parameters = checkpoint.pop("model")
@@ -111,8 +114,13 @@ def load_checkpoint(model: nn.Module, checkpoint: dict[str, Any], source: str) -
         for key, value in expected.items()
         if key in parameters and parameters[key].shape != value.shape
     ]
+    problems += [
+        f"{key} holds {parameters[key].dtype}, which is no {value.dtype}"
+        for key, value in expected.items()
+        if key in parameters and not _same_kind(parameters[key], value)
+    ]
     problems += [f"{key} is missing" for key in expected if key not in parameters]
-    problems += [f"{key} is not part of the model" for key in parameters if key not in expected]
+    problems += [f"{key!s:.100} is not part of the model" for key in parameters if key not in expected]
     if problems:
         more = f"; and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
         raise ValueError(
@@ -120,6 +128,11 @@ def load_checkpoint(model: nn.Module, checkpoint: dict[str, Any], source: str) -
             "trained with (config.yaml beside it)."
         )
     model.load_state_dict(parameters)
+
+
+def _same_kind(saved: Tensor, own: Tensor) -> bool:
+    """Whether the values can be copied as they are: numbers with a fraction or numbers without one."""
+    return saved.is_floating_point() == own.is_floating_point() and saved.is_complex() == own.is_complex()
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
@@ -147,9 +160,18 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     if isinstance(content, dict) and "model" not in content:
         content = {"model": content}
     parameters = content["model"] if isinstance(content, dict) else None
-    if not isinstance(parameters, dict) or not all(isinstance(value, Tensor) for value in parameters.values()):
+    if not isinstance(parameters, dict) or not all(
+        isinstance(key, str) and isinstance(value, Tensor) for key, value in parameters.items()
+    ):
         raise ValueError(f"{path} is not a checkpoint: it holds no tensors by name, as 'model' or by themselves.")
+    odd = [key for key, value in parameters.items() if not _is_whole(value)]
+    if odd:
+        raise ValueError(f"{path} is not a checkpoint: {odd[0]!r:.100} is sparse, quantized or has no values.")
     return content
+
+
+def _is_whole(value: Tensor) -> bool:
+    return value.layout == torch.strided and not value.is_quantized and value.device.type == "cpu"
 
 
 def _read_safetensors(path: Path) -> dict[str, Any]:
@@ -159,7 +181,7 @@ def _read_safetensors(path: Path) -> dict[str, Any]:
             checkpoint: dict[str, Any] = {"model": {key: file.get_tensor(key) for key in file.keys()}}  # noqa: SIM118
         if "frozen" in metadata:
             checkpoint["frozen"] = json.loads(metadata["frozen"])
-    except (SafetensorError, json.JSONDecodeError) as error:
+    except (SafetensorError, ValueError, RecursionError) as error:  # the last two of JSON, in the header's metadata
         raise ValueError(f"{path} is not a whole safetensors file: {_state_of(path)}; get it again.") from error
     return checkpoint
 
@@ -178,9 +200,9 @@ def _state_of(path: Path) -> str:
     try:
         entries = json.loads(header)
         ends = [entry["data_offsets"][1] for key, entry in entries.items() if key != "__metadata__"]
-    except (ValueError, TypeError, KeyError, IndexError, AttributeError):
+        return f"it has {size:,} bytes where its header promises {8 + length + max(ends, default=0):,}"
+    except (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError):
         return f"it has {size:,} bytes, and its header is not readable"
-    return f"it has {size:,} bytes where its header promises {8 + length + max(ends, default=0):,}"
 
 
 def write_safetensors(path: str | Path, model: nn.Module, *, dtype: torch.dtype = torch.float32) -> None:

@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from possam.models.state import describe_frozen, load_checkpoint, read_checkpoint, write_safetensors
+from possam.models.state import check_frozen, describe_frozen, load_checkpoint, read_checkpoint, write_safetensors
 
 
 class Tied(nn.Module):
@@ -97,3 +97,43 @@ def test_the_frozen_encoders_are_described_by_name_and_fingerprint(mini_model):
     }
     assert json.loads(json.dumps(describe_frozen(mini_model))) == describe_frozen(mini_model)
     assert describe_frozen(nn.Linear(2, 2)) == {}
+
+
+@pytest.mark.parametrize("value", [torch.eye(2).to_sparse(), torch.zeros(2, device="meta")])
+def test_tensors_without_plain_values_are_refused(tmp_path, value):
+    torch.save({"weight": value}, tmp_path / "odd.pth")
+    with pytest.raises(ValueError, match="odd.pth is not a checkpoint: 'weight' is sparse, quantized or has no values"):
+        read_checkpoint(tmp_path / "odd.pth")
+
+
+@pytest.mark.parametrize("dtype", [torch.complex64, torch.bool, torch.int64])
+def test_another_kind_of_number_is_refused_and_the_model_stays(dtype):
+    model = nn.Linear(2, 2)
+    before = model.weight.detach().clone()
+    checkpoint = {"model": {"weight": torch.ones(2, 2, dtype=dtype), "bias": torch.ones(2)}, "frozen": None}
+    with pytest.raises(ValueError, match=rf"weight holds {dtype}, which is no torch.float32"):
+        load_checkpoint(model, checkpoint, "it")
+    assert torch.equal(model.weight, before)
+
+
+def test_names_that_are_no_strings_are_refused(tmp_path):
+    torch.save({"model": {3: torch.ones(2)}}, tmp_path / "odd.pth")
+    with pytest.raises(ValueError, match="odd.pth is not a checkpoint"):
+        read_checkpoint(tmp_path / "odd.pth")
+    with pytest.raises(ValueError, match="does not say which frozen encoders"):
+        check_frozen(nn.Linear(2, 2), {1: {}, "sam": {}}, "it")
+
+
+@pytest.mark.parametrize(
+    "header", [b"[" * 100_000, b'{"a": {"data_offsets": [0, null]}}', b'{"a": {"data_offsets": [0, [1]]}}']
+)
+def test_an_odd_header_of_safetensors_is_named(tmp_path, header):
+    (tmp_path / "odd.safetensors").write_bytes(len(header).to_bytes(8, "little") + header)
+    with pytest.raises(ValueError, match="odd.safetensors is not a whole safetensors file: .* not readable"):
+        read_checkpoint(tmp_path / "odd.safetensors")
+
+
+def test_metadata_too_deep_to_read_is_named(tmp_path):
+    save_file({"weight": torch.ones(2)}, tmp_path / "odd.safetensors", metadata={"frozen": "[" * 100_000})
+    with pytest.raises(ValueError, match="odd.safetensors is not a whole safetensors file"):
+        read_checkpoint(tmp_path / "odd.safetensors")

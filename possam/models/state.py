@@ -51,7 +51,7 @@ def check_frozen(model: nn.Module, saved: Any, source: str) -> None:
     """
     own = describe_frozen(model)
     if not isinstance(saved, Mapping) or not all(
-        isinstance(role, str) and isinstance(entry, Mapping) for role, entry in saved.items()
+        isinstance(role, str) and role.isidentifier() and isinstance(entry, Mapping) for role, entry in saved.items()
     ):
         if not own and saved is None:
             return
@@ -71,9 +71,9 @@ def _difference(role: str, saved: Mapping[str, Any] | None, own: Mapping[str, An
     if saved is None or own is None:
         return [f"{_label(word, saved)}, but the model has {_label(word, own)}: it is of another architecture"]
     if saved.get("name") != own["name"]:
-        mend = f"set {key}.NAME {saved.get('name')} and {key}.WEIGHTS to its weights"
+        mend = f"set {key}.NAME {_shown(saved.get('name'))} and {key}.WEIGHTS to its weights"
     elif saved.get("input_scale") != own.get("input_scale"):
-        scales = f"at an input scale of {saved.get('input_scale')}, but the model's is {own.get('input_scale')}"
+        scales = f"at an input scale of {_shown(saved.get('input_scale'))}, but the model's is {own.get('input_scale')}"
         return [f"{_label(word, saved)} {scales}: set {key}.INPUT_SCALE, by which the encoder's own is multiplied"]
     elif saved.get("fingerprint") != own["fingerprint"]:
         mend = (
@@ -88,7 +88,12 @@ def _difference(role: str, saved: Mapping[str, Any] | None, own: Mapping[str, An
 def _label(word: str, entry: Mapping[str, Any] | None) -> str:
     if entry is None:
         return f"no frozen {word}"
-    return f"{word} {entry.get('name')} (fingerprint {str(entry.get('fingerprint'))[:12]}…)"
+    return f"{word} {_shown(entry.get('name'))} (fingerprint {_shown(entry.get('fingerprint'))[:12]}…)"
+
+
+def _shown(value: object) -> str:
+    """A value of a file in a message, which must be short and can only hold whole characters."""
+    return str(value).encode(errors="backslashreplace").decode()[:100]
 
 
 def load_checkpoint(model: nn.Module, checkpoint: dict[str, Any], source: str) -> None:
@@ -120,7 +125,7 @@ def load_checkpoint(model: nn.Module, checkpoint: dict[str, Any], source: str) -
         if key in parameters and not _same_kind(parameters[key], value)
     ]
     problems += [f"{key} is missing" for key in expected if key not in parameters]
-    problems += [f"{key!s:.100} is not part of the model" for key in parameters if key not in expected]
+    problems += [f"{_shown(key)} is not part of the model" for key in parameters if key not in expected]
     if problems:
         more = f"; and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
         raise ValueError(

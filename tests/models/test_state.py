@@ -122,6 +122,9 @@ def test_names_that_are_no_strings_are_refused(tmp_path):
         read_checkpoint(tmp_path / "odd.pth")
     with pytest.raises(ValueError, match="does not say which frozen encoders"):
         check_frozen(nn.Linear(2, 2), {1: {}, "sam": {}}, "it")
+    with pytest.raises(ValueError, match=r"SAM \\ud800 .*but the model has no frozen SAM") as caught:
+        check_frozen(nn.Linear(2, 2), {"sam": {"name": "\ud800"}}, "it")
+    str(caught.value).encode()
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,9 @@ from PIL import Image
 
 SECONDS = 2
 SURROGATE = re.compile("[\ud800-\udfff]")
-MEMORY = 3 << 30
+MEMORY = 1 << 30
+# Python reserves, and does not touch, what a length of 32 bits in a file claims: 4 GB.
+ADDRESSES = 8 << 30
 
 
 def cases(count: int) -> settings:
@@ -43,8 +45,8 @@ def read(call: Callable[[], Any], *names: str | Path) -> Any:
         call: the reader with its file.
         names: what a refusal's message must name, any one of them.
     Raises:
-        AssertionError: it raised something else, did not name the file, ran over `SECONDS` of CPU time or asked for
-            more than `MEMORY` bytes.
+        AssertionError: it raised something else, did not name the file, ran over `SECONDS` of CPU time or took more
+            than `MEMORY` bytes.
     """
     assert names, "say what a refusal has to name"
     try:
@@ -78,10 +80,11 @@ def _bounds():
         raise Hang(f"over {SECONDS} s of CPU time")
 
     gc.collect(0)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     own = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     old = resource.getrlimit(resource.RLIMIT_AS)
     before = signal.signal(signal.SIGVTALRM, stop)
-    resource.setrlimit(resource.RLIMIT_AS, (own + MEMORY, old[1]))
+    resource.setrlimit(resource.RLIMIT_AS, (own + ADDRESSES, old[1]))
     signal.setitimer(signal.ITIMER_VIRTUAL, SECONDS)
     try:
         yield
@@ -89,6 +92,8 @@ def _bounds():
         signal.setitimer(signal.ITIMER_VIRTUAL, 0)
         signal.signal(signal.SIGVTALRM, before)
         resource.setrlimit(resource.RLIMIT_AS, old)
+        grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - peak) << 10
+        assert grown < MEMORY, f"it took {grown >> 20:,} MB"
 
 
 # ---------------------------------------------------------------- values and trees

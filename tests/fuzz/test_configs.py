@@ -53,8 +53,8 @@ def place(tmp_path_factory):
     return tmp_path_factory.mktemp("configs")
 
 
-# A value out of its range is named by its key.
-SECTIONS = ("MODEL.", "INPUT.", "SOLVER.", "TEST.", "DATASETS.", "DATALOADER.")
+# A value out of its range, or none, is named by its key.
+SECTIONS = ("MODEL.", "INPUT.", "SOLVER.", "TEST.", "DATASETS.", "DATALOADER.", "is empty, but must be")
 
 
 def check(path, overrides=()):

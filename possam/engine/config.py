@@ -94,7 +94,7 @@ def _check_given(node: CfgNode, defaults: CfgNode, prefix: str = "") -> None:
 
 
 def _explain_key(cfg: CfgNode, error: Exception) -> str:
-    message = str(error.args[0]) if error.args else str(error)
+    message = str(error.args[0] if error.args else error).encode(errors="backslashreplace").decode()
     unknown = message.rsplit(":", 1)[-1].strip()
     close = difflib.get_close_matches(unknown, _flat_keys(cfg), n=3, cutoff=0.5)
     return f"{message}. Closest valid keys: {', '.join(close) or 'none; see possam/models/config.py'}."
@@ -161,7 +161,7 @@ def _check_parts(cfg: CfgNode) -> None:
     _one_of("MODEL.EMBEDDING.NAME", model.EMBEDDING.NAME, list(EMBEDDINGS))
     try:
         check_streams(model.LDP.STREAMS)
-    except ValueError as error:
+    except (ValueError, TypeError) as error:  # TypeError: lists among the names
         raise ValueError(f"MODEL.LDP.STREAMS: {error}.") from error
     if model.DECODER.IOU_HEAD and not model.LOSS.IOU:
         raise ValueError(

@@ -166,7 +166,12 @@ def test_a_file_of_a_few_lines_cannot_stand_for_more_values_than_fit_into_memory
         load_config(path)
 
 
-@pytest.mark.parametrize("overrides", [[3, "x"], ["SOLVER.MAX_ITER", "\ud800"], ["MODEL", "1"], ["TEST.PICTURES"]])
+def test_lists_for_names_of_streams_are_named():
+    with pytest.raises(ValueError, match="MODEL.LDP.STREAMS"):
+        load_config(None, ["MODEL.DEVICE", "cpu", "MODEL.LDP.STREAMS", "[['a']]"])
+
+
+@pytest.mark.parametrize("overrides", [[3, "x"], ["SOLVER.MAX_ITER", "\ud800"], ["\ud800", "1"], ["MODEL", "1"], ["TEST.PICTURES"]])
 def test_overrides_that_are_none_are_named(overrides):
     with pytest.raises(ValueError, match="the overrides") as caught:
         load_config(None, overrides)

@@ -171,7 +171,9 @@ def test_lists_for_names_of_streams_are_named():
         load_config(None, ["MODEL.DEVICE", "cpu", "MODEL.LDP.STREAMS", "[['a']]"])
 
 
-@pytest.mark.parametrize("overrides", [[3, "x"], ["SOLVER.MAX_ITER", "\ud800"], ["\ud800", "1"], ["MODEL", "1"], ["TEST.PICTURES"]])
+@pytest.mark.parametrize(
+    "overrides", [[3, "x"], ["SOLVER.MAX_ITER", "\ud800"], ["\ud800", "1"], ["MODEL", "1"], ["TEST.PICTURES"]]
+)
 def test_overrides_that_are_none_are_named(overrides):
     with pytest.raises(ValueError, match="the overrides") as caught:
         load_config(None, overrides)

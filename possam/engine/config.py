@@ -178,6 +178,7 @@ def _check_numbers(cfg: CfgNode) -> None:
         "TEST.TOP_K": (cfg.TEST.TOP_K, 1),
         "TEST.BATCH_SIZE": (cfg.TEST.BATCH_SIZE, 1),
         "TEST.PICTURES": (cfg.TEST.PICTURES, 0),
+        "SOLVER.CHECKPOINT_KEEP": (cfg.SOLVER.CHECKPOINT_KEEP, 0),
     }
     for key, (value, bound) in least.items():
         if value < bound:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from possam.d2.config import CfgNode
 from possam.data import read_rgb
 from possam.engine.datasets import build_test_mapper
+from possam.engine.evaluate import build_predictor
 from possam.evaluation import GroundTruth
 from possam.models import PosSAM
 from possam.visualize import save_picture, side_by_side
@@ -37,13 +38,14 @@ def draw_cases(cfg: CfgNode, model: PosSAM, dataset: str) -> list[Path]:
     vocabulary = ground_truth.vocabulary
     seen = vocabulary.seen(model.train_vocabulary)
     mapper = build_test_mapper(cfg, vocabulary)
+    predictor = build_predictor(cfg, model)
     paths = []
     model.eval()
     for kind, record in _cases(ground_truth, model.train_vocabulary, cfg.TEST.PICTURES):
         image_id = record["image_id"]
         height, width = shrunk_size(ground_truth.size(image_id), _LONGEST)
         inputs = {**mapper(record), "height": height, "width": width}
-        output = model.segment(model.predict([inputs])[0], tasks=("panoptic",))
+        output = predictor.segment(predictor.predict([inputs])[0], tasks=("panoptic",))
         picture = side_by_side(
             shrink_image(read_rgb(record["file_name"]), _LONGEST),
             _truth(ground_truth, image_id),

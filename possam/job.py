@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import builtins
+from functools import partial
 from pathlib import Path
 
 from torch.multiprocessing import ProcessRaisedException
@@ -31,9 +32,9 @@ def run_job(args: argparse.Namespace) -> None:
     Raises:
         ValueError, OSError, FloatingPointError: the job cannot be done; `sentence` says why.
     """
-    _read(args)  # what is wrong with it is said here, before any process starts
+    cfg = _read(args)  # what is wrong with it is said here, before any process starts
     try:
-        run(_work, args)
+        run(partial(_work, cfg), args)
     except ProcessRaisedException as error:
         kind, _, reason = str(error).strip().splitlines()[-1].partition(": ")
         if not issubclass(getattr(builtins, kind, object), JOB_ERRORS):
@@ -56,8 +57,8 @@ def _read(args: argparse.Namespace) -> CfgNode:
     return cfg
 
 
-def _work(args: argparse.Namespace) -> None:
-    cfg = _read(args)
+def _work(cfg: CfgNode, args: argparse.Namespace) -> None:
+    prepare_datasets(cfg)  # a process that was started here has its own catalogs
     default_setup(cfg, args)
     setup_logger(cfg.OUTPUT_DIR, distributed_rank=comm.get_rank(), name="possam")
     if args.eval_only:

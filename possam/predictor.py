@@ -186,7 +186,9 @@ class Predictor:
 
     def _seen_confidence(self, prediction: Prediction) -> torch.Tensor:
         explained = self.model.ensembles[self.model.ensemble].explain(prediction.evidence)
-        return explained.get("confidence", training_mass(prediction.evidence, _NOVELTY))
+        if "confidence" in explained:
+            return explained["confidence"]
+        return training_mass(prediction.evidence, _NOVELTY)
 
 
 def _describe(

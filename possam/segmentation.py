@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from possam.data.id_maps import id_to_rgb, write_id_map
+from possam.data.id_maps import write_id_map
 from possam.files import write_json
 from possam.models import PosSAM, Prediction
 from possam.visualize import draw_panoptic
@@ -150,10 +150,6 @@ class Segmentation:
         path = Path(folder) / f"{name}.json"
         write_json(path, content)
         return path
-
-    def ids_as_colours(self) -> NDArray[np.uint8]:
-        """H×W×3 uint8: the PNG of the COCO panoptic format (id = R + 256·G + 256²·B)."""
-        return id_to_rgb(self.segmentation)
 
     def _merged(self, task: str) -> dict[str, Any]:
         prediction = self._prediction

@@ -32,7 +32,8 @@ def test_kinds():
     assert not any(strength(record()) for strength in kinds.values())
 
 
-def test_pictures_of_a_panoptic_dataset(mini_config, mini_model, tmp_path, monkeypatch):
+@pytest.mark.parametrize("views", [False, True])
+def test_pictures_of_a_panoptic_dataset(mini_config, mini_model, tmp_path, monkeypatch, views):
     root = tmp_path / "datasets"
     export_split("mini_b_report", root=root, scenes=3)
     monkeypatch.setenv("DETECTRON2_DATASETS", str(root))
@@ -40,6 +41,7 @@ def test_pictures_of_a_panoptic_dataset(mini_config, mini_model, tmp_path, monke
 
     prepare_datasets(mini_config)
     mini_config.TEST.PICTURES = 1
+    mini_config.TEST.AUG.ENABLED, mini_config.TEST.AUG.SCALES = views, [1.0, 1.25]
     try:
         paths = cases.draw_cases(mini_config, mini_model, "mini_b_report")
     finally:

@@ -26,7 +26,7 @@ from possam.evaluation import (
     scored_tasks,
 )
 from possam.files import write_json
-from possam.models import PosSAM
+from possam.models import PosSAM, TestTimeAugmentation
 from possam.vocabulary import Vocabulary
 
 logger = logging.getLogger(__name__)
@@ -41,8 +41,16 @@ class Predictor(Protocol):
     def predict(self, batched_inputs: list[dict[str, Any]]) -> list[Any]:
         """Something for every image, from which `segment` makes a segmentation with any ensemble."""
 
-    def segment(self, prediction: Any, ensemble: str, tasks: tuple[str, ...]) -> dict[str, Any]:
+    def segment(
+        self, prediction: Any, ensemble: str | None = None, tasks: tuple[str, ...] | None = None
+    ) -> dict[str, Any]:
         """The outputs of these tasks, as `PosSAM.segment` gives them."""
+
+
+def build_predictor(cfg: CfgNode, model: PosSAM) -> Predictor:
+    """The model, or its test-time augmentation where `TEST.AUG` asks for it; `build_test_mapper` makes its images."""
+    views = cfg.TEST.AUG
+    return TestTimeAugmentation(model, scales=views.SCALES, flip=views.FLIP) if views.ENABLED else model
 
 
 def evaluate_datasets(

@@ -28,12 +28,12 @@ from possam.encoders import FeatureCache
 from possam.engine.checkpoint import Checkpointer
 from possam.engine.config import PRECISIONS
 from possam.engine.datasets import build_test_mapper
-from possam.engine.evaluate import evaluate_datasets
+from possam.engine.evaluate import build_predictor, evaluate_datasets
 from possam.engine.features import training_features
 from possam.engine.hooks import ExactResume
 from possam.engine.optimizer import build_optimizer
 from possam.engine.resume import ResumableLoader, SeededSamples, TrainingOrder
-from possam.models import PosSAM, TestTimeAugmentation
+from possam.models import PosSAM
 from possam.vocabulary import Vocabulary
 
 logger = logging.getLogger(__name__)
@@ -83,9 +83,7 @@ class Trainer(DefaultTrainer):
     def test(cls, cfg: CfgNode, model: nn.Module, evaluators: Any = None) -> OrderedDict[str, Any]:
         """Score the model on every dataset of `DATASETS.TEST`; results by dataset, task and metric."""
         bare = unwrap(model)
-        views = cfg.TEST.AUG
-        predictor = TestTimeAugmentation(bare, scales=views.SCALES, flip=views.FLIP) if views.ENABLED else None
-        return evaluate_datasets(cfg, bare, partial(build_test_loader, cfg), predictor=predictor)
+        return evaluate_datasets(cfg, bare, partial(build_test_loader, cfg), predictor=build_predictor(cfg, bare))
 
 
 def training_records(cfg: CfgNode) -> list[dict[str, Any]]:

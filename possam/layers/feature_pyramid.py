@@ -12,6 +12,20 @@ from .norm import LayerNorm2d
 STRIDES = (4, 8, 16, 32)
 
 
+def check_strides(in_stride: int, out_strides: Sequence[int]) -> None:
+    """Raise ValueError unless all strides are among `STRIDES` and at least one goes out."""
+    if in_stride not in STRIDES:
+        raise ValueError(f"in_stride must be one of {STRIDES}, but got {in_stride}")
+    if not out_strides or not set(out_strides) <= set(STRIDES):
+        raise ValueError(f"out_strides must be some of {STRIDES}, but got {tuple(out_strides)}")
+
+
+def check_features(who: str, features: Tensor, channels: int) -> None:
+    """Raise ValueError unless features are B×channels×h×w."""
+    if features.dim() != 4 or features.shape[1] != channels:
+        raise ValueError(f"{who} expects B×{channels}×h×w features, but got shape {tuple(features.shape)}")
+
+
 class FeaturePyramid(nn.Module):
     """Maps of several strides, all from one map and none from another (ViTDet, section 3; METHOD.md 1.2).
 
@@ -24,10 +38,7 @@ class FeaturePyramid(nn.Module):
         self, *, in_channels: int, channels: int, in_stride: int, out_strides: Sequence[int] = STRIDES
     ) -> None:
         super().__init__()
-        if in_stride not in STRIDES:
-            raise ValueError(f"in_stride must be one of {STRIDES}, but got {in_stride}")
-        if not out_strides or not set(out_strides) <= set(STRIDES):
-            raise ValueError(f"out_strides must be some of {STRIDES}, but got {tuple(out_strides)}")
+        check_strides(in_stride, out_strides)
         largest = max(1, in_stride // min(out_strides))
         if in_channels % largest:
             raise ValueError(
@@ -45,10 +56,7 @@ class FeaturePyramid(nn.Module):
         Raises:
             ValueError: for another number of channels or of dimensions.
         """
-        if features.dim() != 4 or features.shape[1] != self.in_channels:
-            raise ValueError(
-                f"the feature pyramid expects B×{self.in_channels}×h×w features, but got shape {tuple(features.shape)}"
-            )
+        check_features("the feature pyramid", features, self.in_channels)
         return {int(stride): stage(features) for stride, stage in self.stages.items()}
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .feature_pyramid import STRIDES
+from .feature_pyramid import STRIDES, check_features, check_strides
 
 
 class ResampledPyramid(nn.Module):
@@ -23,10 +23,7 @@ class ResampledPyramid(nn.Module):
         self, *, in_channels: int, channels: int, in_stride: int, out_strides: Sequence[int] = STRIDES
     ) -> None:
         super().__init__()
-        if in_stride not in STRIDES:
-            raise ValueError(f"in_stride must be one of {STRIDES}, but got {in_stride}")
-        if not out_strides or not set(out_strides) <= set(STRIDES):
-            raise ValueError(f"out_strides must be some of {STRIDES}, but got {tuple(out_strides)}")
+        check_strides(in_stride, out_strides)
         self.in_channels, self.in_stride = in_channels, in_stride
         self.projections = nn.ModuleDict(
             {str(stride): nn.Conv2d(in_channels, channels, kernel_size=1) for stride in out_strides}
@@ -38,11 +35,7 @@ class ResampledPyramid(nn.Module):
         Raises:
             ValueError: for another number of channels or of dimensions.
         """
-        if features.dim() != 4 or features.shape[1] != self.in_channels:
-            raise ValueError(
-                f"the resampled pyramid expects B×{self.in_channels}×h×w features, "
-                f"but got shape {tuple(features.shape)}"
-            )
+        check_features("the resampled pyramid", features, self.in_channels)
         # Projecting before resampling gives the same as after it, since both are linear and resampling weights
         # add up to 1; and it is cheaper, since the finest map has sixteen times the positions of F_sam.
         return {

@@ -123,7 +123,14 @@ def check_config(cfg: CfgNode) -> None:
     _one_of("INPUT.FORMAT", cfg.INPUT.FORMAT, ["RGB"])
     _one_of("SOLVER.AMP.PRECISION", cfg.SOLVER.AMP.PRECISION, list(PRECISIONS))
     _one_of("SOLVER.CLIP_GRADIENTS.CLIP_TYPE", cfg.SOLVER.CLIP_GRADIENTS.CLIP_TYPE, ["full_model"])
+    _one_of("SOLVER.NON_FINITE", cfg.SOLVER.NON_FINITE, ["stop", "skip"])
+    _one_of("DATASETS.CHECK", cfg.DATASETS.CHECK, ["full", "sizes", "none"])
     _check_numbers(cfg)
+    if cfg.SOLVER.IMS_PER_BATCH % cfg.SOLVER.ACCUMULATE:
+        raise ValueError(
+            f"SOLVER.IMS_PER_BATCH is {cfg.SOLVER.IMS_PER_BATCH}, which is not a multiple of SOLVER.ACCUMULATE "
+            f"{cfg.SOLVER.ACCUMULATE}."
+        )
     if not cfg.TEST.TASKS:
         raise ValueError("TEST.TASKS is empty; name at least one task to score, such as 'panoptic'.")
     if "panoptic" not in cfg.TEST.TASKS and cfg.TEST.PICTURES:
@@ -178,14 +185,21 @@ def _check_numbers(cfg: CfgNode) -> None:
         "TEST.TOP_K": (cfg.TEST.TOP_K, 1),
         "TEST.BATCH_SIZE": (cfg.TEST.BATCH_SIZE, 1),
         "TEST.PICTURES": (cfg.TEST.PICTURES, 0),
+        "SOLVER.ACCUMULATE": (cfg.SOLVER.ACCUMULATE, 1),
+        "LOG.PERIOD": (cfg.LOG.PERIOD, 1),
         "SOLVER.CHECKPOINT_KEEP": (cfg.SOLVER.CHECKPOINT_KEEP, 0),
     }
     for key, (value, bound) in least.items():
         if value < bound:
             raise ValueError(f"{key} is {value}, but must be at least {bound}.")
-    for key in ("OBJECT_THRESHOLD", "OVERLAP_THRESHOLD"):
-        if not 0 <= cfg.TEST[key] <= 1:
-            raise ValueError(f"TEST.{key} is {cfg.TEST[key]}, but must be between 0 and 1.")
+    fractions = {
+        "TEST.OBJECT_THRESHOLD": cfg.TEST.OBJECT_THRESHOLD,
+        "TEST.OVERLAP_THRESHOLD": cfg.TEST.OVERLAP_THRESHOLD,
+        "DATALOADER.MAX_UNREADABLE": cfg.DATALOADER.MAX_UNREADABLE,
+    }
+    for key, value in fractions.items():
+        if not 0 <= value <= 1:
+            raise ValueError(f"{key} is {value}, but must be between 0 and 1.")
 
 
 def _one_of(key: str, value: str, valid: Sequence[str]) -> None:

@@ -21,8 +21,12 @@ def add_possam_config(cfg: CfgNode) -> None:
     cfg.DATASETS.PANOPTIC = []
     cfg.DATASETS.SEMANTIC = []
 
+    cfg.DATASETS.CHECK = "full"  # before training: sizes and ids of all files ("full"), sizes only ("sizes"), "none"
+    cfg.DATALOADER.MAX_UNREADABLE = 0.01  # fraction of the images drawn that may be unreadable before training stops
+
     model = cfg.MODEL
     model.META_ARCHITECTURE = "PosSAM"
+    model.COMPILE = False  # torch.compile the encoders and the decoder
     model.TRAIN_VOCABULARY = ""  # a table or JSON file; empty: the vocabulary of the first training dataset
     model.SAM = CfgNode({"NAME": "vit_b", "WEIGHTS": "", "SEED": 0})
     model.CLIP = CfgNode({"NAME": "convnext_large_d_320", "WEIGHTS": "", "INPUT_SCALE": 1.0})
@@ -61,9 +65,13 @@ def add_possam_config(cfg: CfgNode) -> None:
 
     cfg.SOLVER.OPTIMIZER_EPS = 1e-8
     cfg.SOLVER.CHECKPOINT_KEEP = 0  # periodic checkpoints to keep, the newest ones; 0: all
+    cfg.SOLVER.ACCUMULATE = 1  # forward passes that the IMS_PER_BATCH images of a step are shared out among
+    cfg.SOLVER.NON_FINITE = "stop"  # at NaN or infinity in losses or gradients; "skip" leaves the step out
     cfg.SOLVER.WEIGHT_DECAY_EMBED = 0.0
     cfg.SOLVER.AMP.PRECISION = "bf16"
     cfg.SOLVER.CLIP_GRADIENTS.CLIP_TYPE = "full_model"
+
+    cfg.LOG = CfgNode({"PERIOD": 20, "WANDB_PROJECT": ""})  # steps between two log lines; empty: no Weights & Biases
 
     cfg.TEST.TASKS = ["panoptic", "semantic", "instance"]
     cfg.TEST.OBJECT_THRESHOLD = 0.1

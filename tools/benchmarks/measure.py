@@ -30,7 +30,7 @@ def measure(cases_of: CasesOf, index: int, device: str, runs: int | None) -> dic
 
     Returns:
         "name", "reference", "device"; "ours" and "theirs", each with "seconds" (a list: CPU seconds of one thread, or
-        of CUDA events), "median" and "peak_bytes" (the whole process's resident set, or the device's allocation, from just
+        of CUDA events), "median" and "peak_bytes" (resident set of the process, or allocation on the device, from just
         before the work to its end); "time_ratio", "memory_ratio", "error", "tolerance" and the targets.
     """
     case = cases_of(device)[index]

@@ -14,7 +14,7 @@ import torch
 
 from benchmarks.case import Case, Work
 
-__all__ = ["measure"]
+__all__ = ["apart", "measure", "peak_bytes", "seconds"]
 
 CasesOf = Callable[[str], list[Case]]
 """The cases of a stage on a device ("cpu" or "cuda")."""
@@ -34,12 +34,12 @@ def measure(cases_of: CasesOf, index: int, device: str, runs: int | None) -> dic
         before the work to its end); "time_ratio", "memory_ratio", "error", "tolerance" and the targets.
     """
     case = cases_of(device)[index]
-    seconds, error = _apart(_times, cases_of, index, device, runs)
+    times, error = apart(_times, cases_of, index, device, runs)
     sides = {
         side: {
-            "seconds": seconds[side],
-            "median": statistics.median(seconds[side]),
-            "peak_bytes": _apart(_peak, cases_of, index, device, side),
+            "seconds": times[side],
+            "median": statistics.median(times[side]),
+            "peak_bytes": apart(_peak, cases_of, index, device, side),
         }
         for side in ("ours", "theirs")
     }
@@ -64,14 +64,15 @@ def _times(cases_of: CasesOf, index: int, device: str, runs: int | None) -> tupl
     first = {side: once() for side, once in work.items()}  # and both are warm
     error = None if case.error is None else case.error(first["ours"], first["theirs"])
     del first
-    seconds: dict[str, list[float]] = {"ours": [], "theirs": []}
+    times: dict[str, list[float]] = {"ours": [], "theirs": []}
     for _ in range(runs or case.runs):
         for side, once in work.items():
-            seconds[side].append(_seconds(once, device))
-    return seconds, error
+            times[side].append(seconds(once, device))
+    return times, error
 
 
-def _seconds(work: Work, device: str) -> float:
+def seconds(work: Work, device: str) -> float:
+    """CPU seconds of this process, or of CUDA events on a device, that `work` takes once."""
     gc.collect()
     if device == "cpu":
         start = time.process_time()
@@ -87,7 +88,11 @@ def _seconds(work: Work, device: str) -> float:
 
 def _peak(cases_of: CasesOf, index: int, device: str, side: str) -> int:
     case = cases_of(device)[index]
-    work = case.ours() if side == "ours" else case.theirs()
+    return peak_bytes(case.ours() if side == "ours" else case.theirs(), device)
+
+
+def peak_bytes(work: Work, device: str) -> int:
+    """Largest resident set of this process, or allocation on the device, while `work` runs once."""
     gc.collect()
     if device != "cpu":
         torch.cuda.reset_peak_memory_stats()
@@ -99,7 +104,7 @@ def _peak(cases_of: CasesOf, index: int, device: str, side: str) -> int:
     return int(peak.split()[1]) * 1024
 
 
-def _apart(function: Callable[..., Any], *arguments: Any) -> Any:
+def apart(function: Callable[..., Any], *arguments: Any) -> Any:
     """Call a function in a new process with one thread."""
     context = multiprocessing.get_context("spawn")
     with context.Pool(1, initializer=torch.set_num_threads, initargs=(1,)) as pool:

@@ -1,0 +1,80 @@
+"""Benchmarks measure both sides of a case on the same work, and every stage says what it compares."""
+
+import importlib
+import json
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+from benchmarks.case import Case, largest_difference, relative_error
+from benchmarks.measure import measure
+
+MEGABYTES = 64
+
+
+def spend(seconds, megabytes, value):
+    def work():
+        torch.ones(megabytes << 18).sum()
+        start = time.process_time()
+        while time.process_time() - start < seconds:
+            pass
+        return torch.tensor([value])
+
+    return work
+
+
+def cases(device):
+    return [
+        Case(
+            name="sleep",
+            reference="four times as long",
+            ours=lambda: spend(0.02, 1, 1.0),
+            theirs=lambda: spend(0.08, MEGABYTES, 1.5),
+            error=largest_difference,
+            tolerance=0.1,
+            runs=3,
+        )
+    ]
+
+
+def test_time_memory_and_error_of_both_sides():
+    result = measure(cases, 0, "cpu", None)
+    assert [len(result[side]["seconds"]) for side in ("ours", "theirs")] == [3, 3]
+    assert 0.1 < result["time_ratio"] < 0.6  # a quarter, and what allocating takes
+    grown = result["theirs"]["peak_bytes"] - result["ours"]["peak_bytes"]
+    assert grown > (MEGABYTES // 2) << 20
+    assert result["error"] == 0.5 and result["tolerance"] == 0.1
+
+
+def test_errors():
+    a, b = torch.tensor([1.0, 2.0]), torch.tensor([1.0, 4.0])
+    assert relative_error(a, b) == 0.5
+    assert largest_difference(a, b) == 2.0
+    assert largest_difference(torch.tensor([1, 2, 3]), torch.tensor([1, 9, 9])) == 2.0
+
+
+def stages():
+    sys.path.insert(0, "tools")
+    try:
+        return importlib.import_module("tools.benchmark").STAGES
+    finally:
+        sys.path.remove("tools")
+
+
+@pytest.mark.parametrize("stage", list(stages()))
+def test_every_stage_says_what_it_compares(stage):
+    rows = importlib.import_module(stages()[stage]).cases("cpu")
+    assert rows and all(case.name and case.reference for case in rows)
+    assert len({case.name for case in rows}) == len(rows)
+
+
+def test_the_command_writes_what_it_prints(tmp_path):
+    path = tmp_path / "figures.json"
+    command = [sys.executable, "tools/benchmark.py", "pq", "--match", "in memory", "--runs", "1", "--output", str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    content = json.loads(path.read_text())
+    (row,) = content["stages"]["pq"]
+    assert row["name"] in done.stdout and content["origin"]["torch"] == torch.__version__
+    assert row["error"] <= row["tolerance"]

@@ -15,15 +15,20 @@ from possam.classifiers import ENSEMBLE_REGISTRY, check_streams
 from possam.d2.config import CfgNode, get_cfg
 from possam.d2.modeling import META_ARCH_REGISTRY
 from possam.data import AUGMENTATIONS
+from possam.encoders.clip.building import model_names
+from possam.encoders.sam import SIZES
 from possam.engine.ignored_settings import ignored_settings
 from possam.evaluation import EVALUATOR_REGISTRY
 from possam.files import read_yaml
 from possam.messages import did_you_mean
 from possam.models import DECODERS, EMBEDDINGS, PYRAMIDS, add_possam_config
+from possam.models.ranges import check_ranges
+from possam.vocabulary import Vocabulary
 
 logger = logging.getLogger(__name__)
 
 PRECISIONS = {"bf16": torch.bfloat16, "fp16": torch.float16}
+SCHEDULES = ("WarmupMultiStepLR", "WarmupCosineLR", "WarmupStepWithFixedGammaLR")
 
 
 def load_config(path: str | Path | None = None, overrides: Sequence[str] = ()) -> CfgNode:
@@ -123,14 +128,18 @@ def check_config(cfg: CfgNode) -> None:
     _one_of("INPUT.FORMAT", cfg.INPUT.FORMAT, ["RGB"])
     _one_of("SOLVER.AMP.PRECISION", cfg.SOLVER.AMP.PRECISION, list(PRECISIONS))
     _one_of("SOLVER.CLIP_GRADIENTS.CLIP_TYPE", cfg.SOLVER.CLIP_GRADIENTS.CLIP_TYPE, ["full_model"])
+    _one_of("SOLVER.LR_SCHEDULER_NAME", cfg.SOLVER.LR_SCHEDULER_NAME, SCHEDULES)
+    _one_of("SOLVER.WARMUP_METHOD", cfg.SOLVER.WARMUP_METHOD, ["linear", "constant"])
     _one_of("SOLVER.NON_FINITE", cfg.SOLVER.NON_FINITE, ["stop", "skip"])
     _one_of("DATASETS.CHECK", cfg.DATASETS.CHECK, ["full", "sizes", "none"])
-    _check_numbers(cfg)
+    check_ranges(cfg)
     if cfg.SOLVER.IMS_PER_BATCH % cfg.SOLVER.ACCUMULATE:
         raise ValueError(
             f"SOLVER.IMS_PER_BATCH is {cfg.SOLVER.IMS_PER_BATCH}, which is not a multiple of SOLVER.ACCUMULATE "
             f"{cfg.SOLVER.ACCUMULATE}."
         )
+    if not cfg.OUTPUT_DIR:
+        raise ValueError("OUTPUT_DIR is empty; name a folder for checkpoints, logs and results.")
     if not cfg.TEST.TASKS:
         raise ValueError("TEST.TASKS is empty; name at least one task to score, such as 'panoptic'.")
     if "panoptic" not in cfg.TEST.TASKS and cfg.TEST.PICTURES:
@@ -153,7 +162,9 @@ def check_config(cfg: CfgNode) -> None:
     try:
         device = torch.device(cfg.MODEL.DEVICE)
     except RuntimeError as error:
-        raise ValueError(f"MODEL.DEVICE is {cfg.MODEL.DEVICE!r}; valid are 'cpu', 'cuda', 'cuda:0' ...") from error
+        raise ValueError(f"MODEL.DEVICE is {cfg.MODEL.DEVICE!r}; valid are 'cpu', 'cuda', 'cuda:0' …") from error
+    if device.type not in ("cpu", "cuda"):
+        raise ValueError(f"MODEL.DEVICE is {cfg.MODEL.DEVICE!r}, but this project runs on 'cpu' and 'cuda' devices.")
     if cfg.SOLVER.AMP.ENABLED and device.type != "cuda":
         raise ValueError(f"SOLVER.AMP.ENABLED needs a CUDA device, not MODEL.DEVICE {cfg.MODEL.DEVICE!r}.")
     if device.type == "cuda" and not torch.cuda.is_available():
@@ -163,6 +174,17 @@ def check_config(cfg: CfgNode) -> None:
 def _check_parts(cfg: CfgNode) -> None:
     """The parts of the model that are chosen by name."""
     model = cfg.MODEL
+    _one_of("MODEL.SAM.NAME", model.SAM.NAME, list(SIZES))
+    if model.CLIP.NAME not in (names := model_names()):
+        raise ValueError(
+            f"MODEL.CLIP.NAME is {model.CLIP.NAME!r}, but must be a model of open_clip (`possam weights list` shows "
+            f"those with official weights).{did_you_mean(model.CLIP.NAME, names)}"
+        )
+    if model.TRAIN_VOCABULARY:
+        try:
+            Vocabulary.load(model.TRAIN_VOCABULARY)
+        except (ValueError, OSError) as error:
+            raise ValueError(f"MODEL.TRAIN_VOCABULARY: {error}") from error
     _one_of("MODEL.PYRAMID.NAME", model.PYRAMID.NAME, list(PYRAMIDS))
     _one_of("MODEL.DECODER.NAME", model.DECODER.NAME, list(DECODERS))
     _one_of("MODEL.EMBEDDING.NAME", model.EMBEDDING.NAME, list(EMBEDDINGS))
@@ -175,31 +197,6 @@ def _check_parts(cfg: CfgNode) -> None:
             "MODEL.LOSS.IOU is 0, so that the IoU head would stay random and still weigh the scores; "
             "leave it out with MODEL.DECODER.IOU_HEAD False."
         )
-
-
-def _check_numbers(cfg: CfgNode) -> None:
-    least = {
-        "INPUT.IMAGE_SIZE": (cfg.INPUT.IMAGE_SIZE, 1),
-        "SOLVER.MAX_ITER": (cfg.SOLVER.MAX_ITER, 1),
-        "SOLVER.IMS_PER_BATCH": (cfg.SOLVER.IMS_PER_BATCH, 1),
-        "TEST.TOP_K": (cfg.TEST.TOP_K, 1),
-        "TEST.BATCH_SIZE": (cfg.TEST.BATCH_SIZE, 1),
-        "TEST.PICTURES": (cfg.TEST.PICTURES, 0),
-        "SOLVER.ACCUMULATE": (cfg.SOLVER.ACCUMULATE, 1),
-        "LOG.PERIOD": (cfg.LOG.PERIOD, 1),
-        "SOLVER.CHECKPOINT_KEEP": (cfg.SOLVER.CHECKPOINT_KEEP, 0),
-    }
-    for key, (value, bound) in least.items():
-        if value < bound:
-            raise ValueError(f"{key} is {value}, but must be at least {bound}.")
-    fractions = {
-        "TEST.OBJECT_THRESHOLD": cfg.TEST.OBJECT_THRESHOLD,
-        "TEST.OVERLAP_THRESHOLD": cfg.TEST.OVERLAP_THRESHOLD,
-        "DATALOADER.MAX_UNREADABLE": cfg.DATALOADER.MAX_UNREADABLE,
-    }
-    for key, value in fractions.items():
-        if not 0 <= value <= 1:
-            raise ValueError(f"{key} is {value}, but must be between 0 and 1.")
 
 
 def _one_of(key: str, value: str, valid: Sequence[str]) -> None:

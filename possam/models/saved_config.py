@@ -14,6 +14,7 @@ from possam.d2.config import CfgNode, get_cfg
 from possam.files import read_yaml
 from possam.messages import did_you_mean, few
 from possam.models.config import add_possam_config
+from possam.models.ranges import check_ranges
 
 # Settings of the machine a model was trained on, not of the model; they would also tell the world its folders.
 _OF_THE_MACHINE = ("OUTPUT_DIR", "INPUT.FEATURE_FOLDER", "MODEL.TEXT_CACHE", "MODEL.TRAIN_VOCABULARY", "MODEL.WEIGHTS")
@@ -72,7 +73,7 @@ class SavedConfig:
             architecture: the class that the configuration is expected to build.
 
         Raises:
-            ValueError: it builds another class, or has a setting that is unknown or of the wrong type.
+            ValueError: it builds another class, or a setting is unknown, of the wrong type or out of its range.
         """
         name = self._settings.get("MODEL.META_ARCHITECTURE")
         if name is None:
@@ -96,6 +97,10 @@ class SavedConfig:
             cfg.merge_from_other_cfg(CfgNode(_nest(self._settings)))
         except (ValueError, AssertionError, KeyError) as error:
             raise ValueError(f"{self._source} has a setting of the wrong type: {error!s:.500}") from error
+        try:
+            check_ranges(cfg)
+        except ValueError as error:
+            raise ValueError(f"{self._source}: {error} Get the model again.") from error
         return cfg
 
 

@@ -146,7 +146,7 @@ class Checkpointer(DetectionCheckpointer):
         if path and "://" not in path:
             if not Path(path).is_file():
                 raise FileNotFoundError(
-                    f"No checkpoint at {path}. Check MODEL.WEIGHTS, or leave it empty to start anew."
+                    f"No checkpoint at {path}. Check MODEL.WEIGHTS, which a training from scratch leaves empty."
                 )
             Manifest(Path(path).parent).check(Path(path).name)
         try:

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
+from possam.messages import did_you_mean
+
 from .tables import table_names
 from .vocabulary import Category, Vocabulary, fold_name
 
@@ -44,7 +46,13 @@ def read_words(words: str | Path | Sequence[str]) -> Vocabulary:
 
 
 def read_line(text: str) -> Vocabulary:
-    """One line, as on a command line: words as `split_words` takes them, a shipped table's name, or a JSON's path."""
+    """One line, as on a command line: words as `split_words` takes them, a shipped table's name, or a JSON's path.
+
+    Raises:
+        ValueError: as `read_words`; and for what looks like a table's name misspelt, which would make a strange word.
+    """
+    if "_" in text and (meant := did_you_mean(text, table_names())):
+        raise ValueError(f"{text!r} is no shipped list of classes.{meant}")
     return read_words(text if text in table_names() or text.endswith(".json") else split_words(text))
 
 

@@ -47,3 +47,9 @@ def test_what_cannot_be_meant_is_said(words, message):
 def test_a_line_may_name_a_list():
     assert read_line("mini_a") == Vocabulary.load("mini_a")
     assert read_line("cat, sofa|couch").names == ("cat", "sofa", "couch")
+
+
+def test_a_misspelt_table_is_no_word():
+    with pytest.raises(ValueError, match="no shipped list.*Did you mean 'coco_panoptic'"):
+        read_line("coco_panoptc")
+    assert read_line("striped_star").names == ("striped_star",)

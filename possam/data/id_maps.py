@@ -5,12 +5,17 @@ A PNG's pixel holds a segment id as colour: ``id = R + 256·G + 256²·B``; id 0
 Shapes: H×W the image, S segments.
 """
 
+import struct
+import zlib
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
+import cv2
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from PIL import Image
+from torchvision.io import decode_png
 
 from possam.data.pictures import decoding
 from possam.files import write_atomically
@@ -20,22 +25,26 @@ __all__ = [
     "MAX_ID",
     "VOID_ID",
     "check_ids",
+    "distinct",
     "id_to_rgb",
     "index_ids",
     "read_id_map",
     "rgb_to_id",
+    "runs",
     "write_id_map",
 ]
 
 VOID_ID = 0
 MAX_ID = 256**3 - 1
-_TABLE_SIZE = 1 << 16
 
 
 def rgb_to_id(rgb: NDArray[np.uint8]) -> NDArray[np.int32]:
     """H×W×3 uint8 RGB → H×W int32 segment ids in [0, 2²⁴ − 1]."""
-    wide = rgb.astype(np.int32)
-    return wide[..., 0] + (wide[..., 1] << 8) + (wide[..., 2] << 16)
+    if not rgb.size:
+        return np.zeros(rgb.shape[:-1], dtype=np.int32)
+    # With a fourth byte a pixel is an integer.
+    ids: NDArray[np.int32] = cv2.cvtColor(rgb, cv2.COLOR_RGB2RGBA).view("<i4")[..., 0]
+    return np.bitwise_and(ids, MAX_ID, out=ids)
 
 
 def id_to_rgb(ids: NDArray[np.integer]) -> NDArray[np.uint8]:
@@ -45,7 +54,7 @@ def id_to_rgb(ids: NDArray[np.integer]) -> NDArray[np.uint8]:
             f"segment ids must be in [0, {MAX_ID}] to fit three bytes of colour, but they are in "
             f"[{ids.min()}, {ids.max()}]."
         )
-    return np.stack([(ids >> shift) & 255 for shift in (0, 8, 16)], axis=-1).astype(np.uint8)
+    return np.ascontiguousarray(ids.astype("<u4")[..., None].view(np.uint8)[..., :3])
 
 
 def read_id_map(
@@ -60,29 +69,75 @@ def read_id_map(
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the file does not decode, or is not an RGB picture; the message names the file.
+        ValueError: the file does not decode, or is not an RGB picture of 8 bits a channel; the message names the file.
     """
     what = {"what": f"panoptic PNG {path}", "missing": "check panoptic_root", "mend": "export it again"}
     with decoding(**what):
         picture = Image.open(path)
     with picture:
         check_size((picture.height, picture.width))
-        with decoding(**what):
-            picture.load()
-            mode = picture.mode
-            pixels = np.asarray(picture) if mode in ("RGB", "RGBA") else None
-    if pixels is None:
+        mode = picture.mode
+    if mode not in ("RGB", "RGBA"):
         raise ValueError(
             f"panoptic PNG {path} has mode {mode}, but RGB is expected (id = R + 256·G + 256²·B); "
             "export it in the COCO panoptic format."
         )
-    return rgb_to_id(pixels[..., :3])
+    with decoding(**what):
+        # libpng takes three quarters of Pillow's time, and does not take a damaged file for a whole one.
+        pixels = _decode(np.fromfile(path, dtype=np.uint8))
+    return rgb_to_id(pixels)
+
+
+def _decode(data: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    try:
+        pixels = decode_png(torch.from_numpy(data))
+    except RuntimeError as error:
+        raise ValueError("it is no PNG, or damaged, or cut off") from error
+    if pixels.dtype != torch.uint8:
+        raise ValueError("it has 16 bits a channel, not 8")
+    return np.ascontiguousarray(pixels[:3].permute(1, 2, 0).numpy())
 
 
 def write_id_map(path: str | Path, ids: NDArray[np.integer]) -> None:
     """Write an H×W map of segment ids as an RGB PNG, all of it or nothing."""
-    picture = Image.fromarray(id_to_rgb(ids))
-    write_atomically(path, lambda file: picture.save(file, format="PNG"))
+    rgb = id_to_rgb(ids)
+    height, width = ids.shape
+    # Rows without a filter: segments repeat whole rows, which a filter only hides. A quarter of Pillow's time to write,
+    # and half the time to read, for a file two thirds larger.
+    rows = np.zeros((height, 1 + 3 * width), dtype=np.uint8)
+    rows[:, 1:] = rgb.reshape(height, -1)
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    chunks = (b"IHDR", header), (b"IDAT", zlib.compress(rows.data, level=3)), (b"IEND", b"")
+    content = b"\x89PNG\r\n\x1a\n" + b"".join(_chunk(name, data) for name, data in chunks)
+    write_atomically(path, lambda file: file.write(content))
+
+
+def _chunk(name: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+
+def runs(*maps: NDArray[np.integer]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Stretches of pixels, in reading order, along which none of the maps changes.
+
+    Maps of segments have few: what is looked up or counted by run costs little more than finding them.
+
+    Args:
+        maps: of one shape.
+    Returns:
+        R int64, the first pixel of each in the flattened maps, and R int64, their lengths in pixels.
+    """
+    flat = [one.ravel() for one in maps]
+    starts = np.zeros(flat[0].size, dtype=bool)
+    starts[:1] = True
+    for one in flat:
+        starts[1:] |= one[1:] != one[:-1]
+    first = np.flatnonzero(starts)
+    return first, np.diff(first, append=flat[0].size)
+
+
+def distinct(values: NDArray[np.integer]) -> NDArray[np.integer]:
+    """The values that occur in a map, in order, each once."""
+    return np.unique(values.ravel()[runs(values)[0]])
 
 
 def index_ids(id_map: NDArray[np.integer], ids: Sequence[int]) -> NDArray[np.int64]:
@@ -94,15 +149,8 @@ def index_ids(id_map: NDArray[np.integer], ids: Sequence[int]) -> NDArray[np.int
     Returns:
         H×W int64: 0 for void, ``i + 1`` for ``ids[i]``, −1 where the pixel's id is none of them.
     """
-    known = np.asarray([VOID_ID, *ids], dtype=np.int64)
-    largest = int(max(known.max(), id_map.max(initial=0)))
-    if largest < max(_TABLE_SIZE, id_map.size):
-        table = np.full(largest + 1, -1, dtype=np.int64)
-        table[known] = np.arange(len(known))
-        return table[id_map]
-    order = np.argsort(known, kind="stable")
-    place = np.searchsorted(known[order], id_map).clip(max=len(known) - 1)
-    return np.where(known[order][place] == id_map, order[place], -1)
+    starts, lengths = runs(id_map)
+    return np.repeat(_places(id_map.ravel()[starts], ids), lengths).reshape(id_map.shape)
 
 
 def check_ids(
@@ -114,18 +162,28 @@ def check_ids(
         ValueError: the map holds ids that are not listed, or listed ids do not occur in the map; the message
             starts with `source` and names the ids.
     """
-    index = index_ids(id_map, ids)
-    unknown = np.unique(id_map[index < 0])
+    starts, lengths = runs(id_map)
+    values = id_map.ravel()[starts]
+    places = _places(values, ids)
+    unknown = np.unique(values[places < 0])
     if len(unknown):
         raise ValueError(
             f"{source}: segment ids {few(unknown.tolist())} are in the PNG and not in the JSON's "
             "segments_info; take PNG and JSON from the same export."
         )
-    counts = np.bincount(index.ravel(), minlength=len(ids) + 1)[1:]
+    counts = np.bincount(places, minlength=len(ids) + 1)[1:]
     missing = [segment for segment, count in zip(ids, counts, strict=True) if not count and segment not in hidden]
     if missing:
         raise ValueError(
             f"{source}: segment ids {few(missing)} are in the JSON's "
             "segments_info and have no pixel in the PNG; take PNG and JSON from the same export."
         )
-    return index
+    return np.repeat(places, lengths).reshape(id_map.shape)
+
+
+def _places(values: NDArray[np.integer], ids: Sequence[int]) -> NDArray[np.int64]:
+    """`index_ids` of any array."""
+    known = np.asarray([VOID_ID, *ids], dtype=np.int64)
+    order = np.argsort(known, kind="stable")
+    place = np.searchsorted(known[order], values).clip(max=len(known) - 1)
+    return np.where(known[order][place] == values, order[place], -1)

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import argparse
-import builtins
+import re
 from functools import partial
 from pathlib import Path
 
-from torch.multiprocessing import ProcessRaisedException
+from torch import nn
 
 from possam.cases import draw_cases
 from possam.d2.config import CfgNode
 from possam.d2.engine import default_setup
 from possam.d2.utils import comm, setup_logger
 from possam.engine import Checkpointer, Trainer, load_config, prepare_datasets, run, unwrap
+from possam.engine.preemption import Preempted, preemptible
+from possam.models import PosSAM
 from possam.report import write_report
 
 __all__ = ["JOB_ERRORS", "run_job", "sentence"]
 
-JOB_ERRORS = (ValueError, OSError, FloatingPointError)
+JOB_ERRORS = (ValueError, OSError, FloatingPointError, MemoryError)
 """What a job that cannot be done raises, with a `sentence` for a person."""
 
 
@@ -30,21 +32,16 @@ def run_job(args: argparse.Namespace) -> None:
             num_machines, machine_rank, dist_url; and perhaps report: write an HTML page of every evaluation.
 
     Raises:
-        ValueError, OSError, FloatingPointError: the job cannot be done; `sentence` says why.
+        ValueError, OSError, FloatingPointError, MemoryError: the job cannot be done; `sentence` says why.
+        Preempted: it was told to make room, and is to be started again with --resume.
     """
     cfg = _read(args)  # what is wrong with it is said here, before any process starts
-    try:
-        run(partial(_work, cfg), args)
-    except ProcessRaisedException as error:
-        kind, _, reason = str(error).strip().splitlines()[-1].partition(": ")
-        if not issubclass(getattr(builtins, kind, object), JOB_ERRORS):
-            raise
-        raise ValueError(reason) from error
+    run(partial(_work, cfg), args)
 
 
 def sentence(error: BaseException) -> str:
     """An error in one sentence; that of a data loader's process comes wrapped in its traceback, with it at the end."""
-    text = str(error)
+    text = str(error) or type(error).__name__  # Python's own MemoryError says nothing
     return text.strip().splitlines()[-1] if "Original Traceback" in text else text
 
 
@@ -58,24 +55,62 @@ def _read(args: argparse.Namespace) -> CfgNode:
 
 
 def _work(cfg: CfgNode, args: argparse.Namespace) -> None:
-    prepare_datasets(cfg)  # a process that was started here has its own catalogs
-    default_setup(cfg, args)
-    setup_logger(cfg.OUTPUT_DIR, distributed_rank=comm.get_rank(), name="possam")
-    if args.eval_only:
-        model = Trainer.build_model(cfg)
-        Checkpointer(model).load(cfg.MODEL.WEIGHTS)
-        Trainer.test(cfg, model)
-    else:
-        trainer = Trainer(cfg)
-        trainer.resume_or_load(resume=args.resume)
-        trainer.train()
-        model = unwrap(trainer.model)
-    if not comm.is_main_process():
-        return
+    with preemptible():
+        prepare_datasets(cfg)  # a process that was started here has its own catalogs
+        _check_folder(cfg)
+        default_setup(cfg, args)
+        setup_logger(cfg.OUTPUT_DIR, distributed_rank=comm.get_rank(), name="possam")
+        try:
+            model = _evaluate(cfg) if args.eval_only else _train(cfg, resume=args.resume)
+        except RuntimeError as error:
+            raise _of_loader(error) from error
+        if comm.is_main_process():
+            _show(cfg, model, report=getattr(args, "report", False))
+
+
+def _check_folder(cfg: CfgNode) -> None:
+    """In all processes, or those that need not write would end with what becomes of it."""
+    problem = ""
+    try:
+        Checkpointer(nn.Module(), cfg.OUTPUT_DIR).check_folder()
+    except OSError as error:
+        problem = str(error)
+    if problem := comm.all_gather(problem)[0]:
+        raise OSError(problem)
+
+
+def _evaluate(cfg: CfgNode) -> PosSAM:
+    model = Trainer.build_model(cfg)
+    Checkpointer(model).load(cfg.MODEL.WEIGHTS)
+    Trainer.test(cfg, model)
+    return model
+
+
+def _train(cfg: CfgNode, *, resume: bool) -> PosSAM:
+    trainer = Trainer(cfg)
+    trainer.resume_or_load(resume=resume)
+    trainer.train()
+    return unwrap(trainer.model)
+
+
+def _of_loader(error: RuntimeError) -> BaseException:
+    """What to raise for an error: PyTorch's about a lost process of a data loader gives neither sentence nor advice."""
+    lost = re.match(r"DataLoader worker \(pid[^)]*\) (is killed by signal: [\w ]+|exited unexpectedly)", str(error))
+    if not lost:
+        return error
+    if "Terminated" in lost[0]:
+        return Preempted()  # all processes of the run were told to make room, and this one cannot finish its step
+    return ChildProcessError(
+        f"A process that loads data was lost: {lost[0].strip()}. Memory or shared memory (/dev/shm) may have run out: "
+        "lower DATALOADER.NUM_WORKERS, give a container more with --shm-size, and go on with --resume."
+    )
+
+
+def _show(cfg: CfgNode, model: PosSAM, *, report: bool) -> None:
     if cfg.TEST.PICTURES:
         paths = [path for dataset in cfg.DATASETS.TEST for path in draw_cases(cfg, model, dataset)]
         print("Pictures:", *paths, sep="\n  ")
-    if getattr(args, "report", False):
+    if report:
         folders = [Path(cfg.OUTPUT_DIR) / "evaluation" / dataset for dataset in cfg.DATASETS.TEST]
         # Only a panoptic evaluation leaves predictions to report on.
         pages = [write_report(folder) for folder in folders if (folder / "panoptic.json").is_file()]

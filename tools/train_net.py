@@ -16,7 +16,12 @@ from possam.d2.engine import default_argument_parser
 from possam.job import JOB_ERRORS, run_job, sentence
 
 if __name__ == "__main__":
+    parser = default_argument_parser(__doc__)
+    parser.set_defaults(dist_url="auto")  # on one machine; Detectron2's is the same for all runs of a user
     try:
-        run_job(default_argument_parser(__doc__).parse_args())
+        run_job(parser.parse_args())
     except JOB_ERRORS as error:
         sys.exit(f"error: {sentence(error)}")
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        sys.exit(130)

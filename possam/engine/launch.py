@@ -1,42 +1,210 @@
-"""Start a run in one process, in several of its own, or as one of the processes `torchrun` has started."""
+"""Start a run in one process, in several of its own, or as one of the processes `torchrun` has started.
+
+Processes of its own end together: when one fails, when the run is told to make room, and on Ctrl-C.
+"""
 
 from __future__ import annotations
 
 import argparse
+import ctypes
+import multiprocessing
 import os
-from collections.abc import Callable
+import pickle
+import signal
+import socket
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from datetime import timedelta
+from multiprocessing.context import SpawnProcess
+from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import torch
 import torch.distributed as dist
 
-from possam.d2.engine import launch
 from possam.d2.utils import comm
+from possam.engine.preemption import EXIT_CODE, Preempted, handling
+
+__all__ = ["run"]
+
+Main = Callable[[argparse.Namespace], Any]
+
+START_METHOD = "spawn"  # forked processes cannot use CUDA
+CTRL_C = 130
+_TIMEOUT = timedelta(minutes=30)  # of an exchange: one process may be evaluating or writing
+_LAST_WORDS, _LAST_WRITES = 2.0, 30.0  # seconds for the others, once one has failed or made room
+_PR_SET_PDEATHSIG = 1
 
 
-def run(main: Callable[[argparse.Namespace], Any], args: argparse.Namespace) -> Any:
+def run(main: Main, args: argparse.Namespace) -> Any:
     """Call `main(args)` in every process of the run; gloo joins them on the CPU, NCCL on CUDA devices.
 
     Under `torchrun` (RANK and WORLD_SIZE are set) the process joins the group described by the environment and
-    `--num-gpus`, `--num-machines` and `--dist-url` are not read. Otherwise Detectron2's `launch` starts
-    `--num-gpus` processes on each of `--num-machines` machines.
+    `--num-gpus`, `--num-machines` and `--dist-url` are not read. Otherwise `--num-gpus` processes are started on each
+    of `--num-machines` machines; what tells this process to make room is passed on to them, and none outlives it.
+
+    Raises:
+        Preempted: the run was told to make room.
+        ChildProcessError: a process was killed.
+        ValueError: there are fewer GPUs than processes, or `--dist-url` does not say where several machines meet.
+        What `main` raised first in any process.
     """
-    if "RANK" not in os.environ or "WORLD_SIZE" not in os.environ:
-        return launch(
-            main,
-            args.num_gpus,
-            num_machines=args.num_machines,
-            machine_rank=args.machine_rank,
-            dist_url=args.dist_url,
-            args=(args,),
-        )
+    if "RANK" in os.environ and "WORLD_SIZE" in os.environ:
+        names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
+        return _join(main, args, "env://", *(int(os.environ[name]) for name in names))
+    if args.num_gpus * args.num_machines <= 1:
+        return main(args)
+    if torch.cuda.is_available() and args.num_gpus > torch.cuda.device_count():
+        raise ValueError(f"--num-gpus is {args.num_gpus}, but this machine has {torch.cuda.device_count()} GPUs.")
+    url = args.dist_url
+    if url == "auto":
+        if args.num_machines > 1:
+            raise ValueError("Several machines need to know where to meet: --dist-url tcp://HOST:PORT of the first.")
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            url = f"tcp://127.0.0.1:{server.getsockname()[1]}"
+    return _start(main, args, url)
+
+
+def _join(main: Main, args: argparse.Namespace, url: str, rank: int, world: int, local: int, local_world: int) -> Any:
     cuda = torch.cuda.is_available()
     if cuda:
-        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    dist.init_process_group("nccl" if cuda else "gloo")
+        torch.cuda.set_device(local)  # before any is touched, or all would start on the first
+    dist.init_process_group("nccl" if cuda else "gloo", url, _TIMEOUT, world, rank)
+    comm.create_local_process_group(local_world)
+    comm.synchronize()
+    result = main(args)
+    dist.destroy_process_group()  # not after an error: it would wait for the others
+    return result
+
+
+# ------------------------------------------------------------------ processes of its own
+
+
+def _start(main: Main, args: argparse.Namespace, url: str) -> None:
+    processes: list[SpawnProcess] = []
+    told: list[int] = []
+
+    def pass_on(number: int, frame: FrameType | None) -> None:
+        told.append(number)
+        _signal(processes, number)
+
+    context: Any = multiprocessing.get_context(START_METHOD)
+    with tempfile.TemporaryDirectory() as folder, handling(pass_on):
+        try:
+            for local in range(args.num_gpus):
+                process = context.Process(target=_work, args=(main, args, url, local, folder, os.getpid()))
+                process.start()
+                processes.append(process)
+            for number in told:  # perhaps before the last was there
+                _signal(processes, number)
+            codes = _wait(processes)
+        except KeyboardInterrupt:
+            _signal(processes, signal.SIGINT)
+            _wait_until(processes, _LAST_WORDS)
+            raise
+        finally:
+            _kill(processes)
+        _raise_cause(codes, _errors(folder), bool(told))
+
+
+def _work(main: Main, args: argparse.Namespace, url: str, local: int, folder: str, parent: int) -> None:
+    """In a process of its own: join, work, and leave the error, if any, in the folder."""
+    os.setpgid(0, 0)  # what this process starts ends with it, and Ctrl-C comes from the parent alone
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        sys.exit(1)
     try:
-        comm.create_local_process_group(int(os.environ["LOCAL_WORLD_SIZE"]))
-        comm.synchronize()
-        return main(args)
-    finally:
-        dist.destroy_process_group()
+        rank = args.machine_rank * args.num_gpus + local
+        _join(main, args, url, rank, args.num_machines * args.num_gpus, local, args.num_gpus)
+    except KeyboardInterrupt:
+        sys.exit(CTRL_C)
+    except Exception as error:
+        error.add_note(f"In process {rank}:\n{traceback.format_exc()}")
+        Path(folder, str(rank)).write_bytes(_pickled(error))
+        sys.exit(1)
+
+
+def _pickled(error: Exception) -> bytes:
+    try:
+        data = pickle.dumps((time.monotonic(), error))
+        pickle.loads(data)
+        return data
+    except Exception:  # whatever a foreign error's own pickling raises
+        plain = RuntimeError(f"{type(error).__name__}: {error}")
+        plain.__notes__ = error.__notes__
+        return pickle.dumps((time.monotonic(), plain))
+
+
+def _errors(folder: str) -> list[Exception]:
+    """What the processes left, first things first: the others' follow from it."""
+    left = [pickle.loads(path.read_bytes()) for path in Path(folder).iterdir()]
+    return [error for _, error in sorted(left, key=lambda item: item[0])]
+
+
+def _wait(processes: Sequence[SpawnProcess]) -> list[int | None]:
+    """Wait until all have ended, or one has failed and the others had time to say what they know: their exit codes."""
+    while not any(process.exitcode for process in processes) and not _wait_until(processes, 0.1):
+        pass
+    if any(process.exitcode for process in processes):
+        room = any(process.exitcode == EXIT_CODE for process in processes)
+        _wait_until(processes, _LAST_WRITES if room else _LAST_WORDS)
+    return [process.exitcode for process in processes]
+
+
+def _wait_until(processes: Sequence[SpawnProcess], seconds: float) -> bool:
+    """Whether all end within these seconds."""
+    end = time.monotonic() + seconds
+    while (running := any(process.exitcode is None for process in processes)) and time.monotonic() < end:
+        time.sleep(0.02)
+    return not running
+
+
+def _signal(processes: Sequence[SpawnProcess], number: int) -> None:
+    for process in processes:
+        if process.exitcode is None and process.pid:
+            with suppress(ProcessLookupError):
+                os.kill(process.pid, number)
+
+
+def _kill(processes: Sequence[SpawnProcess]) -> None:
+    """End what has not ended well, and the data loaders' processes with it."""
+    for process in processes:
+        if process.exitcode != 0 and process.pid:
+            process.kill()
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+        process.join()
+
+
+def _raise_cause(codes: Sequence[int | None], errors: Sequence[Exception], told: bool) -> None:
+    if not any(code != 0 for code in codes):
+        return
+    # One that is aborted may only be one whose partners have gone.
+    killed = [rank for rank, code in enumerate(codes) if code and code < 0 and code != -signal.SIGABRT]
+    if EXIT_CODE in codes or (told and killed):
+        raise Preempted
+    if CTRL_C in codes:
+        raise KeyboardInterrupt
+    if killed:
+        raise ChildProcessError(_obituary(killed[0], len(codes), -(codes[killed[0]] or 0)))
+    if errors:
+        raise errors[0]
+    rank = next(rank for rank, code in enumerate(codes) if code)
+    raise ChildProcessError(f"Process {rank} of {len(codes)} ended with exit code {codes[rank]}.")
+
+
+def _obituary(rank: int, count: int, number: int) -> str:
+    names = {member.value: member.name for member in signal.Signals}
+    advice = "Go on from the last checkpoint with --resume."
+    if number == signal.SIGKILL:
+        advice = (
+            "The system does so when memory runs out (`dmesg` tells): lower SOLVER.IMS_PER_BATCH or "
+            "DATALOADER.NUM_WORKERS, and go on from the last checkpoint with --resume."
+        )
+    return f"Process {rank} of {count} was killed by {names.get(number, number)}, so the run has ended. {advice}"

@@ -51,7 +51,7 @@ def read_line(text: str) -> Vocabulary:
     Raises:
         ValueError: as `read_words`; and for what looks like a table's name misspelt, which would make a strange word.
     """
-    if "_" in text and (meant := did_you_mean(text, table_names())):
+    if "_" in text and text not in table_names() and (meant := did_you_mean(text, table_names())):
         raise ValueError(f"{text!r} is no shipped list of classes.{meant}")
     return read_words(text if text in table_names() or text.endswith(".json") else split_words(text))
 

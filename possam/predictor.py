@@ -25,7 +25,7 @@ from possam.vocabulary.words import read_words
 __all__ = ["Predictor"]
 
 # A mask has a quarter of the network's resolution (1024 pixels at most), so a finer merging than this shows nothing
-# new, and 250 masks of a 48-megapixel photo would take 48 GB. Larger images get its labels, pixel by pixel.
+# new, and takes its time. Larger images get its labels, pixel by pixel.
 _MERGE_SIDE = 2048
 _NOVELTY = 0.9  # METHOD.md 1.9: cosine above which a name is a training name in other words
 
@@ -161,8 +161,9 @@ class Predictor:
         size = (max(1, round(height * shrink)), max(1, round(width * shrink)))
         prediction = self.model.name(perception, vocabulary, size)
         scores = self.model.score(prediction, ensemble)
-        ids, segments = self._panoptic(prediction, scores)
-        id_map = enlarge(ids, (height, width))
+        merged = self.model.merge(scores, prediction.masks, prediction.evidence.iou, vocabulary, ("panoptic",))
+        ids, segments = merged["panoptic_seg"]
+        id_map = enlarge(ids.cpu().numpy(), (height, width))
         return Segmentation(
             image=image,
             segmentation=id_map,
@@ -174,15 +175,6 @@ class Predictor:
             _model=self.model,
             _ensemble=ensemble or self.model.ensemble,
         )
-
-    def _panoptic(self, prediction: Prediction, scores: torch.Tensor) -> tuple[NDArray[np.int32], list[dict[str, Any]]]:
-        """Merge only the masks that pass, which are few, so that the others are never brought to full size."""
-        kept = (scores.amax(dim=1) > self.model.object_threshold).nonzero().squeeze(1)
-        masks = prediction.masks(kept)
-        iou = prediction.evidence.iou[kept]
-        merged = self.model.merge(scores[kept], masks, iou, prediction.vocabulary, ("panoptic",))
-        ids, segments = merged["panoptic_seg"]
-        return ids.cpu().numpy(), [{**segment, "query": int(kept[segment["query"]])} for segment in segments]
 
     def _seen_confidence(self, prediction: Prediction) -> torch.Tensor:
         explained = self.model.ensembles[self.model.ensemble].explain(prediction.evidence)

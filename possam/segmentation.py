@@ -154,7 +154,7 @@ class Segmentation:
     def _merged(self, task: str) -> dict[str, Any]:
         prediction = self._prediction
         return self._model.merge(
-            self._scores, prediction.masks(), prediction.evidence.iou, prediction.vocabulary, (task,)
+            self._scores, prediction.masks, prediction.evidence.iou, prediction.vocabulary, (task,)
         )
 
 

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from rich.progress import track
 from tabulate import tabulate
 
@@ -27,7 +26,7 @@ from possam.d2.utils import setup_logger
 from possam.engine import Checkpointer, Trainer, load_config, prepare_datasets
 from possam.engine.trainer import build_test_loader
 from possam.evaluation import build_evaluators
-from possam.inference import merge_panoptic
+from possam.inference import MaskGrid, merge_panoptic
 
 GRID: dict[str, list[Any]] = {
     "rule": ["posterior", "ldp"],
@@ -53,10 +52,10 @@ class SelectionRun:
         self.object_threshold = cfg.TEST.OBJECT_THRESHOLD
         self.overlap_threshold = cfg.TEST.OVERLAP_THRESHOLD
         self.dataset, self.train_vocabulary = dataset, model.train_vocabulary
-        self.images: list[tuple[dict[str, Any], torch.Tensor, MaskEvidence]] = []
+        self.images: list[tuple[dict[str, Any], MaskGrid, MaskEvidence]] = []
         for inputs in track(build_test_loader(cfg, dataset), str(folder), transient=True):
             for one, prediction in zip(inputs, model.predict(inputs), strict=True):
-                self.images.append((one, prediction.masks(), prediction.evidence))
+                self.images.append((one, prediction.masks, prediction.evidence))
 
     def score(self, ensemble: str, constants: dict[str, Any], object_threshold: float) -> dict[str, float]:
         """Panoptic metrics of one ensemble with the constants given."""

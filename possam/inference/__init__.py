@@ -2,18 +2,20 @@
 
 from .boxes import boxes_of_masks
 from .instances import merge_instances
+from .mask_grid import MaskGrid
+from .out_of_memory import retry_out_of_memory
 from .panoptic import merge_panoptic
-from .restore import restore_masks
 from .semantic import merge_semantic
 from .views import View, join_views, stack_views
 
 __all__ = [
+    "MaskGrid",
     "View",
     "boxes_of_masks",
     "join_views",
     "merge_instances",
     "merge_panoptic",
     "merge_semantic",
-    "restore_masks",
+    "retry_out_of_memory",
     "stack_views",
 ]

@@ -1,4 +1,4 @@
-"""Boxes that masks really have."""
+"""Boxes that masks and segments really have."""
 
 from __future__ import annotations
 
@@ -16,6 +16,21 @@ def boxes_of_masks(masks: Tensor) -> Tensor:
     left, right = _extent(masks.any(dim=1), width)
     top, bottom = _extent(masks.any(dim=2), height)
     return torch.stack([left, top, right, bottom], dim=1).float()
+
+
+def boxes_of_segments(ids: Tensor, count: int) -> Tensor:
+    """Tightest boxes around the segments 1 … `count` of H×W integer ids: `count`×4 float32, as `boxes_of_masks`."""
+    height, width = ids.shape
+    row = torch.arange(height, device=ids.device)[:, None]
+    column = torch.arange(width, device=ids.device)
+    top, bottom = _extent(_hit(ids.long() * height + row, count, height), height)
+    left, right = _extent(_hit(ids.long() * width + column, count, width), width)
+    return torch.stack([left, top, right, bottom], dim=1).float()
+
+
+def _hit(places: Tensor, count: int, length: int) -> Tensor:
+    """`count`×`length` bool: which places, counted from `length` on, occur."""
+    return places.flatten().bincount(minlength=(count + 1) * length).view(-1, length)[1:] > 0
 
 
 def _extent(hit: Tensor, length: int) -> tuple[Tensor, Tensor]:

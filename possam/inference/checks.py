@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Sized
 
 import torch
 from torch import Tensor
 
 
-def check_masks(scores: Tensor, mask_logits: Tensor) -> None:
-    """Raise ValueError unless scores are Q×K with K ≥ 1 and mask logits Q×H×W of the same Q."""
-    if scores.dim() != 2 or scores.shape[1] == 0 or mask_logits.dim() != 3 or len(scores) != len(mask_logits):
+def check_masks(scores: Tensor, masks: Sized) -> None:
+    """Raise ValueError unless scores are Q×K with K ≥ 1 and there are Q masks."""
+    if scores.dim() != 2 or scores.shape[1] == 0 or len(scores) != len(masks):
         raise ValueError(
-            "expected scores Q×K with at least one class and mask logits Q×H×W of the same Q, "
-            f"got shapes {tuple(scores.shape)} and {tuple(mask_logits.shape)}"
+            f"expected scores Q×K with at least one class and masks of the same Q, "
+            f"got shape {tuple(scores.shape)} and {len(masks)} masks"
         )
 
 

@@ -1,6 +1,6 @@
 """One segment and one class for every pixel (METHOD.md 1.10).
 
-Shapes: Q masks, K classes, H×W the output; n ≤ Q masks whose score passes.
+Shapes: Q masks, K classes, T tiles of the H×W output; n ≤ Q masks whose score passes.
 """
 
 from __future__ import annotations
@@ -11,13 +11,17 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from .boxes import boxes_of_masks
+from .boxes import boxes_of_segments
 from .checks import check_fraction, check_isthing, check_masks
+from .mask_grid import MaskGrid
+
+# How far rounding may take a logit from its bounds, and so, in parts of it, a probability.
+_ROUNDING = 1e-4
 
 
 def merge_panoptic(
     scores: Tensor,
-    mask_logits: Tensor,
+    masks: MaskGrid,
     isthing: Sequence[bool] | Tensor,
     *,
     object_threshold: float,
@@ -33,7 +37,7 @@ def merge_panoptic(
 
     Args:
         scores: Q×K float in [0, 1], without void.
-        mask_logits: Q×H×W float.
+        masks: the Q masks; those that do not pass are never looked at.
         isthing: K bools.
         object_threshold: in [0, 1].
         overlap_threshold: in [0, 1].
@@ -47,13 +51,13 @@ def merge_panoptic(
     Raises:
         ValueError: shapes disagree or a threshold is out of range.
     """
-    check_masks(scores, mask_logits)
+    check_masks(scores, masks)
     things = check_isthing(isthing, scores).tolist()
     check_fraction("object_threshold", object_threshold)
     check_fraction("overlap_threshold", overlap_threshold)
     best, label = scores.float().max(dim=1)
     passing = (best > object_threshold).nonzero().squeeze(1)
-    winner, inside, own = _compete(best[passing], mask_logits, passing.tolist())
+    winner, inside, own = _compete(best[passing], masks, passing)
     if len(passing) == 0:
         return winner.int(), []
 
@@ -69,8 +73,8 @@ def merge_panoptic(
     ]
     ids, segments = _number(candidates, things)
     panoptic = torch.tensor(ids, dtype=torch.int32, device=winner.device)[winner].masked_fill(~inside, 0)
-    for segment in segments:
-        x1, y1, x2, y2 = boxes_of_masks((panoptic == segment["id"]).unsqueeze(0))[0].int().tolist()
+    boxes = boxes_of_segments(panoptic, len(segments)).int().tolist()
+    for segment, (x1, y1, x2, y2) in zip(segments, boxes, strict=True):
         segment["bbox"] = [x1, y1, x2 - x1, y2 - y1]
     return panoptic, segments
 
@@ -110,27 +114,40 @@ def _number(
     return ids, segments
 
 
-def _compete(scores: Tensor, mask_logits: Tensor, queries: list[int]) -> tuple[Tensor, Tensor, list[int]]:
-    """Which of the n masks wins each pixel.
+def _compete(scores: Tensor, masks: MaskGrid, queries: Tensor) -> tuple[Tensor, Tensor, list[int]]:
+    """Which of n masks wins each pixel; the first wins a tie.
 
-    One mask after the other, so that no n×H×W volume of probabilities is made; the first wins a tie.
+    In a tile only those masks are restored whose bounds say that they may win there, or that their outline is there.
 
     Returns:
         winner H×W int64 in [0, n), inside H×W bool (the winner's probability is at least 0.5), and each
         mask's own area in pixels.
     """
-    size, device = mask_logits.shape[-2:], mask_logits.device
-    winner = torch.zeros(size, dtype=torch.int64, device=device)
-    inside = torch.zeros(size, dtype=torch.bool, device=device)
-    highest = torch.full(size, float("-inf"), device=device)
-    own = []
-    for place, query in enumerate(queries):
-        probability = mask_logits[query].float().sigmoid()
-        hit = probability >= 0.5
-        own.append(hit.sum())
-        value = scores[place] * probability
-        better = value > highest
-        highest = torch.where(better, value, highest)
-        inside = torch.where(better, hit, inside)
-        winner.masked_fill_(better, place)
-    return winner, inside, torch.stack(own).tolist() if own else []
+    winner = torch.zeros(masks.size, dtype=torch.int64, device=masks.device)
+    inside = torch.zeros(masks.size, dtype=torch.bool, device=masks.device)
+    if len(queries) == 0:
+        return winner, inside, []
+    low, high = (bound[queries] for bound in masks.bounds)
+    least, greatest = (scores[:, None] * bound.sigmoid() for bound in (low, high))
+    may_win = greatest >= least.amax(dim=0) * (1 - _ROUNDING)
+    full = low >= 0
+    outlined = ~full & (high >= -_ROUNDING)
+    settled = (may_win.sum(dim=0) < 2) & ~outlined.any(dim=0)
+    looked = (may_win | outlined) & ~settled
+    areas = torch.tensor([tile.area for tile in masks.tiles], device=masks.device)
+    own = ((full & ~looked) * areas).sum(dim=1)
+    only = may_win.byte().argmax(dim=0)
+    covered = full.gather(0, only[None])[0].tolist()
+    for tile, look, done, winning, covering in zip(
+        masks.tiles, looked.T, settled.tolist(), only.tolist(), covered, strict=True
+    ):
+        if done:
+            winner[tile], inside[tile] = winning, covering
+            continue
+        places = look.nonzero().squeeze(1)
+        probability = masks.restore(queries[places], tile).sigmoid()
+        own[places] += (probability >= 0.5).sum(dim=(1, 2))
+        best = (scores[places, None, None] * probability).max(dim=0).indices
+        winner[tile] = places[best]
+        inside[tile] = probability.gather(0, best[None])[0] >= 0.5
+    return winner, inside, own.tolist()

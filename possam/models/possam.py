@@ -17,7 +17,7 @@ from possam.d2.config import CfgNode, configurable
 from possam.d2.modeling import META_ARCH_REGISTRY
 from possam.decoders import MaskPrediction
 from possam.encoders import FrozenCLIP, FrozenSAM
-from possam.inference import merge_instances, merge_panoptic, merge_semantic
+from possam.inference import MaskGrid, merge_instances, merge_panoptic, merge_semantic, retry_out_of_memory
 from possam.layers import mask_pool
 from possam.losses import LayerOutput, SetCriterion, Target
 from possam.models.parts import (
@@ -143,7 +143,8 @@ class PosSAM(Pretrained):
             batched_inputs: one dict an image:
                 "image": 3×H'×W' uint8 or float RGB in [0, 255], not padded;
                 "vocabulary": the Vocabulary to name it in (one for the whole batch in training);
-                "instances" (training): Instances with gt_classes (T int64, contiguous) and gt_masks (T×H'×W' bool);
+                "instances" (training): Instances with gt_classes (T int64, contiguous) and gt_masks (T×H'×W' bool,
+                    or what has them as its `tensor`: `SegmentMasks`, Detectron2's BitMasks);
                 "height", "width": size in pixels of the segmentation to return; by default the image's own;
                 "features": what `encode` returned for this image, padded, to save the encoders' work.
 
@@ -229,16 +230,25 @@ class PosSAM(Pretrained):
         """
         scores = self.score(prediction, ensemble)
         tasks = self.tasks if tasks is None else tasks
-        return self.merge(scores, prediction.masks(), prediction.evidence.iou, prediction.vocabulary, tasks)
+        return self.merge(scores, prediction.masks, prediction.evidence.iou, prediction.vocabulary, tasks)
 
     def score(self, prediction: Prediction, ensemble: str | None = None) -> Tensor:
         """Scores of an ensemble, by default the model's own: Q×K float32 in [0, 1] (METHOD.md 1.9)."""
         return self.ensembles[ensemble or self.ensemble](prediction.evidence)
 
     def merge(
-        self, scores: Tensor, masks: Tensor, iou: Tensor, vocabulary: Vocabulary, tasks: tuple[str, ...]
+        self, scores: Tensor, masks: MaskGrid, iou: Tensor, vocabulary: Vocabulary, tasks: tuple[str, ...]
     ) -> dict[str, Any]:
-        """Segmentations, as `segment` returns them, of scores (Q×K), mask logits (Q×H×W) and IoU (Q)."""
+        """Segmentations, as `segment` returns them, of scores (Q×K), masks and IoU (Q); on the CPU where the device's
+        memory does not suffice."""
+        return retry_out_of_memory(
+            lambda device: self._merge(scores.to(device), masks.to(device), iou.to(device), vocabulary, tasks),
+            masks.device,
+        )
+
+    def _merge(
+        self, scores: Tensor, masks: MaskGrid, iou: Tensor, vocabulary: Vocabulary, tasks: tuple[str, ...]
+    ) -> dict[str, Any]:
         isthing = vocabulary.isthing
         output: dict[str, Any] = {}
         if "panoptic" in tasks:
@@ -256,7 +266,7 @@ class PosSAM(Pretrained):
         if "instance" in tasks:
             output["instances"] = merge_instances(scores, masks, isthing, top_k=self.top_k)
         if "quality" in tasks:
-            output["mask_quality"] = {"masks": masks > 0, "iou": iou}
+            output["mask_quality"] = {"masks": masks.inside(), "iou": iou}
         return output
 
     def _losses(self, batched_inputs: list[dict[str, Any]]) -> dict[str, Tensor]:
@@ -346,7 +356,7 @@ class PosSAM(Pretrained):
 
     def _target(self, inputs: dict[str, Any], padded: tuple[int, int]) -> Target:
         instances = inputs["instances"].to(self.device)
-        masks = instances.gt_masks
+        masks = getattr(instances.gt_masks, "tensor", instances.gt_masks)
         height, width = masks.shape[-2:]
         border = (0, padded[1] - width, 0, padded[0] - height)
         return Target(labels=instances.gt_classes, masks=nn.functional.pad(masks, border))

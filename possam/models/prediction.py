@@ -6,11 +6,12 @@ Shapes: Q queries, K classes, D width of CLIP's joint space; h×w = H/4×W/4 of 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 from torch import Tensor
 
 from possam.classifiers import MaskEvidence
-from possam.inference import restore_masks
+from possam.inference import MaskGrid
 from possam.vocabulary import Vocabulary
 
 
@@ -54,10 +55,11 @@ class Prediction:
     image_size: tuple[int, int]
     output_size: tuple[int, int]
 
-    def masks(self, queries: Tensor | None = None) -> Tensor:
-        """Mask logits at `output_size`, Q×H×W float32, of all queries or of those whose indices are given."""
-        return restore_masks(
-            self.mask_logits if queries is None else self.mask_logits[queries],
+    @cached_property
+    def masks(self) -> MaskGrid:
+        """The Q masks at `output_size`, restored where they are looked at."""
+        return MaskGrid(
+            self.mask_logits,
             padded_size=self.padded_size,
             image_size=self.image_size,
             output_size=self.output_size,

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from possam.inference import View, join_views, restore_masks, stack_views
+from possam.inference import MaskGrid, View, join_views, stack_views
 from possam.models.possam import PosSAM
 from possam.models.prediction import Prediction
 from possam.vocabulary import Vocabulary
@@ -102,18 +102,16 @@ class TestTimeAugmentation(nn.Module):
     def _turn_back(
         self, prediction: Prediction, flip: bool, ensemble: str | None, grid: tuple[int, ...]
     ) -> View:
-        masks = restore_masks(
+        masks = MaskGrid(
             prediction.mask_logits,
             padded_size=prediction.padded_size,
             image_size=prediction.image_size,
             output_size=(grid[0], grid[1]),
-        )
+        ).restore()
         scores = self.model.score(prediction, ensemble)
         return View(scores, masks.flip(-1) if flip else masks, prediction.evidence.iou.float())
 
     def _merge(self, view: View, prediction: Prediction, tasks: tuple[str, ...]) -> dict[str, Any]:
         # The grid spans exactly the image, so there is no padding to take away.
-        grid = (view.mask_logits.shape[-2], view.mask_logits.shape[-1])
-        size = prediction.output_size
-        masks = restore_masks(view.mask_logits, padded_size=grid, image_size=grid, output_size=size)
+        masks = MaskGrid(view.mask_logits, output_size=prediction.output_size)
         return self.model.merge(view.scores, masks, view.iou, prediction.vocabulary, tasks)

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
@@ -60,7 +59,7 @@ def mask_panel(
         explanation = explain_mask(
             segmentation._model, prediction, segmentation._scores, query, ensemble=segmentation._ensemble, top=top
         )
-        logits = prediction.masks(torch.tensor([query], device=prediction.mask_logits.device))[0]
+        logits = prediction.masks.restore([query])[0]
         drawn = (logits > 0).cpu().numpy().astype(np.uint8)
         mask = cv2.resize(drawn, image.shape[1::-1], interpolation=cv2.INTER_NEAREST) > 0
     return draw_explanation(image, mask, explanation)

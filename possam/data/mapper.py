@@ -21,6 +21,8 @@ from possam.data.annotations import UNLABELLED, read_instances, read_label_map, 
 from possam.data.augmentations import whole_image
 from possam.data.catalog import IGNORE_LABEL
 from possam.data.checks import image_size, pixel_size
+from possam.data.id_maps import distinct
+from possam.layers.segment_masks import SegmentMasks
 from possam.vocabulary import Vocabulary
 
 __all__ = ["FeatureSource", "SegmentationMapper", "read_rgb", "sample_key"]
@@ -63,10 +65,11 @@ class SegmentationMapper:
 
     The result has ``image`` (3×H×W uint8 RGB in [0, 255]), ``height`` and ``width`` (of the image on disk),
     ``image_id``, ``file_name``, ``vocabulary``; in training ``instances`` with ``gt_classes`` (T int64,
-    contiguous) and ``gt_masks`` (T×H×W bool tensor): one target a panoptic segment where the dict has a panoptic
-    annotation, else one a class that its label map shows, else one an instance, and then masks may overlap. Targets
-    that cropping leaves nothing of are dropped, and crowds are none, so that T may be 0. Where ``image`` shows the
-    whole image, resized at most once and perhaps mirrored, ``features`` are there too if the cache has them.
+    contiguous) and ``gt_masks``: one target a panoptic segment where the dict has a panoptic annotation, else one a
+    class that its label map shows (`SegmentMasks` of T masks of H×W), else one an instance (T×H×W bool tensor, since
+    these masks may overlap). Targets that cropping leaves nothing of are dropped, and crowds are none, so that T may
+    be 0. Where ``image`` shows the whole image, resized at most once and perhaps mirrored, ``features`` are there too
+    if the cache has them.
     """
 
     def __init__(
@@ -141,13 +144,11 @@ class SegmentationMapper:
 
 def _targets_of_index(index: NDArray[np.int64], classes: Mapping[int, int], transforms: Transform) -> Instances:
     """Targets of a map of small indices: the class of each index that is one."""
-    index = transform_index(index, transforms)
-    counts = np.bincount(index.ravel(), minlength=max(classes, default=0) + 1)
-    kept = [i for i in classes if counts[i] > 0]
-    places = torch.tensor(kept, dtype=torch.int64)
+    index = np.require(transform_index(index, transforms), requirements=("C", "W"))  # as PyTorch wants it
+    kept = [i for i in distinct(index).tolist() if i in classes]
     targets = Instances(index.shape)
     targets.gt_classes = torch.tensor([classes[i] for i in kept], dtype=torch.int64)
-    targets.gt_masks = torch.from_numpy(index)[None] == places[:, None, None]
+    targets.gt_masks = SegmentMasks(torch.from_numpy(index), torch.tensor(kept))
     return targets
 
 
@@ -170,20 +171,16 @@ def _targets_of_masks(
     return targets
 
 
-def transform_index(index: NDArray[np.int64], transforms: Transform) -> NDArray[np.int64]:
+def transform_index(index: NDArray[np.integer], transforms: Transform) -> NDArray[np.integer]:
     """Send a map of small indices (0 = void) through the transforms of its image, exactly.
 
     Segmentations are resized without loss, and on the same pixel grid as the image, only as bytes (wider
     integers go another way, which refuses them or samples other pixels). So an index travels as one byte
-    plane, or as more where an image has over 254 segments. Padding is void.
+    plane, or as more where an image has over 254 segments. Padding is void. Returns uint8 where that is enough.
     """
-    planes: list[NDArray[np.uint8]] = []
-    rest = index
-    while not planes or rest.any():
-        planes.append(transforms.apply_segmentation((rest % _PLANE).astype(np.uint8)))
-        rest = rest // _PLANE
-    result = np.zeros(planes[0].shape, dtype=np.int64)
-    for plane in reversed(planes):
-        result = result * _PLANE + plane
-    result[planes[0] == _PLANE] = 0
-    return result
+    if index.max(initial=0) < _PLANE:
+        plane = transforms.apply_segmentation(index.astype(np.uint8))
+        return np.where(plane == _PLANE, 0, plane) if plane.max(initial=0) == _PLANE else plane
+    high = transform_index(index // _PLANE, transforms).astype(np.int64)
+    low = transforms.apply_segmentation((index % _PLANE).astype(np.uint8))
+    return np.where(low == _PLANE, 0, high * _PLANE + low)

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from scipy.ndimage import gaussian_filter
 
 from possam.d2.data import transforms as T
 from possam.data.augmentations import ResizeLongestSide, build_augmentations, whole_image
@@ -64,3 +65,30 @@ def test_bad_settings(arguments, message):
 )
 def test_whole_image(transforms, expected):
     assert whole_image(T.TransformList(transforms)) is expected
+
+
+@pytest.mark.parametrize(("height", "width"), [(96, 128), (128, 96), (37, 211), (300, 200)])
+def test_large_scale_jitter_is_a_resize_and_a_crop(height, width):
+    """Detectron2's two policies, one after the other, with the same draws."""
+    rng = np.random.default_rng(0)
+    image = gaussian_filter(rng.integers(0, 256, (height, width, 3)), (1, 1, 0)).astype(np.uint8)
+    segments = rng.integers(0, 255, (height, width)).astype(np.uint8)
+    ours = build_augmentations(image_size=160, is_train=True, mode="lsj")
+    theirs = [T.ResizeScale(0.1, 2.0, 160, 160), T.FixedSizeCrop((160, 160), pad=False), T.RandomFlip()]
+    largest, unequal = 0, []
+    for seed in range(25):
+        results = []
+        for augmentations in (ours, theirs):
+            np.random.seed(seed)
+            given = T.AugInput(image)
+            transforms = T.AugmentationList(augmentations)(given)
+            corners = transforms.apply_coords(np.array([[0.0, 0.0], [width, height]]))
+            results.append((given.image, transforms.apply_segmentation(segments), corners))
+        (pixels, kept, corners), (pixels_there, kept_there, corners_there) = results
+        np.testing.assert_array_equal(kept, kept_there)
+        np.testing.assert_allclose(corners, corners_there)
+        assert pixels.shape == pixels_there.shape and pixels.dtype == np.uint8
+        difference = np.abs(pixels.astype(int) - pixels_there)
+        largest = max(largest, difference.max())
+        unequal.append((difference > 0).mean())
+    assert largest <= 2 and np.mean(unequal) < 0.01

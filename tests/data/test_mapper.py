@@ -8,6 +8,7 @@ from possam.d2.data import transforms as T
 from possam.data import SegmentationMapper, build_augmentations, load_panoptic, sample_key, write_id_map
 from possam.data.mapper import transform_index
 from possam.vocabulary import Vocabulary
+from tests.reference.classic_mapper import classic_sample
 
 
 @pytest.fixture
@@ -35,21 +36,22 @@ def test_training_sample(dataset, records, mapper, vocabulary):
     targets = sample["instances"]
     assert targets.image_size == (16, 24)
     assert targets.gt_classes.tolist() == [1, 0, 2]
-    assert targets.gt_masks.dtype == torch.bool
-    for mask, segment_id in zip(targets.gt_masks, (3, 70_000, 16_777_215), strict=True):
+    assert targets.gt_masks.tensor.dtype == torch.bool
+    for mask, segment_id in zip(targets.gt_masks.tensor, (3, 70_000, 16_777_215), strict=True):
         np.testing.assert_array_equal(mask.numpy(), dataset["ids"] == segment_id)
 
 
 def test_only_crowds_give_empty_targets(records, mapper):
     targets = mapper(build_augmentations(image_size=32, is_train=True))(records[1])["instances"]
     assert targets.gt_classes.shape == (0,) and targets.gt_classes.dtype == torch.int64
-    assert targets.gt_masks.shape == (0, *targets.image_size) and targets.gt_masks.dtype == torch.bool
+    masks = targets.gt_masks.tensor
+    assert masks.shape == (0, *targets.image_size) and masks.dtype == torch.bool
 
 
 def test_no_segments_give_empty_targets(records, mapper):
     write_id_map(records[1]["pan_seg_file_name"], np.zeros((16, 24), np.int64))
     targets = mapper()({**records[1], "segments_info": []})["instances"]
-    assert targets.gt_masks.shape == (0, 16, 24)
+    assert targets.gt_masks.tensor.shape == (0, 16, 24)
 
 
 def test_vanished_segments_are_dropped(dataset, records, mapper):
@@ -57,7 +59,7 @@ def test_vanished_segments_are_dropped(dataset, records, mapper):
     assert targets.gt_classes.tolist() == [1, 0, 2]
     targets = mapper([T.CropTransform(0, 0, 12, 16, 24, 16)])(records[0])["instances"]
     assert targets.gt_classes.tolist() == [1]
-    np.testing.assert_array_equal(targets.gt_masks[0].numpy(), dataset["ids"][:, :12] == 3)
+    np.testing.assert_array_equal(targets.gt_masks.tensor[0].numpy(), dataset["ids"][:, :12] == 3)
 
 
 def test_test_time_sample_has_no_targets(records, mapper):
@@ -99,7 +101,7 @@ def test_masks_stay_with_the_image(dataset, records, mapper):
     for _ in range(8):
         sample = build(record)
         targets = sample["instances"]
-        for mask, category in zip(targets.gt_masks, targets.gt_classes.tolist(), strict=True):
+        for mask, category in zip(targets.gt_masks.tensor, targets.gt_classes.tolist(), strict=True):
             inner = binary_erosion(mask.numpy(), iterations=2)  # the border is blurred
             assert inner.any() or mask.sum() < 100
             colour = sample["image"][0].numpy()[inner].astype(int)
@@ -174,7 +176,7 @@ def test_coco_sample(coco_sample):
     for record in records:
         targets = mapper(record)["instances"]
         areas = [s["area"] for s in record["segments_info"] if not s["iscrowd"]]
-        assert targets.gt_masks.sum((1, 2)).tolist() == areas
+        assert targets.gt_masks.tensor.sum((1, 2)).tolist() == areas
 
 
 @pytest.fixture
@@ -193,7 +195,7 @@ def test_one_target_a_class_of_a_label_map(labelled, mapper):
     build = mapper([T.HFlipTransform(24)], vocabulary=words, ignore_label=65535)
     targets = build(record)["instances"]
     assert targets.gt_classes.tolist() == [1, 846]
-    for mask, category in zip(targets.gt_masks, (1, 846), strict=True):
+    for mask, category in zip(targets.gt_masks.tensor, (1, 846), strict=True):
         np.testing.assert_array_equal(mask.numpy(), (labels == category)[:, ::-1])
     cropped = mapper([T.CropTransform(0, 0, 10, 16, 24, 16)], vocabulary=words, ignore_label=65535)(record)
     assert cropped["instances"].gt_classes.tolist() == [1]
@@ -209,7 +211,7 @@ def test_a_label_map_of_nothing_gives_no_targets(labelled, mapper):
     record, labels = labelled
     Image.new("L", (24, 16), 255).save(record["sem_seg_file_name"])
     targets = mapper()(record)["instances"]
-    assert targets.gt_classes.shape == (0,) and targets.gt_masks.shape == (0, 16, 24)
+    assert targets.gt_classes.shape == (0,) and targets.gt_masks.tensor.shape == (0, 16, 24)
 
 
 def test_instances_may_overlap(records, mapper):
@@ -238,3 +240,24 @@ def test_instances_may_overlap(records, mapper):
 def test_a_panoptic_annotation_comes_first(dataset, records, mapper):
     record = {**records[0], "sem_seg_file_name": "none.png", "annotations": []}
     assert mapper()(record)["instances"].gt_classes.tolist() == [1, 0, 2]
+
+
+def test_the_classic_mapper_gives_the_same_targets(dataset, records, mapper):
+    """Through large-scale jitter: the same masks, classes and pixels, but for targets of which nothing is left."""
+    write_id_map(records[0]["pan_seg_file_name"], dataset["ids"].repeat(8, 0).repeat(8, 1))
+    picture = np.random.default_rng(0).integers(0, 256, (128, 192, 3), dtype=np.uint8)
+    Image.fromarray(picture).save(records[0]["file_name"])
+    record = {**records[0], "height": 128, "width": 192}
+    build = mapper(build_augmentations(image_size=160, is_train=True))
+    dropped = 0
+    for seed in range(20):
+        np.random.seed(seed)
+        ours = build(record)
+        np.random.seed(seed)
+        theirs = classic_sample(record, size=160, pad=False)
+        left = theirs["gt_masks"].any(2).any(1)
+        dropped += int((~left).sum())
+        assert torch.equal(ours["instances"].gt_masks.tensor, theirs["gt_masks"][left])
+        assert torch.equal(ours["instances"].gt_classes, theirs["gt_classes"][left])
+        assert (ours["image"].int() - theirs["image"].int()).abs().max() <= 2
+    assert dropped

@@ -49,7 +49,7 @@ def test_training_on_label_maps(mini_config, tmp_path):
     mini_config.DATALOADER.NUM_WORKERS = 0
     (sample,) = next(iter(build_train_loader(mini_config, training_records(mini_config), None)))
     assert sample["instances"].gt_classes.tolist() == [0, 1]
-    assert sample["instances"].gt_masks.sum((1, 2)).tolist() == [48 * 120, 48 * 120]
+    assert sample["instances"].gt_masks.tensor.sum((1, 2)).tolist() == [48 * 120, 48 * 120]
 
 
 def test_training_datasets_share_one_ignore_label(mini_config, tmp_path):

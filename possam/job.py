@@ -23,6 +23,8 @@ __all__ = ["JOB_ERRORS", "run_job", "sentence"]
 JOB_ERRORS = (ValueError, OSError, FloatingPointError, MemoryError)
 """What a job that cannot be done raises, with a `sentence` for a person."""
 
+_LOST = re.compile(r"DataLoader worker \(pid.*\) (is killed by signal: [\w ]+|exited unexpectedly)")
+
 
 def run_job(args: argparse.Namespace) -> None:
     """Run the job in the processes that `args` or `torchrun`'s environment asks for.
@@ -95,7 +97,8 @@ def _train(cfg: CfgNode, *, resume: bool) -> PosSAM:
 
 def _of_loader(error: RuntimeError) -> BaseException:
     """What to raise for an error: PyTorch's about a lost process of a data loader gives neither sentence nor advice."""
-    lost = re.match(r"DataLoader worker \(pid[^)]*\) (is killed by signal: [\w ]+|exited unexpectedly)", str(error))
+    said = [str(error.__cause__), str(error)]  # the cause, if any, knows more
+    lost = next(filter(None, map(_LOST.match, said)), None)
     if not lost:
         return error
     if "Terminated" in lost[0]:

@@ -1,13 +1,23 @@
 """The main job on a few scenes, as a person starts it: train, evaluate, resume, in one process and in several."""
 
+import argparse
 import json
 import os
+import re
+import runpy
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
+
+from possam import job
+from possam.d2.data import DatasetCatalog, MetadataCatalog
+from possam.data import SegmentationMapper
+from possam.engine.preemption import Preempted
 
 SHORT = ["SOLVER.MAX_ITER", "2", "SOLVER.IMS_PER_BATCH", "4", "TEST.BATCH_SIZE", "2", "TEST.PICTURES", "1"]
 
@@ -21,10 +31,20 @@ def world(tmp_path_factory):
     return root
 
 
-def call(script, *arguments, root, launcher=(), check=True):
+def call(script, *arguments, root, launcher=(), check=True, meanwhile=lambda process: None):
+    """Run a script; `meanwhile` is called while it runs."""
     environment = {**os.environ, "DETECTRON2_DATASETS": str(root), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, *launcher, script, *arguments]
-    result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    with subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            meanwhile(process)
+            printed, errors = process.communicate(timeout=300)
+        except BaseException:
+            process.kill()
+            raise
+    result = subprocess.CompletedProcess(command, process.returncode, printed, errors)
     assert not check or result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
     return result
 
@@ -111,11 +131,147 @@ def test_two_processes_score_what_one_does(world, trained, torchrun):
         assert results(output)["panoptic_seg"][metric] == pytest.approx(value, nan_ok=True)
 
 
-def test_two_processes_train(world):
-    output = world / "runs" / "two-train"
-    train(world, output, "--num-gpus", "2", overrides=["TEST.PICTURES", "0"])
-    assert (output / "model_final.pth").is_file()
-    assert "panoptic_seg" in results(output)
+# ------------------------------------------------------------------ interrupted
+
+MANY_STEPS = ["SOLVER.CHECKPOINT_PERIOD", "1", "MODEL.LOSS.POINTS", "64", "DATASETS.TEST", "()", "TEST.PICTURES", "0"]
+
+
+def processes_of(root):
+    """The processes that work on these scenes: environments by process id."""
+    found = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            environment = (folder / "environ").read_bytes().decode(errors="replace").split("\0")
+        except OSError:
+            continue  # another's, or just gone
+        if f"DETECTRON2_DATASETS={root}" in environment:
+            found[int(folder.name)] = environment
+    return found
+
+
+def once_saved(output, action):
+    """Acts once the first step of a run is saved."""
+
+    def wait(process):
+        while not (output / "model_0000000.pth").exists() and process.poll() is None:
+            time.sleep(0.02)
+        action(process)
+
+    return wait
+
+
+def last_saved(output):
+    return max(int(path.stem[6:]) for path in output.glob("model_0*.pth"))
+
+
+def test_two_processes_make_room_and_one_goes_on(world):
+    output = world / "runs" / "told"
+    workers = ["SOLVER.MAX_ITER", "50", "DATALOADER.NUM_WORKERS", "1"]
+    tell = once_saved(output, lambda process: process.terminate())
+    settings = {"overrides": [*MANY_STEPS, *workers], "meanwhile": tell, "check": False}
+    told = train(world, output, "--num-gpus", "2", **settings)
+    assert told.returncode == 75 and "Traceback" not in told.stderr, told.stderr
+    assert not processes_of(world)
+    step = last_saved(output)
+    assert 0 < step < 49 and not (output / "model_final.pth").exists()
+    train(world, output, "--resume", overrides=[*MANY_STEPS, "SOLVER.MAX_ITER", str(step + 2)])
+    assert (output / f"model_{step + 1:07d}.pth").exists() and (output / "model_final.pth").exists()
+
+
+def test_torchrun_restarts_all_when_one_is_killed_and_they_go_on(world):
+    """The same command line, with --resume, serves the start and the restart."""
+    output = world / "runs" / "elastic"
+    killed = []
+
+    def kill(_):
+        killed.append(last_saved(output))
+        (pid,) = [pid for pid, environment in processes_of(world).items() if "RANK=1" in environment]
+        os.kill(pid, signal.SIGKILL)
+
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "--max-restarts", "1"]
+    settings = [*MANY_STEPS, "SOLVER.MAX_ITER", "30"]
+    result = train(world, output, "--resume", overrides=settings, launcher=launcher, meanwhile=once_saved(output, kill))
+    starts = re.findall(r"raining from iteration (\d+)", result.stdout)
+    assert len(starts) == 2 and starts[0] == "0" and killed[0] < int(starts[1]) < 30
+    assert (output / "model_final.pth").exists() and not processes_of(world)
+
+
+@pytest.mark.parametrize(
+    "end, code, said",
+    [
+        (KeyboardInterrupt(), 130, "stopped"),
+        (Preempted(), 75, ""),
+        (ChildProcessError("Process 1 of 2 was killed."), 1, "error: Process 1 of 2 was killed."),
+        (MemoryError(), 1, "error: MemoryError"),
+    ],
+)
+def test_exit_codes(monkeypatch, capsys, end, code, said):
+    def run_job(_):
+        raise end
+
+    monkeypatch.setattr(job, "run_job", run_job)
+    monkeypatch.setattr(sys, "argv", ["train_net.py"])
+    with pytest.raises(SystemExit) as exit:
+        runpy.run_path("tools/train_net.py", run_name="__main__")
+    assert [exit.value.code, capsys.readouterr().err.strip()] in ([code, said], [said, ""])  # sys.exit(said) is 1
+
+
+@pytest.fixture
+def start(world, tmp_path, monkeypatch):
+    """Runs the job in this process."""
+    monkeypatch.setenv("DETECTRON2_DATASETS", str(world))
+    monkeypatch.setattr(job, "setup_logger", lambda *_, **__: None)
+    monkeypatch.setattr(job, "default_setup", lambda *_: None)
+
+    def started(output, *settings):
+        places = ["OUTPUT_DIR", str(output), "MODEL.TEXT_CACHE", f"{world}/text", "INPUT.CACHE_FEATURES", "False"]
+        arguments = argparse.Namespace(config_file="configs/mini/possam.yaml", opts=[*SHORT, *places, *settings])
+        job.run_job(argparse.Namespace(**vars(arguments), resume=False, eval_only=False, num_gpus=1, num_machines=1))
+
+    yield started
+    for name in ("mini_a_train", "mini_b_selection", "mini_b_report"):  # others expect the scenes elsewhere
+        if name in DatasetCatalog.list():
+            DatasetCatalog.remove(name)
+            MetadataCatalog.remove(name)
+
+
+def test_a_folder_that_cannot_be_written_to_is_told_before_anything_else(start, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match="Checkpoints cannot be written to .*; set OUTPUT_DIR to a folder that can"):
+        start(tmp_path / "file" / "run")
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGBUS])
+def test_a_lost_process_of_the_data_loader_ends_the_run_with_advice(start, tmp_path, monkeypatch, number):
+    monkeypatch.setattr(SegmentationMapper, "__call__", lambda *_: os.kill(os.getpid(), number))
+    with pytest.raises(ChildProcessError, match=r"^A process that loads data was lost: .* lower DATALOADER.NUM_WORK"):
+        start(tmp_path / "run", "DATALOADER.NUM_WORKERS", "1")
+    assert not (tmp_path / "run" / "model_final.pth").exists()
+
+
+def test_a_terminated_process_of_the_data_loader_means_to_make_room(start, tmp_path, monkeypatch):
+    """As when all processes of the run are told, and this one cannot finish its step."""
+
+    def told(*_):
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(SegmentationMapper, "__call__", told)
+    with pytest.raises(Preempted):
+        start(tmp_path / "run", "DATALOADER.NUM_WORKERS", "1")
+
+
+def test_an_error_in_a_process_of_the_data_loader_is_the_cause(start, tmp_path, monkeypatch):
+    def fail(*_):
+        raise FileNotFoundError("a.jpg is missing.")
+
+    monkeypatch.setattr(SegmentationMapper, "__call__", fail)
+    with pytest.raises(FileNotFoundError) as error:
+        start(tmp_path / "run", "DATALOADER.NUM_WORKERS", "1")
+    assert job.sentence(error.value) == "FileNotFoundError: a.jpg is missing."
+
+
+# ------------------------------------------------------------------ mistakes
 
 
 def test_a_mistake_is_one_sentence(world):

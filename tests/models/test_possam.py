@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from possam.d2.structures import Instances
+from possam.models import possam
 from possam.vocabulary import Vocabulary
 
 A = Vocabulary.load("mini_a")
@@ -114,3 +115,23 @@ def test_an_image_that_does_not_fit_and_mixed_vocabularies_are_refused(mini_mode
     mini_model.train()
     with pytest.raises(ValueError, match=r"one vocabulary.*mini_a.*mini_b"):
         mini_model([training_input(), training_input(vocabulary=B)])
+
+
+def test_memory_that_does_not_suffice_for_merging_changes_no_result(mini_model, monkeypatch):
+    mini_model.eval()
+    prediction = mini_model.predict([{"image": training_input()["image"], "vocabulary": B}])[0]
+    expected = mini_model.segment(prediction)
+    merge_semantic, attempts = possam.merge_semantic, []
+
+    def short_of_memory(*arguments):
+        attempts.append(arguments)
+        if len(attempts) == 1:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9.00 GiB.")
+        return merge_semantic(*arguments)
+
+    monkeypatch.setattr(possam, "merge_semantic", short_of_memory)
+    output = mini_model.segment(prediction)
+    assert len(attempts) == 2
+    assert torch.equal(output["semantic_seg"], expected["semantic_seg"])
+    assert torch.equal(output["panoptic_seg"][0], expected["panoptic_seg"][0])
+    assert torch.equal(output["instances"].scores, expected["instances"].scores)

@@ -1,11 +1,8 @@
 """Parts of networks without configuration, registry or class names."""
 
 from .attention import CrossAttentionLayer, FeedForwardLayer, MultiheadAttention, SelfAttentionLayer
-from .deformable_attention import (
-    MultiScaleDeformableAttention,
-    deformable_sampling,
-    level_reference_points,
-)
+from .deformable_attention import MultiScaleDeformableAttention, level_reference_points
+from .deformable_attention_sampling import deformable_sampling
 from .feature_pyramid import FeaturePyramid
 from .mask_pooling import mask_pool
 from .mlp import MLP

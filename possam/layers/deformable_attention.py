@@ -1,4 +1,4 @@
-"""Multi-scale deformable attention in plain PyTorch."""
+"""Multi-scale deformable attention."""
 
 # B images, L levels of H_l×W_l, S = Σ H_l·W_l positions, Q queries, M heads of D channels, P points a level
 
@@ -7,14 +7,8 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
-from torch.utils.checkpoint import checkpoint
 
-Size = tuple[int, int]
-
-# Samples take more memory than all else here (264 MB a layer and image of 1024×1024 pixels). Beyond this many
-# numbers they are sampled again in the backward pass rather than kept.
-KEEP_SAMPLES_UP_TO = 2**24
+from .deformable_attention_sampling import Size, deformable_sampling
 
 
 def level_reference_points(sizes: Sequence[Size], device: torch.device | str = "cpu") -> Tensor:
@@ -27,42 +21,10 @@ def level_reference_points(sizes: Sequence[Size], device: torch.device | str = "
     return torch.cat(levels)
 
 
-def deformable_sampling(value: Tensor, sizes: Sequence[Size], grid: Tensor, weights: Tensor) -> Tensor:
-    """Weighted sum of bilinear samples (Deformable DETR, equation 3).
-
-    Args:
-        value: B×S×M×D, the levels laid end to end.
-        sizes: (height, width) of the L levels.
-        grid: B×Q×M×L×P×2, (x, y) in [-1, 1]² of every level, (-1, -1) the outer corner of the top left
-            position; outside of it is zero.
-        weights: B×Q×M×L×P, summing to 1 over levels and points.
-
-    Returns:
-        B×Q×(M·D), heads outermost.
-    """
-    batch, _, heads, depth = value.shape
-    maps = value.permute(0, 2, 3, 1).flatten(0, 1).split([height * width for height, width in sizes], dim=2)
-    # queries innermost: the sum over points then runs along contiguous memory, twice as fast on a CPU
-    grid = grid.permute(0, 2, 3, 4, 1, 5).flatten(0, 1)  # (B·M)×L×P×Q×2
-    weights = weights.permute(0, 2, 3, 4, 1).flatten(0, 1)  # (B·M)×L×P×Q
-    # level by level: the samples of all levels never lie side by side in one more copy
-    output = value.new_zeros(())
-    for level, (height, width) in enumerate(sizes):
-        samples = F.grid_sample(
-            maps[level].unflatten(2, (height, width)),
-            grid[:, level],
-            mode="bilinear",
-            padding_mode="zeros",
-            align_corners=False,
-        )
-        output = output + (samples * weights[:, None, level]).sum(2)
-    return output.view(batch, heads * depth, -1).transpose(1, 2)
-
-
 class MultiScaleDeformableAttention(nn.Module):
     """Every query reads ``points`` places a head and level, at learnt offsets (Deformable DETR 4.1).
 
-    Offsets, weights and sampling are float32 also under autocast.
+    Offsets, weights and sampling are computed in float32 also under autocast.
     """
 
     def __init__(self, *, channels: int, levels: int, heads: int, points: int) -> None:
@@ -123,9 +85,5 @@ class MultiScaleDeformableAttention(nn.Module):
             scale = scale[:, None].expand(*shape, 2).flatten()
             centre = (2 * reference - 1).repeat(1, math.prod(shape))
             grid = (self.sampling_offsets(query) * scale + centre).unflatten(-1, (*shape, 2))
-            inputs = (value.float(), sizes, grid, weights.unflatten(-1, shape[1:]))
-            if torch.is_grad_enabled() and grid.numel() // 2 * value.shape[-1] > KEEP_SAMPLES_UP_TO:
-                mixed = checkpoint(deformable_sampling, *inputs, use_reentrant=False, preserve_rng_state=False)
-            else:
-                mixed = deformable_sampling(*inputs)
+            mixed = deformable_sampling(value, sizes, grid, weights.unflatten(-1, shape[1:]))
         return self.output_proj(mixed)

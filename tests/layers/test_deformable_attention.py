@@ -3,12 +3,7 @@ import math
 import pytest
 import torch
 
-from possam.layers import (
-    MultiScaleDeformableAttention,
-    deformable_attention,
-    deformable_sampling,
-    level_reference_points,
-)
+from possam.layers import MultiScaleDeformableAttention, level_reference_points
 
 SIZES = [(2, 3), (5, 4), (7, 9)]
 POSITIONS = sum(height * width for height, width in SIZES)
@@ -67,37 +62,6 @@ def test_equals_the_plain_formula(module):
         )
 
 
-def test_gradients_of_the_sampling():
-    torch.manual_seed(0)
-    value = torch.randn(2, POSITIONS, 2, 2, dtype=torch.float64, requires_grad=True)
-    grid = (torch.rand(2, 3, 2, 3, 2, 2, dtype=torch.float64) * 2.4 - 1.2).requires_grad_()
-    weights = torch.rand(2, 3, 2, 3, 2, dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradcheck(lambda *x: deformable_sampling(x[0], SIZES, x[1], x[2]), (value, grid, weights))
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_sampling_again_in_the_backward_pass_changes_nothing(module, monkeypatch, dtype):
-    query, memory, reference = torch.randn(2, 6, 8), torch.randn(2, POSITIONS, 8), torch.rand(6, 2)
-    calls, results = [], []
-
-    def counted(*inputs):
-        calls.append(1)
-        return deformable_sampling(*inputs)
-
-    monkeypatch.setattr(deformable_attention, "deformable_sampling", counted)
-    for limit, times in ((2**24, 1), (0, 2)):
-        monkeypatch.setattr(deformable_attention, "KEEP_SAMPLES_UP_TO", limit)
-        calls.clear()
-        module.zero_grad()
-        with torch.autocast("cpu", dtype=dtype, enabled=dtype != torch.float32):
-            output = module(query, reference, memory, SIZES)
-        output.float().square().sum().backward()
-        assert len(calls) == times
-        results.append([output.detach(), *(p.grad.clone() for p in module.parameters())])
-    for kept, again in zip(*results, strict=True):
-        torch.testing.assert_close(kept, again, atol=0, rtol=0)
-
-
 def test_reference_points_are_centres_in_order():
     points = level_reference_points([(1, 2), (2, 1)])
     torch.testing.assert_close(points, torch.tensor([[0.25, 0.5], [0.75, 0.5], [0.5, 0.25], [0.5, 0.75]]))
@@ -122,6 +86,15 @@ def test_sampling_stays_in_float32_under_autocast(module, dtype):
     assert output.dtype == dtype
     # only the two projections are rounded: offsets in half precision would move samples visibly
     torch.testing.assert_close(output.float(), expected, atol=0.03, rtol=0.03)
+
+
+def test_an_exported_module_has_only_operators_of_pytorch(module):
+    inputs = torch.randn(2, 6, 8), torch.rand(6, 2), torch.randn(2, POSITIONS, 8)
+    program = torch.export.export(module, (*inputs, SIZES), strict=False)
+    written = str(program.graph_module.print_readable(print_output=False))
+    assert "grid_sampler" in written and "possam.deformable" not in written
+    with torch.no_grad():
+        torch.testing.assert_close(program.module()(*inputs, SIZES), module(*inputs, SIZES))
 
 
 def test_wrong_sizes_are_refused(module):

@@ -1,11 +1,12 @@
 """Class embeddings from pooled CLIP features alone: what is left of the classifier without LDP."""
 
-# B images, Q queries, C hidden width, D_v width of CLIP's dense features, D width of CLIP's joint space
+# L decoder layers, B images, Q queries, C hidden width, D_v width of CLIP's dense features, D width of its joint space
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
+import torch
 from torch import Tensor, nn
 
 from possam.layers.mask_pooling import mask_pool
@@ -43,5 +44,11 @@ class ClipPooling(nn.Module):
             mask_features: not used.
             clip_features: B×D_v×H_c×W_c float, F_clip.
         """
-        pooled, _ = mask_pool(clip_features, mask_logits)
-        return self._project(pooled) + self.query_projection(queries)
+        return self.embed_layers([queries], [mask_logits], mask_features, clip_features)[0]
+
+    def embed_layers(
+        self, queries: Sequence[Tensor], mask_logits: Sequence[Tensor], mask_features: Tensor, clip_features: Tensor
+    ) -> Tensor:
+        """What `forward` gives for each of L layers of one batch, L×B×Q×D; queries and mask logits are lists of L."""
+        pooled = torch.stack([mask_pool(clip_features, masks)[0] for masks in mask_logits])
+        return self._project(pooled) + self.query_projection(torch.stack(list(queries)))

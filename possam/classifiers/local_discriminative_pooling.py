@@ -1,15 +1,17 @@
 """Local Discriminative Pooling: what SAM and CLIP see inside a mask, fused into one class embedding.
 
-Shapes: B images, Q queries, C hidden width, M width of the mask features, D_v width of CLIP's dense features,
-D width of CLIP's joint space, h×w the masks' and mask features' size, H_c×W_c CLIP's.
+Shapes: L decoder layers, B images, Q queries, C hidden width, M width of the mask features, D_v width of CLIP's dense
+features, D width of CLIP's joint space, h×w the masks' and mask features' size, H_c×W_c CLIP's.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import interpolate
 
 from possam.layers.mask_pooling import mask_pool
 from possam.layers.mlp import MLP
@@ -83,22 +85,83 @@ class LocalDiscriminativePooling(nn.Module):
             mask_features: B×M×h×w float, F_mask.
             clip_features: B×D_v×H_c×W_c float, F_clip.
         """
-        tokens = torch.cat(self._streams(mask_logits, mask_features, clip_features), dim=1)
+        sources = self._sources(mask_features, clip_features)
+        return self._fuse(queries, [mask_pool(features, mask_logits)[0] for features in sources])
+
+    def embed_layers(
+        self, queries: Sequence[Tensor], mask_logits: Sequence[Tensor], mask_features: Tensor, clip_features: Tensor
+    ) -> Tensor:
+        """What `forward` gives for each of L layers of one batch, L×B×Q×D, at once and in less memory: for training.
+
+        Args:
+            queries: of every layer, B×Q×C.
+            mask_logits: of every layer, B×Q×h×w.
+            mask_features, clip_features: as in `forward`, shared by the layers.
+        """
+        sources = self._sources(mask_features, clip_features)
+        pooled = [pool_layers(features, mask_logits).flatten(0, 1) for features in sources]
+        return self._fuse(torch.cat(list(queries)), pooled).unflatten(0, (len(queries), -1))
+
+    def _sources(self, mask_features: Tensor, clip_features: Tensor) -> list[Tensor]:
+        sources = ((self.sam_projection, mask_features), (self.clip_projection, clip_features))
+        return [features for projection, features in sources if projection is not None]
+
+    def _fuse(self, queries: Tensor, pooled: list[Tensor]) -> Tensor:
+        """Embeddings of queries B×Q×C and what each stream pooled for them, B×Q×(M or D_v)."""
+        # A mask without a pixel pools to zero: its token is the projection's bias and says "nothing here".
+        projections = [layer for layer in (self.sam_projection, self.clip_projection) if layer is not None]
+        tokens = torch.cat(
+            [
+                projection(values) + embedding
+                for projection, values, embedding in zip(projections, pooled, self.stream_embedding, strict=True)
+            ],
+            dim=1,
+        )
         for layer in self.layers:
             tokens = layer(tokens)
-        fused = torch.cat(self.norm(tokens).chunk(len(self.stream_embedding), dim=1), dim=-1)
+        fused = torch.cat(self.norm(tokens).chunk(len(pooled), dim=1), dim=-1)
         return self.head(fused) + self.query_projection(queries)
 
-    def _streams(self, mask_logits: Tensor, mask_features: Tensor, clip_features: Tensor) -> list[Tensor]:
-        """The tokens of every stream, B×Q×C each."""
-        # A mask without a pixel pools to zero: its token is the projection's bias and says "nothing here".
-        sources = ((self.sam_projection, mask_features), (self.clip_projection, clip_features))
-        tokens = [
-            projection(mask_pool(features, mask_logits)[0])
-            for projection, features in sources
-            if projection is not None
+
+def pool_layers(features: Tensor, mask_logits: Sequence[Tensor]) -> Tensor:
+    """`mask_pool` of L layers' masks in the same features, L×B×Q×C float32.
+
+    Its backward pass keeps the masks as bool and sums the layers in place: `mask_pool` would keep each as float32,
+    65 MB a layer and image of 1024×1024 pixels with 250 masks.
+    """
+    return _MeansInside.apply(features, *(x.detach() for x in mask_logits))
+
+
+class _MeansInside(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, features: Tensor, *mask_logits: Tensor) -> Tensor:
+        size = features.shape[-2:]
+        inside = [
+            (x if x.shape[-2:] == size else interpolate(x, size=size, mode="bilinear", align_corners=False)) > 0
+            for x in mask_logits
         ]
-        return [own + embedding for own, embedding in zip(tokens, self.stream_embedding, strict=True)]
+        # float32 also under autocast: the sum over a large mask overflows in half precision
+        with torch.autocast(features.device.type, enabled=False):
+            pixels = features.float().flatten(2).transpose(1, 2)
+            totals, areas = [], []
+            for mask in inside:
+                ones = mask.flatten(2).float()
+                totals.append(ones @ pixels)
+                areas.append(ones.sum(-1, keepdim=True))
+        area = torch.stack(areas).clamp(min=1)
+        if ctx.needs_input_grad[0]:
+            ctx.save_for_backward(area, *inside)
+        ctx.dtype = features.dtype
+        return torch.stack(totals) / area
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        area, *inside = ctx.saved_tensors
+        shares = (gradients[0] / area).transpose(2, 3)  # L×B×C×Q
+        total = shares.new_zeros(*shares.shape[1:3], inside[0].shape[-2:].numel())
+        for share, mask in zip(shares, inside, strict=True):
+            total.baddbmm_(share, mask.flatten(2).float())
+        return total.unflatten(2, inside[0].shape[-2:]).to(ctx.dtype), *[None] * len(inside)
 
 
 def check_streams(streams: Sequence[str]) -> None:

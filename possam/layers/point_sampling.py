@@ -1,6 +1,9 @@
 """Values of maps at points, and the choice of points where a mask is undecided."""
 
 # N maps, C channels of h×w, P points as (x, y) in [0, 1]²: (0, 0) is the outer corner of the top left pixel
+# B images, M masks of an image, S points drawn
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -16,26 +19,41 @@ def point_sample(maps: Tensor, points: Tensor) -> Tensor:
     return F.grid_sample(maps, grid, mode="bilinear", padding_mode="zeros", align_corners=False).squeeze(3)
 
 
-@torch.no_grad()
-def sample_uncertain_points(
-    mask_logits: Tensor, *, points: int, oversample: float = 3.0, importance: float = 0.75
-) -> Tensor:
-    """Points of which most lie where the mask is undecided (PointRend 3.1; METHOD.md 1.8).
+def draw_points(seeds: Sequence[int], counts: Sequence[int], device: torch.device | str) -> list[Tensor]:
+    """Sets of uniform points, an image's from its own seed alone, so that they do not depend on its batch.
 
-    ``oversample``·``points`` candidates are drawn uniformly for each mask; the ``importance`` share of the
-    result are those with logits nearest to 0, and the rest is drawn uniformly anew.
+    A set runs from top to bottom: its order means nothing to the losses, and neighbours in memory are sampled
+    several times faster.
 
     Args:
-        mask_logits: N×h×w float32.
+        seeds: one an image, in [0, 2**63).
+        counts: S of every set.
 
     Returns:
-        N×``points``×2 float32, (x, y) in [0, 1]².
+        For every set B×S×2 float32.
     """
-    count = mask_logits.shape[0]
-    candidates = torch.rand(count, int(points * oversample), 2, device=mask_logits.device)
-    certainty = point_sample(mask_logits[:, None], candidates).squeeze(1).abs()
-    chosen = int(points * importance)
-    index = certainty.topk(chosen, dim=1, largest=False, sorted=False).indices
-    uncertain = candidates.gather(1, index[..., None].expand(-1, -1, 2))
-    uniform = torch.rand(count, points - chosen, 2, device=mask_logits.device)
-    return torch.cat([uncertain, uniform], dim=1)
+    images = []
+    for seed in seeds:
+        generator = torch.Generator(device).manual_seed(seed)
+        uniform = [torch.rand(2, count, generator=generator, device=device) for count in counts]
+        images.append([torch.stack([x, y.sort().values], dim=1) for x, y in uniform])
+    return [torch.stack(points) for points in zip(*images, strict=True)]
+
+
+@torch.no_grad()
+def most_uncertain(mask_logits: Tensor, candidates: Tensor, chosen: int) -> Tensor:
+    """Which candidates lie where a mask is undecided: those with logits nearest to 0 (PointRend 3.1; METHOD.md 1.8).
+
+    Args:
+        mask_logits: M×h×w float32.
+        candidates: S×2, the same for all masks.
+        chosen: how many of them, at most S.
+
+    Returns:
+        M×``chosen`` int64, numbers of candidates, in no order.
+    """
+    certainty = point_sample(mask_logits[None], candidates[None])[0].abs_()
+    return certainty.topk(chosen, dim=1, largest=False, sorted=False).indices
+
+
+sample_uncertain_points = most_uncertain

@@ -1,24 +1,31 @@
 """One-to-one matching of predictions with ground truth."""
 
-# B images, Q queries, K classes, T segments of an image, N segments of the batch, P points
+# L layers, B images, Q queries, K classes, T segments of an image, P points
+
+from typing import NamedTuple
 
 import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 from torch.nn import functional as F
+from torch.nn.utils.rnn import pad_sequence
 
 from possam.layers import point_sample
 
 from .structures import LayerOutput, Target
 
-Match = tuple[Tensor, Tensor]
+
+class Match(NamedTuple):
+    """Matched pairs of an image: int64 CPU tensors L×M each, M = min(Q, T), the segments of a layer ascending."""
+
+    queries: Tensor
+    segments: Tensor
 
 
 class HungarianMatcher:
     """Finds the assignment of least total cost class + mask + dice (Mask2Former; METHOD.md 1.8).
 
-    Masks are compared at ``points`` points drawn uniformly for each image, the same for all its
-    predictions and segments.
+    Masks are compared at ``points`` points of each image, the same for all its layers, predictions and segments.
     """
 
     def __init__(
@@ -40,62 +47,81 @@ class HungarianMatcher:
         self.points = points
 
     @torch.no_grad()
-    def __call__(self, output: LayerOutput, targets: list[Target]) -> list[Match]:
-        """Matches every image of a batch.
+    def __call__(self, layers: list[LayerOutput], targets: list[Target], points: Tensor) -> list[Match]:
+        """Matches every layer and image of a batch.
+
+        Args:
+            layers: L predictions.
+            targets: one an image.
+            points: B×P×2, where the masks of each image are compared, (x, y) in [0, 1]².
 
         Returns:
-            For each image (queries, segments): int64 CPU tensors of equal length min(Q, T), with the
-            segments in ascending order; both empty for an image without segments.
+            The pairs of every image.
 
         Raises:
             FloatingPointError: where a cost is not finite, that is where training has diverged.
         """
-        costs = [
-            self._cost(output.class_logits[index], output.mask_logits[index], target)
-            for index, target in enumerate(targets)
-        ]
-        # one transfer for the batch, since each waits for the device
-        joined = torch.cat(costs, dim=1).cpu()
+        counts = [len(target.labels) for target in targets]
+        if not any(counts):
+            return [Match(*torch.zeros(2, len(layers), 0, dtype=torch.int64)) for _ in targets]
+        labels = pad_sequence([target.labels for target in targets], batch_first=True)
+        actual = pad_sequence(
+            [sample_masks(target.masks, chosen) for target, chosen in zip(targets, points, strict=True)],
+            batch_first=True,
+        )
+        # one transfer for all layers and images, since each waits for the device
+        costs = torch.stack([self._cost(layer, labels, actual, points) for layer in layers]).cpu()
         matches = []
-        for cost in joined.split([len(target.labels) for target in targets], dim=1):
-            rows, columns = linear_sum_assignment(cost.numpy())
-            queries, segments = torch.from_numpy(rows), torch.from_numpy(columns)
-            order = segments.argsort()
-            matches.append((queries[order], segments[order]))
+        for index, count in enumerate(counts):
+            solved = []
+            for number, cost in enumerate(costs[:, index, :, :count]):
+                if not cost.isfinite().all():
+                    raise FloatingPointError(_explain(layers[number], number))
+                queries, segments = (torch.from_numpy(x) for x in linear_sum_assignment(cost.numpy()))
+                order = segments.argsort()
+                solved.append((queries[order], segments[order]))
+            matches.append(Match(*(torch.stack(part) for part in zip(*solved, strict=True))))
         return matches
 
-    def _cost(self, class_logits: Tensor, mask_logits: Tensor, target: Target) -> Tensor:
-        """Q×T float32 costs of one image, Q×0 where it has no segments."""
-        queries, segments = len(class_logits), len(target.labels)
-        if segments == 0:
-            return class_logits.new_zeros(queries, 0, dtype=torch.float32)
-        with torch.autocast(class_logits.device.type, enabled=False):
-            points = torch.rand(1, self.points, 2, device=mask_logits.device)
-            predicted = point_sample(mask_logits.float()[None], points)[0]
-            actual = point_sample(target.masks.float()[None], points)[0]
-            cost = {
-                "class": self.class_weight * -class_logits.float().softmax(-1)[:, target.labels],
-                "mask": self.mask_weight * pairwise_bce(predicted, actual),
-                "dice": self.dice_weight * pairwise_dice(predicted, actual),
-            }
-            total = cost["class"] + cost["mask"] + cost["dice"]
-        if not total.isfinite().all():
-            wrong = [name for name, part in cost.items() if not part.isfinite().all()]
-            raise FloatingPointError(
-                f"matching costs are not finite ({', '.join(wrong)}): the logits hold NaN or infinity; "
-                "lower the learning rate, or train without mixed precision to find where they begin"
+    def _cost(self, layer: LayerOutput, labels: Tensor, actual: Tensor, points: Tensor) -> Tensor:
+        """B×Q×T float32 costs of a layer, of labels B×T and the segments' values B×T×P at the points."""
+        with torch.autocast(labels.device.type, enabled=False):
+            predicted = point_sample(layer.mask_logits.float(), points)
+            index = labels[:, None].expand(-1, predicted.shape[1], -1)
+            return (
+                -self.class_weight * layer.class_logits.float().softmax(-1).gather(2, index)
+                + self.mask_weight * pairwise_bce(predicted, actual)
+                + self.dice_weight * pairwise_dice(predicted, actual)
             )
-        return total
+
+
+def sample_masks(masks: Tensor, points: Tensor) -> Tensor:
+    """Bilinear values of T×H×W bool masks at P×2 points, the same for all → T×P float32."""
+    values = [
+        # a few at a time: bilinear sampling needs floating masks, 4 MB each at 1024×1024
+        point_sample(part.float()[None], points[None])[0]
+        for part in (masks.split(16) if len(masks) else ())
+    ]
+    return torch.cat(values) if values else points.new_zeros(0, len(points))
 
 
 def pairwise_bce(logits: Tensor, labels: Tensor) -> Tensor:
-    """Mean binary cross-entropy of Q×P logits with T×P labels in [0, 1] → Q×T."""
+    """Mean binary cross-entropy of …×Q×P logits with …×T×P labels in [0, 1] → …×Q×T."""
     # BCE(x, t) = softplus(x) − x·t, so that one product serves all pairs
-    return (F.softplus(logits).sum(-1, keepdim=True) - logits @ labels.T) / logits.shape[1]
+    return (F.softplus(logits).sum(-1, keepdim=True) - logits @ labels.mT) / logits.shape[-1]
 
 
 def pairwise_dice(logits: Tensor, labels: Tensor) -> Tensor:
-    """Dice loss, smoothed by 1, of Q×P logits with T×P labels in [0, 1] → Q×T."""
+    """Dice loss, smoothed by 1, of …×Q×P logits with …×T×P labels in [0, 1] → …×Q×T."""
     probability = logits.sigmoid()
-    overlap = 2 * probability @ labels.T
-    return 1 - (overlap + 1) / (probability.sum(-1, keepdim=True) + labels.sum(-1) + 1)
+    overlap = 2 * probability @ labels.mT
+    return 1 - (overlap + 1) / (probability.sum(-1, keepdim=True) + labels.sum(-1)[..., None, :] + 1)
+
+
+def _explain(layer: LayerOutput, number: int) -> str:
+    wrong = [name for name in ("class", "mask") if not getattr(layer, f"{name}_logits").isfinite().all()]
+    return (
+        f"matching costs of layer {number} are not finite ({' and '.join(wrong) or 'overflow'}): "
+        f"the logits hold {'NaN or infinity' if wrong else 'values too large'}; "
+        "lower the learning rate, or train without mixed precision to find where they begin"
+    )

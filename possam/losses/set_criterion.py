@@ -1,6 +1,7 @@
 """Training loss of masks, classes and mask quality."""
 
-# B images, Q queries, K classes, N segments of the batch, M matched pairs (M = N unless T > Q somewhere)
+# L layers, B images, Q queries, K classes, T segments of an image, N = Σ min(Q, T) matched pairs of a layer
+# S points drawn for an image, P points taken for a mask
 
 from typing import NamedTuple
 
@@ -9,26 +10,45 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from possam.d2.utils import comm
-from possam.layers import point_sample, sample_uncertain_points
+from possam.layers.point_sampling import draw_points, most_uncertain, point_sample
 
 from .mask_losses import dice, sigmoid_bce, thresholded_iou
-from .matcher import HungarianMatcher, Match
+from .matcher import HungarianMatcher, Match, sample_masks
 from .structures import LayerOutput, Target, validate_batch
 
 
-class Pairs(NamedTuple):
-    """Matched pairs of a batch: M int64 indices each, on the device of the predictions."""
+class Points(NamedTuple):
+    """Points of a batch, B×S×2 each: to match by, to choose the uncertain from, and to take as they are."""
 
-    image: Tensor
-    query: Tensor
-    segment: Tensor
+    matching: Tensor
+    candidates: Tensor
+    uniform: Tensor
+
+
+class Pairs(NamedTuple):
+    """Matched pairs of a batch, int64 on the device of the predictions.
+
+    images: N. queries: L×N. segments: L×N, numbered through the batch.
+    """
+
+    images: Tensor
+    queries: Tensor
+    segments: Tensor
+
+
+class Normalisers(NamedTuple):
+    """What sums over a batch are divided by: float32 scalars, averages over processes."""
+
+    segments: Tensor
+    class_weight: Tensor
 
 
 class SetCriterion(nn.Module):
     """Class, mask, dice and IoU losses after every decoder layer (METHOD.md 1.4, 1.8).
 
-    Every layer is matched anew. Mask and dice losses are divided by the number of segments, averaged over
-    processes, so that an image's weight does not depend on which process holds it.
+    Every layer is matched anew. Sums are divided by their number or weight averaged over processes, and an image's
+    random points are its own, so that averaged losses and gradients do not depend on how many processes share a batch.
+    All layers and segments of an image share its points, so that its ground truth is sampled once.
     """
 
     def __init__(
@@ -63,6 +83,9 @@ class SetCriterion(nn.Module):
     def forward(self, layers: list[LayerOutput], targets: list[Target]) -> dict[str, Tensor]:
         """Losses, weighted already, to be summed.
 
+        In several processes each must call this at the same time, with as many images and seeded alike: image i of
+        process r is taken for image i·(processes) + r of the whole batch.
+
         Args:
             layers: predictions of the learnt queries and after every decoder layer, the final one last.
             targets: one an image, on the same device.
@@ -79,69 +102,107 @@ class SetCriterion(nn.Module):
         if not layers:
             raise ValueError("expected the predictions of at least one layer, but got none")
         validate_batch(layers[-1], targets)
-        # bilinear sampling needs floating masks: made once, not once a layer
-        labels = torch.cat([target.labels for target in targets])
-        masks = torch.cat([target.masks for target in targets]).float()
-        counts = [len(target.labels) for target in targets]
-        targets = [Target(*pair) for pair in zip(labels.split(counts), masks.split(counts), strict=True)]
-        normaliser = self._segments_per_process(labels)
-        losses = {}
-        for index, layer in enumerate(layers):
-            suffix = "" if index == len(layers) - 1 else f"_{index}"
-            pairs = self._pairs(self.matcher(layer, targets), targets, labels.device)
-            with torch.autocast(labels.device.type, enabled=False):
-                parts = {
-                    "class": self._class_loss(layer.class_logits.float(), labels, pairs),
-                    **self._mask_losses(layer, masks, pairs, normaliser),
-                }
-            losses.update({f"loss_{name}{suffix}": self.weights[name] * part for name, part in parts.items()})
-        return losses
+        device = layers[-1].class_logits.device
+        with torch.autocast(device.type, enabled=False):
+            # first: where costs are not finite in one process, the others must not wait for it here
+            normalisers = self._normalisers(layers[-1], targets)
+            points = self.draw_points(len(targets), device)
+            pairs = self._pairs(self.matcher(layers, targets, points.matching), targets, device)
+            parts = {
+                "class": self._class_losses(layers, targets, pairs) / normalisers.class_weight,
+                **self._mask_losses(layers, targets, pairs, points, normalisers.segments),
+            }
+        suffixes = [*(f"_{index}" for index in range(len(layers) - 1)), ""]
+        return {
+            f"loss_{name}{suffix}": self.weights[name] * part[index]
+            for index, suffix in enumerate(suffixes)
+            for name, part in parts.items()
+        }
 
-    @staticmethod
-    def _segments_per_process(labels: Tensor) -> Tensor:
-        """Number of segments, averaged over processes, at least 1."""
-        count = torch.tensor(float(len(labels)), device=labels.device)
+    def draw_points(self, images: int, device: torch.device) -> Points:
+        """Random points of ``images`` images, each from a seed of the default generator and its place in the batch."""
+        base = int(torch.randint(2**62, ()))
+        seeds = [base + index * comm.get_world_size() + comm.get_rank() for index in range(images)]
+        uniform = self.points - int(self.points * self.importance)
+        counts = (self.matcher.points, int(self.points * self.oversample), uniform)
+        return Points(*draw_points(seeds, counts, device))
+
+    def _normalisers(self, layer: LayerOutput, targets: list[Target]) -> Normalisers:
+        queries = layer.iou.shape[1]
+        counts = [len(target.labels) for target in targets]
+        matched = sum(min(count, queries) for count in counts)
+        weight = matched + self.no_object_weight * (layer.iou.numel() - matched)
+        sums = torch.tensor([float(sum(counts)), weight], device=layer.iou.device)
         if torch.distributed.is_available() and torch.distributed.is_initialized():
-            torch.distributed.all_reduce(count)
-        return (count / comm.get_world_size()).clamp(min=1.0)
+            torch.distributed.all_reduce(sums)
+        segments, class_weight = sums / comm.get_world_size()
+        return Normalisers(segments.clamp(min=1), class_weight.clamp(min=torch.finfo(torch.float32).tiny))
 
     @staticmethod
     def _pairs(matches: list[Match], targets: list[Target], device: torch.device) -> Pairs:
-        images, queries, segments, first = [], [], [], 0
-        for index, ((query, segment), target) in enumerate(zip(matches, targets, strict=True)):
-            images.append(torch.full_like(query, index))
-            queries.append(query)
-            segments.append(segment + first)
+        images, segments, first = [], [], 0
+        for index, (match, target) in enumerate(zip(matches, targets, strict=True)):
+            images.append(torch.full_like(match.queries, index))
+            segments.append(match.segments + first)
             first += len(target.labels)
-        return Pairs(*torch.stack([torch.cat(x) for x in (images, queries, segments)]).to(device))
+        queries = [match.queries for match in matches]
+        moved = torch.stack([torch.cat(parts, 1) for parts in (images, queries, segments)]).to(device)
+        return Pairs(moved[0, 0], moved[1], moved[2])
 
-    def _class_loss(self, class_logits: Tensor, labels: Tensor, pairs: Pairs) -> Tensor:
-        """Weighted cross-entropy over all queries; those without a segment are "no object"."""
-        classes = class_logits.shape[-1]
-        expected = torch.full(class_logits.shape[:2], classes - 1, device=labels.device)
-        expected[pairs.image, pairs.query] = labels[pairs.segment]
-        weight = class_logits.new_ones(classes)
-        weight[-1] = self.no_object_weight
-        return F.cross_entropy(class_logits.flatten(0, 1), expected.flatten(), weight)
+    def _class_losses(self, layers: list[LayerOutput], targets: list[Target], pairs: Pairs) -> Tensor:
+        """Weighted sums of cross-entropies over all queries, those without a segment being "no object" → L."""
+        class_logits = torch.stack([layer.class_logits.float() for layer in layers])
+        no_object = class_logits.shape[-1] - 1
+        labels = torch.cat([target.labels for target in targets])
+        expected = torch.full(class_logits.shape[:3], no_object, device=labels.device)
+        expected[_rows(pairs), pairs.images, pairs.queries] = labels[pairs.segments]
+        weight = class_logits.new_ones(no_object + 1)
+        weight[no_object] = self.no_object_weight
+        losses = F.cross_entropy(class_logits.flatten(0, 2), expected.flatten(), weight, reduction="none")
+        return losses.view(len(layers), -1).sum(1)
 
-    def _mask_losses(self, layer: LayerOutput, masks: Tensor, pairs: Pairs, normaliser: Tensor) -> dict[str, Tensor]:
-        iou = layer.iou.float()
-        quality = torch.zeros_like(iou)
-        if len(pairs.image) == 0:
-            # a sum over nothing: zero, yet all predictions stay in the graph, as distributed training needs
-            nothing = layer.mask_logits.flatten()[:0].float().sum()
-            return {"mask": nothing, "dice": nothing, "iou": F.mse_loss(iou, quality)}
-        mask_logits = layer.mask_logits[pairs.image, pairs.query].float()
-        # segments come in order, so that this copies masks only where some found no query
-        actual = masks if len(pairs.segment) == len(masks) else masks[pairs.segment]
-        points = sample_uncertain_points(
-            mask_logits.detach(), points=self.points, oversample=self.oversample, importance=self.importance
+    def _mask_losses(
+        self, layers: list[LayerOutput], targets: list[Target], pairs: Pairs, points: Points, segments: Tensor
+    ) -> dict[str, Tensor]:
+        """Losses by name → L each; ``segments`` is what sums over segments are divided by."""
+        mask_logits = torch.stack(
+            [
+                layer.mask_logits[pairs.images, queries].float()
+                for layer, queries in zip(layers, pairs.queries, strict=True)
+            ]
         )
-        point_logits = point_sample(mask_logits[:, None], points).squeeze(1)
-        point_labels = point_sample(actual[:, None], points).squeeze(1)
-        quality[pairs.image, pairs.query] = thresholded_iou(mask_logits, actual)
-        return {
-            "mask": sigmoid_bce(point_logits, point_labels).sum() / normaliser,
-            "dice": dice(point_logits, point_labels).sum() / normaliser,
-            "iou": F.mse_loss(iou, quality),
-        }
+        iou = torch.stack([layer.iou.float() for layer in layers])
+        quality = torch.zeros_like(iou)
+        if pairs.queries.numel() == 0:
+            # a sum over nothing: zero, yet all predictions stay in the graph, as distributed training needs
+            mask = dices = mask_logits.sum((1, 2, 3))
+        else:
+            places, labels = self._places(mask_logits.detach(), targets, pairs, points)
+            values = point_sample(mask_logits.flatten(0, 1)[:, None], places.flatten(0, 1)).view_as(labels)
+            mask = sigmoid_bce(values, labels).sum(1) / segments
+            dices = dice(values, labels).sum(1) / segments
+            masks = torch.cat([target.masks for target in targets])
+            found = thresholded_iou(mask_logits.flatten(0, 1), masks, pairs.segments.flatten())
+            quality[_rows(pairs), pairs.images, pairs.queries] = found.view_as(pairs.queries)
+        return {"mask": mask, "dice": dices, "iou": (iou - quality).square().mean((1, 2))}
+
+    def _places(
+        self, mask_logits: Tensor, targets: list[Target], pairs: Pairs, points: Points
+    ) -> tuple[Tensor, Tensor]:
+        """Where masks L×N×h×w are compared, L×N×P×2, and their ground truth there, L×N×P."""
+        drawn = torch.cat([points.candidates, points.uniform], dim=1)
+        actual = torch.cat([sample_masks(target.masks, x) for target, x in zip(targets, drawn, strict=True)])
+        candidates, uniform = points.candidates.shape[1], points.uniform.shape[1]
+        counts = torch.bincount(pairs.images, minlength=len(targets)).tolist()
+        chosen = [
+            most_uncertain(part.flatten(0, 1), x, self.points - uniform).unflatten(0, part.shape[:2])
+            for part, x in zip(mask_logits.split(counts, dim=1), points.candidates, strict=True)
+        ]
+        others = torch.arange(candidates, candidates + uniform, device=drawn.device)
+        index = torch.cat([torch.cat(chosen, 1), others.expand(*pairs.queries.shape, -1)], dim=2)
+        return drawn[pairs.images[:, None], index], actual[pairs.segments[..., None], index]
+
+
+def _rows(pairs: Pairs) -> Tensor:
+    """Numbers of the layers, L×1."""
+    return torch.arange(len(pairs.queries), device=pairs.queries.device)[:, None]

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from possam.classifiers import CosineClassifier, MaskEvidence
+from possam.classifiers import ClipPooling, CosineClassifier, LocalDiscriminativePooling, MaskEvidence
 from possam.d2.config import CfgNode, configurable
 from possam.d2.modeling import META_ARCH_REGISTRY
 from possam.decoders import MaskPrediction
@@ -52,7 +52,7 @@ class PosSAM(Pretrained):
         pyramid: nn.Module | None,
         pixel_decoder: nn.Module | None,
         mask_decoder: nn.Module,
-        ldp: nn.Module,
+        ldp: LocalDiscriminativePooling | ClipPooling,
         classifier: CosineClassifier,
         criterion: SetCriterion,
         ensembles: dict[str, Any],
@@ -277,13 +277,11 @@ class PosSAM(Pretrained):
         text = self._text(vocabularies.pop())
         features, padded = self._features(batched_inputs)
         layers, mask_features = self._decode(features["sam"])
+        queries, masks = [layer.queries for layer in layers], [layer.mask_logits for layer in layers]
+        class_logits = self.classifier(self.ldp.embed_layers(queries, masks, mask_features, features["clip"]), text)
         outputs = [
-            LayerOutput(
-                class_logits=self.classifier(self._embed(layer, mask_features, features["clip"]), text),
-                mask_logits=layer.mask_logits,
-                iou=layer.iou,
-            )
-            for layer in layers
+            LayerOutput(class_logits=logits, mask_logits=layer.mask_logits, iou=layer.iou)
+            for logits, layer in zip(class_logits, layers, strict=True)
         ]
         losses = self.criterion(outputs, [self._target(inputs, padded) for inputs in batched_inputs])
         if not layers[-1].iou.requires_grad:  # taken to be 1 (`PerfectIoU`): nothing to learn

@@ -47,3 +47,11 @@ def test_gradients_reach_everything_trained_but_not_the_masks(pooling, inputs):
     pooling(**inputs).square().sum().backward()
     assert all(p.grad.abs().sum() > 0 for p in pooling.parameters())
     assert inputs["mask_logits"].grad is None and inputs["queries"].grad is not None
+
+
+def test_layers_together_are_layers_one_by_one(pooling, inputs):
+    torch.nn.init.normal_(pooling.query_projection.weight)
+    shared = (inputs["mask_features"], inputs["clip_features"])
+    queries, masks = [inputs["queries"], inputs["queries"] + 1], [inputs["mask_logits"], -inputs["mask_logits"]]
+    apart = torch.stack([pooling(q, m, *shared) for q, m in zip(queries, masks, strict=True)])
+    torch.testing.assert_close(pooling.embed_layers(queries, masks, *shared), apart)

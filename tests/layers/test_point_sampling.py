@@ -3,7 +3,8 @@ import math
 import pytest
 import torch
 
-from possam.layers import point_sample, sample_uncertain_points
+from possam.layers import point_sample
+from possam.layers.point_sampling import draw_points, most_uncertain
 
 
 def plain_bilinear(image, x, y):
@@ -37,27 +38,36 @@ def test_points_are_x_then_y():
     assert point_sample(maps, centre).item() == pytest.approx(1.0)
 
 
-def test_uncertain_points_gather_at_the_border_of_a_mask():
+def test_points_are_uniform_and_run_from_top_to_bottom():
+    first, second = draw_points([3, 4], [4000, 7], "cpu")
+    assert first.shape == (2, 4000, 2) and second.shape == (2, 7, 2)
+    assert (first[:, 1:, 1] >= first[:, :-1, 1]).all()
+    for image in first:
+        cells = torch.histogramdd(image, bins=[4, 4], range=[0.0, 1.0, 0.0, 1.0]).hist
+        assert (cells - 250).abs().max() < 70  # 4.5 standard deviations
+
+
+def test_points_of_an_image_follow_from_its_own_seed():
+    state = torch.get_rng_state()
+    together = draw_points([7, 2**63 - 1, 8], [20, 5], "cpu")
+    for index, seed in enumerate([7, 2**63 - 1, 8]):
+        for whole, alone in zip(together, draw_points([seed], [20, 5], "cpu"), strict=True):
+            assert torch.equal(whole[index], alone[0])
+    assert not torch.equal(together[0][0], together[0][2])
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_most_uncertain_candidates_are_those_nearest_to_zero():
     torch.manual_seed(0)
-    column = torch.linspace(-8, 8, 32)
-    mask_logits = column.expand(3, 32, 32).contiguous()  # undecided at x = 1/2
-    points = sample_uncertain_points(mask_logits, points=400)
-    assert points.shape == (3, 400, 2) and points.min() >= 0 and points.max() <= 1
-    distance = (points[..., 0] - 0.5).abs()
-    # the 300 nearest of 1200 uniform candidates lie within 1/8 of the border, but for chance; samples beyond
-    # the outermost pixel centres fade to zero, which counts as undecided too
-    rim = ((points - 0.5).abs() > 0.5 - 0.5 / 32).any(-1)
-    assert ((distance < 0.17) | rim)[:, :300].all() and rim[:, :300].float().mean() < 0.2
-    assert 0.15 < (distance[:, 300:] > 0.25).float().mean() < 0.85
-    assert (points[:, :300, 1].std(1) > 0.2).all()
+    mask_logits, candidates = torch.randn(3, 9, 7), torch.rand(50, 2)
+    index = most_uncertain(mask_logits, candidates, 12)
+    assert index.shape == (3, 12)
+    for mask, chosen in zip(mask_logits, index.tolist(), strict=True):
+        values = [abs(plain_bilinear(mask, x, y)) for x, y in candidates.tolist()]
+        assert sorted(chosen) == sorted(sorted(range(50), key=lambda number: values[number])[:12])
 
 
-def test_without_importance_points_are_uniform():
-    torch.manual_seed(0)
-    column = torch.linspace(-8, 8, 32)
-    points = sample_uncertain_points(column.expand(1, 32, 32), points=2000, importance=0.0)
-    assert abs((points[0, :, 0] < 0.25).float().mean() - 0.25) < 0.05
-
-
-def test_no_masks_give_no_points():
-    assert sample_uncertain_points(torch.zeros(0, 8, 8), points=16).shape == (0, 16, 2)
+def test_no_masks_and_no_points():
+    assert most_uncertain(torch.zeros(0, 8, 8), torch.rand(16, 2), 4).shape == (0, 4)
+    assert most_uncertain(torch.zeros(2, 8, 8), torch.rand(16, 2), 0).shape == (2, 0)
+    assert draw_points([1], [0], "cpu")[0].shape == (1, 0, 2)

@@ -54,16 +54,18 @@ def plain_iou(mask_logits, mask):
 
 @pytest.mark.parametrize("chunk", [1, 3 * 23 * 30, 2**24])
 def test_iou_counts_pixels_at_full_size(monkeypatch, chunk):
-    monkeypatch.setattr(mask_losses, "PIXELS_AT_ONCE", chunk)
+    monkeypatch.setattr(mask_losses, "PIXELS_AT_ONCE", {"cpu": chunk})
     torch.manual_seed(0)
-    mask_logits, masks = torch.randn(5, 6, 8), torch.rand(5, 23, 30) > 0.5
+    mask_logits, masks = torch.randn(10, 6, 8), torch.rand(6, 23, 30) > 0.5
+    segments = torch.tensor([3, 1, 2, 0, 4, 2, 1, 4, 4, 4])
     mask_logits[1], masks[2] = -1, False
-    mask_logits[3], masks[3] = -1, False
-    iou = thresholded_iou(mask_logits, masks)
-    assert iou.dtype == torch.float32
-    for index in range(5):
-        assert iou[index].item() == pytest.approx(plain_iou(mask_logits[index], masks[index]))
-    assert iou[1] == 0 and iou[3] == 0
+    mask_logits[0], masks[3] = -1, False
+    before = masks.clone()
+    iou = thresholded_iou(mask_logits, masks, segments)
+    assert iou.dtype == torch.float32 and torch.equal(masks, before)
+    for index, segment in enumerate(segments.tolist()):
+        assert iou[index].item() == pytest.approx(plain_iou(mask_logits[index], masks[segment]))
+    assert (iou[[0, 1, 2, 5]] == 0).all() and (iou > 0).sum() == 6
 
 
 def test_a_perfect_mask_reaches_one_and_has_no_gradient():
@@ -71,5 +73,6 @@ def test_a_perfect_mask_reaches_one_and_has_no_gradient():
     mask_logits[0, 2:5, 3:7] = 1.0
     masks = F.interpolate(mask_logits[None], size=(32, 32), mode="bilinear")[0] > 0
     mask_logits.requires_grad_()
-    iou = thresholded_iou(mask_logits, masks)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        iou = thresholded_iou(mask_logits, masks, torch.zeros(1, dtype=torch.int64))
     assert iou.item() == 1 and not iou.requires_grad

@@ -2,18 +2,24 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from possam.losses import HungarianMatcher, LayerOutput, SetCriterion, Target, set_criterion
+from possam.losses import HungarianMatcher, LayerOutput, Match, SetCriterion, Target, set_criterion
 from possam.losses.mask_losses import thresholded_iou
+from tests.reference.losses import plain_losses
 
 
 class FixedMatcher:
     """Always the same queries for an image's segments, in order."""
 
+    points = 8
+
     def __init__(self, *queries):
         self.queries = [torch.tensor(q, dtype=torch.int64) for q in queries]
 
-    def __call__(self, output, targets):
-        return [(queries, torch.arange(len(queries))) for queries in self.queries]
+    def __call__(self, layers, targets, points):
+        return [
+            Match(queries.expand(len(layers), -1), torch.arange(len(queries)).expand(len(layers), -1))
+            for queries in self.queries
+        ]
 
 
 def make_output(batch=2, queries=6, classes=4, size=8):
@@ -25,6 +31,9 @@ def make_target(count, classes=4, size=32):
     coarse = torch.randn(1, max(count, 1), 4, 4)
     masks = F.interpolate(coarse, size=(size, size), mode="bilinear")[0, :count] > 0
     return Target(torch.randint(0, classes, (count,)), masks)
+
+
+EMPTY = [make_target(0), make_target(0)]
 
 
 @pytest.fixture(autouse=True)
@@ -69,8 +78,8 @@ def test_iou_loss_is_the_mean_square_over_all_queries():
     criterion = SetCriterion(matcher=FixedMatcher([4, 1], [3]), iou_weight=2.0, points=64)
     loss = criterion([output], targets)["loss_iou"]
     quality = torch.zeros(2, 6)
-    quality[0, [4, 1]] = thresholded_iou(output.mask_logits[0, [4, 1]], targets[0].masks)
-    quality[1, [3]] = thresholded_iou(output.mask_logits[1, [3]], targets[1].masks)
+    quality[0, [4, 1]] = thresholded_iou(output.mask_logits[0, [4, 1]], targets[0].masks, torch.arange(2))
+    quality[1, [3]] = thresholded_iou(output.mask_logits[1, [3]], targets[1].masks, torch.arange(1))
     assert 0 < quality[0, 4] < 1
     assert loss.item() == pytest.approx(2 * ((output.iou - quality) ** 2).mean().item(), rel=1e-5)
     loss.backward()
@@ -134,9 +143,10 @@ def test_training_on_one_image_finds_masks_classes_and_quality():
         optimizer.zero_grad()
         sum(criterion([output], [target]).values()).backward()
         optimizer.step()
-    ((queries, segments),) = HungarianMatcher(points=1024)(output, [target])
+    ((queries, segments),) = HungarianMatcher(points=1024)([output], [target], torch.rand(1, 1024, 2))
+    queries, segments = queries[0], segments[0]
     assert torch.equal(output.class_logits[0, queries].argmax(-1), target.labels[segments])
-    quality = thresholded_iou(output.mask_logits[0, queries], target.masks[segments])
+    quality = thresholded_iou(output.mask_logits[0, queries], target.masks, segments)
     assert (quality > 0.85).all()
     assert (output.iou[0, queries] - quality).abs().max() < 0.15
     others = [query for query in range(5) if query not in queries.tolist()]
@@ -158,19 +168,51 @@ def test_half_precision_predictions_give_float32_losses():
         torch.testing.assert_close(loss, expected[name], atol=0.02, rtol=0.03)
 
 
+@pytest.mark.parametrize("counts", [(3, 2), (0, 4), (9, 1), (0, 0)])
+def test_losses_and_gradients_equal_the_plain_ones(counts):
+    """All layers and images at once, against a loop over them (nine segments are more than there are queries)."""
+    layers, targets = [make_output() for _ in range(3)], [make_target(count) for count in counts]
+    criterion = SetCriterion(matcher=HungarianMatcher(points=100), no_object_weight=0.2, points=80)
+    gradients = []
+
+    def backward(losses):
+        leaves = [x for layer in layers for x in layer]
+        gradients.append(torch.autograd.grad(sum(losses.values()), leaves))
+        return losses
+
+    torch.manual_seed(3)
+    ours = backward(criterion(layers, targets))
+    torch.manual_seed(3)
+    drawn = criterion.draw_points(2, torch.device("cpu"))
+    theirs = backward(
+        plain_losses(layers, targets, drawn, weights=criterion.weights, no_object_weight=0.2, points=80)
+    )
+    assert set(ours) == set(theirs)
+    for name, loss in ours.items():
+        torch.testing.assert_close(loss, theirs[name], atol=1e-6, rtol=1e-6)
+    for mine, other in zip(*gradients, strict=True):
+        torch.testing.assert_close(mine, other, atol=1e-6, rtol=1e-6)
+
+
+def test_no_weight_on_no_object_and_no_segment_is_no_loss():
+    losses = SetCriterion(matcher=HungarianMatcher(points=8), points=8, no_object_weight=0)([make_output()], EMPTY)
+    assert losses["loss_class"] == 0
+
+
 @pytest.fixture
 def another_process(monkeypatch):
-    """Makes this process one of two, of which the other holds a given number of segments; lists the sums."""
+    """Makes this process one of two, of which the other has given segments and class weight; lists the sums."""
     sums = []
 
     def pretend(others):
-        def all_reduce(count):
-            sums.append(float(count) + others)
-            count += others
+        def all_reduce(counts):
+            counts += torch.tensor(others)
+            sums.append(counts.tolist())
 
         monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
         monkeypatch.setattr(torch.distributed, "all_reduce", all_reduce)
         monkeypatch.setattr(set_criterion.comm, "get_world_size", lambda: 2)
+        monkeypatch.setattr(set_criterion.comm, "get_rank", lambda: 0)
         return sums
 
     return pretend
@@ -181,18 +223,28 @@ def test_segments_are_averaged_over_processes(another_process):
     criterion = SetCriterion(matcher=FixedMatcher([0, 1, 2]), points=64)
     torch.manual_seed(1)
     alone = criterion([output], [target])
-    sums = another_process(9)
+    sums = another_process([9.0, 9.9])
     torch.manual_seed(1)
     together = criterion([output, output], [target])
-    assert sums == [12.0]  # once, not once a layer
-    for name, share in (("loss_mask", 3 / 6), ("loss_dice", 3 / 6), ("loss_class", 1), ("loss_iou", 1)):
+    assert sums == [pytest.approx([12, 13.2])]  # once, not once a layer or loss
+    for name, share in (("loss_mask", 3 / 6), ("loss_dice", 3 / 6), ("loss_class", 3.3 / 6.6), ("loss_iou", 1)):
         torch.testing.assert_close(together[name + "_0"], share * alone[name])
 
 
 def test_a_process_without_segments_takes_part_in_the_sum(another_process):
-    sums = another_process(3)
+    sums = another_process([3.0, 3.3])
     losses = SetCriterion(matcher=HungarianMatcher(points=8), points=8)([make_output(batch=1)], [make_target(0)])
-    assert sums == [3.0] and losses["loss_mask"] == 0
+    assert sums == [pytest.approx([3, 3.9])] and losses["loss_mask"] == 0
+
+
+def test_costs_that_are_not_finite_are_found_after_the_sum(another_process):
+    """The other process would wait for the sum without end."""
+    sums = another_process([3.0, 3.3])
+    output = make_output(batch=1)
+    output.class_logits.data[0, 1] = float("nan")
+    with pytest.raises(FloatingPointError):
+        SetCriterion(matcher=HungarianMatcher(points=8), points=8)([output], [make_target(2)])
+    assert len(sums) == 1
 
 
 def test_wrong_settings_and_inputs():

@@ -7,7 +7,7 @@ from .feature_pyramid import FeaturePyramid
 from .mask_pooling import mask_pool
 from .mlp import MLP
 from .norm import LayerNorm2d
-from .point_sampling import point_sample, sample_uncertain_points
+from .point_sampling import point_sample
 from .position_encoding import PositionEmbeddingSine
 from .resampled_pyramid import ResampledPyramid
 
@@ -26,5 +26,4 @@ __all__ = [
     "level_reference_points",
     "mask_pool",
     "point_sample",
-    "sample_uncertain_points",
 ]

@@ -54,6 +54,3 @@ def most_uncertain(mask_logits: Tensor, candidates: Tensor, chosen: int) -> Tens
     """
     certainty = point_sample(mask_logits[None], candidates[None])[0].abs_()
     return certainty.topk(chosen, dim=1, largest=False, sorted=False).indices
-
-
-sample_uncertain_points = most_uncertain

@@ -43,10 +43,12 @@ def classic_sample(
     def transform(pixels: NDArray[np.uint8], method: Image.Resampling, fill: int) -> NDArray[np.uint8]:
         resized = np.asarray(Image.fromarray(pixels).resize((new_width, new_height), method))
         cropped = resized[top : top + size, left : left + size]
-        if pad:
-            below, right = size - cropped.shape[0], size - cropped.shape[1]
-            cropped = np.pad(cropped, ((0, below), (0, right), (0, 0)), constant_values=fill)
-        return cropped[:, ::-1] if flipped else cropped
+        if flipped:
+            cropped = cropped[:, ::-1]
+        if not pad:
+            return cropped
+        below, right = size - cropped.shape[0], size - cropped.shape[1]
+        return np.pad(cropped, ((0, below), (0, right), (0, 0)), constant_values=fill)
 
     image = transform(image, Image.Resampling.BILINEAR, 128)
     colours = transform(colours, Image.Resampling.NEAREST, 255).astype(np.uint32)

@@ -14,6 +14,7 @@ Examples:
 from __future__ import annotations
 
 import argparse
+import itertools
 import resource
 import time
 from collections.abc import Callable
@@ -24,8 +25,10 @@ import torch
 
 from possam.d2.config import CfgNode
 from possam.d2.structures import Instances
+from possam.d2.utils import EventStorage
 from possam.encoders import FrozenCLIP
 from possam.engine import Trainer, load_config, prepare_datasets
+from possam.engine.trainer import build_step
 from possam.vocabulary import TextBank, Vocabulary
 from possam.vocabulary.templates import VILD_TEMPLATES
 
@@ -95,15 +98,12 @@ def main() -> None:
     vocabulary = Vocabulary.from_names([f"class {index}" for index in range(args.classes)])
     model.train_vocabulary = vocabulary
     inputs = sample(cfg.INPUT.IMAGE_SIZE, args.targets, vocabulary)
-    optimizer = Trainer.build_optimizer(cfg, model)
+    training = build_step(cfg, model, itertools.repeat([inputs]), Trainer.build_optimizer(cfg, model))
     model.text_bank.embed(vocabulary)
 
     def step() -> None:
-        with torch.autocast(model.device.type, torch.bfloat16, enabled=cfg.SOLVER.AMP.ENABLED):
-            losses = model([inputs])
-        sum(losses.values()).backward()
-        optimizer.step()
-        optimizer.zero_grad()
+        with EventStorage():  # where it writes its losses
+            training.run_step()
 
     trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad) / 1e6
     frozen = sum(parameter.numel() for parameter in model.parameters()) / 1e6 - trained

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 
 from possam.d2.engine import HookBase
-from possam.d2.utils import comm
 from possam.engine.resume import ResumableLoader, seed_step
 
 __all__ = ["ExactResume"]
@@ -16,9 +15,8 @@ logger = logging.getLogger(__name__)
 class ExactResume(HookBase):
     """Lets an interrupted run go on as if it had not been: same images, same random numbers.
 
-    Every step of every process is seeded by the run's seed, the process's rank and the step, so that no generator's
-    state has to be kept, and an evaluation between two steps changes nothing. Checkpoints keep the place in the data.
-    Register it first.
+    Every step is seeded by the run's seed and the step, so that no generator's state has to be kept, and an evaluation
+    between two steps changes nothing. Checkpoints keep the place in the data. Register it first.
     """
 
     def __init__(self, loader: ResumableLoader) -> None:
@@ -34,7 +32,7 @@ class ExactResume(HookBase):
                            start, batch)  # fmt: skip
 
     def before_step(self) -> None:
-        seed_step(self._loader.seed, comm.get_rank(), self.trainer.iter)
+        seed_step(self._loader.seed, self.trainer.iter)
 
     def state_dict(self) -> dict[str, int]:
         return self._loader.state_dict()

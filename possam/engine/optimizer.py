@@ -1,12 +1,9 @@
-"""AdamW with the recipe's weight-decay groups and full-model gradient clipping (METHOD.md 1, training recipe)."""
+"""AdamW with the recipe's weight-decay groups (METHOD.md 1, training recipe)."""
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import nn
-from torch.nn.utils import clip_grad_norm_
 
 from possam.classifiers import CosineClassifier, LocalDiscriminativePooling
 from possam.d2.config import CfgNode
@@ -17,28 +14,15 @@ EMBEDDINGS = (nn.Embedding, LocalDiscriminativePooling, CosineClassifier)
 
 
 def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
-    """AdamW over the trainable parameters; norms and embeddings get their own weight decay.
-
-    When `SOLVER.CLIP_GRADIENTS.ENABLED`, the norm of the whole model's gradient is clipped before every step. Under
-    AMP that is after unscaling, since `GradScaler.step` unscales before it calls the optimizer.
-    """
-    solver = cfg.SOLVER
+    """AdamW over the trainable parameters; norms and embeddings get their own weight decay."""
     groups: dict[float, list[nn.Parameter]] = {}
     for parameter, decay in _decayed_parameters(cfg, model):
         groups.setdefault(decay, []).append(parameter)
-    optimizer = torch.optim.AdamW(
+    return torch.optim.AdamW(
         [{"params": parameters, "weight_decay": decay} for decay, parameters in groups.items()],
-        lr=solver.BASE_LR,
-        eps=solver.OPTIMIZER_EPS,
+        lr=cfg.SOLVER.BASE_LR,
+        eps=cfg.SOLVER.OPTIMIZER_EPS,
     )
-    if solver.CLIP_GRADIENTS.ENABLED:
-        parameters = [parameter for group in groups.values() for parameter in group]
-
-        def clip(*_: Any) -> None:
-            clip_grad_norm_(parameters, solver.CLIP_GRADIENTS.CLIP_VALUE)
-
-        optimizer.register_step_pre_hook(clip)
-    return optimizer
 
 
 def _decayed_parameters(cfg: CfgNode, model: nn.Module) -> list[tuple[nn.Parameter, float]]:

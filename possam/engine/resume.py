@@ -136,9 +136,13 @@ class ResumableLoader:
         self.skip(state["images"])
 
 
-def seed_step(seed: int, rank: int, step: int) -> None:
-    """Seed Python, NumPy and PyTorch, on all devices, for one step of one process."""
-    words = _words(seed, _STEP, rank, step)
+def seed_step(seed: int, step: int) -> None:
+    """Seed Python, NumPy and PyTorch, on all devices, for one step, alike in all processes.
+
+    So what the model draws once a step is the same however many processes share its images; what it draws for an image
+    must follow from that and from the image's number in the step.
+    """
+    words = _words(seed, _STEP, step)
     _seed_libraries(words)
     torch.manual_seed(_long(words))
 

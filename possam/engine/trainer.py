@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import weakref
 from collections import OrderedDict
 from functools import partial
@@ -20,7 +21,7 @@ from possam.d2.data import (
     build_detection_train_loader,
     get_detection_dataset_dicts,
 )
-from possam.d2.engine import AMPTrainer, DefaultTrainer, HookBase, SimpleTrainer, TrainerBase
+from possam.d2.engine import DefaultTrainer, HookBase, TrainerBase, hooks
 from possam.d2.modeling import build_model
 from possam.d2.utils import comm
 from possam.data import SegmentationMapper, build_augmentations
@@ -32,7 +33,9 @@ from possam.engine.evaluate import build_predictor, evaluate_datasets
 from possam.engine.features import training_features
 from possam.engine.hooks import ExactResume
 from possam.engine.optimizer import build_optimizer
+from possam.engine.preemption import Preemption
 from possam.engine.resume import ResumableLoader, SeededSamples, TrainingOrder
+from possam.engine.step import TrainingStep
 from possam.models import PosSAM
 from possam.vocabulary import Vocabulary
 
@@ -52,7 +55,7 @@ class Trainer(DefaultTrainer):
         optimizer = self.build_optimizer(cfg, model)
         cache = training_features(cfg, model, records) if cfg.INPUT.CACHE_FEATURES else None
         loader = build_train_loader(cfg, records, cache)
-        self._trainer = _build_step(cfg, distribute(model), loader, optimizer)
+        self._trainer = build_step(cfg, distribute(model), loader, optimizer)
         self.scheduler = self.build_lr_scheduler(cfg, optimizer)
         self.checkpointer = Checkpointer(
             self._trainer.model, cfg.OUTPUT_DIR, keep=cfg.SOLVER.CHECKPOINT_KEEP, trainer=weakref.proxy(self)
@@ -64,7 +67,10 @@ class Trainer(DefaultTrainer):
         self.register_hooks(self.build_hooks())
 
     def build_hooks(self) -> list[HookBase | None]:
-        return [ExactResume(self._trainer.data_loader), *super().build_hooks()]
+        made = super().build_hooks()
+        schedule = next(place for place, hook in enumerate(made) if isinstance(hook, hooks.LRScheduler))
+        made.insert(schedule + 1, Preemption(self.checkpointer))
+        return [ExactResume(self._trainer.data_loader), *made]
 
     @classmethod
     def build_model(cls, cfg: CfgNode) -> PosSAM:
@@ -99,9 +105,10 @@ def training_records(cfg: CfgNode) -> list[dict[str, Any]]:
     ignored = {name: MetadataCatalog.get(name).ignore_label for name in cfg.DATASETS.TRAIN}
     if len(set(ignored.values())) > 1:
         raise ValueError(f"DATASETS.TRAIN must share one ignore label, but have {ignored}; train on them one by one.")
-    if cfg.SOLVER.IMS_PER_BATCH % comm.get_world_size():
-        batch, shares = cfg.SOLVER.IMS_PER_BATCH, comm.get_world_size()
-        raise ValueError(f"SOLVER.IMS_PER_BATCH is {batch}, which is not a multiple of the {shares} processes.")
+    batch, processes, passes = cfg.SOLVER.IMS_PER_BATCH, comm.get_world_size(), cfg.SOLVER.ACCUMULATE
+    if batch % (processes * passes):
+        shares = f"{processes} processes" + (f" times SOLVER.ACCUMULATE {passes}" if passes > 1 else "")
+        raise ValueError(f"SOLVER.IMS_PER_BATCH is {batch}, which is not a multiple of the {shares}.")
     # An image without segments still teaches the model what is nothing.
     return get_detection_dataset_dicts(cfg.DATASETS.TRAIN, filter_empty=False)
 
@@ -110,9 +117,7 @@ def build_train_loader(cfg: CfgNode, records: list[dict[str, Any]], cache: Featu
     """An endless loader of batches of training inputs; `SEED` gives their order and all that is random about them."""
     metadata = MetadataCatalog.get(cfg.DATASETS.TRAIN[0])
     mapper = SegmentationMapper(
-        augmentations=build_augmentations(
-            image_size=cfg.INPUT.IMAGE_SIZE, is_train=True, mode=cfg.INPUT.AUGMENTATION
-        ),
+        augmentations=build_augmentations(image_size=cfg.INPUT.IMAGE_SIZE, is_train=True, mode=cfg.INPUT.AUGMENTATION),
         is_train=True,
         vocabulary=metadata.vocabulary,
         ignore_label=metadata.ignore_label,
@@ -156,7 +161,8 @@ def distribute(model: nn.Module) -> nn.Module:
         # DDP copies them only with broadcast_buffers, and each process has drawn its own random ones.
         torch.distributed.broadcast(buffer, src=0)
     devices = [comm.get_local_rank()] if next(model.parameters()).is_cuda else None
-    return DistributedDataParallel(model, device_ids=devices, broadcast_buffers=False)
+    # Every trained parameter gets a gradient in every step, so that none need be looked for.
+    return DistributedDataParallel(model, device_ids=devices, broadcast_buffers=False, gradient_as_bucket_view=True)
 
 
 def unwrap(model: nn.Module) -> PosSAM:
@@ -167,10 +173,15 @@ def unwrap(model: nn.Module) -> PosSAM:
     return bare
 
 
-def _build_step(cfg: CfgNode, model: nn.Module, loader: Any, optimizer: torch.optim.Optimizer) -> SimpleTrainer:
-    if not cfg.SOLVER.AMP.ENABLED:
-        return SimpleTrainer(model, loader, optimizer)
-    precision = PRECISIONS[cfg.SOLVER.AMP.PRECISION]
-    # bf16 has fp32's range: its gradients need no scaling.
-    scaler = torch.amp.GradScaler("cuda", enabled=precision is torch.float16)
-    return AMPTrainer(model, loader, optimizer, grad_scaler=scaler, precision=precision)
+def build_step(cfg: CfgNode, model: nn.Module, loader: Any, optimizer: torch.optim.Optimizer) -> TrainingStep:
+    """The training step of a configuration; `loader` gives this process's inputs of a step."""
+    solver = cfg.SOLVER
+    return TrainingStep(
+        model=model,
+        loader=loader,
+        optimizer=optimizer,
+        accumulate=solver.ACCUMULATE,
+        clip=solver.CLIP_GRADIENTS.CLIP_VALUE if solver.CLIP_GRADIENTS.ENABLED else math.inf,
+        precision=PRECISIONS[solver.AMP.PRECISION] if solver.AMP.ENABLED else None,
+        skip=solver.NON_FINITE == "skip",
+    )

@@ -67,7 +67,7 @@ def train(cfg, *, resume):
 def whole_and_resumed(scenes, runs):
     """The logs of a run and of one that goes on from its checkpoint at `STOP`, in a folder of its own."""
     torch.set_num_threads(1)
-    seed_step(1, comm.get_rank(), 0)
+    seed_step(1, 0)
     whole = train(configure(scenes, f"{runs}/whole"), resume=False)
     resumed = Path(runs, "resumed")
     if comm.is_main_process():
@@ -75,7 +75,7 @@ def whole_and_resumed(scenes, runs):
         shutil.copy(f"{runs}/whole/model_{STOP - 1:07d}.pth", resumed)
         (resumed / "last_checkpoint").write_text(f"model_{STOP - 1:07d}.pth")
     comm.synchronize()
-    seed_step(99, comm.get_rank(), 0)  # a new process stands elsewhere
+    seed_step(99, 0)  # a new process stands elsewhere
     return whole, train(configure(scenes, resumed), resume=True)
 
 
@@ -151,7 +151,8 @@ def test_two_processes_resume_as_exactly(scenes, tmp_path):
     for whole, resumed in logs:
         assert_same_run(whole, resumed, tmp_path)
     for first, second in zip(logs[0][0], logs[1][0], strict=True):
-        assert first[1] != second[1] and first[4] != second[4]  # other images, other random numbers
+        assert first[1] != second[1]  # other images
+        assert first[4][:2] == second[4][:2]  # seeded alike (PyTorch's numbers go by the segments too)
     assert (tmp_path / "0.txt").read_text() == (tmp_path / "1.txt").read_text()
 
 
@@ -159,7 +160,7 @@ def batches(cfg, count, *, skip=0):
     loader = build_train_loader(cfg, training_records(cfg), None)
     loader.skip(skip)
     return [
-        [(item["file_name"], item["image"], item["instances"].gt_masks) for item in batch]
+        [(item["file_name"], item["image"], item["instances"].gt_masks.tensor) for item in batch]
         for batch in itertools.islice(loader, count)
     ]
 
@@ -177,16 +178,16 @@ def test_loading_processes_change_nothing_and_read_ahead_in_vain(scenes, tmp_pat
 
 def test_loading_a_batch_does_not_change_the_random_numbers_of_a_step(scenes, tmp_path):
     cfg = configure(scenes, tmp_path, "INPUT.AUGMENTATION", "lsj", "INPUT.CACHE_FEATURES", "False")
-    seed_step(1, 0, 7)
+    seed_step(1, 7)
     expected = [random.random(), np.random.rand(), torch.rand(()).item()]
-    seed_step(1, 0, 7)
+    seed_step(1, 7)
     batches(cfg, 1)
     assert [random.random(), np.random.rand(), torch.rand(()).item()] == expected
     others = []
-    for seed, rank, step in [(2, 0, 7), (1, 1, 7), (1, 0, 8)]:
-        seed_step(seed, rank, step)
+    for seed, step in [(2, 7), (1, 8)]:
+        seed_step(seed, step)
         others += [random.random(), np.random.rand(), torch.rand(()).item()]
-    assert len({*expected, *others}) == 12
+    assert len({*expected, *others}) == 9
 
 
 # ------------------------------------------------------------------ the order alone

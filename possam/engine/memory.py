@@ -1,0 +1,33 @@
+"""What to do when a training step needs more memory than there is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+__all__ = ["memory_advice"]
+
+# PyTorch raises plain RuntimeErrors where no CUDA memory but the CPU's, or that of a CUDA library, gives out.
+_WORDS = ("out of memory", "can't allocate memory", "not enough memory", "ALLOC_FAILED")
+
+
+@contextmanager
+def memory_advice(images: int) -> Iterator[None]:
+    """Let whatever runs out of memory inside say how to need less; `images` is how many one forward pass has.
+
+    Raises:
+        MemoryError: memory gave out; one line with the settings that need less.
+    """
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        reason = (str(error) or "no memory").strip().splitlines()[0]
+        if not isinstance(error, MemoryError | torch.OutOfMemoryError) and not any(word in reason for word in _WORDS):
+            raise
+        fewer = f"fewer than the {images} images of a forward pass (raise SOLVER.ACCUMULATE or lower IMS_PER_BATCH), "
+        raise MemoryError(
+            f"Training ran out of memory ({reason:.200}). Try {fewer if images > 1 else ''}a smaller INPUT.IMAGE_SIZE, "
+            "fewer MODEL.LOSS.POINTS, SOLVER.AMP.ENABLED True on CUDA, or smaller encoders."
+        ) from error

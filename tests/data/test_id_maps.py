@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from possam.data.id_maps import check_ids, id_to_rgb, index_ids, read_id_map, rgb_to_id, write_id_map
+from possam.data.id_maps import check_ids, distinct, id_to_rgb, index_ids, read_id_map, rgb_to_id, runs, write_id_map
 
 
 @given(st.lists(st.integers(0, 2**24 - 1), min_size=1, max_size=20))
@@ -57,3 +57,26 @@ def test_check_names_the_ids_of_both_sides():
         ValueError, match=r"x.png: segment ids \[7, 8\] are in the JSON's .* no pixel in the PNG"
     ):
         check_ids(pixels, [4, 90_000, 7, 8], source="x.png")
+
+
+@given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 2)), max_size=30))
+def test_runs_are_where_nothing_changes(pairs):
+    maps = np.array(pairs, dtype=np.int32).reshape(-1, 2).T
+    starts, lengths = runs(*maps)
+    for one in maps:
+        np.testing.assert_array_equal(np.repeat(one[starts], lengths), one)
+    changes = [i for i in range(len(pairs)) if i == 0 or pairs[i] != pairs[i - 1]]
+    assert starts.tolist() == changes  # no run is cut in two
+    assert distinct(maps).tolist() == sorted({value for pair in pairs for value in pair})
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3, 5), (200, 301)])
+def test_maps_are_plain_pngs(tmp_path, size):
+    """Whatever others read PNGs with."""
+    ids = np.random.default_rng(0).integers(0, 2**24, size)
+    write_id_map(tmp_path / "a.png", ids)
+    with Image.open(tmp_path / "a.png") as picture:
+        assert (picture.format, picture.mode) == ("PNG", "RGB")
+        np.testing.assert_array_equal(np.asarray(picture), id_to_rgb(ids))
+    Image.open(tmp_path / "a.png").convert("RGBA").save(tmp_path / "b.png")
+    np.testing.assert_array_equal(read_id_map(tmp_path / "b.png"), ids)

@@ -7,10 +7,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from possam.d2.utils import comm
-from possam.data.id_maps import check_ids, read_id_map, write_id_map
+from possam.data.id_maps import check_ids, read_id_map, runs, write_id_map
 from possam.data.panoptic import load_panoptic
 from possam.evaluation.ground_truth import GroundTruth
 from possam.evaluation.groups import class_groups
@@ -54,7 +53,11 @@ class PanopticEvaluator(PerImageEvaluator):
         panoptic, segments = self.output_of(image_id, output, "panoptic_seg")
         ids = panoptic.cpu().numpy()
         self.check_size(image_id, "panoptic_seg", ids.shape)
-        index = check_ids(ids, [s["id"] for s in segments], source=f"panoptic_seg of image {image_id!r}")
+        truth = self.ground_truth.index(image_id)
+        # One pass over the pixels: everything after it looks at runs of them.
+        starts, pixels = runs(truth, ids)
+        source = f"panoptic_seg of image {image_id!r}"
+        index = check_ids(ids.ravel()[starts], [s["id"] for s in segments], source=source)
         classes = [int(segment["category_id"]) for segment in segments]
         outside = [c for c in classes if not 0 <= c < len(self.vocabulary)]
         if outside:
@@ -65,16 +68,18 @@ class PanopticEvaluator(PerImageEvaluator):
             )
         result: dict[str, Any] = {
             "counts": count_segments(
-                truth=self.ground_truth.index(image_id),
+                truth=truth.ravel()[starts],
                 truth_classes=self.ground_truth.classes(image_id),
                 truth_crowd=self.ground_truth.crowds(image_id),
                 truth_areas=self.ground_truth.areas(image_id),
                 prediction=index,
                 prediction_classes=np.array(classes, dtype=np.int64),
+                pixels=pixels,
             )
         }
         if self.output_dir is not None:
-            result["annotation"] = self._write_prediction(image_id, ids, index, segments)
+            extents = _areas_and_boxes(index, starts, pixels, width=ids.shape[1], count=len(segments))
+            result["annotation"] = self._write_prediction(image_id, ids, segments, *extents)
         return result
 
     def summarise(self, results: Sequence[Any]) -> dict[str, dict[str, float]]:
@@ -92,8 +97,9 @@ class PanopticEvaluator(PerImageEvaluator):
         self,
         image_id: Any,
         ids: NDArray[np.integer],
-        index: NDArray[np.int64],
         segments: Sequence[Mapping[str, Any]],
+        areas: list[int],
+        boxes: list[list[int]],
     ) -> dict[str, Any]:
         assert self.output_dir is not None
         # Relative to the dataset's folder of PNGs, so that equal names in two of its subfolders stay two
@@ -101,15 +107,13 @@ class PanopticEvaluator(PerImageEvaluator):
         record, metadata = self.ground_truth.record(image_id), self.ground_truth.metadata
         name = Path(os.path.relpath(record["pan_seg_file_name"], metadata.panoptic_root)).as_posix()
         write_id_map(self.output_dir / PREDICTIONS / name, ids)
-        areas = np.bincount(index.ravel(), minlength=len(segments) + 1)
         infos = []
-        for i, (segment, box) in enumerate(zip(segments, ndimage.find_objects(index), strict=True)):
-            rows, columns = box
+        for segment, area, box in zip(segments, areas, boxes, strict=True):
             info = {
                 "id": int(segment["id"]),
                 "category_id": self.vocabulary.categories[int(segment["category_id"])].dataset_id,
-                "area": int(areas[i + 1]),
-                "bbox": [columns.start, rows.start, columns.stop - columns.start, rows.stop - rows.start],
+                "area": area,
+                "bbox": box,
                 "iscrowd": 0,
             }
             infos.append(info | {key: float(segment[key]) for key in ("score", "iou") if key in segment})
@@ -133,6 +137,27 @@ class PanopticEvaluator(PerImageEvaluator):
         ]
         content = {"images": images, "annotations": annotations, "categories": categories}
         write_json(self.output_dir / f"{PREDICTIONS}.json", content)
+
+
+def _areas_and_boxes(
+    index: NDArray[np.int64], starts: NDArray[np.int64], pixels: NDArray[np.int64], *, width: int, count: int
+) -> tuple[list[int], list[list[int]]]:
+    """Area in pixels and box (x, y, width, height) of each segment, from runs of a map whose rows are `width` long.
+
+    Args:
+        index: R, 0 for no segment, ``j + 1`` for segment j < `count`.
+        starts, pixels: first pixel and length of each run (`possam.data.id_maps.runs`).
+    """
+    areas = np.bincount(index, weights=pixels, minlength=count + 1).astype(np.int64)
+    top, left = np.divmod(starts, width)
+    bottom, right = np.divmod(starts + pixels - 1, width)
+    wraps = top < bottom  # from the end of a row to the start of the next
+    left, right = np.where(wraps, 0, left), np.where(wraps, width - 1, right)
+    first, last = np.full((2, count + 1), np.iinfo(np.int64).max), np.full((2, count + 1), -1)
+    for axis, (low, high) in enumerate(((left, right), (top, bottom))):
+        np.minimum.at(first[axis], index, low)
+        np.maximum.at(last[axis], index, high)
+    return areas[1:].tolist(), np.concatenate([first, last - first + 1])[:, 1:].T.tolist()
 
 
 def panoptic_quality_from_files(
@@ -184,21 +209,22 @@ def _count_files(
     """`count_segments` of one image on disk."""
     truth_path, path = record["pan_seg_file_name"], str(root / annotation["file_name"])
     truth_segments, segments = record["segments_info"], annotation["segments_info"]
-    stuff = {s["id"] for s in truth_segments if not s["isthing"]}
-    truth = check_ids(read_id_map(truth_path), [s["id"] for s in truth_segments], source=truth_path, hidden=stuff)
-    prediction = check_ids(read_id_map(path), [s["id"] for s in segments], source=path)
+    truth, prediction = read_id_map(truth_path), read_id_map(path)
     if truth.shape != prediction.shape:
         raise ValueError(
             f"{path} has height×width {prediction.shape}, but {truth_path} has {truth.shape}; "
             "predictions must be at the size of the annotation."
         )
+    stuff = {s["id"] for s in truth_segments if not s["isthing"]}
+    starts, pixels = runs(truth, prediction)
     return count_segments(
-        truth=truth,
+        truth=check_ids(truth.ravel()[starts], [s["id"] for s in truth_segments], source=truth_path, hidden=stuff),
         truth_classes=np.array([s["category_id"] for s in truth_segments], dtype=np.int64),
         truth_crowd=np.array([s["iscrowd"] for s in truth_segments], dtype=bool),
         truth_areas=np.array([s.get("area", -1) for s in truth_segments], dtype=np.int64),
-        prediction=prediction,
+        prediction=check_ids(prediction.ravel()[starts], [s["id"] for s in segments], source=path),
         prediction_classes=_contiguous(segments, vocabulary, path),
+        pixels=pixels,
     )
 
 

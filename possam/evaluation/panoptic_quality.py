@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from possam.data.id_maps import runs
 from possam.evaluation.groups import mean_of
 
 __all__ = ["PanopticCounts", "count_segments"]
@@ -88,12 +89,13 @@ class PanopticCounts:
 
 def count_segments(
     *,
-    truth: NDArray[np.int64],
+    truth: NDArray[np.integer],
     truth_classes: NDArray[np.int64],
     truth_crowd: NDArray[np.bool_],
     truth_areas: NDArray[np.int64],
-    prediction: NDArray[np.int64],
+    prediction: NDArray[np.integer],
     prediction_classes: NDArray[np.int64],
+    pixels: NDArray[np.int64] | None = None,
 ) -> NDArray[np.float64]:
     """Match the segments of one image.
 
@@ -105,13 +107,16 @@ def count_segments(
             say (−1), the pixels are counted.
         prediction: H×W, 0 for no segment, ``j + 1`` for predicted segment j, each of which has a pixel.
         prediction_classes: P contiguous classes.
+        pixels: how many pixels each element of the maps stands for, such as a run's; None for one each.
     Returns:
         n×5 float64, for n ≤ G + P: class, IoU, TP, FP, FN; to be added up by `PanopticCounts.total`.
     """
-    num_truth, num_predicted = len(truth_classes), len(prediction_classes)
-    joint = np.bincount(
-        (truth * (num_predicted + 1) + prediction).ravel(), minlength=(num_truth + 1) * (num_predicted + 1)
-    ).reshape(num_truth + 1, num_predicted + 1)
+    if pixels is None:
+        starts, pixels = runs(truth, prediction)
+        truth, prediction = truth.ravel()[starts], prediction.ravel()[starts]
+    shape = len(truth_classes) + 1, len(prediction_classes) + 1
+    pair = truth.astype(np.int64) * shape[1] + prediction
+    joint = np.bincount(pair, weights=pixels, minlength=shape[0] * shape[1]).reshape(shape).astype(np.int64)
     areas = joint.sum(axis=0)[1:]
     overlap, in_void = joint[1:, 1:], joint[0, 1:]
     truth_areas = np.maximum(truth_areas, joint.sum(axis=1)[1:])

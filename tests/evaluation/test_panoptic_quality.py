@@ -1,7 +1,9 @@
 import numpy as np
 import pytest
 
+from possam.data.id_maps import check_ids, runs
 from possam.evaluation.panoptic_quality import PanopticCounts, count_segments
+from tests.reference import panoptic_quality as reference
 
 
 def slow_counts(truth, truth_classes, truth_crowd, prediction, prediction_classes):
@@ -59,6 +61,54 @@ def test_counts_are_the_definition(seed):
         iou, tp, fp, fn = expected.get(k, (0.0, 0, 0, 0))
         assert counts.iou[k] == pytest.approx(iou, abs=1e-12)
         assert (counts.tp[k], counts.fp[k], counts.fn[k]) == (tp, fp, fn)
+
+
+@pytest.mark.parametrize("size", [(240, 320), (1, 1), (1, 400), (400, 1)])
+@pytest.mark.parametrize("type_", [np.uint8, np.int32, np.int64])
+def test_counting_runs_is_counting_pixels(size, type_):
+    """Large maps of blobs, ids of three bytes, crowds, void: the same numbers, to the bit but for the sum of IoU."""
+    rng = np.random.default_rng(size[0])
+    truth, other = (rng.integers(0, 13, (-(-size[0] // 40), -(-size[1] // 40))) for _ in range(2))
+    grow = np.ones((40, 40), dtype=np.int64)
+    truth, other = (np.kron(index, grow)[: size[0], : size[1]] for index in (truth, other))
+    prediction = np.where(rng.random(size) < 0.02, other, np.roll(truth, 7, axis=1))
+    prediction[:, : size[1] // 3] = other[:, : size[1] // 3]
+    largest = 255 if type_ is np.uint8 else 256**3 - 1
+    sides, infos = [], []
+    for index in (truth, prediction):
+        ids = rng.permutation(np.arange(largest - 12, largest + 1))
+        table = np.concatenate([[0], ids[1:]])
+        sides.append(table[index].astype(type_))
+        present = [i for i in np.unique(index).tolist() if i]
+        infos.append(
+            [
+                {"id": int(table[i]), "category_id": i % 4, "iscrowd": int(i % 5 == 0), "area": int((index == i).sum())}
+                for i in present
+            ]
+        )
+    starts, pixels = runs(*sides)
+    assert pixels.sum() == truth.size and len(pixels) == len(starts)
+    places = [
+        check_ids(side.ravel()[starts], [s["id"] for s in info], source="x")
+        for side, info in zip(sides, infos, strict=True)
+    ]
+    rows = count_segments(
+        truth=places[0],
+        truth_classes=np.array([s["category_id"] for s in infos[0]], dtype=np.int64),
+        truth_crowd=np.array([s["iscrowd"] for s in infos[0]], dtype=bool),
+        truth_areas=np.array([s["area"] for s in infos[0]], dtype=np.int64),
+        prediction=places[1],
+        prediction_classes=np.array([s["category_id"] for s in infos[1]], dtype=np.int64),
+        pixels=pixels,
+    )
+    counts = PanopticCounts.total([rows], 4)
+    expected = reference.count_image(sides[0], infos[0], sides[1], infos[1])
+    for k in range(4):
+        iou, *numbers = expected.get(k, (0.0, 0, 0, 0))
+        assert [counts.tp[k], counts.fp[k], counts.fn[k]] == numbers
+        assert counts.iou[k] == pytest.approx(iou, abs=1e-14)
+    if truth.size > 400:
+        assert counts.tp.sum() > 2 and counts.fp.sum() > 0 and counts.fn.sum() > 0
 
 
 def segments(truth, prediction, *, crowd=False, classes=(0, 0), area=-1):

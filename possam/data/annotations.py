@@ -35,8 +35,9 @@ def read_segments(record: Mapping[str, Any]) -> tuple[NDArray[np.int64], list[di
 
     Raises:
         FileNotFoundError: there is no such PNG.
-        ValueError: the record has no panoptic annotation, the PNG does not decode, its size is not that of the image,
-            or its ids are not those of the JSON; names the file.
+        UnreadableFile: the PNG does not decode.
+        ValueError: the record has no panoptic annotation, its size is not that of the image, or its ids are not those
+            of the JSON. All name the file.
     """
     _require(record, "pan_seg_file_name", "panoptic annotation")
     path, segments = record["pan_seg_file_name"], record["segments_info"]

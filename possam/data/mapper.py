@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from fvcore.transforms.transform import Transform
 from numpy.typing import NDArray
-from PIL import UnidentifiedImageError
 from pycocotools import mask as mask_coder
 from torch import Tensor
 
@@ -22,6 +21,7 @@ from possam.data.augmentations import whole_image
 from possam.data.catalog import IGNORE_LABEL
 from possam.data.checks import image_size, pixel_size
 from possam.data.id_maps import distinct
+from possam.data.pictures import decoding
 from possam.layers.segment_masks import SegmentMasks
 from possam.vocabulary import Vocabulary
 
@@ -50,14 +50,10 @@ def read_rgb(path: str) -> NDArray[np.uint8]:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the file does not decode; the message names it.
+        UnreadableFile: the file does not decode; the message names it.
     """
-    try:
+    with decoding(f"image {path}", missing="check image_root", mend="copy or download it again"):
         return utils.read_image(path, format="RGB")
-    except FileNotFoundError:
-        raise FileNotFoundError(f"image {path} does not exist; check image_root.") from None
-    except (UnidentifiedImageError, OSError, SyntaxError) as error:
-        raise ValueError(f"image {path} does not decode ({error}); copy or download it again.") from error
 
 
 class SegmentationMapper:
@@ -99,7 +95,8 @@ class SegmentationMapper:
         """
         Raises:
             FileNotFoundError: the image or a file of its annotation is not there.
-            ValueError: a file does not decode, sizes differ, or ids or classes are not those of the dataset.
+            UnreadableFile: the image or a file of its annotation does not decode.
+            ValueError: sizes differ, or ids or classes are not those of the dataset.
         """
         image = read_rgb(record["file_name"])
         size = image_size(record)

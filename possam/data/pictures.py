@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-__all__ = ["Picture", "decoding", "read_picture", "to_rgb"]
+__all__ = ["Picture", "UnreadableFile", "decoding", "read_picture", "to_rgb"]
 
 Picture = str | Path | Image.Image | NDArray[np.uint8]
 
@@ -33,9 +33,13 @@ def read_picture(path: str | Path) -> NDArray[np.uint8]:
         raise ValueError(f"{path} cannot be read as an image ({error}); give a whole JPEG, PNG, TIFF ...") from error
 
 
+class UnreadableFile(ValueError):
+    """A file that should be a picture does not decode; the message names it."""
+
+
 @contextmanager
 def decoding(what: str, *, missing: str, mend: str) -> Iterator[None]:
-    """What Pillow raises for a file that is absent or damaged, as FileNotFoundError and ValueError.
+    """What Pillow raises for a file that is absent or damaged, as FileNotFoundError and `UnreadableFile`.
 
     Args:
         what: the file, such as "label map a.png".
@@ -46,7 +50,7 @@ def decoding(what: str, *, missing: str, mend: str) -> Iterator[None]:
     except FileNotFoundError:
         raise FileNotFoundError(f"{what} does not exist; {missing}.") from None
     except Exception as error:  # Pillow raises a dozen types for damaged files
-        raise ValueError(f"{what} does not decode ({error}); {mend}.") from error
+        raise UnreadableFile(f"{what} does not decode ({error}); {mend}.") from error
 
 
 def to_rgb(image: Picture) -> NDArray[np.uint8]:

@@ -36,6 +36,7 @@ from possam.engine.optimizer import build_optimizer
 from possam.engine.preemption import Preemption
 from possam.engine.resume import ResumableLoader, SeededSamples, TrainingOrder
 from possam.engine.step import TrainingStep
+from possam.engine.unreadable import ReadableSamples
 from possam.models import PosSAM
 from possam.vocabulary import Vocabulary
 
@@ -132,7 +133,7 @@ def build_train_loader(cfg: CfgNode, records: list[dict[str, Any]], cache: Featu
         wide=[record["width"] > record["height"] for record in records] if grouped else None,
     )
     loader = build_detection_train_loader(
-        SeededSamples(records, mapper),
+        ReadableSamples(SeededSamples(records, mapper), limit=cfg.DATALOADER.MAX_UNREADABLE),
         mapper=None,
         sampler=order,
         total_batch_size=cfg.SOLVER.IMS_PER_BATCH,

@@ -5,6 +5,7 @@
 from collections.abc import Sequence
 
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from possam.layers import (
     MLP,
@@ -13,7 +14,7 @@ from possam.layers import (
     PositionEmbeddingSine,
     SelfAttentionLayer,
 )
-from possam.layers.attention import mask_to_attention
+from possam.layers.attention import attend_inside
 
 from .iou_head import build_iou_head
 from .mask_prediction import MaskPrediction
@@ -82,7 +83,8 @@ class MaskDecoder(nn.Module):
             scales: maps of strides 32, 16 and 8, B×C×?×? each.
 
         Returns:
-            ``layers`` + 1 predictions: of the learnt queries, then after every layer, the final one last.
+            In training ``layers`` + 1 predictions: of the learnt queries, then after every layer, the final one last.
+            In evaluation the final one alone.
 
         Raises:
             ValueError: for another number of scales or channels.
@@ -93,23 +95,29 @@ class MaskDecoder(nn.Module):
             for x, embedding in zip(scales, self.level_embedding.weight, strict=True)
         ]
         keys = [value + self.position(x).flatten(1).transpose(0, 1) for value, x in zip(values, scales, strict=True)]
+        # Attention asks for masks resized to a scale. Resizing is linear, so that of the features serves all layers.
+        resized = [
+            F.interpolate(mask_features.detach(), size=x.shape[-2:], mode="bilinear", align_corners=False).flatten(2)
+            for x in scales
+        ]
         positions = self.query_positions.weight[None]
         queries = self.query_features.weight.expand(mask_features.shape[0], -1, -1)
-        predictions = [self._predict(queries, mask_features)]
+        predictions = []
         for index, layer in enumerate(self.layers):
             scale = index % SCALES
-            allowed = mask_to_attention(predictions[-1].mask_logits, scales[scale].shape[-2:])
+            read = self.norm(queries)
+            embeddings = self.mask_head(read)
+            if self.training:
+                predictions.append(self._predict(read, embeddings, mask_features))
+            allowed = attend_inside(embeddings.detach() @ resized[scale])
             queries = layer(queries, positions, keys[scale], values[scale], allowed)
-            predictions.append(self._predict(queries, mask_features))
-        return predictions
+        read = self.norm(queries)
+        return [*predictions, self._predict(read, self.mask_head(read), mask_features)]
 
-    def _predict(self, queries: Tensor, mask_features: Tensor) -> MaskPrediction:
-        queries = self.norm(queries)
+    def _predict(self, queries: Tensor, embeddings: Tensor, mask_features: Tensor) -> MaskPrediction:
         # P_mask = MLP3(query)·F_mask (METHOD.md 1.3)
-        mask_logits = self.mask_head(queries) @ mask_features.flatten(2)
-        return MaskPrediction(
-            queries, mask_logits.unflatten(2, mask_features.shape[-2:]), self.iou_head(queries)
-        )
+        mask_logits = (embeddings @ mask_features.flatten(2)).unflatten(2, mask_features.shape[-2:])
+        return MaskPrediction(queries, mask_logits, self.iou_head(queries))
 
     def _validate(self, mask_features: Tensor, scales: Sequence[Tensor]) -> None:
         if len(scales) != SCALES:

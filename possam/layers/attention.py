@@ -2,7 +2,6 @@
 
 # B images, Q queries, S positions of the memory, C channels
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -92,15 +91,13 @@ def attend_somewhere(allowed: Tensor) -> Tensor:
     return allowed | ~allowed.any(dim=-1, keepdim=True)
 
 
-def mask_to_attention(mask_logits: Tensor, size: torch.Size | tuple[int, int]) -> Tensor:
-    """Where each query may look on a map of ``size`` (Mask2Former 3.2.1; METHOD.md 1.3).
+def attend_inside(mask_logits: Tensor) -> Tensor:
+    """Where each query may look: inside its mask of the layer before (Mask2Former 3.2.1; METHOD.md 1.3).
 
     Args:
-        mask_logits: B×Q×h×w, the masks of the layer before.
-        size: (height, width) of the map attended to.
+        mask_logits: B×Q×S, resized to the map attended to.
 
     Returns:
-        B×Q×(height·width) bool, True inside the resized mask, and everywhere for a mask without a pixel.
+        B×Q×S bool, True inside the mask, and everywhere for a mask without a position.
     """
-    resized = F.interpolate(mask_logits.detach(), size=tuple(size), mode="bilinear", align_corners=False)
-    return attend_somewhere(resized.flatten(2) >= 0)
+    return attend_somewhere(mask_logits >= 0)

@@ -4,6 +4,7 @@ from torch.nn import functional as F
 
 from possam.decoders import DeformablePixelDecoder, MaskDecoder
 from possam.layers import FeaturePyramid
+from tests.reference.mask_decoder import decode_masks
 
 C, Q = 16, 5
 
@@ -68,6 +69,31 @@ def test_equals_the_method_written_out(decoder, inputs):
         expected = plain_decoder(decoder, mask_features[1], [x[1] for x in scales])
     for prediction, masks in zip(predictions, expected, strict=True):
         torch.testing.assert_close(prediction.mask_logits[1], masks, atol=1e-4, rtol=1e-4)
+
+
+def test_equals_the_reference_at_full_width_with_gradients():
+    torch.manual_seed(0)
+    decoder = MaskDecoder(channels=64, queries=50, layers=9, heads=8, feedforward=128)
+    mask_features = torch.randn(2, 64, 32, 48, requires_grad=True)
+    scales = [torch.randn(2, 64, *size) for size in ((4, 6), (8, 12), (16, 24))]
+    results = []
+    for decode in (decoder, lambda *inputs: decode_masks(decoder, *inputs)):
+        decoder.zero_grad()
+        mask_features.grad = None
+        predictions = decode(mask_features, scales)
+        sum(p.mask_logits.square().mean() + p.iou.square().mean() for p in predictions).backward()
+        gradients = [mask_features.grad, *(p.grad for p in decoder.parameters())]
+        results.append([x.clone() for x in (*(part for p in predictions for part in p), *gradients)])
+    for ours, theirs in zip(*results, strict=True):
+        torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-4)
+
+
+def test_evaluation_gives_the_final_prediction_of_training(decoder, inputs):
+    with torch.no_grad():
+        *_, expected = decoder(*inputs)
+        (final,) = decoder.eval()(*inputs)
+    for part, other in zip(final, expected, strict=True):
+        torch.testing.assert_close(part, other, atol=0, rtol=0)
 
 
 def test_predictions_of_every_layer(decoder, inputs):

@@ -3,6 +3,7 @@ import torch
 from torch.nn import functional as F
 
 from possam.decoders import DeformablePixelDecoder
+from tests.reference.deformable_attention import decode_pixels
 
 
 def make_pyramid(height, width, channels=16, batch=2):
@@ -51,6 +52,22 @@ def test_equals_the_method_written_out(decoder):
     torch.testing.assert_close(mask_features, expected, atol=1e-5, rtol=1e-4)
     for scale, plain in zip(scales, expected_scales, strict=True):
         torch.testing.assert_close(scale, plain, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("size", [(96, 160), (100, 76), (32, 32)])
+def test_equals_the_reference_with_gradients(decoder, size):
+    for layer in decoder.layers:
+        torch.nn.init.normal_(layer.attention.sampling_offsets.weight, std=0.5)
+        torch.nn.init.normal_(layer.attention.attention_weights.weight)
+    pyramid = make_pyramid(*size)
+    results = []
+    for decode in (decoder, lambda inputs: decode_pixels(decoder, inputs)):
+        decoder.zero_grad()
+        features, scales = decode(pyramid)
+        features.square().mean().backward()
+        results.append([x.detach() for x in (features, *scales)] + [p.grad.clone() for p in decoder.parameters()])
+    for ours, theirs in zip(*results, strict=True):
+        torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-3)
 
 
 @pytest.mark.parametrize("size", [(128, 128), (96, 160), (100, 76), (32, 32)])

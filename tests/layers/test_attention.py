@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from possam.layers import CrossAttentionLayer, FeedForwardLayer, MultiheadAttention, SelfAttentionLayer
-from possam.layers.attention import attend_somewhere, mask_to_attention
+from possam.layers.attention import attend_inside, attend_somewhere
 
 
 @pytest.fixture
@@ -60,14 +60,9 @@ def test_initialisation_is_that_of_torch():
     assert (ours.in_proj.bias == 0).all() and (ours.out_proj.bias == 0).all()
 
 
-def test_mask_to_attention_opens_empty_rows():
-    mask_logits = torch.full((1, 3, 8, 8), -4.0)
-    mask_logits[0, 0, :4, :4] = 4.0
-    mask_logits[0, 1] = 4.0
-    mask_logits.requires_grad_()
-    allowed = mask_to_attention(mask_logits, (2, 2))
-    assert allowed.tolist() == [[[True, False, False, False], [True] * 4, [True] * 4]]
-    assert not allowed.requires_grad
+def test_a_mask_without_a_position_is_open_everywhere():
+    mask_logits = torch.tensor([[[4.0, -4.0, -0.1, 0.0], [4.0] * 4, [-4.0] * 4]])
+    assert attend_inside(mask_logits).tolist() == [[[True, False, False, True], [True] * 4, [True] * 4]]
 
 
 def test_heads_must_divide_channels():

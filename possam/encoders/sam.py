@@ -1,5 +1,5 @@
-"""The frozen image encoder of SAM (METHOD.md 1.1): `segment_anything`'s own `ImageEncoderViT` at any input
-size.
+"""The frozen image encoder of SAM (METHOD.md 1.1): the parameters of `segment_anything`'s own
+`ImageEncoderViT`, at any input size.
 
 Shape legend: B images, H×W padded input, p patch size, C channels after the neck.
 """
@@ -15,6 +15,8 @@ import torch.nn.functional as F
 from segment_anything.modeling import ImageEncoderViT
 from torch import Tensor, nn
 
+from possam.encoders.frozen import frozen, no_autocast, working_dtype
+from possam.encoders.sam_attention import resize_relative_positions, run_block
 from possam.encoders.state_dicts import differences, digest_tensors, read_state_dict
 from possam.encoders.weight_files import WEIGHTS
 from possam.messages import did_you_mean
@@ -152,15 +154,18 @@ class FrozenSAM(nn.Module):
         """Stays in eval mode: the encoder is frozen."""
         return super().train(False)
 
-    @torch.no_grad()
+    @frozen
     def forward(self, images: Tensor) -> Tensor:
         """Encodes images (METHOD.md 1.1).
+
+        Matrix products are in autocast's type where autocast is on, and otherwise in the weights' own; what is added
+        up from block to block is always in float32.
 
         Args:
             images: B×3×H×W float32, RGB in [0, 255], padded so that p divides H and W.
 
         Returns:
-            B×C×H/p×W/p.
+            B×C×H/p×W/p float32.
 
         Raises:
             ValueError: another number of dimensions or channels, or p does not divide H or W.
@@ -174,11 +179,17 @@ class FrozenSAM(nn.Module):
                 f"got {height}×{width}; pad the images first"
             )
         encoder = self.encoder
-        x = encoder.patch_embed((images - self.pixel_mean) / self.pixel_std)
-        x = x + resize_positions(encoder.pos_embed, x.shape[1], x.shape[2])
-        for block in encoder.blocks:
-            x = block(x)
-        return encoder.neck(x.permute(0, 3, 1, 2))
+        dtype = working_dtype(encoder.patch_embed.proj.weight)
+        with no_autocast(images.device):
+            x = _convolve(encoder.patch_embed.proj, (images - self.pixel_mean) / self.pixel_std, dtype)
+            x = x.permute(0, 2, 3, 1).float()
+            x = (x + resize_positions(encoder.pos_embed, x.shape[1], x.shape[2])).contiguous()
+            for block in encoder.blocks:
+                x = run_block(block, x, dtype)
+            x = x.permute(0, 3, 1, 2)
+            for convolution, norm in zip(encoder.neck[::2], encoder.neck[1::2], strict=True):
+                x = norm(_convolve(convolution, x, dtype).float())
+        return x
 
     @property
     def fingerprint(self) -> str:
@@ -198,12 +209,9 @@ def resize_positions(positions: Tensor, height: int, width: int) -> Tensor:
     return resized.permute(0, 2, 3, 1).to(positions.dtype)
 
 
-def resize_relative_positions(positions: Tensor, length: int) -> Tensor:
-    """Relative position embedding of one axis, (2·side − 1)×D, for another side: linear, as SAM's attention does it."""
-    if len(positions) == length:
-        return positions
-    resized = F.interpolate(positions.T[None].float(), size=length, mode="linear")
-    return resized[0].T.contiguous().to(positions.dtype)
+def _convolve(layer: nn.Conv2d, x: Tensor, dtype: torch.dtype) -> Tensor:
+    bias = None if layer.bias is None else layer.bias.to(dtype)
+    return F.conv2d(x.to(dtype), layer.weight.to(dtype), bias, layer.stride, layer.padding)
 
 
 def _randomise_positions(encoder: ImageEncoderViT) -> None:

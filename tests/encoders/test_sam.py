@@ -40,7 +40,7 @@ def test_native_size_equals_segment_anything(tmp_path, name, suffix):
     x = images(128, 128)
     with torch.no_grad():
         expected = reference(preprocessed(x))
-    assert torch.equal(frozen(x), expected)
+    assert torch.allclose(frozen(x), expected, atol=1e-5 * float(expected.abs().max()))
     assert frozen(x).shape == (2, frozen.out_channels, 128 // frozen.stride, 128 // frozen.stride)
 
 

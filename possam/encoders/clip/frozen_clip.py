@@ -6,7 +6,6 @@ Shapes: B images, H×W pixels, H_c×W_c cells, D_v width of the dense features, 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property
 from pathlib import Path
 
@@ -19,6 +18,8 @@ from possam.encoders.clip.building import load_clip
 from possam.encoders.clip.prompts import encode_prompts, prompt_ends
 from possam.encoders.clip.tokenizer import OpenClipTokenizer, Tokenizer, tokenize
 from possam.encoders.clip.tower import build_tower
+from possam.encoders.frozen import frozen, no_autocast
+from possam.encoders.linear import fast_linear
 from possam.encoders.state_dicts import digest_tensors
 
 MAX_LOGIT_SCALE = 100.0  # METHOD.md 1.7
@@ -159,7 +160,7 @@ class FrozenCLIP(nn.Module):
         rows, columns = sides
         return rows, columns
 
-    @torch.no_grad()
+    @frozen
     def forward(self, images: Tensor) -> Tensor:
         """B×3×H×W float RGB in 0..255, any H and W → dense features B×D_v×H_c×W_c, before CLIP's last pooling.
 
@@ -172,14 +173,15 @@ class FrozenCLIP(nn.Module):
         if size != tuple(images.shape[-2:]):
             images = F.interpolate(images.float(), size=size, mode="bilinear", align_corners=False, antialias=True)
         normalised = (images - self.pixel_mean) / self.pixel_std
-        return self._tower.dense(normalised.to(self._weight_dtype))
+        with fast_linear():
+            return self._tower.dense(normalised.to(self._weight_dtype))
 
     @torch.no_grad()
     def project(self, pooled: Tensor) -> Tensor:
         """…×D_v dense features averaged over a mask → …×D float32 unit vectors in CLIP's joint space."""
         if pooled.shape[-1] != self.feature_dim:
             raise ValueError(f"pooled must be …×{self.feature_dim}, but got shape {tuple(pooled.shape)}")
-        with _no_autocast(pooled.device):
+        with no_autocast(pooled.device):
             flat = pooled.reshape(-1, self.feature_dim).to(self._weight_dtype)
             embedded = F.normalize(self._tower.project(flat).float(), dim=-1)
         return embedded.reshape(*pooled.shape[:-1], -1)
@@ -198,7 +200,7 @@ class FrozenCLIP(nn.Module):
         # Prompts of like length together, so that few positions are padding.
         order = torch.arange(len(tokens)) if ends is None else ends.argsort(stable=True)
         rows = []
-        with _no_autocast(self.device):
+        with no_autocast(self.device), fast_linear():
             for chunk in tokens[order].split(TEXT_CHUNK):
                 rows.append(F.normalize(encode_prompts(self.model, chunk.to(self.device)).float(), dim=-1))
         return torch.cat(rows)[order.argsort()]
@@ -217,10 +219,3 @@ def _choices(model: nn.Module) -> list[str]:
     activations = {repr(module) for module in modules if "GELU" in type(module).__name__}
     heads = {f"{module.num_heads} heads" for module in modules if isinstance(module, nn.MultiheadAttention)}
     return sorted(activations | heads)
-
-
-def _no_autocast(device: torch.device) -> AbstractContextManager[object]:
-    # The meta device, on which configurations are checked, knows no autocast and refuses to have it switched off.
-    if not torch.amp.is_autocast_available(device.type):
-        return nullcontext()
-    return torch.autocast(device.type, enabled=False)

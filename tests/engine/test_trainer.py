@@ -1,0 +1,141 @@
+"""Training of the whole model: the same run twice, in one process and in two, and what it leaves as it was."""
+
+import pytest
+import torch
+
+from possam.d2.data import DatasetCatalog, MetadataCatalog
+from possam.d2.engine import HookBase, launch
+from possam.d2.utils import comm
+from possam.data.miniature.export import export_split
+from possam.engine import Trainer, load_config, prepare_datasets, unwrap
+from possam.engine.trainer import build_train_loader, training_records
+
+SPLITS = ("mini_a_train", "mini_b_selection", "mini_b_report")
+SMALL = ["MODEL.DECODER.LAYERS", "3", "MODEL.DECODER.QUERIES", "8", "MODEL.LOSS.POINTS", "64", "DATASETS.TEST", "()"]
+STEPS = 2
+
+
+class Probe(HookBase):
+    """What this process saw in every step: images, the mean losses, and the gradient before it is clipped."""
+
+    def __init__(self, trainer):
+        self.images, self.gradients, self.losses = [], [], []
+        unwrap(trainer.model).register_forward_pre_hook(self._see)
+        trainer.register_hooks([self])
+        trainer._trainer.register_hooks([Gradient(self.gradients)])
+
+    def _see(self, _, inputs):
+        self.images.append([(item["file_name"], item["image"].double().std().item()) for item in inputs[0]])
+
+    def after_step(self):
+        latest = self.trainer.storage.latest()
+        self.losses.append({key: value for key, (value, _) in latest.items() if "loss" in key})
+
+
+class Gradient(HookBase):
+    def __init__(self, seen):
+        self.seen = seen
+
+    def after_backward(self):
+        parameters = unwrap(self.trainer.model).named_parameters()
+        self.seen.append({name: value.grad.clone() for name, value in parameters if value.requires_grad})
+
+
+def configure(scenes, output, *settings):
+    places = ["OUTPUT_DIR", str(output), "MODEL.TEXT_CACHE", f"{scenes}/text"]
+    random = ["INPUT.AUGMENTATION", "lsj", "INPUT.CACHE_FEATURES", "False"]  # scale, place and mirroring
+    short = ["SOLVER.MAX_ITER", str(STEPS), "SOLVER.IMS_PER_BATCH", "4"]
+    cfg = load_config("configs/mini/possam.yaml", [*SMALL, *places, *random, *short, *settings])
+    prepare_datasets(cfg)
+    return cfg
+
+
+def trained(scenes, output, *settings):
+    torch.set_num_threads(1)
+    torch.manual_seed(5)  # of the weights at the start
+    trainer = Trainer(configure(scenes, output, *settings))
+    probe = Probe(trainer)
+    trainer.train()
+    return trainer, {"images": probe.images, "gradients": probe.gradients, "losses": probe.losses}
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory):
+    root = tmp_path_factory.mktemp("scenes")
+    export_split(SPLITS[0], root=root, scenes=5)
+    return root
+
+
+@pytest.fixture
+def scenes(drawn, monkeypatch):
+    monkeypatch.setenv("DETECTRON2_DATASETS", str(drawn))
+    yield drawn
+    for name in SPLITS:  # others expect the scenes elsewhere
+        if name in DatasetCatalog.list():
+            DatasetCatalog.remove(name)
+            MetadataCatalog.remove(name)
+
+
+def test_the_same_seed_gives_the_same_run_and_the_frozen_encoders_stay_as_they_were(scenes, tmp_path):
+    trainer, first = trained(scenes, tmp_path / "one")
+    model = unwrap(trainer.model)
+    frozen = {name: value for name, value in model.named_parameters() if name.startswith(("sam.", "clip."))}
+    fresh = Trainer.build_model(trainer.cfg)
+    assert frozen and all(torch.equal(value, fresh.get_parameter(name)) for name, value in frozen.items())
+    encoders = [trainer.model.train().sam, trainer.model.clip]
+    assert not any(module.training for encoder in encoders for module in encoder.modules())
+    assert all(value.grad is None and not value.requires_grad for value in frozen.values())
+    updated = {id(value) for group in trainer.optimizer.param_groups for value in group["params"]}
+    assert updated.isdisjoint(map(id, frozen.values()))
+    assert updated == {id(value) for value in model.parameters() if value.requires_grad}
+    saved = torch.load(tmp_path / "one" / "model_final.pth", weights_only=True)
+    assert saved["model"] and not any(name.startswith(("sam.", "clip.")) for name in saved["model"])
+    for encoder, name in zip(encoders, ("sam", "clip"), strict=True):
+        vars(encoder).pop("fingerprint", None)  # one that is remembered says nothing
+        assert saved["frozen"][name]["fingerprint"] == getattr(fresh, name).fingerprint
+
+    _, again = trained(scenes, tmp_path / "two")
+    assert again["losses"] == first["losses"] and again["images"] == first["images"]
+    assert len(first["losses"]) == STEPS and first["losses"][0] != first["losses"][1]
+    _, other = trained(scenes, tmp_path / "three", "SEED", "2")
+    assert other["losses"] != first["losses"] and other["images"] != first["images"]
+
+
+def _two(scenes, output):
+    for passes in (1, 2):
+        _, log = trained(scenes, f"{output}/{passes}", "SOLVER.ACCUMULATE", str(passes))
+        torch.save(log, f"{output}/{passes}.{comm.get_rank()}.pt")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="with GPUs, launch() joins processes by NCCL")
+def test_two_processes_train_as_one(scenes, tmp_path):
+    """On the same images, changed alike: the same losses and gradients."""
+    launch(_two, 2, dist_url="auto", args=(str(scenes), str(tmp_path)))
+    for passes in (1, 2):
+        two = [torch.load(tmp_path / f"{passes}.{rank}.pt", weights_only=True) for rank in range(2)]
+        _, one = trained(scenes, tmp_path / "one", "SOLVER.ACCUMULATE", str(passes))
+        assert [len(images) for images in one["images"]] == [4 // passes] * passes * STEPS
+        for images, *shares in zip(one["images"], *(log["images"] for log in two), strict=True):
+            assert images[0::2] == shares[0] and images[1::2] == shares[1]
+        assert one["losses"][0].keys() == two[0]["losses"][0].keys()
+        for step, tolerance in enumerate((1e-6, 1e-5)):  # a step makes of a difference in the first a greater one
+            assert one["losses"][step] == pytest.approx(two[0]["losses"][step], rel=tolerance, abs=1e-9)
+        largest = max(gradient.abs().max() for gradient in one["gradients"][0].values())
+        for name, gradient in one["gradients"][0].items():
+            shared = two[0]["gradients"][0][name]
+            assert (gradient - shared).abs().max() <= 1e-6 * largest, name
+            assert torch.equal(shared, two[1]["gradients"][0][name])
+
+
+def test_a_batch_that_cannot_be_shared_out_is_refused(scenes, tmp_path, monkeypatch):
+    cfg = configure(scenes, tmp_path, "SOLVER.IMS_PER_BATCH", "12", "SOLVER.ACCUMULATE", "4")
+    assert len(next(iter(build_train_loader(cfg, training_records(cfg), None)))) == 12
+    monkeypatch.setattr(comm, "get_world_size", lambda: 2)
+    with pytest.raises(ValueError, match=r"IMS_PER_BATCH is 12, .* of the 2 processes times SOLVER.ACCUMULATE 4"):
+        training_records(cfg)
+
+
+def test_the_configuration_says_how_a_step_is_taken(scenes, tmp_path):
+    settings = ["SOLVER.ACCUMULATE", "2", "SOLVER.NON_FINITE", "skip", "SOLVER.CLIP_GRADIENTS.CLIP_VALUE", "0.3"]
+    step = Trainer(configure(scenes, tmp_path, *settings))._trainer
+    assert (step.accumulate, step.skip, step.clip, step.precision) == (2, True, 0.3, None)

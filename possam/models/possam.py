@@ -20,6 +20,7 @@ from possam.encoders import FrozenCLIP, FrozenSAM
 from possam.inference import MaskGrid, merge_instances, merge_panoptic, merge_semantic, retry_out_of_memory
 from possam.layers import mask_pool
 from possam.losses import LayerOutput, SetCriterion, Target
+from possam.models.compiled import compile_parts
 from possam.models.parts import (
     criterion_from_config,
     decoder_from_config,
@@ -64,6 +65,7 @@ class PosSAM(Pretrained):
         object_threshold: float = 0.1,
         overlap_threshold: float = 0.8,
         top_k: int = 100,
+        compiled: bool = False,
         config: str = "",
     ) -> None:
         """
@@ -78,6 +80,7 @@ class PosSAM(Pretrained):
             image_size: what an image's longer side is brought to, in pixels, before it comes in.
             pad_to: side in pixels of the square every image is padded to; 0 pads to multiples of 32.
             tasks: outputs wanted of `forward`: "panoptic", "semantic", "instance", "quality".
+            compiled: run the encoders and the decoder through torch.compile.
             config: YAML of the configuration all this comes from, for `save_pretrained` to write.
         """
         super().__init__()
@@ -100,6 +103,8 @@ class PosSAM(Pretrained):
         self.overlap_threshold = overlap_threshold
         self.top_k = top_k
         self.config = config
+        if compiled:
+            compile_parts(sam, clip, pyramid, pixel_decoder, mask_decoder)
         self.register_state_dict_post_hook(_drop_frozen)
         self.register_load_state_dict_post_hook(_excuse_frozen)
 
@@ -129,6 +134,7 @@ class PosSAM(Pretrained):
             "object_threshold": cfg.TEST.OBJECT_THRESHOLD,
             "overlap_threshold": cfg.TEST.OVERLAP_THRESHOLD,
             "top_k": cfg.TEST.TOP_K,
+            "compiled": model.COMPILE,
             "config": cfg.dump(),
         }
 

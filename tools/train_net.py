@@ -6,6 +6,9 @@ Examples:
     torchrun --nproc-per-node 8 tools/train_net.py --config-file configs/coco/possam_vit_b.yaml
     python tools/train_net.py --config-file configs/mini/possam.yaml --eval-only \\
         MODEL.WEIGHTS output/mini/model_final.pth
+
+Exit codes: 0 done; 1 an error, said in one sentence; 75 told to make room (SIGTERM, SIGUSR1, SIGUSR2): saved, to be
+started again with --resume; 130 Ctrl-C. torchrun gives codes of its own.
 """
 
 from __future__ import annotations

@@ -17,7 +17,8 @@ __all__ = ["add_command"]
 _TRAIN = """\
 Train a model on a configuration's DATASETS.TRAIN and evaluate it on its DATASETS.TEST. Any setting of the configuration
 can be given behind it as KEY VALUE. Several processes are started with --num-gpus (gloo on a CPU, NCCL on GPUs); under
-torchrun, use tools/train_net.py."""
+torchrun, use tools/train_net.py, and on Slurm tools/submit.py. Told to make room (SIGTERM, SIGUSR1 or SIGUSR2), the run
+saves at the end of its step and ends with exit code 75; started again with --resume, it goes on as if never stopped."""
 _EVAL = """\
 Evaluate trained parameters on a configuration's DATASETS.TEST. Results and predictions are written under
 OUTPUT_DIR/evaluation/<dataset>; docs/evaluation.md says what the numbers mean."""

@@ -53,7 +53,6 @@ class Preemption(HookBase):
         self._checkpointer = checkpointer
         self._first: dict[int, float] = {}
         self._group: Any = None
-        self._ends = False
         self._handlers = ExitStack()
 
     def before_train(self) -> None:
@@ -62,9 +61,8 @@ class Preemption(HookBase):
         self._handlers.enter_context(handling(self._note))
 
     def after_step(self) -> None:
-        self._ends = self._told()
         step = self.trainer.iter
-        if not self._ends or step + 1 >= self.trainer.max_iter:
+        if not self._told() or step + 1 >= self.trainer.max_iter:
             return  # the last step is saved as model_final
         self._checkpointer.save(f"model_{step:07d}", iteration=step)
         comm.synchronize()  # whoever leaves before the file is whole has the others killed
@@ -72,11 +70,10 @@ class Preemption(HookBase):
         raise Preempted
 
     def after_train(self) -> None:
-        finished = self.trainer.iter >= self.trainer.max_iter
-        if finished:
-            comm.synchronize()  # model_final is whole
+        # To ask waits for all processes, and so for model_final to be whole.
+        ends = self.trainer.iter >= self.trainer.max_iter and self._told()
         self._handlers.close()
-        if finished and self._ends:
+        if ends:
             logger.warning("The run was told to make room: training is done, its evaluation follows with --resume.")
             raise Preempted
 

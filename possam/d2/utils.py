@@ -11,6 +11,7 @@ if TYPE_CHECKING or BACKEND == "builtin":
     from possam.d2._runtime.utils.events import (
         CommonMetricPrinter,
         EventStorage,
+        EventWriter,
         JSONWriter,
         TensorboardXWriter,
         get_event_storage,
@@ -24,6 +25,7 @@ else:
     from detectron2.utils.events import (
         CommonMetricPrinter,
         EventStorage,
+        EventWriter,
         JSONWriter,
         TensorboardXWriter,
         get_event_storage,
@@ -34,6 +36,7 @@ else:
 __all__ = [
     "CommonMetricPrinter",
     "EventStorage",
+    "EventWriter",
     "JSONWriter",
     "Registry",
     "TensorboardXWriter",

@@ -23,20 +23,23 @@ from possam.d2.data import (
 )
 from possam.d2.engine import DefaultTrainer, HookBase, TrainerBase, hooks
 from possam.d2.modeling import build_model
-from possam.d2.utils import comm
+from possam.d2.utils import EventWriter, comm
 from possam.data import SegmentationMapper, build_augmentations
 from possam.encoders import FeatureCache
 from possam.engine.checkpoint import Checkpointer
 from possam.engine.config import PRECISIONS
+from possam.engine.data_check import check_data
 from possam.engine.datasets import build_test_mapper
 from possam.engine.evaluate import build_predictor, evaluate_datasets
 from possam.engine.features import training_features
 from possam.engine.hooks import ExactResume
 from possam.engine.optimizer import build_optimizer
 from possam.engine.preemption import Preemption
+from possam.engine.progress import TrainingProgress
 from possam.engine.resume import ResumableLoader, SeededSamples, TrainingOrder
 from possam.engine.step import TrainingStep
 from possam.engine.unreadable import ReadableSamples
+from possam.engine.writers import build_writers, check_writers
 from possam.models import PosSAM
 from possam.vocabulary import Vocabulary
 
@@ -49,9 +52,11 @@ class Trainer(DefaultTrainer):
     def __init__(self, cfg: CfgNode) -> None:
         # Not DefaultTrainer's own: it places DDP on a CUDA device, runs AMP in fp16 only, and checkpoints loosely.
         TrainerBase.__init__(self)
+        check_writers(cfg)
         records = training_records(cfg)
-        for name in cfg.DATASETS.TEST:
-            DatasetCatalog.get(name)  # what is wrong with a test set is said now, not after the training
+        check_data(cfg, cfg.DATASETS.TRAIN, records, limit=cfg.DATALOADER.MAX_UNREADABLE)
+        for name in cfg.DATASETS.TEST:  # what is wrong with a test set is said now, not after the training
+            check_data(cfg, [name], DatasetCatalog.get(name), limit=0)
         model = self.build_model(cfg)
         optimizer = self.build_optimizer(cfg, model)
         cache = training_features(cfg, model, records) if cfg.INPUT.CACHE_FEATURES else None
@@ -68,10 +73,17 @@ class Trainer(DefaultTrainer):
         self.register_hooks(self.build_hooks())
 
     def build_hooks(self) -> list[HookBase | None]:
-        made = super().build_hooks()
+        made = [hook for hook in super().build_hooks() if not isinstance(hook, hooks.PeriodicWriter)]
         schedule = next(place for place, hook in enumerate(made) if isinstance(hook, hooks.LRScheduler))
         made.insert(schedule + 1, Preemption(self.checkpointer))
+        if comm.is_main_process():
+            period = self.cfg.LOG.PERIOD
+            made.insert(schedule + 1, TrainingProgress(images=self.cfg.SOLVER.IMS_PER_BATCH, period=period))
+            made.append(hooks.PeriodicWriter(self.build_writers(), period=period))
         return [ExactResume(self._trainer.data_loader), *made]
+
+    def build_writers(self) -> list[EventWriter]:
+        return build_writers(self.cfg)
 
     @classmethod
     def build_model(cls, cfg: CfgNode) -> PosSAM:

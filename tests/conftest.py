@@ -11,9 +11,9 @@ def mini_config(tmp_path):
     """The miniature configuration, writing under the test's own folder."""
     from possam.engine import load_config, prepare_datasets
 
-    cfg = load_config(
-        "configs/mini/possam.yaml", ["OUTPUT_DIR", str(tmp_path / "run"), "MODEL.TEXT_CACHE", str(tmp_path / "text")]
-    )
+    places = {"OUTPUT_DIR": "run", "MODEL.TEXT_CACHE": "text", "INPUT.FEATURE_FOLDER": "features"}
+    settings = [part for key, name in places.items() for part in (key, str(tmp_path / name))]
+    cfg = load_config("configs/mini/possam.yaml", settings)
     prepare_datasets(cfg)
     return cfg
 

@@ -12,7 +12,7 @@ from possam.data.pictures import UnreadableFile
 from possam.engine.resume import Draw, SeededSamples
 from possam.messages import few
 
-__all__ = ["ReadableSamples"]
+__all__ = ["ReadableSamples", "too_many"]
 
 logger = logging.getLogger(__name__)
 
@@ -21,6 +21,11 @@ _REPLACEMENT = 2
 # One file in the first ten is a tenth of them, and says nothing about a dataset.
 _TOLERATED = 10
 _TRIES = 100
+
+
+def too_many(unreadable: int, images: int, limit: float) -> bool:
+    """Whether so many unreadable images of so many are more than a limit (a fraction) allows; 0 allows none."""
+    return unreadable > (max(_TOLERATED, limit * images) if limit else 0)
 
 
 class ReadableSamples(Dataset[Any]):
@@ -61,10 +66,8 @@ class ReadableSamples(Dataset[Any]):
 
     def _count(self, error: UnreadableFile) -> None:
         self.unreadable += 1
-        if self.limit == 0:
-            raise ValueError(f"{error} To train without such images, set DATALOADER.MAX_UNREADABLE.") from error
         share = f"{self.unreadable:,} of the {self.drawn:,} images that this loading process has drawn cannot be read"
-        if self.unreadable > max(_TOLERATED, self.limit * self.drawn):
+        if too_many(self.unreadable, self.drawn, self.limit):
             raise ValueError(
                 f"{error} So {share}, more than DATALOADER.MAX_UNREADABLE {self.limit:g} allows; mend the files "
                 "(DATASETS.CHECK names them before training)."

@@ -30,7 +30,7 @@ class SemanticFiles:
         suffix: end of a label map's name, in place of the image's (`DatasetSpec.image_suffix`).
         ignore_label: value of pixels without a class: 255 in 8-bit maps, 65535 in 16-bit ones, or as the
             dataset says.
-        dtype: "uint8" or "uint16".
+        dtype: "uint8", "uint16", or "any width".
     """
 
     folder: str

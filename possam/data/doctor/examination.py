@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from itertools import repeat
 from multiprocessing import get_all_start_methods, get_context
@@ -12,7 +12,7 @@ from possam.data.datasets.spec import DatasetSpec
 from possam.data.doctor.annotations import ANNOTATION_CHECKS, AnnotationFile
 from possam.data.doctor.contents import Contents, read_annotation_file, summarise
 from possam.data.doctor.mistakes import MISTAKE_CHECKS, explain
-from possam.data.doctor.pictures import Rules, examine_samples
+from possam.data.doctor.pictures import CONTENT_CHECKS, HEADER_CHECKS, Check, Rules, examine_samples
 from possam.data.doctor.places import PLACE_CHECKS, check_absent, missing_places
 from possam.data.doctor.problem import Problem, gather
 from possam.data.doctor.tree import Sample, Tree
@@ -20,7 +20,7 @@ from possam.data.images import ImageFinder
 from possam.data.root import datasets_root
 from possam.vocabulary import Vocabulary
 
-__all__ = ["examine", "is_there"]
+__all__ = ["examine", "examine_pictures", "is_there"]
 
 # Samples whose pixels are looked at where not all are.
 SPREAD = 20
@@ -135,10 +135,29 @@ def _picture_problems(
     spread = _spread(tree.samples)
     chosen = {id(sample) for sample in spread}
     headers = [sample for sample in tree.samples if id(sample) not in chosen]
-    parts = [(tree.samples, True)] if full else [(headers, False), (spread, True)]
+    every = (*HEADER_CHECKS, *CONTENT_CHECKS)
+    parts = [(tree.samples, every)] if full else [(headers, HEADER_CHECKS), (spread, every)]
+    seconds = sum(len(samples) * _SECONDS[checks is every] for samples, checks in parts)
+    return examine_pictures(parts, rules, processes=processes if seconds > _WORTH_PROCESSES else 1, progress=progress)
+
+
+def examine_pictures(
+    parts: Sequence[tuple[list[Sample], tuple[Check, ...]]],
+    rules: Rules,
+    *,
+    processes: int,
+    progress: Progress | None = None,
+) -> list[Problem]:
+    """Run on the samples of each part its checks.
+
+    Args:
+        processes: how many read pictures at a time.
+        progress: called with the samples that are done and that there are.
+    """
+    total = sum(len(samples) for samples, _ in parts)
     chunks = [
-        (samples[start : start + _CHUNK], content)
-        for samples, content in parts
+        (samples[start : start + _CHUNK], checks)
+        for samples, checks in parts
         for start in range(0, len(samples), _CHUNK)
     ]
     problems: list[Problem] = []
@@ -147,15 +166,16 @@ def _picture_problems(
         problems += found
         done += len(samples)
         if progress:
-            progress(done, len(tree.samples))
+            progress(done, total)
     return problems
 
 
-def _run(chunks: list[tuple[list[Sample], bool]], rules: Rules, processes: int) -> Iterator[list[Problem]]:
-    seconds = sum(len(samples) * _SECONDS[content] for samples, content in chunks)
-    if processes <= 1 or seconds < _WORTH_PROCESSES:
-        for samples, content in chunks:
-            yield examine_samples(samples, rules, content)
+def _run(
+    chunks: list[tuple[list[Sample], tuple[Check, ...]]], rules: Rules, processes: int
+) -> Iterator[list[Problem]]:
+    if processes <= 1:
+        for samples, checks in chunks:
+            yield examine_samples(samples, rules, checks)
         return
     # Not "fork": the parent may draw a progress bar from a thread. A fork server imports once for all workers.
     method = "forkserver" if "forkserver" in get_all_start_methods() else "spawn"
@@ -163,8 +183,9 @@ def _run(chunks: list[tuple[list[Sample], bool]], rules: Rules, processes: int) 
     if method == "forkserver":
         context.set_forkserver_preload(["possam.data.doctor"])
     with ProcessPoolExecutor(processes, mp_context=context) as pool:
-        parts, contents = [part for part, _ in chunks], [content for _, content in chunks]
-        yield from pool.map(examine_samples, parts, repeat(rules), contents)
+        yield from pool.map(
+            examine_samples, [part for part, _ in chunks], repeat(rules), [checks for _, checks in chunks]
+        )
 
 
 def _spread(samples: list[Sample]) -> list[Sample]:

@@ -17,13 +17,23 @@ from PIL import Image, UnidentifiedImageError
 from possam.data.datasets.spec import SemanticFiles
 from possam.data.doctor.problem import Problem, gather
 from possam.data.doctor.tree import Sample
-from possam.data.id_maps import rgb_to_id
+from possam.data.id_maps import distinct, rgb_to_id
 
-__all__ = ["CONTENT_CHECKS", "HEADER_CHECKS", "Rules", "examine_samples", "label_values"]
+__all__ = [
+    "CONTENT_CHECKS",
+    "HEADER_CHECKS",
+    "TRAINING_CONTENT_CHECKS",
+    "TRAINING_HEADER_CHECKS",
+    "Check",
+    "Rules",
+    "examine_samples",
+    "label_values",
+]
 
 _ORIENTATION = 0x0112
 _IMAGE_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr")
 _LABEL_MODES = {"uint8": ("L", "P"), "uint16": ("I;16", "I;16B", "I;16L", "I")}
+_LABEL_MODES["any width"] = ("1", *_LABEL_MODES["uint8"], *_LABEL_MODES["uint16"])
 _PNG_START, _PNG_END = b"\x89PNG", b"IEND\xaeB`\x82"
 _UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 _JPEG_START, _JPEG_END = b"\xff\xd8", b"\xff\xd9"
@@ -180,7 +190,8 @@ def check_panoptic_ids(pictures: Pictures, rules: Rules) -> Iterator[Problem]:
     picture = pictures.panoptic
     if picture is None or picture.mode not in ("RGB", "RGBA") or picture.pixels is None:
         return
-    found = set(np.unique(rgb_to_id(picture.pixels[..., :3].astype(np.uint8))).tolist()) - {0}
+    rgb = np.ascontiguousarray(picture.pixels[..., :3], dtype=np.uint8)
+    found = set(distinct(rgb_to_id(rgb)).tolist()) - {0}
     listed = set(pictures.sample.segments)
     for what, ids in (
         ("panoptic PNGs hold segment ids that the JSON does not list", found - listed),
@@ -200,6 +211,9 @@ HEADER_CHECKS: tuple[Check, ...] = (
     check_panoptic_mode,
 )
 CONTENT_CHECKS: tuple[Check, ...] = (check_image_content, check_label_values, check_panoptic_ids)
+# What training refuses. Annotations are decoded first, so that `check_decodes` tells of those that do not.
+TRAINING_HEADER_CHECKS: tuple[Check, ...] = (check_decodes, check_sizes, check_label_mode, check_panoptic_mode)
+TRAINING_CONTENT_CHECKS: tuple[Check, ...] = (check_label_values, check_panoptic_ids, *TRAINING_HEADER_CHECKS)
 _MODE_WORDS = {
     "RGB": "a colour picture (RGB)",
     "RGBA": "a colour picture (RGBA)",
@@ -211,9 +225,8 @@ _MODE_WORDS = {
 }
 
 
-def examine_samples(samples: list[Sample], rules: Rules, content: bool) -> list[Problem]:
-    """Run the header checks on samples, and on their pixels if `content`."""
-    checks = (*HEADER_CHECKS, *CONTENT_CHECKS) if content else HEADER_CHECKS
+def examine_samples(samples: list[Sample], rules: Rules, checks: tuple[Check, ...]) -> list[Problem]:
+    """Run checks on samples, one after the other."""
     problems: list[Problem] = []
     for sample in samples:
         pictures = Pictures(sample, rules)

@@ -73,11 +73,11 @@ def submit(args: argparse.Namespace) -> Any:
         import submitit
     except ImportError as error:
         raise ValueError(MISSING) from error
-    folder = Path(cfg.OUTPUT_DIR) / "jobs"
     if odd := [setting for setting in args.slurm if "=" not in setting]:
         raise ValueError(f"--slurm {odd[0]} is not KEY=VALUE, such as --slurm account=vision.")
     try:
-        executor = submitit.AutoExecutor(folder / "%j", args.cluster, slurm_max_num_timeout=args.restarts)
+        jobs = Path(cfg.OUTPUT_DIR) / "jobs"
+        executor = submitit.AutoExecutor(jobs, args.cluster, slurm_max_num_timeout=args.restarts)
     except RuntimeError as error:
         raise ValueError(f"{error} Submit from a machine of the cluster, or try --cluster local.") from error
     executor.update_parameters(
@@ -123,4 +123,4 @@ if __name__ == "__main__":
         job = submit(parser.parse_args())
     except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")
-    print(f"Job {job.job_id}: {job.paths.stderr.parent}")
+    print(f"Job {job.job_id}: {job.paths.stderr}")

@@ -35,7 +35,7 @@ def test_slurm_is_told_what_was_asked_for(slurm, tmp_path):
     asked = ["--partition", "gpu", "--nodes", "2", "--gpus-per-node", "8", "--hours", "1.5", "--signal-delay", "120"]
     job = submit.submit(parse(*asked, "--slurm", "qos=high", "OUTPUT_DIR", str(tmp_path / "vit_b")))
     assert job.job_id == "12"
-    script = (tmp_path / "vit_b" / "jobs" / "12" / "12_submission.sh").read_text()
+    script = (tmp_path / "vit_b" / "jobs" / "12_submission.sh").read_text()
     wanted = ["partition=gpu", "nodes=2", "ntasks-per-node=8", "gpus-per-node=8", "time=90", "signal=USR2@120"]
     for option in [*wanted, "qos=high", "job-name=vit_b", "open-mode=append"]:
         assert f"#SBATCH --{option}\n" in script, option

@@ -28,7 +28,7 @@ def frozen(forward: Callable[[Encoder, Tensor], Tensor]) -> Callable[[Encoder, T
                 return forward(self, images)
         with torch.inference_mode():
             features = forward(self, images)
-        return features.clone()
+        return features.clone(memory_format=torch.contiguous_format)
 
     return run
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -13,48 +13,53 @@ from torch import Tensor
 
 from possam.d2.config import CfgNode
 from possam.d2.utils import comm
-from possam.data import sample_key
-from possam.encoders import FeatureCache
+from possam.data import SegmentationMapper, sample_key
+from possam.encoders.feature_cache import SHARD, FeatureCache, missing_shards, write_shard
 from possam.engine.datasets import build_test_mapper
 from possam.models import PosSAM
-from possam.vocabulary import Vocabulary
 
 BATCH_SIZE = 16
 
 
 def training_features(cfg: CfgNode, model: PosSAM, records: list[dict[str, Any]]) -> FeatureCache:
-    """Features of every image of `records`, plain and mirrored, from disk or computed now by the main process.
+    """Features of every image of `records`, plain and mirrored, from disk or computed now, the processes sharing it.
 
-    The file's name is a hash of the encoders' weights, the input size and the images, so a change of any of them
-    computes anew. All processes read the same file.
+    The folder's name is a hash of the encoders' weights, the input size and the images, so a change of any of them
+    computes anew. What a run that was stopped has computed, shard by shard, is not computed again.
+
+    Raises:
+        OSError: features cannot be written or read.
+        ValueError: half precision cannot hold them.
     """
-    path = Path(cfg.INPUT.FEATURE_FOLDER) / f"{_signature(cfg, model, records)}.safetensors"
-    cache = FeatureCache.load(path)
-    if cache is None and comm.is_main_process():
-        samples = track(
-            _samples(cfg, records, model.train_vocabulary), "Frozen features", total=2 * len(records), transient=True
-        )
-        cache = FeatureCache.compute(samples, model.encode, count=2 * len(records), batch_size=BATCH_SIZE)
-        cache.save(path)
+    folder = Path(cfg.INPUT.FEATURE_FOLDER) / _signature(cfg, model, records)
+    samples = 2 * len(records)
+    missing = missing_shards(folder, samples)
+    comm.synchronize()  # all have seen the same before the first writes
+    mine = missing[comm.get_rank() :: comm.get_world_size()]
+    mapper = build_test_mapper(cfg, model.train_vocabulary)
+    for done, index in enumerate(track(mine, "Frozen features", transient=True, disable=not comm.is_main_process())):
+        first, last = index * SHARD // 2, min((index + 1) * SHARD // 2, len(records))
+        starts = range(first, last, BATCH_SIZE // 2)
+        batches = (_samples(mapper, records[start : min(start + BATCH_SIZE // 2, last)]) for start in starts)
+        write_shard(folder, index, batches, model.encode, missing=(len(mine) - done) * comm.get_world_size())
     comm.synchronize()
-    cache = cache or FeatureCache.load(path)
-    if cache is None:
-        raise RuntimeError(f"The main process wrote no features to {path}; is the folder shared by all machines?")
-    return cache
+    return FeatureCache(folder=folder, samples=samples)
 
 
-def _samples(cfg: CfgNode, records: list[dict[str, Any]], vocabulary: Vocabulary) -> Iterator[tuple[str, Tensor]]:
-    mapper = build_test_mapper(cfg, vocabulary)
+def _samples(mapper: SegmentationMapper, records: Iterable[dict[str, Any]]) -> list[tuple[str, Tensor]]:
+    """Every image plain and mirrored, under its key."""
+    samples = []
     for record in records:
         image = mapper(record)["image"]
-        yield sample_key(record["file_name"], image, flipped=False), image
-        yield sample_key(record["file_name"], image, flipped=True), torch.flip(image, dims=[-1])
+        samples.append((sample_key(record["file_name"], image, flipped=False), image))
+        samples.append((sample_key(record["file_name"], image, flipped=True), torch.flip(image, dims=[-1])))
+    return samples
 
 
 def _signature(cfg: CfgNode, model: PosSAM, records: list[dict[str, Any]]) -> str:
     digest = hashlib.sha256()
     parts: list[object] = [model.sam.fingerprint, model.clip.fingerprint, cfg.MODEL.CLIP.INPUT_SCALE]
-    parts += [cfg.INPUT.IMAGE_SIZE, cfg.INPUT.PAD_TO_SQUARE]
+    parts += [cfg.INPUT.IMAGE_SIZE, cfg.INPUT.PAD_TO_SQUARE, SHARD]
     for record in records:
         status = Path(record["file_name"]).stat()
         parts += [record["file_name"], status.st_size, status.st_mtime_ns]

@@ -1,9 +1,24 @@
-"""The cache gives back what was computed, and never takes a damaged file for whole."""
+"""The cache gives back what was computed, and never takes a damaged shard for whole."""
+
+import errno
+import pickle
 
 import pytest
 import torch
 
-from possam.encoders import FeatureCache
+from possam.encoders import FeatureCache, feature_cache
+from possam.encoders.feature_cache import missing_shards, write_shard
+
+SAMPLES = 5
+
+
+@pytest.fixture(autouse=True)
+def small_shards(monkeypatch):
+    monkeypatch.setattr(feature_cache, "SHARD", 2)
+
+
+def image(number):
+    return torch.arange(number * 12, number * 12 + 12).reshape(3, 2, 2).float()
 
 
 def encode(images):
@@ -11,39 +26,73 @@ def encode(images):
     return {"sam": batch[:, :1] * 2, "clip": batch[:, 1:]}
 
 
+def write(folder, index):
+    numbers = range(2 * index, min(2 * index + 2, SAMPLES))
+    write_shard(folder, index, [[(f"{number}:plain", image(number))] for number in numbers], encode)
+
+
 @pytest.fixture
-def cache():
-    images = torch.arange(5 * 3 * 2 * 2).reshape(5, 3, 2, 2).float()
-    return FeatureCache.compute(((f"{i}:plain", images[i]) for i in range(5)), encode, count=5, batch_size=2)
+def folder(tmp_path):
+    for index in range(3):
+        write(tmp_path / "deep", index)
+    return tmp_path / "deep"
 
 
-def test_gives_each_sample_its_own_features(cache):
-    image = torch.arange(3 * 3 * 2 * 2, 4 * 3 * 2 * 2).reshape(3, 2, 2).float()
-    features = cache.get("3:plain")
-    assert torch.equal(features["sam"].float(), image[:1] * 2)
-    assert torch.equal(features["clip"].float(), image[1:])
-
-
-def test_an_uncomputed_sample_has_none(cache):
+def test_gives_each_sample_its_own_features(folder):
+    cache = pickle.loads(pickle.dumps(FeatureCache(folder=folder, samples=SAMPLES)))  # as it comes to a worker
+    assert len(cache) == SAMPLES
+    for number in range(SAMPLES):
+        features = cache.get(f"{number}:plain")
+        assert features["sam"].dtype == torch.float16
+        assert torch.equal(features["sam"].float(), image(number)[:1] * 2)
+        assert torch.equal(features["clip"].float(), image(number)[1:])
     assert cache.get("9:flip") is None
+    assert [path.name for path in sorted(folder.iterdir())] == [f"00000{index}.safetensors" for index in range(3)]
 
 
-def test_survives_the_disk(cache, tmp_path):
-    cache.save(tmp_path / "deep" / "features.safetensors")
-    loaded = FeatureCache.load(tmp_path / "deep" / "features.safetensors")
-    assert torch.equal(loaded.get("4:plain")["clip"], cache.get("4:plain")["clip"])
-    assert [path.name for path in (tmp_path / "deep").iterdir()] == ["features.safetensors"]
+def test_only_what_is_missing_or_damaged_is_to_be_computed(folder, tmp_path, caplog):
+    assert missing_shards(tmp_path / "nowhere", SAMPLES) == [0, 1, 2]
+    assert missing_shards(folder, SAMPLES) == [] and not caplog.text
+    first, second = folder / "000000.safetensors", folder / "000001.safetensors"
+    first.unlink()
+    second.write_bytes(second.read_bytes()[:-3])  # cut
+    assert missing_shards(folder, SAMPLES) == [0, 1]
+    assert "000001.safetensors is damaged" in caplog.text and "000000" not in caplog.text
+    with pytest.raises(OSError, match=r"000000.safetensors cannot be used .*shared by all machines"):
+        FeatureCache(folder=folder, samples=SAMPLES)
+    write(folder, 0), write(folder, 1)
+    assert missing_shards(folder, SAMPLES) == []
+    assert missing_shards(folder, SAMPLES + 1) == [2]  # a set of another size
 
 
-def test_a_damaged_file_is_computed_again(cache, tmp_path, caplog):
-    path = tmp_path / "features.safetensors"
-    cache.save(path)
-    path.write_bytes(path.read_bytes()[:40])
-    assert FeatureCache.load(path) is None
-    assert "damaged" in caplog.text
-    assert FeatureCache.load(tmp_path / "none.safetensors") is None
+def test_a_flipped_bit_is_found_when_it_is_read(folder):
+    path = folder / "000001.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    cache = FeatureCache(folder=folder, samples=SAMPLES)
+    assert cache.get("2:plain") is not None  # the other sample of the shard
+    with pytest.raises(OSError, match=r"000001.safetensors is damaged: the \w+ features of 3:plain. Remove it"):
+        cache.get("3:plain")
+    path.unlink()
+    with pytest.raises(OSError, match="000001.safetensors cannot be read"):
+        cache.get("2:plain")
 
 
-def test_features_beyond_half_precision_are_refused():
+def test_features_beyond_half_precision_are_refused(tmp_path):
     with pytest.raises(ValueError, match="half precision"):
-        FeatureCache.compute([("1:plain", torch.full((3, 2, 2), 1e5))], encode, count=1, batch_size=1)
+        write_shard(tmp_path, 0, [[("1:plain", torch.full((3, 2, 2), 1e5))]], encode)
+
+
+def test_a_full_disk_is_told_before_and_when_it_happens(tmp_path, monkeypatch):
+    batch = [[("0:plain", image(0))]]
+    with pytest.raises(OSError, match=r"GB are needed, but .* GB are free.*INPUT.FEATURE_FOLDER"):
+        write_shard(tmp_path, 0, batch, encode, missing=10**15)
+
+    def full(path, write):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(feature_cache, "write_atomically", full)
+    with pytest.raises(OSError, match="No space left on device.*Shards that are whole are kept"):
+        write_shard(tmp_path, 0, batch, encode)
+    assert list(tmp_path.iterdir()) == []

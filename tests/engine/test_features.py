@@ -1,0 +1,91 @@
+"""Features of a training set are computed once, by all processes together, and from where a stopped run stood."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from possam.d2.data import DatasetCatalog, MetadataCatalog
+from possam.d2.engine import launch
+from possam.d2.utils import comm
+from possam.data import sample_key
+from possam.data.miniature.export import export_split
+from possam.encoders import feature_cache
+from possam.engine import Trainer, features, load_config, prepare_datasets
+from possam.engine.features import training_features
+from possam.engine.trainer import training_records
+
+IMAGES = 5
+
+
+def prepare(root):
+    places = ["INPUT.FEATURE_FOLDER", f"{root}/features", "MODEL.TEXT_CACHE", "", "OUTPUT_DIR", f"{root}/out"]
+    cfg = load_config("configs/mini/possam.yaml", ["DATASETS.TEST", "()", *places])
+    prepare_datasets(cfg)
+    torch.set_num_threads(1)
+    for room in (features, feature_cache):
+        room.SHARD = 4
+    return cfg, Trainer.build_model(cfg), training_records(cfg)
+
+
+@pytest.fixture
+def world(tmp_path, monkeypatch):
+    export_split("mini_a_train", root=tmp_path, scenes=IMAGES)
+    monkeypatch.setenv("DETECTRON2_DATASETS", str(tmp_path))
+    for room in (features, feature_cache):
+        monkeypatch.setattr(room, "SHARD", 4)  # and back to what it was, whatever `prepare` does
+    yield tmp_path
+    for name in ("mini_a_train", "mini_b_selection", "mini_b_report"):  # others expect the scenes elsewhere
+        if name in DatasetCatalog.list():
+            DatasetCatalog.remove(name)
+            MetadataCatalog.remove(name)
+
+
+def written(root):
+    return {path.name: path.stat().st_mtime_ns for path in Path(root, "features").glob("*/*.safetensors")}
+
+
+def test_computes_what_is_missing_and_no_more(world):
+    cfg, model, records = prepare(world)
+    encoded = []
+    plain = model.encode
+
+    def encode(images):
+        encoded.append(len(images))
+        if sum(encoded) == 10:
+            raise KeyboardInterrupt  # in the last of three shards
+        return plain(images)
+
+    model.encode = encode
+    with pytest.raises(KeyboardInterrupt):
+        training_features(cfg, model, records)
+    before = written(world)
+    assert sorted(before) == ["000000.safetensors", "000001.safetensors"]
+    model.encode = plain
+    cache = training_features(cfg, model, records)
+    assert len(cache) == 2 * IMAGES
+    assert before.items() < written(world).items()
+    image = features.build_test_mapper(cfg, model.train_vocabulary)(records[4])["image"]
+    for flipped in (False, True):
+        found = cache.get(sample_key(records[4]["file_name"], image, flipped=flipped))
+        expected = plain([image.flip(-1) if flipped else image])
+        for name, maps in found.items():
+            assert maps.dtype == torch.float16
+            assert torch.allclose(maps.float(), expected[name][0], atol=1e-3 * float(expected[name].abs().max()))
+    again = written(world)
+    assert len(training_features(cfg, model, records)) == 2 * IMAGES and written(world) == again
+
+
+def share_the_work(root):
+    cfg, model, records = prepare(root)
+    plain, own = model.encode, []
+    model.encode = lambda images: own.append(len(images)) or plain(images)
+    cache = training_features(cfg, model, records)
+    assert len(cache) == 2 * IMAGES
+    assert sum(own) == (6 if comm.is_main_process() else 4)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="processes on the CPU; with CUDA, launch takes devices")
+def test_processes_share_the_work(world):
+    launch(share_the_work, 2, dist_url="auto", args=(str(world),))
+    assert len(written(world)) == 3

@@ -4,11 +4,25 @@ import json
 import multiprocessing
 import os
 import socket
+from pathlib import Path
 
+import pytest
 import torch
 import torch.distributed as dist
 
+from possam.d2.data import DatasetCatalog, MetadataCatalog
+from possam.d2.engine import launch
+from possam.d2.modeling import build_model
+from possam.d2.utils import comm
+from possam.data.miniature.export import export_split
+from possam.engine import load_config, prepare_datasets
+from possam.engine.evaluate import evaluate_datasets
+from possam.engine.trainer import build_test_loader
 from possam.evaluation import PanopticEvaluator, SemanticEvaluator
+
+SPLITS = ("mini_a_train", "mini_b_selection", "mini_b_report")
+NAME = SPLITS[-1]
+UNEVEN = (1, 3, 5)
 
 
 def _evaluate(world, inputs, outputs, output_dir):
@@ -57,3 +71,58 @@ def test_two_processes_give_what_one_gives(world, tmp_path):
     one, two = (json.loads((tmp_path / run / "panoptic.json").read_text()) for run in ("one", "two"))
     assert one == two
     assert len(list((tmp_path / "two" / "panoptic").glob("*.png"))) == len(inputs)
+
+
+def _score(root, count, run):
+    """Evaluate a random model on `count` images, as training and `--eval-only` do; the images that this process had."""
+    os.environ["DETECTRON2_DATASETS"] = f"{root}/{count}"
+    places = ["OUTPUT_DIR", f"{root}/{count}/{run}", "MODEL.TEXT_CACHE", f"{root}/text"]
+    small = ["MODEL.DECODER.QUERIES", "8", "MODEL.DECODER.LAYERS", "3", "TEST.OBJECT_THRESHOLD", "0.0"]
+    # One by one: of larger batches the last bits depend on which images are in them together.
+    only = ["DATASETS.TEST", f"('{NAME}',)", "TEST.COMPARE", "['ldp']", "TEST.BATCH_SIZE", "1"]
+    cfg = load_config("configs/mini/possam.yaml", [*places, *small, *only])
+    prepare_datasets(cfg)
+    seen = []
+
+    def loader(name):
+        made = build_test_loader(cfg, name)
+        seen.extend(record["image_id"] for batch in made for record in batch)
+        return made
+
+    try:
+        torch.manual_seed(0)
+        evaluate_datasets(cfg, build_model(cfg), loader)
+    finally:
+        for name in SPLITS:
+            DatasetCatalog.remove(name)
+            MetadataCatalog.remove(name)
+    return seen
+
+
+def _score_all(root):
+    torch.set_num_threads(1)
+    for count in UNEVEN:
+        shares = comm.gather(_score(root, count, "two"))
+        if comm.is_main_process():
+            Path(root, str(count), "shares.json").write_text(json.dumps(shares))
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="with GPUs, launch() joins processes by NCCL")
+def test_uneven_shares_give_what_one_process_gives(tmp_path, monkeypatch):
+    """1, 3 and 5 images on two processes, one of which may have none: files equal but for where the run was."""
+    monkeypatch.setenv("DETECTRON2_DATASETS", "")  # is set by `_score`, and back as it was afterwards
+    for count in UNEVEN:
+        export_split(NAME, root=tmp_path / str(count), scenes=count)
+        assert len(_score(tmp_path, count, "one")) == count
+    launch(_score_all, 2, dist_url="auto", args=(str(tmp_path),))
+    for count in UNEVEN:
+        shares = json.loads((tmp_path / str(count) / "shares.json").read_text())
+        assert [len(share) for share in shares] == [(count + 1) // 2, count // 2]
+        folders = [tmp_path / str(count) / run / "evaluation" / NAME for run in ("one", "two")]
+        one, two = (json.loads((folder / "results.json").read_text()) for folder in folders)
+        assert one.pop("provenance") and two.pop("provenance")
+        assert one == two and one["dataset"]["images"] == count
+        assert one["panoptic_seg"]["PQ"] is not None and one["compare"]["ldp"]["SQ"] is not None
+        predictions = [json.loads((folder / "panoptic.json").read_text()) for folder in folders]
+        assert predictions[0] == predictions[1]
+        assert sorted(sum(shares, [])) == sorted(image["id"] for image in predictions[0]["images"])

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from possam.data.id_maps import runs
 from possam.evaluation.groups import mean_of
 from possam.evaluation.per_image import PerImageEvaluator
 
@@ -34,13 +35,14 @@ class SemanticEvaluator(PerImageEvaluator):
                 f"(negative: none), but is {predicted.dtype} up to {predicted.max()}; "
                 "predict with the dataset's vocabulary."
             )
-        truth = self.ground_truth.labels(image_id).ravel()
-        truth = np.where(truth < 0, num_classes, truth)
-        predicted = np.where(predicted < 0, num_classes, predicted).astype(np.int64).ravel()
-        joint = np.bincount(truth * (num_classes + 1) + predicted, minlength=(num_classes + 1) ** 2)
-        joint = joint.reshape(num_classes + 1, num_classes + 1)[:num_classes]
-        rows, columns = np.nonzero(joint)
-        return np.stack([rows, columns, joint[rows, columns]], axis=1).astype(np.int64)
+        truth = self.ground_truth.labels(image_id)
+        starts, pixels = runs(truth, predicted)
+        truth, predicted = truth.ravel()[starts], predicted.ravel()[starts]
+        pairs = truth * (num_classes + 1) + np.where(predicted < 0, num_classes, predicted)
+        annotated = truth >= 0
+        found, places = np.unique(pairs[annotated], return_inverse=True)
+        counts = np.bincount(places, weights=pixels[annotated], minlength=len(found))
+        return np.stack([*np.divmod(found, num_classes + 1), counts], axis=1).astype(np.int64)
 
     def summarise(self, results: Sequence[Any]) -> dict[str, dict[str, float]]:
         num_classes = len(self.vocabulary)

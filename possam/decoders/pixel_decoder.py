@@ -33,7 +33,7 @@ class DeformableLayer(nn.Module):
     def forward(self, x: Tensor, positions: Tensor, reference: Tensor, sizes: list[tuple[int, int]]) -> Tensor:
         """B×S×C with positions S×C and reference points S×2 → B×S×C."""
         x = self.norm1(x + self.attention(x + positions, reference, x, sizes))
-        return self.norm2(x + self.linear2(F.relu(self.linear1(x))))
+        return self.norm2(x + self.linear2(self.linear1(x).relu_()))
 
 
 class DeformablePixelDecoder(nn.Module):

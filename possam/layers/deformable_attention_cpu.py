@@ -1,7 +1,7 @@
 """The sampling of deformable attention on a CPU, as a product with a sparse matrix that has four entries a sample.
 
-`grid_sample` walks through channels one by one; a sparse product reads rows of D channels, and the backward pass needs
-nothing that is not made of the inputs in less time than it takes to read it from memory.
+`grid_sample` reads a sample's channels one by one, each from a map of its own; a sparse product reads rows of D
+channels. The matrix is made again in the backward pass, so that nothing but the inputs is kept for it.
 """
 
 # L levels of H_l×W_l, S = Σ H_l·W_l positions, Q queries, M heads of D channels, P points a level, N = M·L·P
@@ -125,7 +125,7 @@ def _entries(near: Tensor, far: Tensor, shares: Tensor) -> Tensor:
     shape = (*shares.shape[:2], shares.shape[2] * shares.shape[3])
     entries = shares.new_empty(*shape[:2], 4, shape[2])
     for row, hat in enumerate((near[1], far[1])):
-        share = hat.view(shape) * shares.view(shape)
+        share = hat.view(shape) * shares.reshape(shape)
         for column, other in enumerate((near[0], far[0])):
             torch.mul(share, other.view(shape), out=entries[:, :, 2 * row + column])
     return entries.flatten(0, 1).flatten(1)
@@ -174,5 +174,5 @@ def _through_hats(
     to_shares = upper * near_y + lower * far_y
     to_x = (upper_near * near_dx + upper_far * far_dx) * near_y + (lower_near * near_dx + lower_far * far_dx) * far_y
     to_y = upper * near_dy + lower * far_dy
-    to_places = torch.stack([to_x, to_y]) * shares.view(shape) * levels.half.view(2, 1, *shape[1:])
+    to_places = torch.stack([to_x, to_y]) * shares.reshape(shape) * levels.half.view(2, 1, *shape[1:])
     return to_places.permute(1, 2, 3, 0).reshape(*shares.shape, 2), to_shares.view(shares.shape)

@@ -19,6 +19,9 @@ Size = tuple[int, int]
 # Beyond this many numbers they are sampled again in the backward pass rather than kept.
 KEEP_SAMPLES_UP_TO = 2**24
 
+KERNELS = ("cpu", "cuda") if importlib.util.find_spec("triton") else ("cpu",)
+"""Types of devices that have a way of their own."""
+
 
 def deformable_sampling(
     value: Tensor, sizes: Sequence[Size], grid: Tensor, weights: Tensor, *, plain: bool = False
@@ -40,7 +43,7 @@ def deformable_sampling(
     Returns:
         B×Q×(M·D) in the dtype of ``value``, heads outermost.
     """
-    if not plain and not torch.compiler.is_exporting() and _has_kernel(value.device.type):
+    if not plain and value.device.type in KERNELS and not torch.compiler.is_exporting():
         return _sampling(value, [side for size in sizes for side in size], grid, weights)
     inputs = (value.to(grid.dtype), sizes, grid, weights)
     if torch.is_grad_enabled() and weights.numel() * value.shape[-1] > KEEP_SAMPLES_UP_TO:
@@ -48,10 +51,6 @@ def deformable_sampling(
     else:
         output = _sample_by_grid(*inputs)
     return output.to(value.dtype)
-
-
-def _has_kernel(device: str) -> bool:
-    return device == "cpu" or (device == "cuda" and importlib.util.find_spec("triton") is not None)
 
 
 def _sample_by_grid(value: Tensor, sizes: Sequence[Size], grid: Tensor, weights: Tensor) -> Tensor:

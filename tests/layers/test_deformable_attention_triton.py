@@ -1,4 +1,7 @@
-"""The Triton kernels without a GPU: run by Triton's interpreter, and compiled for GPUs up to the binary."""
+"""The Triton kernels without a GPU: run by Triton's interpreter, and compiled for GPUs up to the binary.
+
+Where there is a GPU, they run on it too.
+"""
 
 import json
 import os
@@ -7,6 +10,9 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+
+from possam.layers import deformable_sampling
 
 pytest.importorskip("triton", reason="Triton is not installed")
 
@@ -52,3 +58,20 @@ def test_kernels_compile_for_gpus(kernel, value, tmp_path, monkeypatch):
     assert compiled.asm["cubin"]
     # gradients of shared values are added up, not written over each other
     assert ("red.global" in compiled.asm["ptx"]) == (kernel == "_backward")
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_on_a_gpu(dtype):
+    torch.manual_seed(0)
+    sizes = [(5, 7), (10, 14)]
+    value = torch.randn(2, 175, 8, 32, device="cuda").to(dtype).requires_grad_()
+    grid = (torch.rand(2, 175, 8, 2, 4, 2, device="cuda") * 3 - 1.5).requires_grad_()
+    weights = torch.rand(2, 175, 8, 2, 4, device="cuda", requires_grad=True)
+    results = []
+    for plain in (False, True):
+        output = deformable_sampling(value, sizes, grid, weights, plain=plain)
+        results.append([output, *torch.autograd.grad(output.float().square().sum(), (value, grid, weights))])
+    tolerance = 1e-4 if dtype == torch.float32 else 0.02
+    for ours, theirs in zip(*results, strict=True):
+        assert (ours - theirs).abs().max() <= tolerance * theirs.abs().max()

@@ -1,7 +1,4 @@
-"""Merging masks against the field's way, in which every mask is brought to full size first (Mask2Former, FC-CLIP).
-
-The last row is the whole inference but for SAM's encoder, which FC-CLIP does not have: one forward pass at 1024×1024.
-"""
+"""Merging masks against the field's way, in which every mask is brought to full size first (Mask2Former, FC-CLIP)."""
 
 from __future__ import annotations
 
@@ -35,7 +32,7 @@ def cases(device: str) -> list[Case]:
     ]
 
 
-def _case(name: str, draw: Draw, classes: int, sizes: dict[str, tuple[int, int]], device: str, **options: Any) -> Case:
+def _case(name: str, draw: Draw, classes: int, sizes: dict[str, Any], device: str, **options: Any) -> Case:
     return Case(
         name=f"250 queries, {name}",
         reference=PLAIN,
@@ -47,7 +44,7 @@ def _case(name: str, draw: Draw, classes: int, sizes: dict[str, tuple[int, int]]
     )
 
 
-def _ours(draw: Draw, classes: int, sizes: dict[str, tuple[int, int]], device: str) -> Work:
+def _ours(draw: Draw, classes: int, sizes: dict[str, Any], device: str) -> Work:
     scores, logits, isthing = _inputs(draw, classes, device)
 
     @torch.no_grad()
@@ -61,7 +58,7 @@ def _ours(draw: Draw, classes: int, sizes: dict[str, tuple[int, int]], device: s
     return work
 
 
-def _theirs(draw: Draw, classes: int, sizes: dict[str, tuple[int, int]], device: str) -> Work:
+def _theirs(draw: Draw, classes: int, sizes: dict[str, Any], device: str) -> Work:
     scores, logits, isthing = _inputs(draw, classes, device)
     return lambda: merging.merge(scores, logits, isthing, **sizes)
 

@@ -81,7 +81,7 @@ def _sample(record: Mapping[str, Any]) -> Sample:
 def _run_lengths(records: Sequence[Mapping[str, Any]]) -> Iterator[Problem]:
     for record in records:
         height, width = image_size(record)
-        masks = (one["segmentation"] for one in record.get("annotations", ()))
+        masks = (one.get("segmentation") for one in record.get("annotations", ()))
         wrong = [mask["size"] for mask in masks if isinstance(mask, Mapping) and list(mask["size"]) != [height, width]]
         if wrong:
             path = Path(record["file_name"])

@@ -71,7 +71,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: the words after `possam`; None: those of the process.
     Returns:
         the exit code: 0 where all is well, 1 on problems and on errors of the user's, which are one sentence on
-        stderr, 2 on words that are no command (argparse exits), 130 on Ctrl-C.
+        stderr, 2 on words that are no command (argparse exits), 130 on Ctrl-C, 75 for a training that was told to
+        make room.
     """
     arguments, rest = build_parser().parse_known_args(argv)
     if rest and hasattr(arguments, "settings") and not any(word.startswith("-") for word in rest):

@@ -19,6 +19,9 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from possam.data.pictures import UnreadableFile
+
+DOCUMENTED = (ValueError, UnreadableFile, FileNotFoundError)
 SECONDS = 2
 SURROGATE = re.compile("[\ud800-\udfff]")
 MEMORY = 1 << 30
@@ -54,7 +57,7 @@ def read(call: Callable[[], Any], *names: str | Path) -> Any:
             warnings.simplefilter("ignore")
             return call()
     except (ValueError, FileNotFoundError) as error:
-        assert type(error) in (ValueError, FileNotFoundError), f"a bare {type(error).__name__} came out: {error}"
+        assert type(error) in DOCUMENTED, f"a bare {type(error).__name__} came out: {error}"
         assert any(str(name) in str(error) for name in names), f"{str(error)[:600]!r} names none of {names}"
         assert len(str(error)) < 20_000, f"a message of {len(str(error)):,} characters"
         if not any(SURROGATE.search(str(name)) for name in names):

@@ -26,21 +26,12 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # tests/reference
 
 import torch  # noqa: E402
+from benchmarks import STAGES  # noqa: E402
 from benchmarks.measure import measure  # noqa: E402
 from tabulate import tabulate  # noqa: E402
 
 from possam.files import write_json  # noqa: E402
 
-STAGES = {
-    "encoder": "benchmarks.encoder",
-    "deform-attn": "benchmarks.deform_attn",
-    "decoder": "benchmarks.decoder",
-    "merge": "benchmarks.merge",
-    "text": "benchmarks.text",
-    "train-step": "benchmarks.train_step",
-    "pq": "benchmarks.pq",
-    "loader": "benchmarks.loader",
-}
 HEADER = ("what", "against", "ours", "theirs", "time", "peak", "theirs", "memory", "error")
 
 

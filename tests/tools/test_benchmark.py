@@ -8,6 +8,7 @@ import time
 
 import pytest
 import torch
+from benchmarks import STAGES
 from benchmarks.case import Case, largest_difference, relative_error
 from benchmarks.measure import measure
 
@@ -55,17 +56,9 @@ def test_errors():
     assert largest_difference(torch.tensor([1, 2, 3]), torch.tensor([1, 9, 9])) == 2.0
 
 
-def stages():
-    sys.path.insert(0, "tools")
-    try:
-        return importlib.import_module("tools.benchmark").STAGES
-    finally:
-        sys.path.remove("tools")
-
-
-@pytest.mark.parametrize("stage", list(stages()))
+@pytest.mark.parametrize("stage", list(STAGES))
 def test_every_stage_says_what_it_compares(stage):
-    rows = importlib.import_module(stages()[stage]).cases("cpu")
+    rows = importlib.import_module(STAGES[stage]).cases("cpu")
     assert rows and all(case.name and case.reference for case in rows)
     assert len({case.name for case in rows}) == len(rows)
 

@@ -14,6 +14,7 @@ from torch import Tensor
 from possam.d2.config import CfgNode
 from possam.d2.utils import comm
 from possam.data import SegmentationMapper, sample_key
+from possam.data.pictures import UnreadableFile
 from possam.encoders.feature_cache import SHARD, FeatureCache, missing_shards, write_shard
 from possam.engine.datasets import build_test_mapper
 from possam.models import PosSAM
@@ -50,7 +51,11 @@ def _samples(mapper: SegmentationMapper, records: Iterable[dict[str, Any]]) -> l
     """Every image plain and mirrored, under its key."""
     samples = []
     for record in records:
-        image = mapper(record)["image"]
+        try:
+            image = mapper(record)["image"]
+        except UnreadableFile:
+            # Training draws others in its place: what fills its place in the shard is never asked for.
+            image = torch.zeros(3, 1, 1, dtype=torch.uint8)
         samples.append((sample_key(record["file_name"], image, flipped=False), image))
         samples.append((sample_key(record["file_name"], image, flipped=True), torch.flip(image, dims=[-1])))
     return samples

@@ -1,5 +1,6 @@
 """Features of a training set are computed once, by all processes together, and from where a stopped run stood."""
 
+import itertools
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from possam.data.miniature.export import export_split
 from possam.encoders import feature_cache
 from possam.engine import Trainer, features, load_config, prepare_datasets
 from possam.engine.features import training_features
-from possam.engine.trainer import training_records
+from possam.engine.trainer import build_train_loader, training_records
 
 IMAGES = 5
 
@@ -74,6 +75,18 @@ def test_computes_what_is_missing_and_no_more(world):
             assert torch.allclose(maps.float(), expected[name][0], atol=1e-3 * float(expected[name].abs().max()))
     again = written(world)
     assert len(training_features(cfg, model, records)) == 2 * IMAGES and written(world) == again
+
+
+def test_an_image_that_cannot_be_read_has_no_features_and_training_draws_others(world):
+    cfg, model, records = prepare(world)
+    Path(records[3]["file_name"]).write_bytes(b"no picture")
+    cache = training_features(cfg, model, records)
+    assert len(cache) == 2 * IMAGES
+    cfg.SOLVER.IMS_PER_BATCH = 2
+    batches = itertools.islice(build_train_loader(cfg, records, cache), 2 * IMAGES)
+    seen = [item for batch in batches for item in batch]
+    readable = {record["file_name"] for record in records if record is not records[3]}
+    assert {item["file_name"] for item in seen} == readable and all(item["features"] for item in seen)
 
 
 def share_the_work(root):

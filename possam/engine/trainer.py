@@ -82,6 +82,11 @@ class Trainer(DefaultTrainer):
             made.append(hooks.PeriodicWriter(self.build_writers(), period=period))
         return [ExactResume(self._trainer.data_loader), *made]
 
+    def after_train(self) -> None:
+        if self.iter < self.max_iter:  # a step failed, perhaps in this process alone: to evaluate would be to wait
+            self._hooks = [hook for hook in self._hooks if not isinstance(hook, hooks.EvalHook)]
+        super().after_train()
+
     def build_writers(self) -> list[EventWriter]:
         return build_writers(self.cfg)
 

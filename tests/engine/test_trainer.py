@@ -1,5 +1,7 @@
 """Training of the whole model: the same run twice, in one process and in two, and what it leaves as it was."""
 
+from contextlib import nullcontext
+
 import pytest
 import torch
 
@@ -144,3 +146,24 @@ def test_the_configuration_says_how_a_step_is_taken(scenes, tmp_path):
     settings = ["SOLVER.ACCUMULATE", "2", "SOLVER.NON_FINITE", "skip", "SOLVER.CLIP_GRADIENTS.CLIP_VALUE", "0.3"]
     step = Trainer(configure(scenes, tmp_path, *settings))._trainer
     assert (step.accumulate, step.skip, step.clip, step.precision) == (2, True, 0.3, None)
+
+
+class Failing(HookBase):
+    def __init__(self, error):
+        self.error = error
+
+    def after_step(self):
+        if self.trainer.iter + 1 == self.trainer.max_iter:
+            raise self.error
+
+
+@pytest.mark.parametrize("error", [FloatingPointError("not finite"), KeyboardInterrupt(), None])
+def test_nothing_is_evaluated_after_a_failed_last_step(scenes, tmp_path, monkeypatch, error):
+    """A process that has failed alone would wait for the others."""
+    evaluated = []
+    monkeypatch.setattr(Trainer, "test", lambda *_: evaluated.append(True) or {})
+    trainer = Trainer(configure(scenes, tmp_path))
+    trainer.register_hooks([Failing(error)] if error else [])
+    with pytest.raises(type(error)) if error else nullcontext():
+        trainer.train()
+    assert evaluated == ([] if error else [True])

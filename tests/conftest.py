@@ -1,5 +1,7 @@
 """Shared by all rooms: one thread, and a PosSAM of the miniature configuration."""
 
+import argparse
+
 import pytest
 import torch
 
@@ -25,3 +27,22 @@ def mini_model(mini_config):
 
     torch.manual_seed(0)
     return build_model(mini_config)
+
+
+@pytest.fixture
+def two_processes(monkeypatch):
+    """Calls a function with its arguments in two processes, joined by gloo. They are forked, which spares the imports.
+
+    Raises what the function raised first in either.
+    """
+    from possam.engine import launch
+
+    if torch.cuda.is_available():
+        pytest.skip("forked processes cannot use CUDA")
+    monkeypatch.setattr(launch, "START_METHOD", "fork")
+    many = argparse.Namespace(num_gpus=2, num_machines=1, machine_rank=0, dist_url="auto")
+
+    def call(function, *arguments):
+        launch.run(lambda _: function(*arguments), many)
+
+    return call

@@ -5,11 +5,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from possam.d2.data import DatasetCatalog, MetadataCatalog
-from possam.d2.engine import launch
 from possam.d2.utils import comm
 from possam.data import write_id_map
 from possam.engine import Trainer, load_config
@@ -178,9 +176,8 @@ def _two(folder):
     Path(folder, f"{comm.get_rank()}.txt").write_text(str(caught.value))
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="with GPUs, launch() joins processes by NCCL")
-def test_all_processes_stop_with_the_same_error(tmp_path):
-    launch(_two, 2, dist_url="auto", args=(str(tmp_path),))
+def test_all_processes_stop_with_the_same_error(two_processes, tmp_path):
+    two_processes(_two, str(tmp_path))
     first, second = ((tmp_path / f"{rank}.txt").read_text() for rank in range(2))
     assert first == second and "3.jpg" in first
 

@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from possam.d2.data import DatasetCatalog, MetadataCatalog
-from possam.d2.engine import launch
 from possam.d2.utils import comm
 from possam.data import sample_key
 from possam.data.miniature.export import export_split
@@ -23,7 +22,6 @@ def prepare(root):
     places = ["INPUT.FEATURE_FOLDER", f"{root}/features", "MODEL.TEXT_CACHE", "", "OUTPUT_DIR", f"{root}/out"]
     cfg = load_config("configs/mini/possam.yaml", ["DATASETS.TEST", "()", *places])
     prepare_datasets(cfg)
-    torch.set_num_threads(1)
     for room in (features, feature_cache):
         room.SHARD = 4
     return cfg, Trainer.build_model(cfg), training_records(cfg)
@@ -98,7 +96,6 @@ def share_the_work(root):
     assert sum(own) == (6 if comm.is_main_process() else 4)
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="processes on the CPU; with CUDA, launch takes devices")
-def test_processes_share_the_work(world):
-    launch(share_the_work, 2, dist_url="auto", args=(str(world),))
+def test_processes_share_the_work(two_processes, world):
+    two_processes(share_the_work, str(world))
     assert len(written(world)) == 3

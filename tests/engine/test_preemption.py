@@ -1,6 +1,5 @@
 """A run that is told to make room saves, ends with its code, and goes on as the run that was never told."""
 
-import argparse
 import json
 import os
 import signal
@@ -13,7 +12,7 @@ from possam.d2.data import DatasetCatalog, MetadataCatalog
 from possam.d2.engine import HookBase
 from possam.d2.utils import comm
 from possam.data.miniature.export import export_split
-from possam.engine import Trainer, launch, load_config, prepare_datasets
+from possam.engine import Trainer, load_config, prepare_datasets
 from possam.engine.preemption import EXIT_CODE, SIGNALS, Preempted, Preemption, handling, preemptible
 
 SPLITS = ("mini_a_train", "mini_b_selection", "mini_b_report")
@@ -66,7 +65,6 @@ class Scored(Trainer):
 
 def train(scenes, output, *settings, resume=False, tell=None, number=signal.SIGTERM):
     """Train; the losses and whether the run ended by making room."""
-    torch.set_num_threads(1)
     places = ["OUTPUT_DIR", str(output), "MODEL.TEXT_CACHE", f"{scenes}/text", "INPUT.FEATURE_FOLDER", f"{scenes}/f"]
     short = ["SOLVER.MAX_ITER", str(STEPS), "SOLVER.IMS_PER_BATCH", "2", "SOLVER.WARMUP_ITERS", "2"]
     cfg = load_config("configs/mini/possam.yaml", [*SMALL, *places, *short, *settings])
@@ -130,23 +128,20 @@ def test_resume_without_a_checkpoint_starts_anew(scenes, tmp_path):
     assert len(train(scenes, tmp_path, "SOLVER.MAX_ITER", "1", resume=True)[0]) == 1
 
 
-def _two(args):
+def _two(scenes, runs):
     """In each of two processes, of which the second alone is told."""
-    whole, _ = train(args.scenes, f"{args.runs}/whole")
+    whole, _ = train(scenes, runs / "whole")
     told = STOP if comm.get_rank() == 1 else None
-    first, ended = train(args.scenes, f"{args.runs}/told", tell=told, number=signal.SIGUSR1)
-    saved = sorted(path.name for path in Path(args.runs, "told").glob("*.pth"))
+    first, ended = train(scenes, runs / "told", tell=told, number=signal.SIGUSR1)
+    saved = sorted(path.name for path in (runs / "told").glob("*.pth"))
     comm.synchronize()
-    rest, _ = train(args.scenes, f"{args.runs}/told", resume=True)
+    rest, _ = train(scenes, runs / "told", resume=True)
     record = {"ended": ended, "saved": saved, "same": first + rest == [*whole[:STOP], *whole[STOP + 1 :]]}
-    Path(args.runs, f"{comm.get_rank()}.json").write_text(json.dumps(record))
+    (runs / f"{comm.get_rank()}.json").write_text(json.dumps(record))
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="forked processes cannot use CUDA")
-def test_all_processes_end_when_one_was_told(scenes, tmp_path, monkeypatch):
-    monkeypatch.setattr(launch, "START_METHOD", "fork")  # spares the imports
-    many = argparse.Namespace(num_gpus=2, num_machines=1, machine_rank=0, dist_url="auto")
-    launch.run(_two, argparse.Namespace(**vars(many), scenes=str(scenes), runs=str(tmp_path)))
+def test_all_processes_end_when_one_was_told(two_processes, scenes, tmp_path):
+    two_processes(_two, scenes, tmp_path)
     for rank in range(2):
         record = json.loads((tmp_path / f"{rank}.json").read_text())
         assert record == {"ended": True, "saved": [f"model_{STOP:07d}.pth"], "same": True}

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from possam.d2.data import DatasetCatalog, MetadataCatalog
-from possam.d2.engine import HookBase, launch
+from possam.d2.engine import HookBase
 from possam.d2.utils import comm
 from possam.data.miniature.export import export_split
 from possam.engine import Checkpointer, Trainer, load_config, prepare_datasets
@@ -69,7 +69,6 @@ def train(cfg, *, resume):
 
 def whole_and_resumed(scenes, runs, *settings):
     """The logs of a run and of one that goes on from its checkpoint at `STOP`, in a folder of its own."""
-    torch.set_num_threads(1)
     seed_step(1, 0)
     whole = train(configure(scenes, f"{runs}/whole", *settings), resume=False)
     resumed = Path(runs, "resumed")
@@ -148,9 +147,8 @@ def _two(scenes, runs):
     Path(runs, f"{rank}.txt").write_text(str(error.value))
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="with GPUs, launch() joins processes by NCCL")
-def test_two_processes_resume_as_exactly(scenes, tmp_path):
-    launch(_two, 2, dist_url="auto", args=(str(scenes), str(tmp_path)))
+def test_two_processes_resume_as_exactly(two_processes, scenes, tmp_path):
+    two_processes(_two, str(scenes), str(tmp_path))
     logs = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2)]
     for whole, resumed in logs:
         assert_same_run(whole, resumed, tmp_path)

@@ -8,10 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 from torch import nn
-from torch.multiprocessing import ProcessRaisedException
 from torch.nn.utils import clip_grad_norm_
 
-from possam.d2.engine import launch
 from possam.d2.utils import EventStorage, comm
 from possam.engine.step import TrainingStep
 from possam.engine.trainer import distribute
@@ -192,7 +190,6 @@ def test_too_little_memory_comes_with_advice(images):
 
 
 def _two(folder):
-    torch.set_num_threads(1)
     log = {}
     for fault, accumulate in itertools.product(("loss", "raise", "gradient"), (1, 2)):
         own = fault if comm.get_rank() == 1 else ""
@@ -214,9 +211,8 @@ def _two(folder):
     Path(folder, f"{comm.get_rank()}.json").write_text(json.dumps(log))
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="with GPUs, launch() joins processes by NCCL")
-def test_one_process_is_enough_to_stop_all(tmp_path):
-    launch(_two, 2, dist_url="auto", args=(str(tmp_path),))
+def test_one_process_is_enough_to_stop_all(two_processes, tmp_path):
+    two_processes(_two, str(tmp_path))
     first, second = (json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2))
     assert first == second
     for accumulate in (1, 2):
@@ -228,12 +224,9 @@ def test_one_process_is_enough_to_stop_all(tmp_path):
 
 
 def _one_without_memory():
-    torch.set_num_threads(1)
     take(training(batches("memory" if comm.get_rank() == 1 else "")))
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="with GPUs, launch() joins processes by NCCL")
-def test_a_process_without_memory_ends_the_others():
-    with pytest.raises(ProcessRaisedException) as error:
-        launch(_one_without_memory, 2, dist_url="auto")
-    assert str(error.value).strip().splitlines()[-1].startswith("MemoryError: Training ran out of memory (")
+def test_a_process_without_memory_ends_the_others(two_processes):
+    with pytest.raises(MemoryError, match="^Training ran out of memory"):
+        two_processes(_one_without_memory)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from possam.d2.data import DatasetCatalog, MetadataCatalog
-from possam.d2.engine import HookBase, launch
+from possam.d2.engine import HookBase
 from possam.d2.utils import comm
 from possam.data.miniature.export import export_split
 from possam.engine import Trainer, load_config, prepare_datasets, unwrap
@@ -53,7 +53,6 @@ def configure(scenes, output, *settings):
 
 
 def trained(scenes, output, *settings):
-    torch.set_num_threads(1)
     torch.manual_seed(5)  # of the weights at the start
     trainer = Trainer(configure(scenes, output, *settings))
     probe = Probe(trainer)
@@ -114,10 +113,9 @@ def _two(scenes, output):
         torch.save(log, f"{output}/{passes}.{comm.get_rank()}.pt")
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="with GPUs, launch() joins processes by NCCL")
-def test_two_processes_train_as_one(scenes, tmp_path):
+def test_two_processes_train_as_one(two_processes, scenes, tmp_path):
     """On the same images, changed alike: the same losses and gradients."""
-    launch(_two, 2, dist_url="auto", args=(str(scenes), str(tmp_path)))
+    two_processes(_two, str(scenes), str(tmp_path))
     for passes in (1, 2):
         two = [torch.load(tmp_path / f"{passes}.{rank}.pt", weights_only=True) for rank in range(2)]
         _, one = trained(scenes, tmp_path / "one", *shared_out(passes))

@@ -1,17 +1,12 @@
-"""Evaluation on two real processes. A file of its own, because starting processes takes seconds."""
+"""Evaluation on two processes gives what one gives."""
 
 import json
-import multiprocessing
 import os
-import socket
 from pathlib import Path
 
-import pytest
 import torch
-import torch.distributed as dist
 
 from possam.d2.data import DatasetCatalog, MetadataCatalog
-from possam.d2.engine import launch
 from possam.d2.modeling import build_model
 from possam.d2.utils import comm
 from possam.data.miniature.export import export_split
@@ -36,36 +31,20 @@ def _evaluate(world, inputs, outputs, output_dir):
     return results
 
 
-def _worker(rank, world, inputs, outputs, directory, port):
-    os.environ |= {"MASTER_ADDR": "localhost", "MASTER_PORT": str(port)}
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", rank=rank, world_size=2)
+def _worker(world, inputs, outputs, directory):
+    rank = comm.get_rank()
     # The second image goes to both: samplers that pad do that.
     chosen = [i for i in range(len(inputs)) if i % 2 == rank or i == 1]
     result = _evaluate(world, [inputs[i] for i in chosen], [outputs[i] for i in chosen], directory / "two")
     (directory / f"{rank}.json").write_text(json.dumps(result))
-    dist.destroy_process_group()
 
 
-def test_two_processes_give_what_one_gives(world, tmp_path):
+def test_two_processes_give_what_one_gives(two_processes, world, tmp_path):
     inputs, outputs = world.inputs(), world.panoptic_outputs()
     for output in outputs:
         output["semantic_seg"] = output["panoptic_seg"][0].long() % 8
     expected = _evaluate(world, inputs, outputs, tmp_path / "one")
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        port = free.getsockname()[1]
-    # Forked, so that the processes know the registered dataset and need not import everything again.
-    context = multiprocessing.get_context("fork")
-    workers = [
-        context.Process(target=_worker, args=(rank, world, inputs, outputs, tmp_path, port))
-        for rank in range(2)
-    ]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join(60)
-        assert worker.exitcode == 0
+    two_processes(_worker, world, inputs, outputs, tmp_path)
     assert json.loads((tmp_path / "0.json").read_text()) == json.loads(json.dumps(expected))
     assert json.loads((tmp_path / "1.json").read_text()) == {}
     one, two = (json.loads((tmp_path / run / "panoptic.json").read_text()) for run in ("one", "two"))
@@ -100,21 +79,19 @@ def _score(root, count, run):
 
 
 def _score_all(root):
-    torch.set_num_threads(1)
     for count in UNEVEN:
         shares = comm.gather(_score(root, count, "two"))
         if comm.is_main_process():
             Path(root, str(count), "shares.json").write_text(json.dumps(shares))
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="with GPUs, launch() joins processes by NCCL")
-def test_uneven_shares_give_what_one_process_gives(tmp_path, monkeypatch):
+def test_uneven_shares_give_what_one_process_gives(two_processes, tmp_path, monkeypatch):
     """1, 3 and 5 images on two processes, one of which may have none: files equal but for where the run was."""
     monkeypatch.setenv("DETECTRON2_DATASETS", "")  # is set by `_score`, and back as it was afterwards
     for count in UNEVEN:
         export_split(NAME, root=tmp_path / str(count), scenes=count)
         assert len(_score(tmp_path, count, "one")) == count
-    launch(_score_all, 2, dist_url="auto", args=(str(tmp_path),))
+    two_processes(_score_all, str(tmp_path))
     for count in UNEVEN:
         shares = json.loads((tmp_path / str(count) / "shares.json").read_text())
         assert [len(share) for share in shares] == [(count + 1) // 2, count // 2]

@@ -1,13 +1,11 @@
 """Losses and gradients do not depend on how many processes share a batch."""
 
-import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
 from torch.nn.parallel import DistributedDataParallel
 
 from possam.classifiers import CosineClassifier, LocalDiscriminativePooling
-from possam.d2.engine import launch
 from possam.decoders import MaskDecoder
 from possam.losses import HungarianMatcher, LayerOutput, SetCriterion, Target
 from possam.vocabulary import ClassEmbeddings
@@ -63,7 +61,6 @@ def step(model, counts, rank=0, processes=1):
 
 
 def _work(folder):
-    torch.set_num_threads(1)
     rank = torch.distributed.get_rank()
     results = {}
     for static in (False, True):
@@ -76,10 +73,9 @@ def _work(folder):
     torch.save(results, f"{folder}/{rank}.pth")
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="with GPUs, launch() joins processes by NCCL")
-def test_two_processes_learn_what_one_does(tmp_path):
+def test_two_processes_learn_what_one_does(two_processes, tmp_path):
     """Also where one has no segment at all: nobody waits, and every parameter gets its gradient."""
-    launch(_work, 2, dist_url="auto", args=(str(tmp_path),))
+    two_processes(_work, str(tmp_path))
     model = Trained()
     for rank in (0, 1):
         results = torch.load(tmp_path / f"{rank}.pth", weights_only=True)

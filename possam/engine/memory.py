@@ -5,12 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import torch
+from possam.inference.out_of_memory import is_out_of_memory
 
 __all__ = ["memory_advice"]
-
-# PyTorch raises plain RuntimeErrors where no CUDA memory but the CPU's, or that of a CUDA library, gives out.
-_WORDS = ("out of memory", "can't allocate memory", "not enough memory", "ALLOC_FAILED")
 
 
 @contextmanager
@@ -23,9 +20,9 @@ def memory_advice(images: int) -> Iterator[None]:
     try:
         yield
     except (RuntimeError, MemoryError) as error:
-        reason = (str(error) or "no memory").strip().splitlines()[0]
-        if not isinstance(error, MemoryError | torch.OutOfMemoryError) and not any(word in reason for word in _WORDS):
+        if not is_out_of_memory(error):
             raise
+        reason = (str(error) or "no memory").strip().splitlines()[0]
         fewer = f"fewer than the {images} images of a forward pass (raise SOLVER.ACCUMULATE or lower IMS_PER_BATCH), "
         raise MemoryError(
             f"Training ran out of memory ({reason:.200}). Try {fewer if images > 1 else ''}a smaller INPUT.IMAGE_SIZE, "

@@ -10,10 +10,12 @@ from typing import TypeVar
 
 import torch
 
-__all__ = ["retry_out_of_memory"]
+__all__ = ["is_out_of_memory", "retry_out_of_memory"]
 
 Result = TypeVar("Result")
 _CPU = torch.device("cpu")
+# Of plain RuntimeErrors, which PyTorch raises where the CPU's memory, the driver's or a CUDA library's gives out.
+_WORDS = ("out of memory", "can't allocate memory", "not enough memory", "ALLOC_FAILED")
 logger = logging.getLogger(__name__)
 
 
@@ -27,7 +29,7 @@ def retry_out_of_memory(work: Callable[[torch.device], Result], device: torch.de
         try:
             return work(place)
         except RuntimeError as error:
-            if not _is_out_of_memory(error):
+            if not is_out_of_memory(error):
                 raise
             failure = str(error)
         # Not while the exception is handled: its frames hold what is to be freed.
@@ -38,8 +40,11 @@ def retry_out_of_memory(work: Callable[[torch.device], Result], device: torch.de
     raise RuntimeError(f"memory does not suffice; ask for smaller segmentations or for fewer tasks at once: {failure}")
 
 
-def _is_out_of_memory(error: RuntimeError) -> bool:
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether an error says that memory does not suffice, on whatever device."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(word in str(error) for word in _WORDS)
 
 
 @cache

@@ -29,7 +29,15 @@ def _as_a_new_process():
     out_of_memory._say.cache_clear()
 
 
-@pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory."), RuntimeError(ON_CPU)])
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory."),
+        RuntimeError(ON_CPU),
+        RuntimeError("CUDA error: out of memory\nCompile with `TORCH_USE_CUDA_DSA`"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+    ],
+)
 @pytest.mark.parametrize(("failures", "places"), [(0, [META]), (1, [META, META]), (2, [META, META, CPU])])
 def test_it_is_tried_again_there_and_then_on_the_cpu(error, failures, places):
     work = Work(*[error] * failures)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
+from possam.layers.linear import Linear
 from possam.layers.mask_pooling import mask_pool
 
 
@@ -29,7 +30,7 @@ class ClipPooling(nn.Module):
     def __init__(self, *, project: Callable[[Tensor], Tensor], channels: int, embed_dim: int) -> None:
         super().__init__()
         self._project = project
-        self.query_projection = nn.Linear(channels, embed_dim)
+        self.query_projection = Linear(channels, embed_dim)
         nn.init.zeros_(self.query_projection.weight)
         nn.init.zeros_(self.query_projection.bias)
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
+from possam.layers.linear import Linear
 from possam.layers.mask_pooling import mask_pool
 from possam.layers.mlp import MLP
 
@@ -54,8 +55,8 @@ class LocalDiscriminativePooling(nn.Module):
         if layers < 1:
             raise ValueError(f"LDP needs at least one self-attention layer, got layers={layers}")
         check_streams(streams)
-        self.sam_projection = nn.Linear(mask_channels or channels, channels) if "sam" in streams else None
-        self.clip_projection = nn.Linear(clip_channels, channels) if "clip" in streams else None
+        self.sam_projection = Linear(mask_channels or channels, channels) if "sam" in streams else None
+        self.clip_projection = Linear(clip_channels, channels) if "clip" in streams else None
         self.stream_embedding = nn.Parameter(torch.empty(len(streams), channels))
         self.layers = nn.ModuleList(
             nn.TransformerEncoderLayer(
@@ -71,7 +72,7 @@ class LocalDiscriminativePooling(nn.Module):
         )
         self.norm = nn.LayerNorm(channels)
         self.head = MLP(len(streams) * channels, 2 * channels, embed_dim, 2)
-        self.query_projection = nn.Linear(channels, embed_dim)
+        self.query_projection = Linear(channels, embed_dim)
         nn.init.normal_(self.stream_embedding, std=0.02)
 
     def forward(

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from possam.layers import MultiScaleDeformableAttention, PositionEmbeddingSine, level_reference_points
+from possam.layers import Linear, MultiScaleDeformableAttention, PositionEmbeddingSine, level_reference_points
 
 STRIDES = (32, 16, 8)
 MASK_STRIDE = 4
@@ -24,8 +24,8 @@ class DeformableLayer(nn.Module):
             channels=channels, levels=len(STRIDES), heads=heads, points=points
         )
         self.norm1 = nn.LayerNorm(channels)
-        self.linear1 = nn.Linear(channels, feedforward)
-        self.linear2 = nn.Linear(feedforward, channels)
+        self.linear1 = Linear(channels, feedforward)
+        self.linear2 = Linear(feedforward, channels)
         self.norm2 = nn.LayerNorm(channels)
         for linear in (self.linear1, self.linear2):
             nn.init.xavier_uniform_(linear.weight)

@@ -4,6 +4,7 @@ from .attention import CrossAttentionLayer, FeedForwardLayer, MultiheadAttention
 from .deformable_attention import MultiScaleDeformableAttention, level_reference_points
 from .deformable_attention_sampling import deformable_sampling
 from .feature_pyramid import FeaturePyramid
+from .linear import Linear
 from .mask_pooling import mask_pool
 from .mlp import MLP
 from .norm import LayerNorm2d
@@ -17,6 +18,7 @@ __all__ = [
     "FeaturePyramid",
     "FeedForwardLayer",
     "LayerNorm2d",
+    "Linear",
     "MultiScaleDeformableAttention",
     "MultiheadAttention",
     "PositionEmbeddingSine",

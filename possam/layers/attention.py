@@ -5,6 +5,8 @@
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .linear import Linear, linear
+
 
 class MultiheadAttention(nn.Module):
     """Multi-head attention whose mask is shared by the heads.
@@ -19,11 +21,11 @@ class MultiheadAttention(nn.Module):
         if channels % heads:
             raise ValueError(f"channels must be divisible by heads, but got {channels} and {heads}")
         self.heads = heads
-        self.in_proj = nn.Linear(channels, 3 * channels)
-        self.out_proj = nn.Linear(channels, channels)
-        for linear in (self.in_proj, self.out_proj):
-            nn.init.xavier_uniform_(linear.weight)
-            nn.init.zeros_(linear.bias)
+        self.in_proj = Linear(channels, 3 * channels)
+        self.out_proj = Linear(channels, channels)
+        for layer in (self.in_proj, self.out_proj):
+            nn.init.xavier_uniform_(layer.weight)
+            nn.init.zeros_(layer.bias)
 
     def forward(self, query: Tensor, key: Tensor, value: Tensor, allowed: Tensor | None = None) -> Tensor:
         """Query B×Q×C, key and value B×S×C → B×Q×C.
@@ -33,7 +35,7 @@ class MultiheadAttention(nn.Module):
         weights = self.in_proj.weight.chunk(3)
         biases = self.in_proj.bias.chunk(3)
         q, k, v = (
-            F.linear(x, weight, bias).unflatten(-1, (self.heads, -1)).transpose(1, 2)
+            linear(x, weight, bias).unflatten(-1, (self.heads, -1)).transpose(1, 2)
             for x, weight, bias in zip((query, key, value), weights, biases, strict=True)
         )
         mask = None if allowed is None else allowed[:, None]
@@ -75,11 +77,11 @@ class FeedForwardLayer(nn.Module):
 
     def __init__(self, *, channels: int, hidden: int) -> None:
         super().__init__()
-        self.linear1 = nn.Linear(channels, hidden)
-        self.linear2 = nn.Linear(hidden, channels)
+        self.linear1 = Linear(channels, hidden)
+        self.linear2 = Linear(hidden, channels)
         self.norm = nn.LayerNorm(channels)
-        for linear in (self.linear1, self.linear2):
-            nn.init.xavier_uniform_(linear.weight)
+        for layer in (self.linear1, self.linear2):
+            nn.init.xavier_uniform_(layer.weight)
 
     def forward(self, x: Tensor) -> Tensor:
         """…×C → …×C."""

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from .deformable_attention_sampling import Size, deformable_sampling
+from .linear import Linear
 
 
 def level_reference_points(sizes: Sequence[Size], device: torch.device | str = "cpu") -> Tensor:
@@ -32,10 +33,10 @@ class MultiScaleDeformableAttention(nn.Module):
         if channels % heads:
             raise ValueError(f"channels must be divisible by heads, but got {channels} and {heads}")
         self.levels, self.heads, self.points = levels, heads, points
-        self.sampling_offsets = nn.Linear(channels, heads * levels * points * 2)
-        self.attention_weights = nn.Linear(channels, heads * levels * points)
-        self.value_proj = nn.Linear(channels, channels)
-        self.output_proj = nn.Linear(channels, channels)
+        self.sampling_offsets = Linear(channels, heads * levels * points * 2)
+        self.attention_weights = Linear(channels, heads * levels * points)
+        self.value_proj = Linear(channels, channels)
+        self.output_proj = Linear(channels, channels)
         self.reset_parameters()
 
     @torch.no_grad()

@@ -3,6 +3,8 @@
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .linear import Linear
+
 
 class MLP(nn.Module):
     """``layers`` linear maps with ReLU between them and none after the last."""
@@ -13,7 +15,7 @@ class MLP(nn.Module):
             raise ValueError(f"an MLP needs at least one layer, but got layers={layers}")
         widths = [in_channels, *[hidden_channels] * (layers - 1), out_channels]
         self.layers = nn.ModuleList(
-            nn.Linear(width, following) for width, following in zip(widths[:-1], widths[1:], strict=True)
+            Linear(width, following) for width, following in zip(widths[:-1], widths[1:], strict=True)
         )
 
     def forward(self, x: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from possam.decoders import DeformablePixelDecoder
 from possam.layers import MultiScaleDeformableAttention
+from tests.reference.linear import framework_linear
 
 Sizes = Sequence[tuple[int, int]]
 
@@ -44,6 +45,7 @@ def attend(
     return module.output_proj(sample(value, sizes, 2 * locations - 1, weights))
 
 
+@framework_linear()
 def decode_pixels(decoder: DeformablePixelDecoder, pyramid: Mapping[int, Tensor]) -> tuple[Tensor, list[Tensor]]:
     """As `DeformablePixelDecoder.forward`."""
     maps = [project(pyramid[stride]) for stride, project in zip((32, 16, 8), decoder.input_projections, strict=True)]

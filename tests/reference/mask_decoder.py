@@ -14,8 +14,10 @@ from torch.nn import functional as F
 
 from possam.decoders import MaskDecoder, MaskPrediction
 from possam.layers import MultiheadAttention
+from tests.reference.linear import framework_linear
 
 
+@framework_linear()
 def decode_masks(decoder: MaskDecoder, mask_features: Tensor, scales: Sequence[Tensor]) -> list[MaskPrediction]:
     """As `MaskDecoder.forward` in training: the predictions of all layers."""
     batch = mask_features.shape[0]

@@ -18,6 +18,7 @@ from possam.decoders import DeformablePixelDecoder, MaskDecoder, MaskPrediction
 from possam.losses import HungarianMatcher, LayerOutput, SetCriterion, Target
 from possam.vocabulary import ClassEmbeddings
 from tests.reference.deformable_attention import decode_pixels
+from tests.reference.linear import framework_linear
 from tests.reference.losses import plain_losses
 from tests.reference.mask_decoder import decode_masks
 
@@ -86,10 +87,11 @@ class _Head(nn.Module):
         if ours:
             class_logits = self.classifier(self.ldp.embed_layers(queries, masks, mask_features, self.clip), text)
         else:
-            class_logits = [
-                self.classifier(self.ldp(*layer, mask_features, self.clip), text)
-                for layer in zip(queries, masks, strict=True)
-            ]
+            with framework_linear():
+                class_logits = [
+                    self.classifier(self.ldp(*layer, mask_features, self.clip), text)
+                    for layer in zip(queries, masks, strict=True)
+                ]
         outputs = [LayerOutput(x, y.mask_logits, y.iou) for x, y in zip(class_logits, layers, strict=True)]
         torch.manual_seed(1)
         if ours:

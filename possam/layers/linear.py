@@ -1,0 +1,71 @@
+"""Linear layers with oneDNN's matrix products where they run on a CPU, the framework's everywhere else.
+
+PyTorch multiplies float32 matrices with MKL, which leaves AVX-512 unused on processors that are not Intel's; oneDNN,
+which comes with PyTorch too, does not.
+"""
+
+# … any dimensions, I inputs, O outputs
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
+
+__all__ = ["Linear", "linear"]
+
+_HAS_ONEDNN = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+# Below so many multiplications a call costs more than it saves.
+_LEAST = 2**22
+
+
+class Linear(nn.Linear):
+    """`nn.Linear`, computed by `linear`."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """…×I → …×O."""
+        return linear(x, self.weight, self.bias)
+
+
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """x·weightᵀ + bias, as `F.linear` has it: x …×I, weight O×I, bias O → …×O."""
+    if not _pays(x, weight):
+        return F.linear(x, weight, bias)
+    y: Tensor = _Linear.apply(x.flatten(0, -2), weight, bias)
+    return y.unflatten(0, x.shape[:-1])
+
+
+def _pays(x: Tensor, weight: Tensor) -> bool:
+    """Whether oneDNN says the same, and sooner."""
+    if not _HAS_ONEDNN or torch.compiler.is_compiling() or torch.is_autocast_enabled("cpu"):
+        return False
+    plain = all(type(one) in (Tensor, nn.Parameter) and one.device.type == "cpu" for one in (x, weight))
+    return plain and x.dtype == weight.dtype == torch.float32 and x.numel() * len(weight) >= _LEAST
+
+
+class _Linear(torch.autograd.Function):
+    """N×I, O×I, O → N×O."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        return _multiply(x, weight, bias)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight = ctx.saved_tensors
+        return (
+            _multiply(gradient, weight.T) if ctx.needs_input_grad[0] else None,
+            _multiply(gradient.T, x.T) if ctx.needs_input_grad[1] else None,
+            gradient.sum(0) if ctx.needs_input_grad[2] else None,
+        )
+
+
+def _multiply(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    # Over a weight that is not dense it takes two thousand times as long.
+    product: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight.contiguous(), bias, "none", [], "none")
+    return product

@@ -62,6 +62,9 @@ def cases(device: str) -> list[Case]:
 class _Head(nn.Module):
     """What follows the decoders in training."""
 
+    names: Tensor
+    clip: Tensor
+
     def __init__(self, side: int, segments: Sequence[int]) -> None:
         super().__init__()
         self.ldp = LocalDiscriminativePooling(channels=256, clip_channels=CLIP_WIDTH, embed_dim=EMBED_WIDTH)

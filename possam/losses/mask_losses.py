@@ -40,12 +40,15 @@ def thresholded_iou(mask_logits: Tensor, masks: Tensor, segments: Tensor) -> Ten
     size = masks.shape[-2:]
     chunk = max(1, PIXELS_AT_ONCE.get(mask_logits.device.type, 2**21) // size.numel())
     iou = mask_logits.new_zeros(len(mask_logits), dtype=torch.float32)
-    segments = segments.cpu()
-    for segment in segments.unique().tolist():
+    # in the order of the segments, so that one transfer to the device serves all of them
+    segments, order = segments.cpu().sort()
+    numbers, counts = segments.unique_consecutive(return_counts=True)
+    parts = order.to(iou.device).split(counts.tolist())
+    for segment, predictions in zip(numbers.tolist(), parts, strict=True):
         # sums of ones in float32 are exact up to 2**24 pixels, and several times faster than those of bool
         actual = masks[segment].flatten().float()
         area = actual.sum()
-        for part in (segments == segment).nonzero().squeeze(1).to(iou.device).split(chunk):
+        for part in predictions.split(chunk):
             logits = mask_logits[part, None].float()
             resized = F.interpolate(logits, size=size, mode="bilinear", align_corners=False)
             predicted = resized.gt_(0).flatten(1)

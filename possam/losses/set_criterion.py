@@ -28,12 +28,13 @@ class Points(NamedTuple):
 class Pairs(NamedTuple):
     """Matched pairs of a batch, int64 on the device of the predictions.
 
-    images: N. queries: L×N. segments: L×N, numbered through the batch.
+    images: N. queries: L×N. segments: L×N, numbered through the batch. counts: of each image, N in all.
     """
 
     images: Tensor
     queries: Tensor
     segments: Tensor
+    counts: list[int]
 
 
 class Normalisers(NamedTuple):
@@ -146,8 +147,9 @@ class SetCriterion(nn.Module):
             segments.append(match.segments + first)
             first += len(target.labels)
         queries = [match.queries for match in matches]
+        counts = [each.shape[1] for each in queries]
         moved = torch.stack([torch.cat(parts, 1) for parts in (images, queries, segments)]).to(device)
-        return Pairs(moved[0, 0], moved[1], moved[2])
+        return Pairs(moved[0, 0], moved[1], moved[2], counts)
 
     def _class_losses(self, layers: list[LayerOutput], targets: list[Target], pairs: Pairs) -> Tensor:
         """Weighted sums of cross-entropies over all queries, those without a segment being "no object" → L."""
@@ -193,10 +195,9 @@ class SetCriterion(nn.Module):
         drawn = torch.cat([points.candidates, points.uniform], dim=1)
         actual = torch.cat([sample_masks(target.masks, x) for target, x in zip(targets, drawn, strict=True)])
         candidates, uniform = points.candidates.shape[1], points.uniform.shape[1]
-        counts = torch.bincount(pairs.images, minlength=len(targets)).tolist()
         chosen = [
             most_uncertain(part.flatten(0, 1), x, self.points - uniform).unflatten(0, part.shape[:2])
-            for part, x in zip(mask_logits.split(counts, dim=1), points.candidates, strict=True)
+            for part, x in zip(mask_logits.split(pairs.counts, dim=1), points.candidates, strict=True)
         ]
         others = torch.arange(candidates, candidates + uniform, device=drawn.device)
         index = torch.cat([torch.cat(chosen, 1), others.expand(*pairs.queries.shape, -1)], dim=2)

@@ -3,6 +3,7 @@ import math
 import pytest
 import torch
 from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
 
 from possam.losses import mask_losses
 from possam.losses.mask_losses import dice, sigmoid_bce, thresholded_iou
@@ -76,3 +77,23 @@ def test_a_perfect_mask_reaches_one_and_has_no_gradient():
     with torch.autocast("cpu", dtype=torch.bfloat16):
         iou = thresholded_iou(mask_logits, masks, torch.zeros(1, dtype=torch.int64))
     assert iou.item() == 1 and not iou.requires_grad
+
+
+class Waits(TorchFunctionMode):
+    """Counts calls for which a GPU and the CPU wait for each other."""
+
+    count = 0
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        waiting = (torch.Tensor.to, torch.Tensor.cpu, torch.Tensor.nonzero, torch.Tensor.tolist, torch.Tensor.item)
+        self.count += func in waiting
+        return func(*args, **(kwargs or {}))
+
+
+def test_a_device_does_not_wait_once_a_segment():
+    waits = []
+    for segments in (3, 30):
+        with Waits() as calls:
+            thresholded_iou(torch.randn(60, 4, 4), torch.rand(30, 8, 8) > 0.5, torch.arange(60) % segments)
+        waits.append(calls.count)
+    assert waits[0] == waits[1]

@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 import traceback
+import uuid
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import timedelta
@@ -74,12 +75,41 @@ def _join(main: Main, args: argparse.Namespace, url: str, rank: int, world: int,
     cuda = torch.cuda.is_available()
     if cuda:
         torch.cuda.set_device(local)  # before any is touched, or all would start on the first
-    dist.init_process_group("nccl" if cuda else "gloo", url, _TIMEOUT, world, rank)
+    store, _, _ = next(dist.rendezvous(url, rank, world, timeout=_TIMEOUT))
+    store = _own_part(store, rank, world)
+    dist.init_process_group("nccl" if cuda else "gloo", store=store, rank=rank, world_size=world, timeout=_TIMEOUT)
     comm.create_local_process_group(local_world)
     comm.synchronize()
     result = main(args)
     dist.destroy_process_group()  # not after an error: it would wait for the others
     return result
+
+
+def _own_part(store: dist.Store, rank: int, world: int) -> dist.Store:
+    """The part of a store where these processes find each other alone.
+
+    torchrun starts all processes again when one has failed, but the store still has the addresses of those before
+    (https://github.com/pytorch/pytorch/issues/135712). So the first answers every greeting, and those that are there
+    thank it.
+
+    Raises:
+        TimeoutError: not all came.
+    """
+    me = uuid.uuid4().hex
+    store.set(f"greeting/{rank}", me)
+    if rank:
+        part = store.get(f"answer/{me}").decode()
+        store.set(f"{part}/thanks/{rank}", "")
+        return dist.PrefixStore(part, store)
+    missing, end = list(range(1, world)), time.monotonic() + _TIMEOUT.total_seconds()
+    while missing:
+        for other in missing:
+            store.set(f"answer/{store.get(f'greeting/{other}').decode()}", me)
+        missing = [other for other in missing if not store.check([f"{me}/thanks/{other}"])]
+        if time.monotonic() > end:
+            raise TimeoutError(f"{len(missing)} of {world} processes have not come, among them rank {missing[0]}.")
+        time.sleep(0.02)
+    return dist.PrefixStore(me, store)
 
 
 # ------------------------------------------------------------------ processes of its own

@@ -5,6 +5,7 @@ import os
 import signal
 import threading
 import time
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -159,3 +160,31 @@ def test_several_machines_need_to_know_where_to_meet():
     many = argparse.Namespace(num_gpus=1, num_machines=2, machine_rank=0, dist_url="auto")
     with pytest.raises(ValueError, match="--dist-url tcp://HOST:PORT"):
         launch.run(print, many)
+
+
+def test_processes_that_start_again_do_not_find_those_before():
+    """A store of torchrun's, which outlives them."""
+    store = dist.HashStore()
+    for rank in range(3):
+        store.set(f"greeting/{rank}", f"before-{rank}")
+    parts = {}
+
+    def come(rank):
+        parts[rank] = launch._own_part(store, rank, 3)
+
+    processes = [threading.Thread(target=come, args=(rank,), daemon=True) for rank in (0, 1, 2)]
+    for process in processes:
+        process.start()
+        time.sleep(0.05)  # the first meets greetings of before
+    for process in processes:
+        process.join(10)
+    parts[2].set("address", "new")
+    assert parts[0].get("address") == parts[1].get("address") == b"new"
+
+
+def test_processes_that_do_not_come_are_told(monkeypatch):
+    monkeypatch.setattr(launch, "_TIMEOUT", timedelta(seconds=0.1))
+    store = dist.HashStore()
+    store.set("greeting/1", "before")
+    with pytest.raises(TimeoutError, match="1 of 2 processes have not come, among them rank 1"):
+        launch._own_part(store, 0, 2)

@@ -15,10 +15,13 @@ from pathlib import Path
 import pytest
 
 from possam import job
+from possam.cli import main
 from possam.d2.data import DatasetCatalog, MetadataCatalog
 from possam.data import SegmentationMapper
+from possam.data.miniature.export import export_split
 from possam.engine.preemption import Preempted
 
+SPLITS = ("mini_a_train", "mini_b_selection", "mini_b_report")
 SHORT = ["SOLVER.MAX_ITER", "2", "SOLVER.IMS_PER_BATCH", "4", "TEST.BATCH_SIZE", "2", "TEST.PICTURES", "1"]
 
 
@@ -26,8 +29,8 @@ SHORT = ["SOLVER.MAX_ITER", "2", "SOLVER.IMS_PER_BATCH", "4", "TEST.BATCH_SIZE",
 def world(tmp_path_factory):
     """A few scenes of every split; the environment points to them."""
     root = tmp_path_factory.mktemp("world")
-    counts = ["--a-train", "6", "--b-selection", "2", "--b-report", "5"]
-    call("datasets/prepare_mini.py", "--root", str(root), "--processes", "1", *counts, root=root)
+    for split, scenes in zip(SPLITS, (6, 2, 5), strict=True):
+        export_split(split, root=root, scenes=scenes)
     return root
 
 
@@ -70,6 +73,26 @@ def trained(world):
     return output, train(world, output).stdout
 
 
+@pytest.fixture
+def start(world, monkeypatch):
+    """Runs the job in this process, which spares the imports."""
+    monkeypatch.setenv("DETECTRON2_DATASETS", str(world))
+    monkeypatch.setattr(job, "setup_logger", lambda *_, **__: None)
+    monkeypatch.setattr(job, "default_setup", lambda *_: None)
+
+    def started(output, *settings, resume=False, eval_only=False, num_gpus=1):
+        places = ["OUTPUT_DIR", str(output), "MODEL.TEXT_CACHE", f"{world}/text", "INPUT.CACHE_FEATURES", "False"]
+        arguments = argparse.Namespace(config_file="configs/mini/possam.yaml", opts=[*SHORT, *places, *settings])
+        how = {"resume": resume, "eval_only": eval_only, "num_gpus": num_gpus, "num_machines": 1}
+        job.run_job(argparse.Namespace(**vars(arguments), **how))
+
+    yield started
+    for name in SPLITS:  # others expect the scenes elsewhere
+        if name in DatasetCatalog.list():
+            DatasetCatalog.remove(name)
+            MetadataCatalog.remove(name)
+
+
 def test_trains_evaluates_every_ensemble_and_draws(trained):
     output, printed = trained
     report = results(output)
@@ -92,13 +115,13 @@ def test_predictions_are_coco_panoptic_files(trained):
         assert ids == {segment["id"] for segment in annotation["segments_info"]}
 
 
-def test_eval_only_repeats_the_numbers(world, trained):
-    output = world / "runs" / "again"
-    train(world, output, "--eval-only", overrides=["MODEL.WEIGHTS", str(trained[0] / "model_final.pth")])
-    assert results(output) == results(trained[0])
+def test_eval_only_repeats_the_numbers(start, tmp_path, trained):
+    start(tmp_path, "MODEL.WEIGHTS", str(trained[0] / "model_final.pth"), eval_only=True)
+    assert results(tmp_path) == results(trained[0])
 
 
-def test_the_command_evaluates_too_and_writes_a_report(world, trained):
+def test_the_command_evaluates_too_and_writes_a_report(world, trained, capsys):
+    """On two processes, joined by gloo; an uneven share of 5 images."""
     output = world / "runs" / "command"
     settings = [*SHORT, "OUTPUT_DIR", str(output), "MODEL.TEXT_CACHE", str(world / "text"), "TEST.PICTURES", "0"]
     weights = ["--weights", str(trained[0] / "model_final.pth"), "--report", "--num-gpus", "2"]
@@ -106,34 +129,21 @@ def test_the_command_evaluates_too_and_writes_a_report(world, trained):
     for metric, value in results(trained[0])["panoptic_seg"].items():
         assert results(output)["panoptic_seg"][metric] == pytest.approx(value, nan_ok=True)
     assert "</html>" in (output / "evaluation" / "mini_b_report" / "report.html").read_text()
-    result = call("-m", "possam", "train", "none.yaml", root=world, check=False)
-    assert result.returncode == 1
-    assert result.stderr.strip().splitlines()[-1].startswith("error: No configuration at none.yaml")
+    assert main(["train", "none.yaml"]) == 1
+    assert capsys.readouterr().err.strip().splitlines()[-1].startswith("error: No configuration at none.yaml")
 
 
-def test_resume_goes_on_where_it_stopped(world):
-    output = world / "runs" / "resumed"
-    train(world, output, overrides=["TEST.PICTURES", "0"])
-    train(world, output, "--resume", overrides=["SOLVER.MAX_ITER", "3", "TEST.PICTURES", "0"])
-    lines = [json.loads(line) for line in (output / "metrics.json").read_text().splitlines()]
+def test_resume_goes_on_where_it_stopped(start, tmp_path):
+    settings = ["TEST.PICTURES", "0", "DATASETS.TEST", "()"]
+    start(tmp_path, *settings)
+    start(tmp_path, *settings, "SOLVER.MAX_ITER", "3", resume=True)
+    lines = [json.loads(line) for line in (tmp_path / "metrics.json").read_text().splitlines()]
     assert [line["iteration"] for line in lines if "total_loss" in line] == [1, 2]
-
-
-@pytest.mark.parametrize("torchrun", [False, True])
-def test_two_processes_score_what_one_does(world, trained, torchrun):
-    """Gloo on the CPU, through --num-gpus and through torchrun; an uneven share of 5 images for 2 processes."""
-    output = world / "runs" / f"two-{torchrun}"
-    weights = ["MODEL.WEIGHTS", str(trained[0] / "model_final.pth")]
-    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"] if torchrun else []
-    processes = [] if torchrun else ["--num-gpus", "2"]
-    train(world, output, "--eval-only", *processes, overrides=weights, launcher=launcher)
-    for metric, value in results(trained[0])["panoptic_seg"].items():
-        assert results(output)["panoptic_seg"][metric] == pytest.approx(value, nan_ok=True)
 
 
 # ------------------------------------------------------------------ interrupted
 
-MANY_STEPS = ["SOLVER.CHECKPOINT_PERIOD", "1", "MODEL.LOSS.POINTS", "64", "DATASETS.TEST", "()", "TEST.PICTURES", "0"]
+MANY_STEPS = ["SOLVER.CHECKPOINT_PERIOD", "1", "MODEL.LOSS.POINTS", "64", "TEST.PICTURES", "0"]
 
 
 def processes_of(root):
@@ -166,7 +176,7 @@ def last_saved(output):
 
 def test_two_processes_are_told_through_the_one_that_started_them(world):
     output = world / "runs" / "told"
-    workers = ["SOLVER.MAX_ITER", "50", "DATALOADER.NUM_WORKERS", "1"]
+    workers = ["SOLVER.MAX_ITER", "50", "DATALOADER.NUM_WORKERS", "1", "DATASETS.TEST", "()"]
     tell = once_saved(output, lambda process: process.terminate())
     settings = {"overrides": [*MANY_STEPS, *workers], "meanwhile": tell, "check": False}
     told = train(world, output, "--num-gpus", "2", **settings)
@@ -176,8 +186,8 @@ def test_two_processes_are_told_through_the_one_that_started_them(world):
     assert 0 < last_saved(output) < 49 and not (output / "model_final.pth").exists()
 
 
-def test_torchrun_restarts_all_when_one_is_killed_and_they_go_on(world):
-    """The same command line, with --resume, serves the start and the restart."""
+def test_torchrun_restarts_all_when_one_is_killed_and_they_go_on(world, start, tmp_path):
+    """The same command line, with --resume, serves the start and the restart; both processes score what one does."""
     output = world / "runs" / "elastic"
     killed = []
 
@@ -191,7 +201,10 @@ def test_torchrun_restarts_all_when_one_is_killed_and_they_go_on(world):
     result = train(world, output, "--resume", overrides=settings, launcher=launcher, meanwhile=once_saved(output, kill))
     starts = re.findall(r"raining from iteration (\d+)", result.stdout)
     assert len(starts) == 2 and starts[0] == "0" and killed[0] < int(starts[1]) < 30
-    assert (output / "model_final.pth").exists() and not processes_of(world)
+    assert not processes_of(world)
+    start(tmp_path, "MODEL.WEIGHTS", str(output / "model_final.pth"), eval_only=True)
+    for metric, value in results(tmp_path)["panoptic_seg"].items():
+        assert results(output)["panoptic_seg"][metric] == pytest.approx(value, nan_ok=True)
 
 
 @pytest.mark.parametrize(
@@ -212,25 +225,6 @@ def test_exit_codes(monkeypatch, capsys, end, code, said):
     with pytest.raises(SystemExit) as exit:
         runpy.run_path("tools/train_net.py", run_name="__main__")
     assert [exit.value.code, capsys.readouterr().err.strip()] in ([code, said], [said, ""])  # sys.exit(said) is 1
-
-
-@pytest.fixture
-def start(world, tmp_path, monkeypatch):
-    """Runs the job in this process."""
-    monkeypatch.setenv("DETECTRON2_DATASETS", str(world))
-    monkeypatch.setattr(job, "setup_logger", lambda *_, **__: None)
-    monkeypatch.setattr(job, "default_setup", lambda *_: None)
-
-    def started(output, *settings):
-        places = ["OUTPUT_DIR", str(output), "MODEL.TEXT_CACHE", f"{world}/text", "INPUT.CACHE_FEATURES", "False"]
-        arguments = argparse.Namespace(config_file="configs/mini/possam.yaml", opts=[*SHORT, *places, *settings])
-        job.run_job(argparse.Namespace(**vars(arguments), resume=False, eval_only=False, num_gpus=1, num_machines=1))
-
-    yield started
-    for name in ("mini_a_train", "mini_b_selection", "mini_b_report"):  # others expect the scenes elsewhere
-        if name in DatasetCatalog.list():
-            DatasetCatalog.remove(name)
-            MetadataCatalog.remove(name)
 
 
 def test_a_folder_that_cannot_be_written_to_is_told_before_anything_else(start, tmp_path):
@@ -277,32 +271,32 @@ def test_a_mistake_is_one_sentence(world):
     assert result.returncode == 1
     assert result.stderr.strip().splitlines()[-1].startswith("error: MODEL.ENSEMBLE.NAME is 'mace'")
     assert "Traceback" not in result.stderr
-    # No process has been started yet when it is found.
-    wrong = ["MODEL.ENSEMBLE.NAME", "mace"]
-    several = train(world, world / "runs" / "bad", "--num-gpus", "2", overrides=wrong, check=False)
-    assert several.returncode == 1 and several.stderr.splitlines()[-1] == result.stderr.splitlines()[-1]
-    assert "Traceback" not in several.stderr
 
 
-def test_a_broken_image_is_one_sentence_from_a_loader_process_too(world):
-    root = world / "broken"
-    shutil.copytree(world / "mini", root / "mini")
-    image = min((root / "mini" / "mini_b_report" / "images").iterdir())
+def test_a_mistake_is_told_before_any_process_starts(start, tmp_path, monkeypatch):
+    monkeypatch.setattr(job, "run", None)
+    with pytest.raises(ValueError, match="^MODEL.ENSEMBLE.NAME is 'mace'"):
+        start(tmp_path, "MODEL.ENSEMBLE.NAME", "mace", num_gpus=2)
+
+
+def test_a_broken_image_is_one_sentence_from_a_loader_process_too(start, world, trained, tmp_path, monkeypatch):
+    shutil.copytree(world / "mini", tmp_path / "mini")
+    image = min((tmp_path / "mini" / "mini_b_report" / "images").iterdir())
     image.write_bytes(b"no picture")
-    workers = ["DATALOADER.NUM_WORKERS", "1", "MODEL.WEIGHTS", str(world / "runs" / "one" / "model_final.pth")]
-    result = train(root, root / "run", "--eval-only", overrides=workers, check=False)
-    last = result.stderr.strip().splitlines()[-1]
-    assert result.returncode == 1 and image.name in last and "does not decode" in last
+    monkeypatch.setenv("DETECTRON2_DATASETS", str(tmp_path))
+    weights = ["MODEL.WEIGHTS", str(trained[0] / "model_final.pth")]
+    with pytest.raises(ValueError) as error:
+        start(tmp_path / "run", "DATALOADER.NUM_WORKERS", "1", *weights, eval_only=True)
+    said = job.sentence(error.value)
+    assert "\n" not in said and image.name in said and "does not decode" in said
 
 
-def test_evaluating_nothing_trained_is_refused(world):
-    result = train(world, world / "runs" / "untrained", "--eval-only", check=False)
-    assert result.returncode == 1
-    assert "--eval-only needs trained parameters" in result.stderr
+def test_evaluating_nothing_trained_is_refused(start, tmp_path):
+    with pytest.raises(ValueError, match="^--eval-only needs trained parameters"):
+        start(tmp_path, eval_only=True)
 
 
-def test_data_that_is_not_there_names_the_command(tmp_path):
-    result = train(tmp_path, tmp_path / "run", check=False)
-    assert result.returncode == 1
-    assert "datasets/prepare_mini.py" in result.stderr
-    assert not Path(tmp_path / "run" / "model_final.pth").exists()
+def test_data_that_is_not_there_names_the_command(start, tmp_path, monkeypatch):
+    monkeypatch.setenv("DETECTRON2_DATASETS", str(tmp_path))
+    with pytest.raises(FileNotFoundError, match="datasets/prepare_mini.py"):
+        start(tmp_path / "run")

@@ -23,6 +23,7 @@ pytestmark = pytest.mark.skipif(torch.cuda.is_available(), reason="forked proces
 def start(tmp_path, monkeypatch):
     """Starts two processes that call a function of a folder, and checks that none is left, soon afterwards."""
     monkeypatch.setattr(launch, "START_METHOD", "fork")  # spares the imports
+    interrupt = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
 
     def started(main):
         many = argparse.Namespace(num_gpus=2, num_machines=1, machine_rank=0, dist_url="auto")
@@ -37,7 +38,8 @@ def start(tmp_path, monkeypatch):
                 time.sleep(0.02)  # the system takes a moment
             assert pids and not any(map(alive, pids))
 
-    return started
+    yield started
+    signal.signal(signal.SIGINT, interrupt)
 
 
 def alive(pid):

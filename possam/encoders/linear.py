@@ -1,7 +1,7 @@
 """Linear layers of frozen encoders: oneDNN's where they run on a CPU, the framework's everywhere else.
 
-PyTorch multiplies float32 matrices with MKL, which leaves AVX-512 unused on processors that are not Intel's; oneDNN,
-which comes with PyTorch too, does not, and applies GELU while a result is still in registers.
+Without gradients, unlike `possam.layers.Linear`, but in half precision too, and with GELU applied while a result is
+still in registers.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from possam.encoders.frozen import working_dtype
+from possam.layers.linear import HAS_ONEDNN, multiply
 
 __all__ = ["fast_linear", "linear", "runs_eagerly_on_cpu"]
 
 _DTYPES = (torch.float32, torch.bfloat16)
-_HAS_ONEDNN = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 
 
 def runs_eagerly_on_cpu(x: Tensor) -> bool:
@@ -36,10 +36,8 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, gelu: bool 
     """
     weight = weight.to(x.dtype)
     bias = None if bias is None else bias.to(x.dtype)
-    if _HAS_ONEDNN and x.dtype in _DTYPES and x.numel() and runs_eagerly_on_cpu(x):
-        # Over a weight that is not dense it would take two thousand times as long.
-        weight = weight.contiguous()
-        return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "gelu" if gelu else "none", [], "none")
+    if HAS_ONEDNN and x.dtype in _DTYPES and x.numel() and runs_eagerly_on_cpu(x):
+        return multiply(x, weight, bias, gelu=gelu)
     y = F.linear(x, weight, bias)
     return F.gelu(y) if gelu else y
 

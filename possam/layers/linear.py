@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-__all__ = ["Linear", "linear"]
+__all__ = ["HAS_ONEDNN", "Linear", "linear", "multiply"]
 
-_HAS_ONEDNN = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+HAS_ONEDNN = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 # Below so many multiplications a call costs more than it saves.
 _LEAST = 2**22
 
@@ -40,7 +40,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
 def _pays(x: Tensor, weight: Tensor) -> bool:
     """Whether oneDNN says the same, and sooner."""
-    if not _HAS_ONEDNN or torch.compiler.is_compiling() or torch.is_autocast_enabled("cpu"):
+    if not HAS_ONEDNN or torch.compiler.is_compiling() or torch.is_autocast_enabled("cpu"):
         return False
     plain = all(type(one) in (Tensor, nn.Parameter) and one.device.type == "cpu" for one in (x, weight))
     return plain and x.dtype == weight.dtype == torch.float32 and x.numel() * len(weight) >= _LEAST
@@ -52,20 +52,22 @@ class _Linear(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         ctx.save_for_backward(x, weight)
-        return _multiply(x, weight, bias)
+        return multiply(x, weight, bias)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         x, weight = ctx.saved_tensors
         return (
-            _multiply(gradient, weight.T) if ctx.needs_input_grad[0] else None,
-            _multiply(gradient.T, x.T) if ctx.needs_input_grad[1] else None,
+            multiply(gradient, weight.T) if ctx.needs_input_grad[0] else None,
+            multiply(gradient.T, x.T) if ctx.needs_input_grad[1] else None,
             gradient.sum(0) if ctx.needs_input_grad[2] else None,
         )
 
 
-def _multiply(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+def multiply(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, gelu: bool = False) -> Tensor:
+    """x·weightᵀ + bias by oneDNN, all on a CPU and of one type; then GELU (the exact one) if asked. Has no gradient."""
     # Over a weight that is not dense it takes two thousand times as long.
-    product: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight.contiguous(), bias, "none", [], "none")
+    activation = "gelu" if gelu else "none"
+    product: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight.contiguous(), bias, activation, [], "none")
     return product

@@ -10,5 +10,5 @@ from possam.layers import linear as room
 @contextmanager
 def framework_linear() -> Iterator[None]:
     """Inside, as context or decorator, `possam.layers.Linear` is `torch.nn.Linear`; gradients of it too."""
-    with patch.object(room, "_HAS_ONEDNN", False):
+    with patch.object(room, "HAS_ONEDNN", False):
         yield

@@ -85,7 +85,7 @@ def test_parameters_are_counted(size, trained, frozen):
         (["MODEL.CLIP.WEIGHTS", "x/convnext_base_w.laion2b_s13b_b82k_augreg.safetensors"], "those of convnext_base_w"),
         (["MODEL.CLIP.NAME", "convnext_larg_d_320"], "convnext_larg_d_320"),
         (["MODEL.DECODER.LAYERS", "4"], "multiple of 3"),
-        (["MODEL.LDP.HEADS", "7"], "multiple of heads"),
+        (["MODEL.LDP.HEADS", "7"], "divisor of MODEL.DECODER.CHANNELS"),
     ],
 )
 def test_what_could_not_be_run_is_said(overrides, message):

@@ -60,11 +60,13 @@ def loggers():
     def set_up():
         handler = logging.StreamHandler(sys.stdout)
         handler.setFormatter(logging.Formatter("[%(levelname)s] %(message)s"))
-        logger.handlers, logger.level = [handler], logging.INFO
+        logger.handlers = [handler]
+        logger.setLevel(logging.INFO)  # loggers below it forget what they had found out
         return handler
 
     yield set_up
-    logger.handlers, logger.level = handlers, level
+    logger.handlers = handlers
+    logger.setLevel(level)
 
 
 class Terminal:

@@ -24,6 +24,7 @@ JOB_ERRORS = (ValueError, OSError, FloatingPointError, MemoryError)
 """What a job that cannot be done raises, with a `sentence` for a person."""
 
 _LOST = re.compile(r"DataLoader worker \(pid.*\) (is killed by signal: [\w ]+|exited unexpectedly)")
+_ALONE = re.compile(r".*gloo/transport.*(closed|reset) by peer", re.DOTALL)
 
 
 def run_job(args: argparse.Namespace) -> None:
@@ -65,7 +66,7 @@ def _work(cfg: CfgNode, args: argparse.Namespace) -> None:
         try:
             model = _evaluate(cfg) if args.eval_only else _train(cfg, resume=args.resume)
         except RuntimeError as error:
-            raise _of_loader(error) from error
+            raise _plain(error) from error
         if comm.is_main_process():
             _show(cfg, model, report=getattr(args, "report", False))
 
@@ -95,8 +96,10 @@ def _train(cfg: CfgNode, *, resume: bool) -> PosSAM:
     return unwrap(trainer.model)
 
 
-def _of_loader(error: RuntimeError) -> BaseException:
-    """What to raise for an error: PyTorch's about a lost process of a data loader gives neither sentence nor advice."""
+def _plain(error: RuntimeError) -> BaseException:
+    """What to raise for an error: PyTorch's about lost processes give neither sentence nor advice."""
+    if _ALONE.match(str(error)):
+        return ChildProcessError("Another process of this run has ended, and so this one has to; the other says why.")
     said = [str(error.__cause__), str(error)]  # the cause, if any, knows more
     lost = next(filter(None, map(_LOST.match, said)), None)
     if not lost:

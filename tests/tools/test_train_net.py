@@ -17,8 +17,10 @@ import pytest
 from possam import job
 from possam.cli import main
 from possam.d2.data import DatasetCatalog, MetadataCatalog
+from possam.d2.utils import comm
 from possam.data import SegmentationMapper
 from possam.data.miniature.export import export_split
+from possam.engine import Trainer
 from possam.engine.preemption import Preempted
 
 SPLITS = ("mini_a_train", "mini_b_selection", "mini_b_report")
@@ -261,6 +263,24 @@ def test_an_error_in_a_process_of_the_data_loader_is_the_cause(start, tmp_path, 
     with pytest.raises(FileNotFoundError) as error:
         start(tmp_path / "run", "DATALOADER.NUM_WORKERS", "1")
     assert job.sentence(error.value) == "FileNotFoundError: a.jpg is missing."
+
+
+def _one_fails(start, folder):
+    if comm.get_rank() == 1:
+        Trainer.run_step = lambda _: (_ for _ in ()).throw(FloatingPointError("not finite"))
+    try:
+        start(folder)
+    except Exception as error:
+        Path(folder, f"{comm.get_rank()}.txt").write_text(job.sentence(error))
+        raise
+
+
+def test_an_error_in_one_process_ends_the_others_in_one_sentence(start, two_processes, tmp_path):
+    begin = time.monotonic()
+    with pytest.raises(FloatingPointError, match="^not finite"):
+        two_processes(_one_fails, start, tmp_path)
+    assert (tmp_path / "0.txt").read_text().startswith("Another process of this run has ended")
+    assert time.monotonic() - begin < 30 and not (tmp_path / "model_final.pth").exists()
 
 
 # ------------------------------------------------------------------ mistakes

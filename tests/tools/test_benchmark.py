@@ -65,9 +65,10 @@ def test_every_stage_says_what_it_compares(stage):
 
 def test_the_command_writes_what_it_prints(tmp_path):
     path = tmp_path / "figures.json"
-    command = [sys.executable, "tools/benchmark.py", "pq", "--match", "in memory", "--runs", "1", "--output", str(path)]
+    chosen = ["deform-attn", "--match", "float32, with", "--runs", "1", "--output", str(path)]
+    command = [sys.executable, "tools/benchmark.py", *chosen]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     content = json.loads(path.read_text())
-    (row,) = content["stages"]["pq"]
+    (row,) = content["stages"]["deform-attn"]
     assert row["name"] in done.stdout and content["origin"]["torch"] == torch.__version__
     assert row["error"] <= row["tolerance"]

@@ -3,7 +3,10 @@
 # B images, L levels of H_l×W_l, S = Σ H_l·W_l positions, Q queries, M heads of D channels, P points a level
 
 import importlib.util
+import logging
 from collections.abc import Sequence
+from functools import cache
+from subprocess import SubprocessError
 from typing import Any
 
 import torch
@@ -15,12 +18,11 @@ from . import deformable_attention_cpu
 
 Size = tuple[int, int]
 
+logger = logging.getLogger(__name__)
+
 # The plain way's samples take more memory than all else in attention (264 MB a layer and image of 1024×1024 pixels).
 # Beyond this many numbers they are sampled again in the backward pass rather than kept.
 KEEP_SAMPLES_UP_TO = 2**24
-
-KERNELS = ("cpu", "cuda") if importlib.util.find_spec("triton") else ("cpu",)
-"""Types of devices that have a way of their own."""
 
 
 def deformable_sampling(
@@ -28,8 +30,8 @@ def deformable_sampling(
 ) -> Tensor:
     """Weighted sum of bilinear samples (Deformable DETR, equation 3), computed in the dtype of ``grid``.
 
-    On a CPU by sparse products, on CUDA by a Triton kernel where Triton is installed, and otherwise, or where the model
-    is being exported, by ``torch.nn.functional.grid_sample``. All give the same up to rounding, gradients included;
+    On a CPU by sparse products, on CUDA by a Triton kernel where Triton works, and otherwise, or where the model is
+    being exported, by ``torch.nn.functional.grid_sample``. All give the same up to rounding, gradients included;
     only the last can be differentiated twice.
 
     Args:
@@ -43,7 +45,7 @@ def deformable_sampling(
     Returns:
         B×Q×(M·D) in the dtype of ``value``, heads outermost.
     """
-    if not plain and value.device.type in KERNELS and not torch.compiler.is_exporting():
+    if not plain and not torch.compiler.is_exporting() and _has_kernels(value.device):
         return _sampling(value, [side for size in sizes for side in size], grid, weights)
     inputs = (value.to(grid.dtype), sizes, grid, weights)
     if torch.is_grad_enabled() and weights.numel() * value.shape[-1] > KEEP_SAMPLES_UP_TO:
@@ -51,6 +53,32 @@ def deformable_sampling(
     else:
         output = _sample_by_grid(*inputs)
     return output.to(value.dtype)
+
+
+def _has_kernels(device: torch.device) -> bool:
+    """Whether a device has a way of its own."""
+    return device.type == "cpu" or (device.type == "cuda" and _triton_works())
+
+
+@torch.compiler.assume_constant_result
+def _triton_works() -> bool:
+    return importlib.util.find_spec("triton") is not None and _triton_starts()
+
+
+@cache
+def _triton_starts() -> bool:
+    """Whether Triton's driver starts, which it builds with the machine's C compiler at the first start; else warns."""
+    import triton
+
+    try:
+        return triton.runtime.driver.active is not None
+    except (RuntimeError, AssertionError, OSError, SubprocessError) as error:
+        logger.warning(
+            "Deformable attention goes without its GPU kernels, which is slower: Triton does not start (%.300s). "
+            "It needs a C compiler, such as gcc, and the header files of Python.",
+            error,
+        )
+        return False
 
 
 def _sample_by_grid(value: Tensor, sizes: Sequence[Size], grid: Tensor, weights: Tensor) -> Tensor:

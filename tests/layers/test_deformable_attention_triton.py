@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
-from possam.layers import deformable_sampling
+from possam.layers import deformable_attention_sampling, deformable_sampling
 
 pytest.importorskip("triton", reason="Triton is not installed")
 
@@ -58,6 +59,38 @@ def test_kernels_compile_for_gpus(kernel, value, tmp_path, monkeypatch):
     assert compiled.asm["cubin"]
     # gradients of shared values are added up, not written over each other
     assert ("red.global" in compiled.asm["ptx"]) == (kernel == "_backward")
+
+
+class Driver:
+    """Of Triton on a machine with a GPU, where it starts or not."""
+
+    def __init__(self, error):
+        self.error = error
+
+    @property
+    def active(self):
+        if self.error:
+            raise self.error
+        return self
+
+
+@pytest.mark.parametrize(
+    "error", [None, RuntimeError("Failed to find C compiler."), subprocess.CalledProcessError(1, "gcc")]
+)
+def test_where_triton_does_not_start_the_plain_way_is_taken(error, monkeypatch, caplog):
+    import triton
+
+    plain, calls = deformable_attention_sampling._sample_by_grid, []
+    monkeypatch.setattr(deformable_attention_sampling, "_sample_by_grid", lambda *x: calls.append(x) or plain(*x))
+    monkeypatch.setattr(triton.runtime, "driver", Driver(error))
+    deformable_attention_sampling._triton_starts.cache_clear()
+    with FakeTensorMode(), torch.device("cuda"):
+        value, grid, weights = torch.empty(1, 6, 2, 4), torch.empty(1, 5, 2, 1, 3, 2), torch.empty(1, 5, 2, 1, 3)
+        for _ in range(2):
+            assert deformable_sampling(value, [(2, 3)], grid, weights).shape == (1, 5, 8)
+    deformable_attention_sampling._triton_starts.cache_clear()  # as a new process again
+    assert len(calls) == (2 if error else 0)
+    assert len(caplog.records) == (1 if error else 0)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

@@ -1,8 +1,8 @@
 """Benchmarks measure both sides of a case on the same work, and every stage says what it compares."""
 
 import importlib
+import importlib.util
 import json
-import subprocess
 import sys
 import time
 
@@ -63,12 +63,28 @@ def test_every_stage_says_what_it_compares(stage):
     assert len({case.name for case in rows}) == len(rows)
 
 
-def test_the_command_writes_what_it_prints(tmp_path):
+def test_the_command_writes_what_it_prints(tmp_path, monkeypatch, capsys):
+    command = importlib.util.spec_from_file_location("benchmark_command", "tools/benchmark.py")
+    module = importlib.util.module_from_spec(command)
+    command.loader.exec_module(module)
+    side = {"seconds": [1.0], "median": 1.0, "peak_bytes": 2**20}
+    figures = {"ours": side, "theirs": side, "time_ratio": 1.0, "memory_ratio": 1.0, "error": 1e-7}
+
+    def measured(cases_of, index, device, runs):
+        case = cases_of(device)[index]
+        about = {"name": case.name, "reference": case.reference, "tolerance": case.tolerance}
+        return {**figures, **about, "time_target": case.time_target, "memory_target": None}
+
+    monkeypatch.setattr(module, "measure", measured)
     path = tmp_path / "figures.json"
-    chosen = ["deform-attn", "--match", "float32, with", "--runs", "1", "--output", str(path)]
-    command = [sys.executable, "tools/benchmark.py", *chosen]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    content = json.loads(path.read_text())
-    (row,) = content["stages"]["deform-attn"]
-    assert row["name"] in done.stdout and content["origin"]["torch"] == torch.__version__
-    assert row["error"] <= row["tolerance"]
+    monkeypatch.setattr(sys, "argv", ["benchmark.py", "pq", "merge", "--match", "PQ", "--output", str(path)])
+    module.main()
+    content, printed = json.loads(path.read_text()), capsys.readouterr().out
+    assert [len(content["stages"][stage]) for stage in ("pq", "merge")] == [2, 0]
+    assert all(row["name"] in printed for row in content["stages"]["pq"]) and "1.000 (≤ 0.17)" in printed
+    assert content["origin"]["torch"] == torch.__version__
+
+    monkeypatch.setattr(sys, "argv", ["benchmark.py", "pq", "--match", "no such"])
+    with pytest.raises(SystemExit):
+        module.main()
+    assert "no case of pq has 'no such' in its name" in capsys.readouterr().err

@@ -133,6 +133,16 @@ def test_a_resumed_run_is_the_uninterrupted_one(scenes, tmp_path, passes):
     assert len({tuple(entry[4]) for entry in whole}) == STEPS
 
 
+def test_a_resumed_run_may_share_its_images_out_otherwise(scenes, tmp_path):
+    """As on fewer or smaller GPUs: the same images and learning rates, on the same optimizer."""
+    whole = train(configure(scenes, tmp_path), resume=False)
+    (tmp_path / "last_checkpoint").write_text(f"model_{STOP - 1:07d}.pth")
+    (tmp_path / "model_final.pth").unlink()
+    resumed = train(configure(scenes, tmp_path, "SOLVER.ACCUMULATE", "2"), resume=True)
+    assert [entry[:3] for entry in resumed] == [entry[:3] for entry in whole[STOP:]]
+    assert resumed[0][3]["loss_class"] == pytest.approx(whole[STOP][3]["loss_class"], rel=0.1)  # of other points
+
+
 def _two(scenes, runs):
     logs = whole_and_resumed(scenes, runs)
     rank = comm.get_rank()

@@ -102,33 +102,33 @@ def test_the_same_seed_gives_the_same_run_and_the_frozen_encoders_stay_as_they_w
     assert other["losses"] != first["losses"] and other["images"] != first["images"]
 
 
-def shared_out(passes):
-    # The IoU head's target counts the pixels of masks, and rounding, which goes by the size of a batch, can flip one.
-    return ["SOLVER.ACCUMULATE", str(passes), "MODEL.DECODER.IOU_HEAD", "False"]
-
-
 def _two(scenes, output):
     for passes in (1, 2):
-        _, log = trained(scenes, f"{output}/{passes}", *shared_out(passes))
+        _, log = trained(scenes, f"{output}/{passes}", "SOLVER.ACCUMULATE", str(passes))
         torch.save(log, f"{output}/{passes}.{comm.get_rank()}.pt")
 
 
 def test_two_processes_train_as_one(two_processes, scenes, tmp_path):
-    """On the same images, changed alike: the same losses and gradients."""
+    """On the same images, changed alike: the same losses and gradients.
+
+    The IoU head's target counts the pixels of masks, and rounding, which goes by the size of a batch, can flip one.
+    """
     two_processes(_two, str(scenes), str(tmp_path))
     for passes in (1, 2):
         two = [torch.load(tmp_path / f"{passes}.{rank}.pt", weights_only=True) for rank in range(2)]
-        _, one = trained(scenes, tmp_path / "one", *shared_out(passes))
+        _, one = trained(scenes, tmp_path / "one", "SOLVER.ACCUMULATE", str(passes))
         assert [len(images) for images in one["images"]] == [4 // passes] * passes * STEPS
         for images, *shares in zip(one["images"], *(log["images"] for log in two), strict=True):
             assert images[0::2] == shares[0] and images[1::2] == shares[1]
         assert one["losses"][0].keys() == two[0]["losses"][0].keys()
-        for step, tolerance in enumerate((1e-6, 1e-4)):  # a step makes of a difference in the first a greater one
-            assert one["losses"][step] == pytest.approx(two[0]["losses"][step], rel=tolerance, abs=1e-9)
+        for step, least in enumerate((1e-6, 1e-4)):  # a step makes of a difference in the first a greater one
+            for name, loss in one["losses"][step].items():
+                tolerance = 1e-4 if "iou" in name or name == "total_loss" else least
+                assert loss == pytest.approx(two[0]["losses"][step][name], rel=tolerance, abs=1e-9), name
         largest = max(gradient.abs().max() for gradient in one["gradients"][0].values())
         for name, gradient in one["gradients"][0].items():
             shared = two[0]["gradients"][0][name]
-            assert (gradient - shared).abs().max() <= 1e-6 * largest, name
+            assert (gradient - shared).abs().max() <= (1e-4 if "iou_head" in name else 1e-6) * largest, name
             assert torch.equal(shared, two[1]["gradients"][0][name])
 
 

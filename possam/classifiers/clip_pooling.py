@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from possam.layers.linear import Linear
-from possam.layers.mask_pooling import mask_pool
+from possam.layers.mask_pooling import pool_layers
 
 
 class ClipPooling(nn.Module):
@@ -51,5 +51,5 @@ class ClipPooling(nn.Module):
         self, queries: Sequence[Tensor], mask_logits: Sequence[Tensor], mask_features: Tensor, clip_features: Tensor
     ) -> Tensor:
         """What `forward` gives for each of L layers of one batch, L×B×Q×D; queries and mask logits are lists of L."""
-        pooled = torch.stack([mask_pool(clip_features, masks)[0] for masks in mask_logits])
+        pooled = pool_layers(clip_features, mask_logits)
         return self._project(pooled) + self.query_projection(torch.stack(list(queries)))

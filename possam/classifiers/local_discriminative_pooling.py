@@ -7,14 +7,12 @@ features, D width of CLIP's joint space, h×w the masks' and mask features' size
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import interpolate
 
 from possam.layers.linear import Linear
-from possam.layers.mask_pooling import mask_pool
+from possam.layers.mask_pooling import mask_pool, pool_layers
 from possam.layers.mlp import MLP
 
 STREAMS = ("sam", "clip")
@@ -122,47 +120,6 @@ class LocalDiscriminativePooling(nn.Module):
             tokens = layer(tokens)
         fused = torch.cat(self.norm(tokens).chunk(len(pooled), dim=1), dim=-1)
         return self.head(fused) + self.query_projection(queries)
-
-
-def pool_layers(features: Tensor, mask_logits: Sequence[Tensor]) -> Tensor:
-    """`mask_pool` of L layers' masks in the same features, L×B×Q×C float32.
-
-    Its backward pass keeps the masks as bool and sums the layers in place: `mask_pool` would keep each as float32,
-    65 MB a layer and image of 1024×1024 pixels with 250 masks.
-    """
-    return _MeansInside.apply(features, *(x.detach() for x in mask_logits))
-
-
-class _MeansInside(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, features: Tensor, *mask_logits: Tensor) -> Tensor:
-        size = features.shape[-2:]
-        inside = [
-            (x if x.shape[-2:] == size else interpolate(x, size=size, mode="bilinear", align_corners=False)) > 0
-            for x in mask_logits
-        ]
-        # float32 also under autocast: the sum over a large mask overflows in half precision
-        with torch.autocast(features.device.type, enabled=False):
-            pixels = features.float().flatten(2).transpose(1, 2)
-            totals, areas = [], []
-            for mask in inside:
-                ones = mask.flatten(2).float()
-                totals.append(ones @ pixels)
-                areas.append(ones.sum(-1, keepdim=True))
-        area = torch.stack(areas).clamp(min=1)
-        if ctx.needs_input_grad[0]:
-            ctx.save_for_backward(area, *inside)
-        ctx.dtype = features.dtype
-        return torch.stack(totals) / area
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        area, *inside = ctx.saved_tensors
-        shares = (gradients[0] / area).transpose(2, 3)  # L×B×C×Q
-        total = shares.new_zeros(*shares.shape[1:3], inside[0].shape[-2:].numel())
-        for share, mask in zip(shares, inside, strict=True):
-            total.baddbmm_(share, mask.flatten(2).float())
-        return total.unflatten(2, inside[0].shape[-2:]).to(ctx.dtype), *[None] * len(inside)
 
 
 def check_streams(streams: Sequence[str]) -> None:

@@ -3,6 +3,7 @@ import torch
 from torch.nn import functional as F
 
 from possam.layers import mask_pool
+from possam.layers.mask_pooling import pool_layers
 
 
 def plain_mask_pool(features, mask_logits):
@@ -61,3 +62,13 @@ def test_wrong_shapes_are_named():
         mask_pool(torch.zeros(2, 3, 4, 4), torch.zeros(1, 2, 4, 4))
     with pytest.raises(ValueError, match="same batch"):
         mask_pool(torch.zeros(3, 4, 4), torch.zeros(3, 4, 4))
+
+
+def test_pooling_of_layers_keeps_masks_as_bool():
+    """What the backward pass keeps of 250 masks at 256×256 cells: 16 MB a layer, and not 65."""
+    features = torch.randn(1, 4, 8, 8, requires_grad=True)
+    kept = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda x: kept.append(x) or x, lambda x: x):
+        pooled = pool_layers(features.bfloat16(), [torch.randn(1, 3, 8, 8) for _ in range(2)])
+    assert pooled.shape == (2, 1, 3, 4) and pooled.dtype == torch.float32
+    assert sorted(x.dtype == torch.bool for x in kept) == [False, True, True]

@@ -4,10 +4,11 @@ from contextlib import nullcontext
 
 import pytest
 import torch
+from torch import nn
 
 from possam.d2.data import DatasetCatalog, MetadataCatalog
 from possam.d2.engine import HookBase
-from possam.d2.utils import comm
+from possam.d2.utils import EventStorage, comm
 from possam.data.miniature.export import export_split
 from possam.engine import Trainer, load_config, prepare_datasets, unwrap
 from possam.engine.trainer import build_train_loader, training_records
@@ -104,8 +105,12 @@ def test_the_same_seed_gives_the_same_run_and_the_frozen_encoders_stay_as_they_w
 
 def _two(scenes, output):
     for passes in (1, 2):
-        _, log = trained(scenes, f"{output}/{passes}", "SOLVER.ACCUMULATE", str(passes))
+        trainer, log = trained(scenes, f"{output}/{passes}", "SOLVER.ACCUMULATE", str(passes))
         torch.save(log, f"{output}/{passes}.{comm.get_rank()}.pt")
+        if comm.get_rank() == 1:
+            nn.init.constant_(unwrap(trainer.model).mask_decoder.norm.weight, torch.nan)
+        with EventStorage(), pytest.raises(FloatingPointError, match="in process 1 .* not finite"):
+            trainer.run_step()  # none waits for the other
 
 
 def test_two_processes_train_as_one(two_processes, scenes, tmp_path):

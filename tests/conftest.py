@@ -21,6 +21,19 @@ def mini_config(tmp_path):
 
 
 @pytest.fixture
+def miniature(monkeypatch):
+    """Takes the miniature world's scenes from a folder until the test ends: others expect them elsewhere."""
+    from possam.d2.data import DatasetCatalog, MetadataCatalog
+    from possam.data.miniature.splits import SPLITS
+
+    yield lambda root: monkeypatch.setenv("DETECTRON2_DATASETS", str(root))
+    for name in SPLITS:
+        if name in DatasetCatalog.list():
+            DatasetCatalog.remove(name)
+            MetadataCatalog.remove(name)
+
+
+@pytest.fixture
 def mini_model(mini_config):
     """A PosSAM with shipped frozen encoders and untrained heads, the same in every test."""
     from possam.d2.modeling import build_model

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from possam.d2.data import DatasetCatalog, MetadataCatalog
+from possam.d2.data import MetadataCatalog
 from possam.d2.modeling import build_model
 from possam.data.miniature.export import export_split
 from possam.engine import load_config, prepare_datasets
@@ -28,10 +28,10 @@ def scenes(tmp_path_factory):
 
 
 @pytest.fixture
-def run(scenes, tmp_path, monkeypatch):
+def run(scenes, miniature, tmp_path):
     """run(folder, *settings, model=None): a configuration of the miniature world, and the model to score: by default an
     untrained one, whose every mask counts."""
-    monkeypatch.setenv("DETECTRON2_DATASETS", str(scenes))
+    miniature(scenes)
 
     def make(folder, *settings, model=None):
         places = ["OUTPUT_DIR", str(tmp_path / folder), "MODEL.TEXT_CACHE", str(scenes / "text")]
@@ -40,11 +40,7 @@ def run(scenes, tmp_path, monkeypatch):
         torch.manual_seed(0)
         return cfg, model or build_model(cfg)
 
-    yield make
-    monkeypatch.undo()
-    for name in (A, "mini_b_selection", B):  # others expect the scenes elsewhere
-        DatasetCatalog.remove(name)
-        MetadataCatalog.remove(name)
+    return make
 
 
 def score(cfg, model, **keywords):

@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from possam.d2.data import DatasetCatalog, MetadataCatalog
 from possam.d2.utils import comm
 from possam.data import sample_key
 from possam.data.miniature.export import export_split
@@ -28,16 +27,12 @@ def prepare(root):
 
 
 @pytest.fixture
-def world(tmp_path, monkeypatch):
+def world(miniature, tmp_path, monkeypatch):
     export_split("mini_a_train", root=tmp_path, scenes=IMAGES)
-    monkeypatch.setenv("DETECTRON2_DATASETS", str(tmp_path))
+    miniature(tmp_path)
     for room in (features, feature_cache):
         monkeypatch.setattr(room, "SHARD", 4)  # and back to what it was, whatever `prepare` does
-    yield tmp_path
-    for name in ("mini_a_train", "mini_b_selection", "mini_b_report"):  # others expect the scenes elsewhere
-        if name in DatasetCatalog.list():
-            DatasetCatalog.remove(name)
-            MetadataCatalog.remove(name)
+    return tmp_path
 
 
 def written(root):

@@ -8,34 +8,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from possam.d2.data import DatasetCatalog, MetadataCatalog
 from possam.d2.engine import HookBase
 from possam.d2.utils import comm
-from possam.data.miniature.export import export_split
 from possam.engine import Trainer, load_config, prepare_datasets
 from possam.engine.preemption import EXIT_CODE, SIGNALS, Preempted, Preemption, handling, preemptible
 
-SPLITS = ("mini_a_train", "mini_b_selection", "mini_b_report")
 SMALL = ["MODEL.DECODER.LAYERS", "3", "MODEL.DECODER.QUERIES", "8", "MODEL.LOSS.POINTS", "64"]
 STEPS, STOP = 4, 1
-
-
-@pytest.fixture(scope="module")
-def drawn(tmp_path_factory):
-    root = tmp_path_factory.mktemp("scenes")
-    for split, scenes in zip(SPLITS, (5, 1, 1), strict=True):
-        export_split(split, root=root, scenes=scenes)
-    return root
-
-
-@pytest.fixture
-def scenes(drawn, monkeypatch):
-    monkeypatch.setenv("DETECTRON2_DATASETS", str(drawn))
-    yield drawn
-    for name in SPLITS:  # others expect the scenes elsewhere
-        if name in DatasetCatalog.list():
-            DatasetCatalog.remove(name)
-            MetadataCatalog.remove(name)
 
 
 class Told(HookBase):

@@ -11,16 +11,13 @@ import numpy as np
 import pytest
 import torch
 
-from possam.d2.data import DatasetCatalog, MetadataCatalog
 from possam.d2.engine import HookBase
 from possam.d2.utils import comm
-from possam.data.miniature.export import export_split
 from possam.engine import Checkpointer, Trainer, load_config, prepare_datasets
 from possam.engine.hooks import ExactResume
 from possam.engine.resume import ResumableLoader, TrainingOrder, seed_step
 from possam.engine.trainer import build_train_loader, training_records
 
-SPLITS = ("mini_a_train", "mini_b_selection", "mini_b_report")
 STEPS, STOP = 5, 3
 SMALL = ["MODEL.DECODER.LAYERS", "3", "MODEL.DECODER.QUERIES", "8", "MODEL.LOSS.POINTS", "64", "DATASETS.TEST", "()"]
 
@@ -104,24 +101,6 @@ def assert_equal(first, second, place=""):
         assert torch.equal(first, second), place
     else:
         assert first == second, place
-
-
-@pytest.fixture(scope="module")
-def drawn(tmp_path_factory):
-    root = tmp_path_factory.mktemp("scenes")
-    export_split(SPLITS[0], root=root, scenes=5)
-    return root
-
-
-@pytest.fixture
-def scenes(drawn, monkeypatch):
-    """A folder with five scenes: two images a step end an epoch in the middle of a step."""
-    monkeypatch.setenv("DETECTRON2_DATASETS", str(drawn))
-    yield drawn
-    for name in SPLITS:  # others expect the scenes elsewhere
-        if name in DatasetCatalog.list():
-            DatasetCatalog.remove(name)
-            MetadataCatalog.remove(name)
 
 
 @pytest.mark.parametrize("passes", [1, 2])

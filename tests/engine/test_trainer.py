@@ -6,14 +6,11 @@ import pytest
 import torch
 from torch import nn
 
-from possam.d2.data import DatasetCatalog, MetadataCatalog
 from possam.d2.engine import HookBase
 from possam.d2.utils import EventStorage, comm
-from possam.data.miniature.export import export_split
 from possam.engine import Trainer, load_config, prepare_datasets, unwrap
 from possam.engine.trainer import build_train_loader, training_records
 
-SPLITS = ("mini_a_train", "mini_b_selection", "mini_b_report")
 SMALL = ["MODEL.DECODER.LAYERS", "3", "MODEL.DECODER.QUERIES", "8", "MODEL.LOSS.POINTS", "64", "DATASETS.TEST", "()"]
 STEPS = 2
 
@@ -59,23 +56,6 @@ def trained(scenes, output, *settings):
     probe = Probe(trainer)
     trainer.train()
     return trainer, {"images": probe.images, "gradients": probe.gradients, "losses": probe.losses}
-
-
-@pytest.fixture(scope="module")
-def drawn(tmp_path_factory):
-    root = tmp_path_factory.mktemp("scenes")
-    export_split(SPLITS[0], root=root, scenes=5)
-    return root
-
-
-@pytest.fixture
-def scenes(drawn, monkeypatch):
-    monkeypatch.setenv("DETECTRON2_DATASETS", str(drawn))
-    yield drawn
-    for name in SPLITS:  # others expect the scenes elsewhere
-        if name in DatasetCatalog.list():
-            DatasetCatalog.remove(name)
-            MetadataCatalog.remove(name)
 
 
 def test_the_same_seed_gives_the_same_run_and_the_frozen_encoders_stay_as_they_were(scenes, tmp_path):

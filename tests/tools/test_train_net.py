@@ -16,7 +16,6 @@ import pytest
 
 from possam import job
 from possam.cli import main
-from possam.d2.data import DatasetCatalog, MetadataCatalog
 from possam.d2.utils import comm
 from possam.data import SegmentationMapper
 from possam.data.miniature.export import export_split
@@ -76,9 +75,9 @@ def trained(world):
 
 
 @pytest.fixture
-def start(world, monkeypatch):
+def start(world, miniature, monkeypatch):
     """Runs the job in this process, which spares the imports."""
-    monkeypatch.setenv("DETECTRON2_DATASETS", str(world))
+    miniature(world)
     monkeypatch.setattr(job, "setup_logger", lambda *_, **__: None)
     monkeypatch.setattr(job, "default_setup", lambda *_: None)
 
@@ -88,11 +87,7 @@ def start(world, monkeypatch):
         how = {"resume": resume, "eval_only": eval_only, "num_gpus": num_gpus, "num_machines": 1}
         job.run_job(argparse.Namespace(**vars(arguments), **how))
 
-    yield started
-    for name in SPLITS:  # others expect the scenes elsewhere
-        if name in DatasetCatalog.list():
-            DatasetCatalog.remove(name)
-            MetadataCatalog.remove(name)
+    return started
 
 
 def test_trains_evaluates_every_ensemble_and_draws(trained):
@@ -299,11 +294,11 @@ def test_a_mistake_is_told_before_any_process_starts(start, tmp_path, monkeypatc
         start(tmp_path, "MODEL.ENSEMBLE.NAME", "mace", num_gpus=2)
 
 
-def test_a_broken_image_is_one_sentence_from_a_loader_process_too(start, world, trained, tmp_path, monkeypatch):
+def test_a_broken_image_is_one_sentence_from_a_loader_process_too(start, world, miniature, trained, tmp_path):
     shutil.copytree(world / "mini", tmp_path / "mini")
     image = min((tmp_path / "mini" / "mini_b_report" / "images").iterdir())
     image.write_bytes(b"no picture")
-    monkeypatch.setenv("DETECTRON2_DATASETS", str(tmp_path))
+    miniature(tmp_path)
     weights = ["MODEL.WEIGHTS", str(trained[0] / "model_final.pth")]
     with pytest.raises(ValueError) as error:
         start(tmp_path / "run", "DATALOADER.NUM_WORKERS", "1", *weights, eval_only=True)
@@ -316,7 +311,7 @@ def test_evaluating_nothing_trained_is_refused(start, tmp_path):
         start(tmp_path, eval_only=True)
 
 
-def test_data_that_is_not_there_names_the_command(start, tmp_path, monkeypatch):
-    monkeypatch.setenv("DETECTRON2_DATASETS", str(tmp_path))
+def test_data_that_is_not_there_names_the_command(start, miniature, tmp_path):
+    miniature(tmp_path)
     with pytest.raises(FileNotFoundError, match="datasets/prepare_mini.py"):
         start(tmp_path / "run")

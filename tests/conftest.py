@@ -1,6 +1,7 @@
 """Shared by all rooms: one thread, and a PosSAM of the miniature configuration."""
 
 import argparse
+from datetime import timedelta
 
 import pytest
 import torch
@@ -53,6 +54,7 @@ def two_processes(monkeypatch):
     if torch.cuda.is_available():
         pytest.skip("forked processes cannot use CUDA")
     monkeypatch.setattr(launch, "START_METHOD", "fork")
+    monkeypatch.setattr(launch, "_TIMEOUT", timedelta(minutes=1))  # one that waits in vain fails soon
     many = argparse.Namespace(num_gpus=2, num_machines=1, machine_rank=0, dist_url="auto")
 
     def call(function, *arguments):

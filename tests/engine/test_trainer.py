@@ -53,6 +53,7 @@ def configure(scenes, output, *settings):
 def trained(scenes, output, *settings):
     torch.manual_seed(5)  # of the weights at the start
     trainer = Trainer(configure(scenes, output, *settings))
+    torch.seed()  # whatever else has drawn random numbers changes nothing
     probe = Probe(trainer)
     trainer.train()
     return trainer, {"images": probe.images, "gradients": probe.gradients, "losses": probe.losses}

@@ -7,6 +7,9 @@ import pytest
 import torch
 
 torch.set_num_threads(1)
+# Autograd starts a thread for every device it sees at its first use. Fake tensors, torch.compile's too, make it see
+# a GPU that is not there; and a process with such threads cannot be forked.
+torch.ones((), requires_grad=True).backward()
 
 
 @pytest.fixture

@@ -8,12 +8,16 @@
 #
 #   docker build -t possam:cuda --build-arg TORCH_INDEX=https://pypi.org/simple .
 #
-# BASE may be any image with Python 3.11 or later and pip.
+# BASE may be any image with Python 3.11 or later and pip; for GPUs, one of Debian's kind or with a C compiler.
 ARG BASE=python:3.11-slim
 FROM ${BASE}
 
 ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore PYTHONUNBUFFERED=1
+
+# Triton starts with a C compiler, without which deformable attention on a GPU is slower.
+RUN case "${TORCH_INDEX}" in */cpu) ;; *) command -v gcc || (apt-get update \
+    && apt-get install -y --no-install-recommends gcc libc6-dev && rm -rf /var/lib/apt/lists/*) ;; esac
 
 WORKDIR /opt/possam
 # What takes long and seldom changes comes first: a change of the code does not install PyTorch again.

@@ -58,11 +58,22 @@ def test_what_the_package_is_built_of_is_copied():
 
 
 def test_torch_is_installed_by_the_requirements_own_ranges():
-    (command,) = [command for command in values("RUN") if "TORCH_INDEX" in command]
+    (command,) = [command for command in values("RUN") if "--index-url" in command]
     (inner,) = re.findall(r"\$\((.+)\)", command)
     lines = subprocess.run(["sh", "-c", inner], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
     names = [re.split(r"[<>=]", line)[0] for line in lines]
     assert names == ["torch", "torchvision"] and all(line in (ROOT / "requirements.txt").read_text() for line in lines)
+
+
+@pytest.mark.parametrize("index, compiler", [("https://pypi.org/simple", True), ("https://a.b/whl/cpu", False)])
+def test_a_compiler_comes_with_wheels_for_gpus_alone(tmp_path, index, compiler):
+    (command,) = [command for command in values("RUN") if "gcc" in command]
+    (tmp_path / "apt-get").write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/asked\n')
+    (tmp_path / "apt-get").chmod(0o755)
+    (tmp_path / "rm").symlink_to("/bin/true")
+    subprocess.run(["/bin/sh", "-ec", command], env={"PATH": str(tmp_path), "TORCH_INDEX": index}, check=True)
+    asked = tmp_path / "asked"
+    assert ("gcc" in asked.read_text() if asked.is_file() else False) == compiler
 
 
 def test_the_base_runs_the_package_and_the_command_is_its_own():

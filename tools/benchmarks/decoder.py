@@ -15,7 +15,8 @@ _QUERIES = 250
 
 def cases(device: str) -> list[Case]:
     """What inference computes: the final prediction; on CUDA under autocast too."""
-    found = [_case(device, torch.float32, 1e-5 if device == "cpu" else 1e-3)]
+    # rounding decides at 1 of the 4.7 million places here whether it is inside, where the query then looks or does not
+    found = [_case(device, torch.float32, 1e-4 if device == "cpu" else 1e-3)]
     # in half precision the two round masks near 0 to different sides, and look at different places from there on
     return found if device == "cpu" else [*found, _case(device, torch.bfloat16, None)]
 

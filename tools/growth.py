@@ -22,7 +22,7 @@ import torch
 from benchmarks.measure import apart, peak_bytes, seconds
 from torch.nn.functional import normalize
 
-from possam.engine import Trainer, load_config
+from possam.engine import Trainer, load_config, prepare_datasets
 from possam.files import read_json, write_json
 from possam.models import PosSAM
 from possam.vocabulary import ClassEmbeddings, Vocabulary
@@ -67,8 +67,9 @@ def point(axis: str, value: int) -> dict[str, Any]:
         "INPUT.IMAGE_SIZE": sizes["side"],
         "MODEL.DECODER.QUERIES": sizes["queries"],
     }
-    model: PosSAM = Trainer.build_model(load_config(CONFIG, [str(part) for pair in settings.items() for part in pair]))
-    model.eval()
+    cfg = load_config(CONFIG, [str(part) for pair in settings.items() for part in pair])
+    prepare_datasets(cfg)
+    model: PosSAM = Trainer.build_model(cfg).eval()
     model.text_bank = RandomText(model.clip.embed_dim)  # type: ignore[assignment]
     vocabulary = Vocabulary.from_names([f"class {index}" for index in range(sizes["classes"])])
     model.train_vocabulary = vocabulary

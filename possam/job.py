@@ -115,7 +115,8 @@ def _plain(error: RuntimeError) -> BaseException:
 def _show(cfg: CfgNode, model: PosSAM, *, report: bool) -> None:
     if cfg.TEST.PICTURES:
         paths = [path for dataset in cfg.DATASETS.TEST for path in draw_cases(cfg, model, dataset)]
-        print("Pictures:", *paths, sep="\n  ")
+        if paths:
+            print("Pictures:", *paths, sep="\n  ")
     if report:
         folders = [Path(cfg.OUTPUT_DIR) / "evaluation" / dataset for dataset in cfg.DATASETS.TEST]
         # Only a panoptic evaluation leaves predictions to report on.

@@ -77,7 +77,7 @@ def _lines(path: str) -> list[str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     stages = [*STAGES, "all"]
-    parser.add_argument("stages", nargs="+", choices=stages, metavar="STAGE", help=", ".join(stages))
+    parser.add_argument("stages", nargs="+", choices=stages, help="what to measure")
     parser.add_argument("--match", default="", help="only cases whose name has this in it")
     parser.add_argument("--runs", type=int, help="how often each side is timed (default: 5 for most)")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")

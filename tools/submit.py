@@ -123,4 +123,4 @@ if __name__ == "__main__":
         job = submit(parser.parse_args())
     except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")
-    print(f"Job {job.job_id}: {job.paths.stderr}")
+    print(f"Job {job.job_id}: {job.paths.stdout}")

@@ -86,7 +86,8 @@ def _check(cfg: CfgNode, names: Sequence[str], records: Sequence[Record], limit:
             f"them.\n{unreadable['files']}"
         )
     if count:
-        logger.warning("%s: %d files cannot be read.\n%s", ", ".join(names), count, unreadable["files"])
+        files = f"{count} file" + "s" * (count > 1)
+        logger.warning("%s: %s cannot be read.\n%s", ", ".join(names), files, unreadable["files"])
 
 
 def _lines(problems: Sequence[Problem]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ from possam.data.pictures import UnreadableFile
 from possam.encoders.feature_cache import SHARD, FeatureCache, missing_shards, write_shard
 from possam.engine.datasets import build_test_mapper
 from possam.models import PosSAM
+
+logger = logging.getLogger(__name__)
 
 BATCH_SIZE = 16
 
@@ -38,6 +41,8 @@ def training_features(cfg: CfgNode, model: PosSAM, records: list[dict[str, Any]]
     comm.synchronize()  # all have seen the same before the first writes
     mine = missing[comm.get_rank() :: comm.get_world_size()]
     mapper = build_test_mapper(cfg, model.train_vocabulary)
+    if missing:
+        logger.info("Computing the frozen features of %d images, kept in %s", len(missing) * SHARD // 2, folder)
     for done, index in enumerate(track(mine, "Frozen features", transient=True, disable=not comm.is_main_process())):
         first, last = index * SHARD // 2, min((index + 1) * SHARD // 2, len(records))
         starts = range(first, last, BATCH_SIZE // 2)

@@ -64,9 +64,10 @@ class Preemption(HookBase):
         step = self.trainer.iter
         if not self._told() or step + 1 >= self.trainer.max_iter:
             return  # the last step is saved as model_final
-        self._checkpointer.save(f"model_{step:07d}", iteration=step)
+        name = f"model_{step:07d}"
+        self._checkpointer.save(name, iteration=step)
         comm.synchronize()  # whoever leaves before the file is whole has the others killed
-        logger.warning("The run was told to make room: it is saved as of step %d and goes on with --resume.", step)
+        logger.warning("The run was told to make room: it is saved as %s and goes on with --resume.", name)
         raise Preempted
 
     def after_train(self) -> None:

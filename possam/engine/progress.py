@@ -16,6 +16,7 @@ import torch
 from rich import get_console
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
+from rich.table import Column
 
 from possam.d2.engine import HookBase
 from possam.d2.utils import EventStorage, comm
@@ -68,7 +69,8 @@ class TrainingProgress(HookBase):  # type: ignore[misc]
             text = describe(storage, window=self._period)
             logger.info("step %d/%d  %s", done, end, text)
             if self._line:
-                self._line.text = text
+                before, _, left = text.rpartition("  ")
+                self._line.text = f"{left}  {before}"  # what a narrow terminal cuts off is the least
         if self._line:
             self._line.advance(done)
             if done == end:  # an evaluation has a line of its own
@@ -92,8 +94,10 @@ class _Line:
 
     def __init__(self, console: Console, *, start: int, end: int) -> None:
         self.text = ""
-        columns = ("[bold]Training", BarColumn(bar_width=20), "{task.completed:,.0f}/{task.total:,.0f}")
-        self._progress = Progress(*columns, TextColumn("{task.fields[text]}"), console=console, transient=True)
+        bar = BarColumn(bar_width=20 if console.width > 100 else 8)
+        columns = ("[bold]Training", bar, "{task.completed:,.0f}/{task.total:,.0f}")
+        rest = TextColumn("{task.fields[text]}", table_column=Column(ratio=1, no_wrap=True, overflow="ellipsis"))
+        self._progress = Progress(*columns, rest, console=console, transient=True, expand=True)
         outputs = (sys.stdout, sys.stderr)
         handlers = [handler for handler in _handlers() if handler.stream in outputs]
         self._progress.start()  # from here on sys.stdout and sys.stderr write above the line

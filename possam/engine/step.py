@@ -150,13 +150,13 @@ class TrainingStep(SimpleTrainer):
     def _leave_out(self, problem: str) -> None:
         self.left_out += 1
         if self.skip and self.left_out < PATIENCE:
-            logger.warning("Step %d is left out, its update is not made: %s.", self.iter, problem)
+            logger.warning("Step %d is left out, its update is not made: %s.", self.iter + 1, problem)
             return
         row = f", the last of {self.left_out} in a row" if self.left_out > 1 else ""
         mend = "" if self.skip else ", or leave single steps out with SOLVER.NON_FINITE skip"
         raise FloatingPointError(
-            f"Training stops before the update of step {self.iter}{row}: {problem}. Go on from an earlier checkpoint "
-            f"with a lower SOLVER.BASE_LR or without SOLVER.AMP.ENABLED{mend}."
+            f"Training stops before the update of step {self.iter + 1}{row}: {problem}. Go on from an earlier "
+            f"checkpoint with a lower SOLVER.BASE_LR or without SOLVER.AMP.ENABLED{mend}."
         )
 
     def state_dict(self) -> dict[str, Any]:

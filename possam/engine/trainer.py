@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 import math
 import weakref
@@ -44,6 +45,10 @@ from possam.models import PosSAM
 from possam.vocabulary import Vocabulary
 
 logger = logging.getLogger(__name__)
+
+# PyTorch 2.13 gave DDP's argument another name.
+_RENAMED = "forward_sync_buffers" in inspect.signature(DistributedDataParallel).parameters
+_LEAVE_BUFFERS: dict[str, Any] = {"forward_sync_buffers" if _RENAMED else "broadcast_buffers": False}
 
 
 class Trainer(DefaultTrainer):
@@ -180,7 +185,7 @@ def distribute(model: nn.Module) -> nn.Module:
         torch.distributed.broadcast(buffer, src=0)
     devices = [comm.get_local_rank()] if next(model.parameters()).is_cuda else None
     # Every trained parameter gets a gradient in every step, so that none need be looked for.
-    return DistributedDataParallel(model, device_ids=devices, broadcast_buffers=False, gradient_as_bucket_view=True)
+    return DistributedDataParallel(model, device_ids=devices, gradient_as_bucket_view=True, **_LEAVE_BUFFERS)
 
 
 def unwrap(model: nn.Module) -> PosSAM:

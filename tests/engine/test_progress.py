@@ -120,10 +120,18 @@ def test_a_terminal_has_one_line_and_everything_else_above_it(terminal, loggers)
     for step in range(6):
         assert rows.count(f"[INFO] checkpoint {step} is whole") == 1, step  # whole, and alone in its row
         assert rows.count(f"table {step}") == 1
-    assert re.search(r"Training .* loss 3\.5 \(class 1\.5, mask 2\)  lr 0\.0001 .* images/s .* MiB .* left", plain)
+    assert re.search(r"Training .* left  loss 3\.5 \(class 1\.5, mask 2\)  lr 0\.0001 .* images/s .* MiB", plain)
     assert "step 2/6" not in plain  # the line says it already
     assert written.rstrip().endswith("\x1b[?25h") or "\x1b[?25h" in written.rsplit("table 5", 1)[1][-200:]
     assert [len(histories[name]) for name in ("images_per_second", "max_mem", "eta_seconds")] == [6, 4, 4]
+
+
+def test_a_narrow_terminal_keeps_step_and_time_left(terminal, loggers):
+    terminal.take()
+    loggers()
+    run(Console(width=60))
+    plain = ESCAPE.sub("", terminal.close()).replace("\r", "\n")
+    assert re.search(r"^Training .* 2/6 0:00:0\d left  loss 3\.5.*…", plain, re.M)
 
 
 def test_the_terminal_is_left_whole_by_a_run_that_fails(terminal, loggers):

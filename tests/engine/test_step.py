@@ -114,7 +114,7 @@ def test_what_is_not_finite_stops_before_the_update(fault, accumulate):
     take(step)
     before, state = weights(step), step.optimizer.state_dict()["state"][0]["exp_avg"].clone()
     said = {"loss": "in process 0 loss_b not finite", "gradient": "the gradient is", "raise": "matching costs are not"}
-    with pytest.raises(FloatingPointError, match=rf"before the update of step 1: .*{said[fault]}.*NON_FINITE skip"):
+    with pytest.raises(FloatingPointError, match=rf"before the update of step 2: .*{said[fault]}.*NON_FINITE skip"):
         take(step)
     assert torch.equal(weights(step), before)
     assert torch.equal(step.optimizer.state_dict()["state"][0]["exp_avg"], state)
@@ -124,7 +124,7 @@ def test_steps_can_be_left_out_but_not_three_in_a_row(caplog):
     step = training(batches("loss", "raise", "", "gradient", "loss", "raise", ""), skip=True)
     start = weights(step)
     take(step, 2)
-    assert torch.equal(weights(step), start) and "Step 1 is left out" in caplog.text
+    assert torch.equal(weights(step), start) and "Step 2 is left out" in caplog.text
     take(step)
     moved = weights(step)
     assert not torch.equal(moved, start)
@@ -132,7 +132,7 @@ def test_steps_can_be_left_out_but_not_three_in_a_row(caplog):
     again = training(batches("raise"), skip=True)
     again.load_state_dict(step.state_dict())  # a run that goes on knows what was before
     for stopped in (step, again):
-        with pytest.raises(FloatingPointError, match=r"step 5, the last of 3 in a row: in process 0 matching"):
+        with pytest.raises(FloatingPointError, match=r"step 6, the last of 3 in a row: in process 0 matching"):
             take(stopped)
     assert torch.equal(weights(step), moved)
 
@@ -151,10 +151,10 @@ def test_fp16_lowers_the_scale_until_it_is_not_to_blame():
     step.scaler.update(2.0)
     take(step)
     assert step.scaler.get_scale() == 1 and step.left_out == 0 and torch.equal(weights(step), before)
-    with pytest.raises(FloatingPointError, match="step 2: the gradient is not finite"):
+    with pytest.raises(FloatingPointError, match="step 3: the gradient is not finite"):
         take(step)
     assert torch.equal(weights(step), before)
-    with pytest.raises(FloatingPointError, match="step 2"):  # and not an error of the scaler's
+    with pytest.raises(FloatingPointError, match="step 3"):  # and not an error of the scaler's
         take(step)
 
 
@@ -217,9 +217,9 @@ def test_one_process_is_enough_to_stop_all(two_processes, tmp_path):
     assert first == second
     for accumulate in (1, 2):
         assert all(first[f"{fault} {accumulate}"][1] for fault in ("loss", "raise", "gradient"))
-        assert "step 0: in process 1 loss_b not finite. " in first[f"loss {accumulate}"][0]
-        assert "step 0: in process 1 matching costs are not finite. " in first[f"raise {accumulate}"][0]
-        assert "step 0: the gradient is not finite" in first[f"gradient {accumulate}"][0]
+        assert "step 1: in process 1 loss_b not finite. " in first[f"loss {accumulate}"][0]
+        assert "step 1: in process 1 matching costs are not finite. " in first[f"raise {accumulate}"][0]
+        assert "step 1: the gradient is not finite" in first[f"gradient {accumulate}"][0]
     assert first["passes"] == [2, 2, 2, 2]
 
 

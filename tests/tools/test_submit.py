@@ -75,7 +75,7 @@ def test_a_job_that_is_told_to_make_room_is_requeued_and_goes_on(tmp_path, monke
         job._process.wait()
     printed = job.stdout() + job.stderr()
     assert job._process.returncode == 0 and job.result() is None, printed
-    stopped = int(printed.partition("it is saved as of step ")[2].partition(" ")[0])
+    stopped = int(printed.partition("it is saved as model_")[2].partition(" ")[0])
     assert 0 < stopped < 39 and "Requeued job" in printed
     assert f"raining from iteration {stopped + 1}" in printed
     assert (output / "model_final.pth").exists()

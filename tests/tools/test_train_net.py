@@ -179,7 +179,7 @@ def test_two_processes_are_told_through_the_one_that_started_them(world):
     told = train(world, output, "--num-gpus", "2", **settings)
     assert told.returncode == 75 and "Traceback" not in told.stderr, told.stderr
     assert not processes_of(world)
-    assert f"saved as of step {last_saved(output)} and" in told.stdout
+    assert f"saved as model_{last_saved(output):07d} and" in told.stdout
     assert 0 < last_saved(output) < 49 and not (output / "model_final.pth").exists()
 
 

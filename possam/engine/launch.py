@@ -139,6 +139,7 @@ def _start(main: Main, args: argparse.Namespace, url: str) -> None:
             raise
         finally:
             _kill(processes)
+        codes = [0 if _done(folder, local).exists() else code for local, code in enumerate(codes)]
         _raise_cause(codes, _errors(folder), bool(told))
 
 
@@ -152,12 +153,18 @@ def _work(main: Main, args: argparse.Namespace, url: str, local: int, folder: st
     try:
         rank = args.machine_rank * args.num_gpus + local
         _join(main, args, url, rank, args.num_machines * args.num_gpus, local, args.num_gpus)
+        _done(folder, local).touch()
     except KeyboardInterrupt:
         sys.exit(CTRL_C)
     except Exception as error:
         error.add_note(f"In process {rank}:\n{traceback.format_exc()}")
         Path(folder, str(rank)).write_bytes(_pickled(error))
         sys.exit(1)
+
+
+def _done(folder: str, local: int) -> Path:
+    """What a process leaves that has done its work: PyTorch's threads abort one now and then after that, as it ends."""
+    return Path(folder, f"{local}.done")
 
 
 def _pickled(error: Exception) -> bytes:
@@ -173,14 +180,14 @@ def _pickled(error: Exception) -> bytes:
 
 def _errors(folder: str) -> list[Exception]:
     """What the processes left, first things first: the others' follow from it."""
-    left = [pickle.loads(path.read_bytes()) for path in Path(folder).iterdir()]
+    left = [pickle.loads(path.read_bytes()) for path in Path(folder).iterdir() if path.name.isdigit()]
     return [error for _, error in sorted(left, key=lambda item: item[0])]
 
 
 def _wait(processes: Sequence[SpawnProcess]) -> list[int | None]:
     """Wait until all have ended, or one has failed and the others had time to say what they know: their exit codes."""
     while not any(process.exitcode for process in processes) and not _wait_until(processes, 0.1):
-        pass
+        _done(folder, local).touch()
     if any(process.exitcode for process in processes):
         room = any(process.exitcode == EXIT_CODE for process in processes)
         _wait_until(processes, _LAST_WRITES if room else _LAST_WORDS)

@@ -1,6 +1,8 @@
 """Processes that were started for a run end with it, whatever ends it, and say why in one sentence."""
 
 import argparse
+import faulthandler
+import multiprocessing.util
 import os
 import signal
 import threading
@@ -128,6 +130,21 @@ def test_what_tells_to_make_room_is_passed_on(start, tmp_path, number):
     with pytest.raises(SystemExit) as end:
         start(_waits_for_ever)
     assert end.value.code == EXIT_CODE
+
+
+def _abort():
+    faulthandler.disable()
+    os.abort()
+
+
+def _aborts_as_it_ends(args):
+    if comm.get_rank() == 0:
+        ready(args)
+        multiprocessing.util.Finalize(None, _abort, exitpriority=0)  # run when the process has done its work
+
+
+def test_a_process_that_is_aborted_after_its_work_has_done_it(start):
+    start(_aborts_as_it_ends)
 
 
 def test_who_still_writes_is_waited_for(start, tmp_path, monkeypatch):

@@ -187,7 +187,7 @@ def _errors(folder: str) -> list[Exception]:
 def _wait(processes: Sequence[SpawnProcess]) -> list[int | None]:
     """Wait until all have ended, or one has failed and the others had time to say what they know: their exit codes."""
     while not any(process.exitcode for process in processes) and not _wait_until(processes, 0.1):
-        _done(folder, local).touch()
+        pass
     if any(process.exitcode for process in processes):
         room = any(process.exitcode == EXIT_CODE for process in processes)
         _wait_until(processes, _LAST_WRITES if room else _LAST_WORDS)

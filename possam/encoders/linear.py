@@ -32,7 +32,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, gelu: bool 
     """…×I → …×O in the type of `x`: x·weightᵀ + bias, then GELU (the exact one) if asked. There is no gradient.
 
     Args:
-        weight: O×I; bias: O. Both are brought to the type of `x`, which costs 2 % of an encoder's time at most.
+        weight: O×I; bias: O. Both are brought to the type of `x`.
     """
     weight = weight.to(x.dtype)
     bias = None if bias is None else bias.to(x.dtype)

@@ -16,7 +16,7 @@ from possam.d2.config import CfgNode
 from possam.d2.utils import comm
 from possam.data import SegmentationMapper, sample_key
 from possam.data.pictures import UnreadableFile
-from possam.encoders.feature_cache import SHARD, FeatureCache, missing_shards, write_shard
+from possam.encoders.feature_cache import SHARD, FeatureCache, missing_shards, shards, write_shard
 from possam.engine.datasets import build_test_mapper
 from possam.models import PosSAM
 
@@ -42,7 +42,7 @@ def training_features(cfg: CfgNode, model: PosSAM, records: list[dict[str, Any]]
     mine = missing[comm.get_rank() :: comm.get_world_size()]
     mapper = build_test_mapper(cfg, model.train_vocabulary)
     if missing:
-        logger.info("Computing the frozen features of %d images, kept in %s", len(missing) * SHARD // 2, folder)
+        logger.info("Computing the frozen features: %d of %d shards, kept in %s", len(missing), shards(samples), folder)
     for done, index in enumerate(track(mine, "Frozen features", transient=True, disable=not comm.is_main_process())):
         first, last = index * SHARD // 2, min((index + 1) * SHARD // 2, len(records))
         starts = range(first, last, BATCH_SIZE // 2)

@@ -189,7 +189,7 @@ class PosSAM(Pretrained):
         """The tensors of `Perception` for a batch, B×… each, from F_sam (B×C×H/s×W/s) and F_clip (B×D_v×H_c×W_c)."""
         layers, mask_features = self._decode(sam_features)
         final = layers[-1]
-        embeddings = self._embed(final, mask_features, clip_features)
+        embeddings = self.ldp(final.queries, final.mask_logits, mask_features, clip_features)
         pooled, empty = mask_pool(clip_features, final.mask_logits)
         return {
             "mask_logits": final.mask_logits.float(),
@@ -300,9 +300,6 @@ class PosSAM(Pretrained):
             return self.mask_decoder(sam_features)
         mask_features, scales = self.pixel_decoder(self.pyramid(sam_features))
         return self.mask_decoder(mask_features, scales), mask_features
-
-    def _embed(self, layer: MaskPrediction, mask_features: Tensor, clip_features: Tensor) -> Tensor:
-        return self.ldp(layer.queries, layer.mask_logits, mask_features, clip_features)
 
     def _evidence(self, perception: Perception, vocabulary: Vocabulary) -> MaskEvidence:
         text, train_text = self._text(vocabulary), self._text(self.train_vocabulary)

@@ -14,7 +14,6 @@ from fvcore.transforms.transform import (
 )
 from numpy.typing import NDArray
 from PIL import Image
-from torch import Tensor
 from torch.nn.functional import interpolate
 
 from possam.d2.data import transforms as T
@@ -47,7 +46,7 @@ class ResizeLongestSide(T.Augmentation):  # type: ignore[misc]
 class ResizedCrop(Transform):  # type: ignore[misc]
     """A resize and then a crop, without making the columns that the crop leaves out.
 
-    Of segmentations exactly what the two transforms give. Images are resized by PyTorch, in a third of Pillow's time,
+    Of segmentations exactly what the two transforms give. Images are resized by PyTorch, in an eighth of Pillow's time,
     whose bytes differ in one pixel of a thousand, by one grey level (by up to two where new and old size are in a
     ratio like 4:5).
     """
@@ -58,26 +57,32 @@ class ResizedCrop(Transform):  # type: ignore[misc]
         self.right, self.bottom = min(crop.x0 + crop.w, resize.new_w), min(crop.y0 + crop.h, resize.new_h)
 
     def apply_image(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """H×W×3 uint8 to as much, in memory that is 3×H×W."""
-        pixels = torch.from_numpy(np.require(image.transpose(2, 0, 1), requirements=("C", "W")))[None]
+        """H×W×3 uint8 to as much."""
         # Both libraries resize the rows first and round: cropped between the two steps, the numbers are the same.
-        rows = _interpolate(pixels, (self.resize.h, self.resize.new_w))[..., self.crop.x0 : self.right]
-        columns = _interpolate(rows.contiguous(), (self.resize.new_h, rows.shape[-1]))
-        return columns[0, :, self.crop.y0 : self.bottom].permute(1, 2, 0).numpy()
+        rows = _interpolate(image, (self.resize.h, self.resize.new_w))[:, self.crop.x0 : self.right]
+        return _interpolate(rows, (self.resize.new_h, rows.shape[1]))[self.crop.y0 : self.bottom]
 
     def apply_segmentation(self, segmentation: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """H×W uint8 to as much."""
-        nearest = Image.Resampling.NEAREST
-        rows = Image.fromarray(segmentation).resize((self.resize.new_w, self.resize.h), nearest)
-        rows = rows.crop((self.crop.x0, 0, self.right, self.resize.h))
-        return np.asarray(rows.resize((rows.width, self.resize.new_h), nearest))[self.crop.y0 : self.bottom]
+        rows = _nearest(self.resize.h, self.resize.new_h)[self.crop.y0 : self.bottom]
+        columns = _nearest(self.resize.w, self.resize.new_w)[self.crop.x0 : self.right]
+        return segmentation.take(columns, axis=1).take(rows, axis=0)
 
     def apply_coords(self, coords: NDArray[np.floating]) -> NDArray[np.floating]:
         return self.crop.apply_coords(self.resize.apply_coords(coords))
 
 
-def _interpolate(pixels: Tensor, size: tuple[int, int]) -> Tensor:
-    return interpolate(pixels, size, mode="bilinear", antialias=True)
+def _interpolate(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
+    # The batch dimension comes before the permutation, else PyTorch does not see that the channels are last: its steps
+    # over interleaved colours take half the time of those over planes, and less.
+    pixels = torch.from_numpy(np.require(image, requirements=("C", "W")))[None].permute(0, 3, 1, 2)
+    return interpolate(pixels, size, mode="bilinear", antialias=True)[0].permute(1, 2, 0).numpy()
+
+
+def _nearest(old: int, new: int) -> NDArray[np.int32]:
+    """Which of `old` pixels in a row Pillow takes for each of `new` ones."""
+    row = Image.fromarray(np.arange(old, dtype=np.int32)[None])
+    return np.asarray(row.resize((new, 1), Image.Resampling.NEAREST))[0]
 
 
 class LargeScaleJitter(T.Augmentation):  # type: ignore[misc]

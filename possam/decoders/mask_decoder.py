@@ -17,7 +17,7 @@ from possam.layers import (
 from possam.layers.attention import attend_inside
 
 from .iou_head import build_iou_head
-from .mask_prediction import MaskPrediction
+from .mask_prediction import MaskPrediction, predict_masks
 
 SCALES = 3
 
@@ -102,22 +102,20 @@ class MaskDecoder(nn.Module):
         ]
         positions = self.query_positions.weight[None]
         queries = self.query_features.weight.expand(mask_features.shape[0], -1, -1)
-        predictions = []
+        reads, embeddings = [], []  # of the layers to predict from
         for index, layer in enumerate(self.layers):
             scale = index % SCALES
             read = self.norm(queries)
-            embeddings = self.mask_head(read)
+            embedding = self.mask_head(read)
             if self.training:
-                predictions.append(self._predict(read, embeddings, mask_features))
-            allowed = attend_inside(embeddings.detach() @ resized[scale])
+                reads.append(read)
+                embeddings.append(embedding)
+            allowed = attend_inside(embedding.detach() @ resized[scale])
             queries = layer(queries, positions, keys[scale], values[scale], allowed)
-        read = self.norm(queries)
-        return [*predictions, self._predict(read, self.mask_head(read), mask_features)]
-
-    def _predict(self, queries: Tensor, embeddings: Tensor, mask_features: Tensor) -> MaskPrediction:
-        # P_mask = MLP3(query)·F_mask (METHOD.md 1.3)
-        mask_logits = (embeddings @ mask_features.flatten(2)).unflatten(2, mask_features.shape[-2:])
-        return MaskPrediction(queries, mask_logits, self.iou_head(queries))
+        reads.append(self.norm(queries))
+        embeddings.append(self.mask_head(reads[-1]))
+        masks = predict_masks(embeddings, mask_features)
+        return [MaskPrediction(*each, self.iou_head(each[0])) for each in zip(reads, embeddings, masks, strict=True)]
 
     def _validate(self, mask_features: Tensor, scales: Sequence[Tensor]) -> None:
         if len(scales) != SCALES:

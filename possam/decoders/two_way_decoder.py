@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from possam.layers import MLP, LayerNorm2d
 
 from .iou_head import build_iou_head
-from .mask_prediction import MaskPrediction
+from .mask_prediction import MaskPrediction, predict_masks
 
 MASK_STRIDE = 4
 
@@ -92,11 +92,9 @@ class TwoWayDecoder(nn.Module):
         tokens = self.query_features.weight.expand(image.shape[0], -1, -1)
         queries, mixed = self.transformer(image, self._positions(image), tokens)
         mask_features = self.upscaling(mixed.transpose(1, 2).unflatten(2, image.shape[-2:])).contiguous()
-        mask_logits = self.mask_head(queries) @ mask_features.flatten(2)
-        prediction = MaskPrediction(
-            queries, mask_logits.unflatten(2, mask_features.shape[-2:]), self.iou_head(queries)
-        )
-        return [prediction], mask_features
+        embeddings = self.mask_head(queries)
+        (mask_logits,) = predict_masks([embeddings], mask_features)
+        return [MaskPrediction(queries, embeddings, mask_logits, self.iou_head(queries))], mask_features
 
     def _positions(self, image: Tensor) -> Tensor:
         # float32 also under autocast: half precision would blur the coordinates of neighbours

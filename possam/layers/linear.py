@@ -4,7 +4,7 @@ PyTorch multiplies float32 matrices with MKL, which leaves AVX-512 unused on pro
 which comes with PyTorch too, does not.
 """
 
-# … any dimensions, I inputs, O outputs
+# … any dimensions, B batch, N rows, I inputs, O outputs
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-__all__ = ["HAS_ONEDNN", "Linear", "linear", "multiply"]
+__all__ = ["HAS_ONEDNN", "Linear", "linear", "multiply", "product"]
 
 HAS_ONEDNN = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 # Below so many multiplications a call costs more than it saves.
@@ -36,6 +36,15 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         return F.linear(x, weight, bias)
     y: Tensor = _Linear.apply(x.flatten(0, -2), weight, bias)
     return y.unflatten(0, x.shape[:-1])
+
+
+def product(x: Tensor, y: Tensor) -> Tensor:
+    """x·y without gradients: x B×N×I, y B×I×O → B×N×O."""
+    x, y = x.detach(), y.detach()
+    if not _pays(x[0], y[0].T):
+        return x @ y
+    images = [multiply(one, other.T) for one, other in zip(x, y, strict=True)]
+    return images[0][None] if len(images) == 1 else torch.stack(images)  # of a single one stack makes a copy
 
 
 def _pays(x: Tensor, weight: Tensor) -> bool:

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from .linear import product
+
 
 def mask_pool(features: Tensor, mask_logits: Tensor) -> tuple[Tensor, Tensor]:
     """Averages ``features`` inside every mask (METHOD.md 1.6).
@@ -61,7 +63,7 @@ class _MeansInside(torch.autograd.Function):
             totals, areas = [], []
             for mask in inside:
                 ones = mask.flatten(2).float()
-                totals.append(ones @ pixels)
+                totals.append(product(ones, pixels))
                 areas.append(ones.sum(-1, keepdim=True))
         area = torch.stack(areas).clamp(min=1)
         if ctx.needs_input_grad[0]:

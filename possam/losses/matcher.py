@@ -1,6 +1,6 @@
 """One-to-one matching of predictions with ground truth."""
 
-# L layers, B images, Q queries, K classes, T segments of an image, P points
+# L layers, B images, Q queries, K classes, T segments of an image, P points; M channels of the mask features
 
 from typing import NamedTuple
 
@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
 
 from possam.layers import point_sample
+from possam.layers.linear import product
 
 from .structures import LayerOutput, Target
 
@@ -47,12 +48,15 @@ class HungarianMatcher:
         self.points = points
 
     @torch.no_grad()
-    def __call__(self, layers: list[LayerOutput], targets: list[Target], points: Tensor) -> list[Match]:
+    def __call__(
+        self, layers: list[LayerOutput], targets: list[Target], mask_features: Tensor, points: Tensor
+    ) -> list[Match]:
         """Matches every layer and image of a batch.
 
         Args:
             layers: L predictions.
             targets: one an image.
+            mask_features: B×M×h×w.
             points: B×P×2, where the masks of each image are compared, (x, y) in [0, 1]².
 
         Returns:
@@ -69,24 +73,27 @@ class HungarianMatcher:
             [sample_masks(target.masks, chosen) for target, chosen in zip(targets, points, strict=True)],
             batch_first=True,
         )
+        # Masks at points are products with the features there, since sampling is linear: all layers share these.
+        # Points outermost in memory, as `product` reads them fastest.
+        sampled = point_sample(mask_features.float(), points).mT.contiguous().mT
         # one transfer for all layers and images, since each waits for the device
-        costs = torch.stack([self._cost(layer, labels, actual, points) for layer in layers]).cpu()
+        costs = torch.stack([self._cost(layer, labels, actual, sampled) for layer in layers]).cpu()
         matches = []
         for index, count in enumerate(counts):
             solved = []
             for number, cost in enumerate(costs[:, index, :, :count]):
                 if not cost.isfinite().all():
-                    raise FloatingPointError(_explain(layers[number], number))
+                    raise FloatingPointError(_explain(layers[number], mask_features, number))
                 queries, segments = (torch.from_numpy(x) for x in linear_sum_assignment(cost.numpy()))
                 order = segments.argsort()
                 solved.append((queries[order], segments[order]))
             matches.append(Match(*(torch.stack(part) for part in zip(*solved, strict=True))))
         return matches
 
-    def _cost(self, layer: LayerOutput, labels: Tensor, actual: Tensor, points: Tensor) -> Tensor:
-        """B×Q×T float32 costs of a layer, of labels B×T and the segments' values B×T×P at the points."""
+    def _cost(self, layer: LayerOutput, labels: Tensor, actual: Tensor, sampled: Tensor) -> Tensor:
+        """B×Q×T float32 costs of a layer, of labels B×T, and segments B×T×P and mask features B×M×P at the points."""
         with torch.autocast(labels.device.type, enabled=False):
-            predicted = point_sample(layer.mask_logits.float(), points)
+            predicted = product(layer.mask_embeddings.float(), sampled)
             index = labels[:, None].expand(-1, predicted.shape[1], -1)
             return (
                 -self.class_weight * layer.class_logits.float().softmax(-1).gather(2, index)
@@ -118,10 +125,15 @@ def pairwise_dice(logits: Tensor, labels: Tensor) -> Tensor:
     return 1 - (overlap + 1) / (probability.sum(-1, keepdim=True) + labels.sum(-1)[..., None, :] + 1)
 
 
-def _explain(layer: LayerOutput, number: int) -> str:
-    wrong = [name for name in ("class", "mask") if not getattr(layer, f"{name}_logits").isfinite().all()]
+def _explain(layer: LayerOutput, mask_features: Tensor, number: int) -> str:
+    read = {
+        "class logits": layer.class_logits,
+        "mask embeddings": layer.mask_embeddings,
+        "mask features": mask_features,
+    }
+    wrong = [name for name, values in read.items() if not values.isfinite().all()]
+    found = f"NaN or infinity in the {' and '.join(wrong)}" if wrong else "the values are too large"
     return (
-        f"matching costs of layer {number} are not finite ({' and '.join(wrong) or 'overflow'}): "
-        f"the logits hold {'NaN or infinity' if wrong else 'values too large'}; "
+        f"matching costs of layer {number} are not finite: {found}; "
         "lower the learning rate, or train without mixed precision to find where they begin"
     )

@@ -1,7 +1,7 @@
 """Training loss of masks, classes and mask quality."""
 
 # L layers, B images, Q queries, K classes, T segments of an image, N = Σ min(Q, T) matched pairs of a layer
-# S points drawn for an image, P points taken for a mask
+# S points drawn for an image, P points taken for a mask; M channels of the mask features, h×w their size
 
 from typing import NamedTuple
 
@@ -81,7 +81,7 @@ class SetCriterion(nn.Module):
         self.no_object_weight = no_object_weight
         self.points, self.oversample, self.importance = points, oversample, importance
 
-    def forward(self, layers: list[LayerOutput], targets: list[Target]) -> dict[str, Tensor]:
+    def forward(self, layers: list[LayerOutput], targets: list[Target], mask_features: Tensor) -> dict[str, Tensor]:
         """Losses, weighted already, to be summed.
 
         In several processes each must call this at the same time, with as many images and seeded alike: image i of
@@ -90,6 +90,7 @@ class SetCriterion(nn.Module):
         Args:
             layers: predictions of the learnt queries and after every decoder layer, the final one last.
             targets: one an image, on the same device.
+            mask_features: B×M×h×w. Masks get their gradients through these and their embeddings.
 
         Returns:
             float32 scalars ``loss_class``, ``loss_mask``, ``loss_dice``, ``loss_iou`` of the last layer, and
@@ -102,16 +103,16 @@ class SetCriterion(nn.Module):
         """
         if not layers:
             raise ValueError("expected the predictions of at least one layer, but got none")
-        validate_batch(layers[-1], targets)
+        validate_batch(layers[-1], targets, mask_features)
         device = layers[-1].class_logits.device
         with torch.autocast(device.type, enabled=False):
             # first: where costs are not finite in one process, the others must not wait for it here
             normalisers = self._normalisers(layers[-1], targets)
             points = self.draw_points(len(targets), device)
-            pairs = self._pairs(self.matcher(layers, targets, points.matching), targets, device)
+            pairs = self._pairs(self.matcher(layers, targets, mask_features, points.matching), targets, device)
             parts = {
                 "class": self._class_losses(layers, targets, pairs) / normalisers.class_weight,
-                **self._mask_losses(layers, targets, pairs, points, normalisers.segments),
+                **self._mask_losses(layers, targets, mask_features, pairs, points, normalisers.segments),
             }
         suffixes = [*(f"_{index}" for index in range(len(layers) - 1)), ""]
         return {
@@ -164,15 +165,16 @@ class SetCriterion(nn.Module):
         return losses.view(len(layers), -1).sum(1)
 
     def _mask_losses(
-        self, layers: list[LayerOutput], targets: list[Target], pairs: Pairs, points: Points, segments: Tensor
+        self,
+        layers: list[LayerOutput],
+        targets: list[Target],
+        mask_features: Tensor,
+        pairs: Pairs,
+        points: Points,
+        segments: Tensor,
     ) -> dict[str, Tensor]:
         """Losses by name → L each; ``segments`` is what sums over segments are divided by."""
-        mask_logits = torch.stack(
-            [
-                layer.mask_logits[pairs.images, queries].float()
-                for layer, queries in zip(layers, pairs.queries, strict=True)
-            ]
-        )
+        mask_logits = _matched_masks(layers, mask_features, pairs)
         iou = torch.stack([layer.iou.float() for layer in layers])
         quality = torch.zeros_like(iou)
         if pairs.queries.numel() == 0:
@@ -202,6 +204,21 @@ class SetCriterion(nn.Module):
         others = torch.arange(candidates, candidates + uniform, device=drawn.device)
         index = torch.cat([torch.cat(chosen, 1), others.expand(*pairs.queries.shape, -1)], dim=2)
         return drawn[pairs.images[:, None], index], actual[pairs.segments[..., None], index]
+
+
+def _matched_masks(layers: list[LayerOutput], mask_features: Tensor, pairs: Pairs) -> Tensor:
+    """L×N×h×w float32: with gradients, which the many masks without a segment do not need."""
+    embeddings = torch.stack(
+        [
+            layer.mask_embeddings[pairs.images, queries].float()
+            for layer, queries in zip(layers, pairs.queries, strict=True)
+        ]
+    )
+    masks = [
+        part @ features.flatten(1)
+        for part, features in zip(embeddings.split(pairs.counts, dim=1), mask_features.float(), strict=True)
+    ]
+    return torch.cat(masks, dim=1).unflatten(2, mask_features.shape[-2:])
 
 
 def _rows(pairs: Pairs) -> Tensor:

@@ -1,6 +1,6 @@
 """What the losses read: one layer's predictions, one image's ground truth."""
 
-# B images, Q queries, K classes, T segments; h×w mask logits, H×W padded input
+# B images, Q queries, K classes, T segments; M channels of the mask features, h×w their size, H×W the padded input
 
 from typing import NamedTuple
 
@@ -12,12 +12,12 @@ class LayerOutput(NamedTuple):
     """Predictions of one decoder layer for a batch.
 
     class_logits: B×Q×(K+1), the last is "no object".
-    mask_logits: B×Q×h×w, positive inside.
+    mask_embeddings: B×Q×M, whose products with the mask features are the mask logits, positive inside.
     iou: B×Q in (0, 1).
     """
 
     class_logits: Tensor
-    mask_logits: Tensor
+    mask_embeddings: Tensor
     iou: Tensor
 
 
@@ -32,18 +32,23 @@ class Target(NamedTuple):
     masks: Tensor
 
 
-def validate_batch(output: LayerOutput, targets: list[Target]) -> None:
-    """Raises ValueError where shapes of predictions and targets cannot belong together."""
-    class_logits, mask_logits, iou = output
-    if class_logits.dim() != 3 or mask_logits.dim() != 4 or iou.dim() != 2:
+def validate_batch(output: LayerOutput, targets: list[Target], mask_features: Tensor) -> None:
+    """Raises ValueError where shapes of predictions, targets and mask features cannot belong together."""
+    class_logits, embeddings, iou = output
+    if class_logits.dim() != 3 or embeddings.dim() != 3 or iou.dim() != 2 or mask_features.dim() != 4:
         raise ValueError(
-            "expected class logits B×Q×(K+1), mask logits B×Q×h×w and IoU B×Q, but got shapes "
-            f"{tuple(class_logits.shape)}, {tuple(mask_logits.shape)} and {tuple(iou.shape)}"
+            "expected class logits B×Q×(K+1), mask embeddings B×Q×M, IoU B×Q and mask features B×M×h×w, "
+            f"but got shapes {_shapes(*output, mask_features)}"
         )
-    if not class_logits.shape[:2] == mask_logits.shape[:2] == iou.shape:
+    if not class_logits.shape[:2] == embeddings.shape[:2] == iou.shape:
         raise ValueError(
-            "class logits, mask logits and IoU must agree in images and queries, but got shapes "
-            f"{tuple(class_logits.shape)}, {tuple(mask_logits.shape)} and {tuple(iou.shape)}"
+            "class logits, mask embeddings and IoU must agree in images and queries, "
+            f"but got shapes {_shapes(*output)}"
+        )
+    if mask_features.shape[:2] != (embeddings.shape[0], embeddings.shape[2]):
+        raise ValueError(
+            "mask embeddings B×Q×M and mask features B×M×h×w must agree in images and channels, "
+            f"but got shapes {_shapes(embeddings, mask_features)}"
         )
     if len(targets) != class_logits.shape[0]:
         raise ValueError(f"got targets of {len(targets)} images for predictions of {class_logits.shape[0]}")
@@ -65,3 +70,7 @@ def validate_batch(output: LayerOutput, targets: list[Target]) -> None:
             f"labels must lie in [0, {classes}), the classes of the vocabulary in use, "
             f"but got {int(labels.min())} to {int(labels.max())}"
         )
+
+
+def _shapes(*tensors: Tensor) -> str:
+    return ", ".join(str(tuple(x.shape)) for x in tensors)

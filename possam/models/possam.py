@@ -286,10 +286,11 @@ class PosSAM(Pretrained):
         queries, masks = [layer.queries for layer in layers], [layer.mask_logits for layer in layers]
         class_logits = self.classifier(self.ldp.embed_layers(queries, masks, mask_features, features["clip"]), text)
         outputs = [
-            LayerOutput(class_logits=logits, mask_logits=layer.mask_logits, iou=layer.iou)
+            LayerOutput(logits, layer.mask_embeddings, layer.iou)
             for logits, layer in zip(class_logits, layers, strict=True)
         ]
-        losses = self.criterion(outputs, [self._target(inputs, padded) for inputs in batched_inputs])
+        targets = [self._target(inputs, padded) for inputs in batched_inputs]
+        losses = self.criterion(outputs, targets, mask_features)
         if not layers[-1].iou.requires_grad:  # taken to be 1 (`PerfectIoU`): nothing to learn
             losses = {name: loss for name, loss in losses.items() if not name.startswith("loss_iou")}
         return losses

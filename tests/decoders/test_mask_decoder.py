@@ -62,6 +62,12 @@ def plain_decoder(decoder, mask_features, scales):
         queries = layer.feedforward(queries)
 
 
+def loss_of(predictions, mask_features):
+    """Something that all masks and IoUs take part in."""
+    masks = [p.mask_embeddings @ mask_features.flatten(2) for p in predictions]
+    return sum(mask.float().square().mean() + p.iou.square().mean() for mask, p in zip(masks, predictions, strict=True))
+
+
 def test_equals_the_method_written_out(decoder, inputs):
     mask_features, scales = inputs
     with torch.no_grad():
@@ -81,7 +87,7 @@ def test_equals_the_reference_at_full_width_with_gradients():
         decoder.zero_grad()
         mask_features.grad = None
         predictions = decode(mask_features, scales)
-        sum(p.mask_logits.square().mean() + p.iou.square().mean() for p in predictions).backward()
+        loss_of(predictions, mask_features).backward()
         gradients = [mask_features.grad, *(p.grad for p in decoder.parameters())]
         results.append([x.clone() for x in (*(part for p in predictions for part in p), *gradients)])
     for ours, theirs in zip(*results, strict=True):
@@ -128,7 +134,8 @@ def test_gradients_reach_every_parameter_and_input(decoder, inputs):
     for x in tensors:
         x.requires_grad_()
     predictions = decoder(mask_features, scales)
-    sum(p.mask_logits.square().mean() + p.iou.square().mean() for p in predictions).backward()
+    assert not any(p.mask_logits.requires_grad for p in predictions)
+    loss_of(predictions, mask_features).backward()
     for x in (*tensors, *decoder.parameters()):
         assert x.grad is not None and x.grad.isfinite().all() and x.grad.abs().sum() > 0
 
@@ -149,7 +156,7 @@ def test_autocast(decoder, inputs, dtype):
     expected = decoder(*inputs)[0].mask_logits
     with torch.autocast("cpu", dtype=dtype):
         predictions = decoder(*inputs)
-        loss = sum(p.mask_logits.float().square().mean() + p.iou.square().mean() for p in predictions)
+        loss = loss_of(predictions, inputs[0])
     loss.backward()
     assert all(prediction.iou.dtype == torch.float32 for prediction in predictions)
     torch.testing.assert_close(predictions[0].mask_logits.float(), expected, atol=0.05, rtol=0.05)

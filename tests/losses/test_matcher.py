@@ -1,4 +1,5 @@
 import itertools
+from math import isqrt
 
 import pytest
 import torch
@@ -24,17 +25,29 @@ def logits_of(masks, size=8, scale=10.0):
 
 def match(matcher, output, targets):
     """Of one layer, (queries, segments) of every image."""
-    matches = matcher([output], targets, torch.rand(len(targets), matcher.points, 2))
+    matches = matcher([output], targets, features_of(output), torch.rand(len(targets), matcher.points, 2))
     return [(queries[0], segments[0]) for queries, segments in matches]
 
 
-def cost_of(matcher, output, target, points):
+def cost_of(matcher, output, target, mask_features, points):
     """Q×T costs of one image."""
-    return matcher._cost(output, target.labels[None], sample_masks(target.masks, points[0])[None], points)[0]
+    sampled = point_sample(mask_features, points)
+    return matcher._cost(output, target.labels[None], sample_masks(target.masks, points[0])[None], sampled)[0]
+
+
+def make_layer(class_logits, mask_logits, iou):
+    """Whose mask embeddings, times `features_of` it, are these mask logits."""
+    return LayerOutput(class_logits, mask_logits.flatten(2), iou)
+
+
+def features_of(layer):
+    """One channel a pixel of square masks."""
+    batch, _, pixels = layer.mask_embeddings.shape
+    return torch.eye(pixels).unflatten(1, (isqrt(pixels), -1)).repeat(batch, 1, 1, 1)
 
 
 def make_output(batch, queries, classes, size=8):
-    return LayerOutput(
+    return make_layer(
         torch.randn(batch, queries, classes + 1),
         torch.randn(batch, queries, size, size) * 3,
         torch.rand(batch, queries),
@@ -54,7 +67,7 @@ def test_pairwise_costs_equal_the_losses_pair_by_pair():
 def test_recovers_a_permutation_from_masks_alone():
     masks = blocks(4)
     order = torch.tensor([2, 0, 3, 1])
-    output = LayerOutput(torch.zeros(1, 4, 6), logits_of(masks[order])[None], torch.zeros(1, 4))
+    output = make_layer(torch.zeros(1, 4, 6), logits_of(masks[order])[None], torch.zeros(1, 4))
     target = Target(torch.zeros(4, dtype=torch.int64), masks)
     ((queries, segments),) = match(HungarianMatcher(points=256), output, [target])
     assert segments.tolist() == [0, 1, 2, 3]
@@ -67,7 +80,7 @@ def test_recovers_a_permutation_from_classes_alone():
     for query, label in ((4, 3), (0, 1), (2, 0)):
         class_logits[0, query, label] = 5.0
     masks = blocks(1).expand(3, -1, -1)
-    output = LayerOutput(class_logits, torch.zeros(1, 5, 8, 8), torch.zeros(1, 5))
+    output = make_layer(class_logits, torch.zeros(1, 5, 8, 8), torch.zeros(1, 5))
     ((queries, segments),) = match(HungarianMatcher(points=64), output, [Target(labels, masks)])
     assert (queries.tolist(), segments.tolist()) == ([4, 0, 2], [0, 1, 2])
 
@@ -79,8 +92,8 @@ def test_total_cost_is_the_least_of_all_assignments(queries, segments):
     output = make_output(1, queries, 4)
     target = Target(torch.randint(0, 4, (segments,)), torch.rand(segments, 32, 32) > 0.5)
     points = torch.rand(1, 100, 2)
-    cost = cost_of(matcher, output, target, points)
-    rows, columns = (part[0] for part in matcher([output], [target], points)[0])
+    cost = cost_of(matcher, output, target, features_of(output), points)
+    rows, columns = (part[0] for part in matcher([output], [target], features_of(output), points)[0])
     assert len(rows) == min(queries, segments) and columns.tolist() == sorted(columns.tolist())
     small, large = sorted((queries, segments))
     table = cost if queries <= segments else cost.T
@@ -94,10 +107,11 @@ def test_total_cost_is_the_least_of_all_assignments(queries, segments):
 def test_cost_is_the_weighted_sum_of_the_method():
     """METHOD.md 1.8 written out on a mask that is the same at all points, so that points do not matter."""
     torch.manual_seed(0)
-    class_logits, mask_logits = torch.randn(1, 2, 4), torch.full((1, 2, 128, 128), 1.5)
+    class_logits, features = torch.randn(1, 2, 4), torch.ones(1, 1, 128, 128)
     target = Target(torch.tensor([2]), torch.ones(1, 256, 256, dtype=torch.bool))
     matcher = HungarianMatcher(class_weight=2, mask_weight=5, dice_weight=7, points=4000)
-    cost = cost_of(matcher, LayerOutput(class_logits, mask_logits, torch.zeros(1, 2)), target, torch.rand(1, 4000, 2))
+    layer = LayerOutput(class_logits, torch.full((1, 2, 1), 1.5), torch.zeros(1, 2))
+    cost = cost_of(matcher, layer, target, features, torch.rand(1, 4000, 2))
     p = torch.tensor(1.5).sigmoid().item()
     bce = -torch.tensor(p).log().item()
     dice_loss = 1 - (2 * p * 4000 + 1) / (p * 4000 + 4000 + 1)
@@ -122,12 +136,12 @@ def test_layers_and_images_are_matched_each_on_its_own():
     layers = [make_output(3, 5, 4) for _ in range(2)]
     targets = [Target(torch.randint(0, 4, (n,)), torch.rand(n, 32, 32) > 0.5) for n in (2, 0, 7)]
     matcher, points = HungarianMatcher(points=50), torch.rand(3, 50, 2)
-    together = matcher(layers, targets, points)
+    together = matcher(layers, targets, features_of(layers[0]), points)
     assert [match.queries.shape for match in together] == [(2, 2), (2, 0), (2, 5)]
     for number, layer in enumerate(layers):
         for image, target in enumerate(targets):
             one = LayerOutput(*(x[image : image + 1] for x in layer))
-            (alone,) = matcher([one], [target], points[image : image + 1])
+            (alone,) = matcher([one], [target], features_of(one), points[image : image + 1])
             assert torch.equal(alone.queries[0], together[image].queries[number])
             assert torch.equal(alone.segments[0], together[image].segments[number])
 
@@ -140,18 +154,18 @@ def test_masks_are_sampled_in_parts():
     assert sample_masks(masks[:0], points).shape == (0, 20)
 
 
-@pytest.mark.parametrize("part", ["class", "mask"])
+@pytest.mark.parametrize("part", ["class logits", "mask embeddings"])
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_costs_that_are_not_finite_are_named(part, value):
     output = make_output(1, 3, 4)
-    getattr(output, f"{part}_logits")[0, 1] = value
-    with pytest.raises(FloatingPointError, match=f"layer 0 are not finite \\({part}\\).*lower the learning rate"):
+    getattr(output, part.replace(" ", "_"))[0, 1] = value
+    with pytest.raises(FloatingPointError, match=f"layer 0 are not finite: .* in the {part}; lower the learning rate"):
         match(HungarianMatcher(points=64), output, [Target(torch.tensor([1]), blocks(1))])
 
 
 def test_half_precision_logits():
     masks = blocks(3)
-    output = LayerOutput(
+    output = make_layer(
         torch.zeros(1, 3, 6, dtype=torch.bfloat16),
         logits_of(masks.flip(0))[None].bfloat16(),
         torch.zeros(1, 3),

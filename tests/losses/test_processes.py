@@ -34,10 +34,10 @@ class Trained(nn.Module):
             [layer.queries for layer in layers], [layer.mask_logits for layer in layers], mask_features, clip
         )
         outputs = [
-            LayerOutput(logits, layer.mask_logits, layer.iou)
+            LayerOutput(logits, layer.mask_embeddings, layer.iou)
             for logits, layer in zip(self.classifier(embeddings, self.text), layers, strict=True)
         ]
-        return self.criterion(outputs, [target for _, target in images])
+        return self.criterion(outputs, [target for _, target in images], mask_features)
 
 
 def make_image(number, count):

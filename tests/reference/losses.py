@@ -57,6 +57,7 @@ def compare(mask_logits: Tensor, masks: Tensor, candidates: Tensor, uniform: Ten
 
 def plain_losses(
     layers: Sequence[LayerOutput],
+    masks: Sequence[Tensor],
     targets: Sequence[Target],
     drawn: Points,
     *,
@@ -64,11 +65,14 @@ def plain_losses(
     no_object_weight: float,
     points: int,
 ) -> dict[str, Tensor]:
-    """As `SetCriterion` in one process, given the points that it draws (in another order: it means nothing)."""
+    """As `SetCriterion` in one process, given the points that it draws (in another order: it means nothing).
+
+    ``masks`` are the mask logits of every layer, B×Q×h×w; gradients go through all of them.
+    """
     shuffled = [x[:, torch.randperm(x.shape[1], device=x.device)] for x in drawn]
     normaliser = max(1, sum(len(target.labels) for target in targets))
     losses = {}
-    for number, (class_logits, mask_logits, iou) in enumerate(layers):
+    for number, ((class_logits, _, iou), mask_logits) in enumerate(zip(layers, masks, strict=True)):
         expected = torch.full(class_logits.shape[:2], class_logits.shape[-1] - 1, device=class_logits.device)
         quality = torch.zeros_like(iou)
         bce = dice = mask_logits[:0].sum()

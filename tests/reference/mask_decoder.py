@@ -43,8 +43,9 @@ def decode_masks(decoder: MaskDecoder, mask_features: Tensor, scales: Sequence[T
 
 def _predict(decoder: MaskDecoder, queries: Tensor, mask_features: Tensor) -> MaskPrediction:
     read = decoder.norm(queries).transpose(0, 1)
-    mask_logits = torch.einsum("bqc,bchw->bqhw", decoder.mask_head(read), mask_features)
-    return MaskPrediction(read, mask_logits, decoder.iou_head(read))
+    embeddings = decoder.mask_head(read)
+    mask_logits = torch.einsum("bqc,bchw->bqhw", embeddings, mask_features)
+    return MaskPrediction(read, embeddings, mask_logits, decoder.iou_head(read))
 
 
 def _forbidden(mask_logits: Tensor, size: torch.Size, heads: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""A training step from the pyramid to the gradients, and its losses alone, against the field's way.
+"""A training step from the pyramid to the gradients, and its masks and losses alone, against the field's way.
 
 That is layer by layer and image by image, every mask sampled and compared on its own.
 """
@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from benchmarks.case import Case, Work, relative_error
 from possam.classifiers import CosineClassifier, LocalDiscriminativePooling
 from possam.decoders import DeformablePixelDecoder, MaskDecoder, MaskPrediction
+from possam.decoders.mask_prediction import predict_masks
 from possam.losses import HungarianMatcher, LayerOutput, SetCriterion, Target
 from possam.vocabulary import ClassEmbeddings
 from tests.reference.deformable_attention import decode_pixels
@@ -40,7 +41,7 @@ def cases(device: str) -> list[Case]:
             time_target=0.6,
         ),
         Case(
-            name="embeddings and losses, 512×512, 1 image, 12 masks",
+            name="masks, embeddings and losses, 512×512, 1 image, 12 masks",
             reference=_REFERENCE,
             ours=partial(_losses, device, 512, (12,), ours=True),
             theirs=partial(_losses, device, 512, (12,), ours=False),
@@ -48,7 +49,7 @@ def cases(device: str) -> list[Case]:
             tolerance=1e-5,
         ),
         Case(
-            name="embeddings and losses, 1024×1024, 2 images, 40 and 20 masks",
+            name="masks, embeddings and losses, 1024×1024, 2 images, 40 and 20 masks",
             reference=_REFERENCE,
             ours=partial(_losses, device, 1024, (40, 20), ours=True),
             theirs=partial(_losses, device, 1024, (40, 20), ours=False),
@@ -95,13 +96,14 @@ class _Head(nn.Module):
                     self.classifier(self.ldp(*layer, mask_features, self.clip), text)
                     for layer in zip(queries, masks, strict=True)
                 ]
-        outputs = [LayerOutput(x, y.mask_logits, y.iou) for x, y in zip(class_logits, layers, strict=True)]
+        outputs = [LayerOutput(x, y.mask_embeddings, y.iou) for x, y in zip(class_logits, layers, strict=True)]
         torch.manual_seed(1)
         if ours:
-            return self.criterion(outputs, targets)
+            return self.criterion(outputs, targets, mask_features)
         drawn = self.criterion.draw_points(len(targets), self.names.device)
         return plain_losses(
             outputs,
+            masks,
             targets,
             drawn,
             weights=self.criterion.weights,
@@ -138,22 +140,20 @@ def _losses(device: str, side: int, segments: Sequence[int], *, ours: bool) -> W
     torch.manual_seed(0)
     head, images, cells = _Head(side, segments).to(device), len(segments), side // 4
     mask_features = torch.randn(images, 256, cells, cells).to(device).requires_grad_()
-    layers = [
-        MaskPrediction(
-            *(
-                x.to(device).requires_grad_()
-                for x in (
-                    torch.randn(images, QUERIES, 256),
-                    torch.randn(images, QUERIES, cells, cells),
-                    torch.rand(images, QUERIES),
-                )
-            )
-        )
-        for _ in range(LAYERS)
+    widths = (256, 256, 1)
+    drawn = [
+        [torch.randn(images, QUERIES, width).to(device).requires_grad_() for width in widths] for _ in range(LAYERS)
     ]
-    leaves = [mask_features, *(x for layer in layers for x in layer), *head.parameters()]
+    leaves = [mask_features, *(x for layer in drawn for x in layer), *head.parameters()]
 
     def work() -> Tensor:
+        embeddings = [x for _, x, _ in drawn]
+        plain = (torch.einsum("bqc,bchw->bqhw", x, mask_features) for x in embeddings)
+        masks = predict_masks(embeddings, mask_features) if ours else plain
+        layers = [
+            MaskPrediction(queries, x, mask, iou.squeeze(2).sigmoid())
+            for (queries, x, iou), mask in zip(drawn, masks, strict=True)
+        ]
         losses = head(layers, mask_features, ours)
         gradients = torch.autograd.grad(sum(losses.values(), torch.zeros((), device=device)), leaves)
         return torch.stack([*(losses[name].detach() for name in sorted(losses)), *(x.norm() for x in gradients)])

@@ -12,7 +12,9 @@ import warnings
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import numpy as np
 import torch
+from scipy.sparse import csr_array
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -133,15 +135,10 @@ def _entries(near: Tensor, far: Tensor, shares: Tensor) -> Tensor:
 
 def _spread(output: Tensor, index: Tensor, entries: Tensor, rows: int) -> Tensor:
     """The transposed product: what every one of the rows gets of the (Q·M)×D gradients of the output."""
-    ordered, order = index.flatten().sort()
-    starts = torch.searchsorted(ordered, torch.arange(rows, dtype=torch.int32))
-    return F.embedding_bag(
-        order.div(index.shape[1], rounding_mode="floor"),
-        output,
-        starts,
-        per_sample_weights=entries.flatten().index_select(0, order),
-        mode="sum",
-    )
+    starts = np.arange(len(index) + 1, dtype=np.int32) * index.shape[1]
+    matrix = csr_array((entries.numpy().ravel(), index.numpy().ravel(), starts), shape=(len(index), rows))
+    # SciPy's, since it needs no entries in order: sorting them takes three times as long as the product
+    return torch.from_numpy(matrix.T @ output.numpy())
 
 
 def _dots(output: Tensor, index: Tensor, rows: Tensor) -> Tensor:

@@ -170,7 +170,7 @@ def _targets_of_masks(
     classes, masks = [], []
     for instance in instances:
         # Padding writes a value that is neither 0 nor 1.
-        mask = transforms.apply_segmentation(mask_coder.decode(instance["segmentation"])) == 1
+        mask = _unmirrored(transforms.apply_segmentation(mask_coder.decode(instance["segmentation"]))) == 1
         if mask.any():
             classes.append(instance["category_id"])
             masks.append(mask)

@@ -41,6 +41,29 @@ def test_training_sample(dataset, records, mapper, vocabulary):
         np.testing.assert_array_equal(mask.numpy(), dataset["ids"] == segment_id)
 
 
+@pytest.mark.parametrize(
+    "steps",
+    [
+        [T.HFlipTransform(24)],
+        [T.VFlipTransform(16)],
+        [T.HFlipTransform(24), T.VFlipTransform(16), T.CropTransform(3, 2, 7, 9)],
+        [T.CropTransform(3, 2, 1, 9), T.HFlipTransform(1)],
+        [T.HFlipTransform(24), T.HFlipTransform(24)],
+    ],
+)
+def test_views_in_any_order_are_copied(records, mapper, steps):
+    """Flips and crops give views; image and masks show what the views show."""
+    sample = mapper(steps)(records[0])
+    image = T.TransformList(steps).apply_image(np.array(Image.open(records[0]["file_name"])))
+    assert sample["image"].is_contiguous()
+    np.testing.assert_array_equal(sample["image"].permute(1, 2, 0).numpy(), image)
+    whole = mapper()(records[0])["instances"].gt_masks.tensor
+    moved = [T.TransformList(steps).apply_segmentation(mask.numpy()) for mask in whole]
+    kept = sample["instances"].gt_masks
+    assert kept.index.is_contiguous()
+    np.testing.assert_array_equal(kept.tensor.numpy(), [mask for mask in moved if mask.any()])
+
+
 def test_only_crowds_give_empty_targets(records, mapper):
     targets = mapper(build_augmentations(image_size=32, is_train=True))(records[1])["instances"]
     assert targets.gt_classes.shape == (0,) and targets.gt_classes.dtype == torch.int64

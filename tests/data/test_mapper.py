@@ -51,6 +51,7 @@ def test_training_sample(dataset, records, mapper, vocabulary):
         [T.HFlipTransform(24), T.HFlipTransform(24)],
     ],
 )
+@pytest.mark.filterwarnings("ignore:The given NumPy array is not writable")  # VFlipTransform wraps what Pillow gave
 def test_views_in_any_order_are_copied(records, mapper, steps):
     """Flips and crops give views; image and masks show what the views show."""
     sample = mapper(steps)(records[0])

@@ -21,7 +21,7 @@ from possam.data.annotations import UNLABELLED, read_instances, read_label_map, 
 from possam.data.augmentations import whole_image
 from possam.data.catalog import IGNORE_LABEL
 from possam.data.checks import image_size, pixel_size
-from possam.data.id_maps import distinct
+from possam.data.id_maps import distinct, index_ids
 from possam.data.pictures import decoding
 from possam.layers.segment_masks import SegmentMasks
 from possam.vocabulary import Vocabulary
@@ -132,9 +132,9 @@ class SegmentationMapper:
         if "sem_seg_file_name" in record:
             labels = read_label_map(record, ignore_label=self.ignore_label, num_classes=len(self.vocabulary))
             # Positions among the classes that are there fit one byte plane, where 847 classes would need two.
-            present = np.unique(labels[labels != UNLABELLED])
-            index = np.where(labels == UNLABELLED, 0, np.searchsorted(present, labels) + 1)
-            return _targets_of_index(index, dict(enumerate(present.tolist(), 1)), transforms)
+            present = [label for label in distinct(labels).tolist() if label != UNLABELLED]
+            index = index_ids(labels - UNLABELLED, [label - UNLABELLED for label in present])  # unlabelled is void, 0
+            return _targets_of_index(index, dict(enumerate(present, 1)), transforms)
         instances = read_instances(record, isthing=self.vocabulary.isthing)
         return _targets_of_masks([one for one in instances if not one["iscrowd"]], image_size(record), transforms)
 

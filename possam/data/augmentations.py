@@ -55,6 +55,9 @@ class ResizedCrop(Transform):  # type: ignore[misc]
         super().__init__()
         self.resize, self.crop = resize, crop
         self.right, self.bottom = min(crop.x0 + crop.w, resize.new_w), min(crop.y0 + crop.h, resize.new_h)
+        # Kept, since there may be many segmentations of one image.
+        self.rows = _nearest(resize.h, resize.new_h)[crop.y0 : self.bottom]
+        self.columns = _nearest(resize.w, resize.new_w)[crop.x0 : self.right]
 
     def apply_image(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """H×W×3 uint8 to as much."""
@@ -64,9 +67,7 @@ class ResizedCrop(Transform):  # type: ignore[misc]
 
     def apply_segmentation(self, segmentation: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """H×W uint8 to as much."""
-        rows = _nearest(self.resize.h, self.resize.new_h)[self.crop.y0 : self.bottom]
-        columns = _nearest(self.resize.w, self.resize.new_w)[self.crop.x0 : self.right]
-        return segmentation.take(columns, axis=1).take(rows, axis=0)
+        return segmentation.take(self.columns, axis=1).take(self.rows, axis=0)
 
     def apply_coords(self, coords: NDArray[np.floating]) -> NDArray[np.floating]:
         return self.crop.apply_coords(self.resize.apply_coords(coords))

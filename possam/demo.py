@@ -18,7 +18,7 @@ from possam.data.augmentations import ResizeLongestSide
 from possam.data.miniature import lexicon
 from possam.data.pictures import Picture, to_rgb
 from possam.encoders.clip import mini
-from possam.explanation import MaskExplanation, explain_segment
+from possam.explanation import MaskExplanation
 from possam.predictor import Predictor
 from possam.segmentation import Segmentation, enlarge
 from possam.shipped import SAMPLE, SAMPLE_WORDS
@@ -117,7 +117,7 @@ def describe_click(shown: Shown, x: int, y: int) -> MaskExplanation | None:
     ids = shown.segmentation.segmentation
     row, column = int((y + 0.5) * ids.shape[0] / height), int((x + 0.5) * ids.shape[1] / width)
     chosen = int(ids[row, column])
-    return explain_segment(shown.segmentation, chosen) if chosen else None
+    return shown.segmentation.explain(chosen) if chosen else None
 
 
 def describe_segment(shown: Shown, segment_id: int) -> MaskExplanation:
@@ -126,7 +126,7 @@ def describe_segment(shown: Shown, segment_id: int) -> MaskExplanation:
     Raises:
         ValueError: there is no such segment.
     """
-    return explain_segment(shown.segmentation, segment_id)
+    return shown.segmentation.explain(segment_id)
 
 
 def _unknown_words(predictor: Predictor, vocabulary: Vocabulary) -> list[str]:

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import Tensor
 
 from possam.models import PosSAM, Prediction
 
-if TYPE_CHECKING:
-    from possam.segmentation import Segmentation
-
-__all__ = ["Candidate", "MaskExplanation", "explain_mask", "explain_segment", "find_segment"]
+__all__ = ["Candidate", "MaskExplanation", "explain_mask"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,35 +69,6 @@ class MaskExplanation:
     def to_dict(self) -> dict[str, Any]:
         """The same as dicts, lists, strings and numbers, for JSON; with "reason"."""
         return {**asdict(self), "reason": self.reason}
-
-
-def explain_segment(segmentation: Segmentation, segment_id: int, *, top: int = 5) -> MaskExplanation:
-    """Explain a segment of `segmentation`; of joined stuff, the mask with the best score.
-
-    Raises:
-        ValueError: there is no such segment.
-    """
-    info = find_segment(segmentation, segment_id)
-    return explain_mask(
-        segmentation._model,
-        segmentation._prediction,
-        segmentation._scores,
-        info["query"],
-        ensemble=segmentation._ensemble,
-        top=top,
-    )
-
-
-def find_segment(segmentation: Segmentation, segment_id: int) -> dict[str, Any]:
-    """The dict of a segment.
-
-    Raises:
-        ValueError: there is no such segment; lists those there are.
-    """
-    infos = {info["id"]: info for info in segmentation.segments_info}
-    if segment_id not in infos:
-        raise ValueError(f"there is no segment {segment_id!r}; the segments are {list(infos)}.")
-    return infos[segment_id]
 
 
 def explain_mask(

@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from possam.data.id_maps import write_id_map
+from possam.explanation import MaskExplanation, explain_mask
 from possam.files import write_json
 from possam.models import PosSAM, Prediction
-from possam.visualize import draw_panoptic
+from possam.visualize import draw_explanation, draw_panoptic
 from possam.vocabulary import Vocabulary
 
 __all__ = ["Segmentation"]
@@ -133,6 +134,38 @@ class Segmentation:
             Path(path).parent.mkdir(parents=True, exist_ok=True)
             picture.save(path)
         return picture
+
+    def explain(self, segment_id: int | None = None, *, query: int | None = None, top: int = 5) -> MaskExplanation:
+        """Why a mask got its name.
+
+        Args:
+            segment_id: of a segment; of joined stuff the mask with the best score is explained. Or else
+            query: of any of the model's masks, also one that became no segment.
+            top: how many names to list of each.
+
+        Raises:
+            ValueError: neither or both are given, or there is no such segment or query.
+        """
+        if (segment_id is None) == (query is None):
+            raise ValueError("give either the id of a segment or a query.")
+        if query is None:
+            queries = {info["id"]: info["query"] for info in self.segments_info}
+            if segment_id not in queries:
+                raise ValueError(f"there is no segment {segment_id!r}; the segments are {list(queries)}.")
+            query = queries[segment_id]
+        return explain_mask(self._model, self._prediction, self._scores, query, ensemble=self._ensemble, top=top)
+
+    def plot_mask(
+        self, segment_id: int | None = None, *, query: int | None = None, top: int = 5
+    ) -> Image.Image:
+        """Draw one mask and why it got its name (`draw_explanation`); for arguments and errors see `explain`."""
+        explanation = self.explain(segment_id, query=query, top=top)
+        if segment_id is not None:
+            mask = self.segmentation == segment_id
+        else:
+            logits = self._prediction.masks.restore([explanation.query])[0]
+            mask = enlarge((logits > 0).cpu().numpy(), self.segmentation.shape)
+        return Image.fromarray(draw_explanation(self.image, mask, explanation))
 
     def save_coco(self, folder: str | Path, name: str) -> Path:
         """Write `folder`/`name`.png (ids as colours) and `folder`/`name`.json (COCO panoptic, with its categories).

@@ -2,12 +2,13 @@
 
 import json
 
+import numpy as np
 import pytest
 import torch
 
 from possam.data.miniature import palette_of
 from possam.data.miniature.world import draw_scene
-from possam.explanation import explain_mask, explain_segment
+from possam.explanation import explain_mask
 from possam.predictor import Predictor
 from possam.vocabulary import Vocabulary
 
@@ -27,7 +28,7 @@ def result(predictor):
 
 def test_a_segment_is_explained_by_its_query(result):
     for info in result.segments_info:
-        explained = explain_segment(result, info["id"])
+        explained = result.explain(info["id"])
         assert explained.query == info["query"]
         assert explained.label == info["label"] == explained.final[0].label
         assert explained.score == pytest.approx(info["score"])
@@ -60,7 +61,7 @@ def test_the_numbers_follow_the_method(result):
 
 def test_the_ensemble_that_was_asked_for_is_the_one_explained(predictor):
     result = predictor(draw_scene([3, 14], PALETTE).image, "mini_b", ensemble="clip")
-    explained = explain_segment(result, result.segments_info[0]["id"], top=3)
+    explained = result.explain(result.segments_info[0]["id"], top=3)
     assert explained.ensemble == "clip" and explained.confidence is None and explained.trust == 1
     assert [c.label for c in explained.final] == [c.label for c in explained.clip] and len(explained.ldp) == 3
     assert [c.probability for c in explained.final] == pytest.approx([c.probability for c in explained.clip])
@@ -85,13 +86,29 @@ def test_no_weight_leaves_no_distribution(result):
 
 
 def test_it_is_plain_data(result):
-    explained = explain_segment(result, result.segments_info[0]["id"])
+    explained = result.explain(result.segments_info[0]["id"])
     content = json.loads(json.dumps(explained.to_dict()))
     assert content["final"][0]["label"] == explained.label and content["reason"] == explained.reason
 
 
 def test_unknown_masks(result):
     with pytest.raises(ValueError, match=r"no segment 99; the segments are \[1"):
-        explain_segment(result, 99)
+        result.explain(99)
+    with pytest.raises(ValueError, match=r"no segment 99; the segments are \[1"):
+        result.plot_mask(99)
+    for chosen in ({}, {"segment_id": 1, "query": 1}):
+        with pytest.raises(ValueError, match="either the id of a segment or a query"):
+            result.explain(**chosen)
     with pytest.raises(ValueError, match="no query 24; the model has 24, counted from 0"):
         explain_mask(result._model, result._prediction, result._scores, 24)
+
+
+def test_any_query_is_explained_and_drawn(predictor):
+    """On an image that is larger than the model's masks."""
+    image = np.random.default_rng(0).integers(0, 256, (100, 128, 3), dtype=np.uint8)
+    result = predictor(image, "mini_b")
+    assert result.explain(query=3).query == 3
+    info = result.segments_info[0]
+    assert result.explain(info["id"]) == result.explain(query=info["query"])
+    assert result.plot_mask(info["id"]).size == result.plot_mask(info["id"], top=2).size
+    assert result.plot_mask(query=3).size[1] > 480

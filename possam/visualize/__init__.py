@@ -3,7 +3,7 @@ got its name."""
 
 from possam.visualize.colors import class_color
 from possam.visualize.figure import save_picture, side_by_side
-from possam.visualize.mask_panel import draw_explanation, mask_panel
+from possam.visualize.mask_panel import draw_explanation
 from possam.visualize.overlay import draw_panoptic
 
-__all__ = ["class_color", "draw_explanation", "draw_panoptic", "mask_panel", "save_picture", "side_by_side"]
+__all__ = ["class_color", "draw_explanation", "draw_panoptic", "save_picture", "side_by_side"]

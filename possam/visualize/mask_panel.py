@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from possam.explanation import Candidate, MaskExplanation, explain_mask, explain_segment
+from possam.explanation import Candidate, MaskExplanation
 from possam.visualize.colors import RGB, WHITE, class_color, mix
 from possam.visualize.fonts import font_for, shortened, text_width
 from possam.visualize.legend import FAINT, GAP, INK
 
-if TYPE_CHECKING:
-    from possam.segmentation import Segmentation
-
-__all__ = ["draw_explanation", "mask_panel"]
+__all__ = ["draw_explanation"]
 
 _PICTURE = 480  # side of the square that the image is fitted into
 _COLUMN = 260  # width of one list of names
@@ -28,47 +24,21 @@ _LINE: RGB = (200, 200, 200)
 _SURE: RGB = (60, 60, 60)
 
 
-def mask_panel(
-    segmentation: Segmentation, segment_id: int | None = None, *, query: int | None = None, top: int = 5
+def draw_explanation(
+    image: NDArray[np.uint8], mask: NDArray[np.bool_], explanation: MaskExplanation
 ) -> NDArray[np.uint8]:
-    """Draw one mask of a segmentation with its explanation.
+    """Draw one mask of an image with its explanation.
 
     Left the mask on the image; right the most probable names by LDP (p), by CLIP (q) and by their ensemble (r), with
     the name that was given in bold lines; below λ between the two, and s, v and c (METHOD.md 1.9).
 
     Args:
-        segment_id: of a segment; or else
-        query: of any of the model's masks, also one that became no segment.
-        top: how many names to show of each.
+        image: H×W×3 uint8 RGB.
+        mask: H×W bool.
 
     Returns:
         a picture, uint8 RGB.
-
-    Raises:
-        ValueError: neither or both are given, or there is no such segment or query.
     """
-    if (segment_id is None) == (query is None):
-        raise ValueError("give either the id of a segment or a query.")
-    image = segmentation.image
-    if segment_id is not None:
-        explanation = explain_segment(segmentation, segment_id, top=top)
-        mask = segmentation.segmentation == segment_id
-    else:
-        assert query is not None
-        prediction = segmentation._prediction
-        explanation = explain_mask(
-            segmentation._model, prediction, segmentation._scores, query, ensemble=segmentation._ensemble, top=top
-        )
-        logits = prediction.masks.restore([query])[0]
-        drawn = (logits > 0).cpu().numpy().astype(np.uint8)
-        mask = cv2.resize(drawn, image.shape[1::-1], interpolation=cv2.INTER_NEAREST) > 0
-    return draw_explanation(image, mask, explanation)
-
-
-def draw_explanation(
-    image: NDArray[np.uint8], mask: NDArray[np.bool_], explanation: MaskExplanation
-) -> NDArray[np.uint8]:
-    """The picture of `mask_panel`, of an image (H×W×3 uint8 RGB), a mask (H×W bool) and plain data."""
     rows = max(len(explanation.ldp), 1)
     lists = round(2.2 * _SIZE) + rows * _row_height()
     right = 3 * _COLUMN + 2 * 2 * GAP

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 
 from possam.explanation import Candidate, MaskExplanation
-from possam.predictor import Predictor
-from possam.visualize import class_color, draw_explanation, mask_panel
+from possam.visualize import class_color, draw_explanation
 
 NAMES = ["tree", "house", "a name that is so long that it never fits into its column", "sea", "木"]
 
@@ -80,18 +79,3 @@ def test_trust_moves_the_point(explanation):
 def test_any_shape(explanation, size):
     picture = draw_explanation(np.zeros((*size, 3), np.uint8), np.ones(size, bool), explanation)
     assert picture.shape[0] > 480
-
-
-def test_of_a_segmentation(mini_model):
-    mini_model.object_threshold = 0.0
-    image = np.random.default_rng(0).integers(0, 256, (100, 128, 3), dtype=np.uint8)
-    result = Predictor(mini_model)(image, "mini_b")
-    info = result.segments_info[0]
-    assert mask_panel(result, info["id"]).shape == mask_panel(result, info["id"], top=2).shape
-    assert mask_panel(result, query=3).shape[0] > 480
-    with pytest.raises(ValueError, match="either the id of a segment or a query"):
-        mask_panel(result)
-    with pytest.raises(ValueError, match="either the id of a segment or a query"):
-        mask_panel(result, info["id"], query=1)
-    with pytest.raises(ValueError, match="there is no segment 77"):
-        mask_panel(result, 77)

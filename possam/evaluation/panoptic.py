@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from possam.d2.utils import comm
-from possam.data.id_maps import check_ids, read_id_map, runs, write_id_map
+from possam.data.id_maps import check_values, read_id_map, runs, write_id_map
 from possam.data.panoptic import load_panoptic
 from possam.evaluation.ground_truth import GroundTruth
 from possam.evaluation.groups import class_groups
@@ -57,7 +57,7 @@ class PanopticEvaluator(PerImageEvaluator):
         # One pass over the pixels: everything after it looks at runs of them.
         starts, pixels = runs(truth, ids)
         source = f"panoptic_seg of image {image_id!r}"
-        index = check_ids(ids.ravel()[starts], [s["id"] for s in segments], source=source)
+        index = check_values(ids.take(starts), [s["id"] for s in segments], source=source)
         classes = [int(segment["category_id"]) for segment in segments]
         outside = [c for c in classes if not 0 <= c < len(self.vocabulary)]
         if outside:
@@ -68,7 +68,7 @@ class PanopticEvaluator(PerImageEvaluator):
             )
         result: dict[str, Any] = {
             "counts": count_segments(
-                truth=truth.ravel()[starts],
+                truth=truth.take(starts),
                 truth_classes=self.ground_truth.classes(image_id),
                 truth_crowd=self.ground_truth.crowds(image_id),
                 truth_areas=self.ground_truth.areas(image_id),
@@ -198,6 +198,9 @@ def panoptic_quality_from_files(
             "predict them all."
         )
     root = Path(prediction_root or Path(prediction_json).with_suffix(""))
+    # glibc gives freed memory back to the system, page by page, unless a larger block was freed before; with images of
+    # a few MiB this takes as long as everything else.
+    np.empty(2**24, dtype=np.uint8)
     images = (_count_files(record, predicted[record["image_id"]], root, vocabulary) for record in records)
     groups = class_groups(vocabulary, train_vocabulary)
     return PanopticCounts.total(images, len(vocabulary)).summary(groups)
@@ -218,11 +221,11 @@ def _count_files(
     stuff = {s["id"] for s in truth_segments if not s["isthing"]}
     starts, pixels = runs(truth, prediction)
     return count_segments(
-        truth=check_ids(truth.ravel()[starts], [s["id"] for s in truth_segments], source=truth_path, hidden=stuff),
+        truth=check_values(truth.take(starts), [s["id"] for s in truth_segments], source=truth_path, hidden=stuff),
         truth_classes=np.array([s["category_id"] for s in truth_segments], dtype=np.int64),
         truth_crowd=np.array([s["iscrowd"] for s in truth_segments], dtype=bool),
         truth_areas=np.array([s.get("area", -1) for s in truth_segments], dtype=np.int64),
-        prediction=check_ids(prediction.ravel()[starts], [s["id"] for s in segments], source=path),
+        prediction=check_values(prediction.take(starts), [s["id"] for s in segments], source=path),
         prediction_classes=_contiguous(segments, vocabulary, path),
         pixels=pixels,
     )

@@ -113,7 +113,7 @@ def count_segments(
     """
     if pixels is None:
         starts, pixels = runs(truth, prediction)
-        truth, prediction = truth.ravel()[starts], prediction.ravel()[starts]
+        truth, prediction = truth.take(starts), prediction.take(starts)
     shape = len(truth_classes) + 1, len(prediction_classes) + 1
     pair = truth.astype(np.int64) * shape[1] + prediction
     joint = np.bincount(pair, weights=pixels, minlength=shape[0] * shape[1]).reshape(shape).astype(np.int64)

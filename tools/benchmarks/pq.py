@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from benchmarks.case import Case, Work
-from possam.data.id_maps import check_ids, id_to_rgb, read_id_map, runs, write_id_map
+from possam.data.id_maps import check_values, id_to_rgb, read_id_map, runs, write_id_map
 from possam.evaluation.panoptic import panoptic_quality_from_files
 from possam.evaluation.panoptic_quality import PanopticCounts, count_segments
 from possam.files import read_json
@@ -170,11 +170,11 @@ def _memory() -> Work:
 def _count(truth: Any, truth_segments: Any, prediction: Any, segments: Any) -> NDArray[np.float64]:
     starts, pixels = runs(truth, prediction)
     return count_segments(
-        truth=check_ids(truth.ravel()[starts], [s["id"] for s in truth_segments], source="truth"),
+        truth=check_values(truth.take(starts), [s["id"] for s in truth_segments], source="truth"),
         truth_classes=np.array([s["category_id"] - 1 for s in truth_segments]),
         truth_crowd=np.array([s["iscrowd"] for s in truth_segments], dtype=bool),
         truth_areas=np.array([s["area"] for s in truth_segments]),
-        prediction=check_ids(prediction.ravel()[starts], [s["id"] for s in segments], source="prediction"),
+        prediction=check_values(prediction.take(starts), [s["id"] for s in segments], source="prediction"),
         prediction_classes=np.array([s["category_id"] - 1 for s in segments]),
         pixels=pixels,
     )

@@ -6,6 +6,7 @@ Shape legend: B images, H×W padded input, p patch size, C channels after the ne
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 
 from possam.encoders.frozen import frozen, no_autocast, working_dtype
 from possam.encoders.sam_attention import resize_relative_positions, run_block
-from possam.encoders.state_dicts import differences, digest_tensors, read_state_dict
+from possam.encoders.state_dicts import Unfilled, differences, digest_tensors, read_state_dict, take_over
 from possam.encoders.weight_files import WEIGHTS
 from possam.messages import did_you_mean
 
@@ -142,7 +143,8 @@ class FrozenSAM(nn.Module):
         """
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            encoder = build_image_encoder(name, image_size=image_size)
+            with Unfilled() if weights else nullcontext():
+                encoder = build_image_encoder(name, image_size=image_size)
             if not weights:
                 _randomise_positions(encoder)
         if weights:
@@ -244,8 +246,7 @@ def _load(encoder: ImageEncoderViT, name: str, path: Path) -> None:
             f"the weights in {path} do not fit SAM {name}, which expects {_describe(expected)}; "
             f"the file holds {described} ({problems}){_mend(name, state)}"
         )
-    if not encoder.patch_embed.proj.weight.is_meta:  # the meta device has no values to fill
-        encoder.load_state_dict(resized)
+    take_over(encoder, resized)
 
 
 def _resized(state: dict[str, Tensor], expected: dict[str, Tensor], size: SAMSize) -> dict[str, Tensor]:

@@ -1,4 +1,8 @@
-"""Reading state dicts from files, telling how one differs from what a model expects, and their digests."""
+"""Reading state dicts from files, telling how one differs from what a model expects, and their digests.
+
+Files are mapped, not read: of their values, what is used comes to lie in memory, once for all processes of a machine.
+A file must not be written to while a model made of it lives; one that takes its name's place does no harm.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +10,12 @@ import hashlib
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from possam.encoders.weight_files import WeightFile, file_sha256, known_file
 
@@ -71,6 +77,30 @@ def differences(expected: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> 
     )
 
 
+class Unfilled(TorchFunctionMode):
+    """Within it, parameters of new modules get no values, which would take time and memory: they come from a file."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        tensor = args[0] if args else kwargs.get("tensor")  # those of nn.init pass it by its name
+        name = getattr(func, "__name__", "")
+        if isinstance(tensor, nn.Parameter) and name.endswith("_") and not name.endswith(("__", "requires_grad_")):
+            return tensor
+        return func(*args, **kwargs)
+
+
+def take_over(model: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Make the tensors of a fitting state dict the model's own, not copied where they have its types.
+
+    A model on the meta device stays there.
+    """
+    own = model.state_dict()
+    if not any(value.is_meta for value in own.values()):
+        model.load_state_dict({key: value.to(own[key].dtype) for key, value in state.items()}, assign=True)
+
+
 def digest_tensors(tensors: Mapping[str, Tensor], *about: str) -> str:
     """sha256 (hexadecimal) over names, shapes, types and values, and over what else is said `about` them.
 
@@ -86,7 +116,8 @@ def digest_tensors(tensors: Mapping[str, Tensor], *about: str) -> str:
 def _load(path: Path) -> object:
     if path.suffix == ".safetensors":
         return load_file(path)
-    return torch.load(path, map_location="cpu", weights_only=True)
+    # Files of before PyTorch 1.6 are no archives, and cannot be mapped.
+    return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
 
 
 def _is_torchscript(path: Path) -> bool:

@@ -4,8 +4,10 @@ import open_clip
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 from possam.encoders.clip import FrozenCLIP
+from possam.encoders.clip.convnext import _CELLS, _is_common, run_block
 from tests.encoders.tiny_clips import MEAN, STD, TEXT, frozen, images, normalised, tokenize
 
 
@@ -38,6 +40,49 @@ def test_convnext_at_another_size_is_still_the_image_embedding():
     pixels = images(96, 160)
     expected = clip.model.encode_image(normalised(pixels), normalize=True)
     torch.testing.assert_close(clip.project(clip(pixels).mean(dim=(2, 3))), expected, atol=1e-6, rtol=1e-5)
+
+
+def shaken(clip):
+    """With layer scales, norms and biases that matter: fresh ones are next to nothing."""
+    generator = torch.Generator().manual_seed(0)
+    for parameter in clip.model.visual.trunk.parameters():
+        if parameter.dim() == 1:
+            parameter.data += torch.rand(parameter.shape, generator=generator)
+    return clip
+
+
+@pytest.mark.parametrize("size", [(128, 160), (32, 96), (32, 32)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_convnext_block_by_block_and_part_by_part_says_what_timm_says(size, dtype):
+    tower = shaken(convnext()).to(dtype)._tower
+    pixels = torch.randn(2, 3, *size, generator=torch.Generator().manual_seed(1)).to(dtype)
+    trunk, kept = tower._visual.trunk, pixels.clone()
+    with torch.no_grad():
+        expected = trunk.forward_features(pixels)
+        tolerance = 1e-5 if dtype == torch.float32 else 0.05
+        torch.testing.assert_close(tower.dense(pixels), expected, atol=tolerance, rtol=tolerance)
+    assert torch.equal(pixels, kept)
+
+
+def test_a_convnext_block_goes_part_by_part_only_where_it_is_of_the_common_kind():
+    block = shaken(convnext())._tower._visual.trunk.stages[0].blocks[0]
+    x = torch.randn(2, 8, 40, 32, generator=torch.Generator().manual_seed(2))
+    assert _is_common(block) and x.numel() // 8 > 2 * _CELLS
+    with torch.no_grad():
+        torch.testing.assert_close(run_block(block, x), block(x), atol=1e-5, rtol=1e-5)
+    for name, other in {"act": nn.GELU("tanh"), "norm": nn.LayerNorm(32), "drop1": nn.Dropout(0.5)}.items():
+        setattr(block.mlp, name, other)
+        assert _is_common(block) == (name == "drop1"), name
+        setattr(block.mlp, name, {"act": nn.GELU(), "norm": nn.Identity()}.get(name, other))
+    block.gamma = None
+    assert not _is_common(block)
+
+
+def test_convnext_has_gradients_for_images_where_they_are_asked_for():
+    tower = convnext()._tower
+    pixels = torch.zeros(1, 3, 64, 64, requires_grad=True)
+    tower.dense(pixels).sum().backward()
+    assert pixels.grad is not None and pixels.grad.isfinite().all()
 
 
 def test_resnet_equals_its_attention_pool_when_attention_is_uniform():

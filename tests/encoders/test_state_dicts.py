@@ -1,11 +1,34 @@
 """State dicts: what is read, how differences are told, and what a digest goes by."""
 
+import re
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 import torch
+from safetensors.torch import save_file
+from torch import nn
 
-from possam.encoders.state_dicts import differences, digest_tensors, read_state_dict
+from possam.encoders import FrozenCLIP
+from possam.encoders.clip import mini
+from possam.encoders.state_dicts import Unfilled, differences, digest_tensors, read_state_dict, take_over
 
 STATE = {"a.weight": torch.arange(6.0).reshape(2, 3), "b": torch.tensor(2.0), "c": torch.zeros(2, dtype=torch.bfloat16)}
+
+
+def mapped_parts(path):
+    """[(first address, end, bytes in memory)] of this process's mappings of a file."""
+    smaps = Path("/proc/self/smaps")
+    if not smaps.exists():
+        pytest.skip("needs Linux's list of mappings")
+    parts = []
+    for entry in re.split(r"^(?=[0-9a-f]+-[0-9a-f]+ )", smaps.read_text(), flags=re.MULTILINE)[1:]:
+        head, *lines = entry.splitlines()
+        if head.endswith(str(path)):
+            start, end = (int(address, 16) for address in head.split()[0].split("-"))
+            present = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("Rss:"))
+            parts.append((start, end, present))
+    return parts
 
 
 def test_a_digest_goes_by_names_shapes_types_and_values():
@@ -51,3 +74,71 @@ def test_code_in_a_file_is_never_run(tmp_path):
     with pytest.raises(ValueError, match="cannot read SAM weights from .*trap.pt"):
         read_state_dict(tmp_path / "trap.pt", kind="SAM")
     assert not (tmp_path / "sprung").exists()
+
+
+@pytest.mark.parametrize("name", ["state.safetensors", "state.pth"])
+def test_values_of_a_file_are_mapped_and_taken_over_without_a_copy(tmp_path, name):
+    layer = nn.Linear(64, 64).requires_grad_(False)
+    saved = {key: value.clone() for key, value in layer.state_dict().items()}
+    (save_file if name.endswith("safetensors") else torch.save)(saved, tmp_path / name)
+    state = read_state_dict(tmp_path / name, kind="SAM")
+    take_over(layer, state)
+    assert layer.weight.data_ptr() == state["weight"].data_ptr()
+    assert isinstance(layer.weight, nn.Parameter) and not layer.weight.requires_grad
+    assert any(start <= layer.weight.data_ptr() < end for start, end, _ in mapped_parts(tmp_path / name))
+    assert all(torch.equal(layer.state_dict()[key], value) for key, value in saved.items())
+    layer.weight.zero_()
+    again = read_state_dict(tmp_path / name, kind="SAM")
+    assert torch.equal(again["weight"], saved["weight"]), "what is written to a mapped tensor stays in this process"
+
+
+def test_a_file_from_before_archives_is_read_as_ever(tmp_path):
+    torch.save(STATE, tmp_path / "old.pth", _use_new_zipfile_serialization=False)
+    state = read_state_dict(tmp_path / "old.pth", kind="SAM")
+    assert all(torch.equal(state[key], value) for key, value in STATE.items())
+
+
+def test_taking_over_keeps_the_types_of_the_model_and_leaves_the_meta_device_alone():
+    layer, half = nn.BatchNorm1d(3), nn.BatchNorm1d(3).half()
+    half.running_mean += 2
+    take_over(layer, half.state_dict())
+    assert {str(value.dtype) for value in layer.state_dict().values()} == {"torch.float32", "torch.int64"}
+    assert layer.running_mean.tolist() == [2, 2, 2] and layer.weight.requires_grad
+    empty = nn.BatchNorm1d(3, device="meta")
+    take_over(empty, half.state_dict())
+    assert all(value.is_meta for value in empty.state_dict().values())
+
+
+def test_unfilled_modules_draw_nothing_have_their_buffers_and_can_still_be_frozen():
+    class Part(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.linear, self.attention, self.norm = nn.Linear(8, 8), nn.MultiheadAttention(8, 2), nn.BatchNorm1d(8)
+            nn.init.normal_(self.linear.weight)
+            self.register_buffer("mask", torch.empty(3, 3).fill_(-torch.inf).triu_(1), persistent=False)
+
+    before = torch.random.get_rng_state()
+    with Unfilled():
+        part = Part().requires_grad_(False)
+    assert torch.equal(torch.random.get_rng_state(), before)
+    assert part.mask[1].tolist() == [0, 0, -torch.inf] and part.norm.running_var.tolist() == [1] * 8
+    assert not any(parameter.requires_grad for parameter in part.parameters())
+    take_over(part, {key: torch.full_like(value, 2) for key, value in part.state_dict().items()})
+    assert all((parameter == 2).all() for parameter in part.parameters())
+
+
+def test_the_text_tower_is_in_memory_only_once_it_is_asked(tmp_path, monkeypatch):
+    monkeypatch.setitem(mini.MODELS, "mini_text", replace(mini.MODELS["mini_strong"], text_width=384, text_layers=6))
+    model, path = FrozenCLIP.build(name="mini_text", weights=None), tmp_path / "clip.safetensors"
+    save_file(model.model.state_dict(), path)
+    clip = FrozenCLIP.build(name="mini_text", weights=path)
+
+    def present():
+        return sum(part for *_, part in mapped_parts(path)) / path.stat().st_size
+
+    assert present() < 0.25, "digests have read all of it, and hardly anything is left"
+    assert torch.equal(clip(torch.zeros(1, 3, 64, 64)), model(torch.zeros(1, 3, 64, 64)))
+    assert (clip.fingerprint, clip.text_fingerprint) == (model.fingerprint, model.text_fingerprint)
+    assert present() < 0.25, "digests are remembered"
+    assert torch.equal(clip.encode_text(["a dog"]), model.encode_text(["a dog"]))
+    assert present() > 0.75

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-import warnings
+from contextlib import nullcontext
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
@@ -18,7 +18,7 @@ from torch import Tensor
 from possam.encoders.clip import mini
 from possam.encoders.clip.recognise import create_open_clip, describe_clip
 from possam.encoders.clip.tokenizer import OpenClipTokenizer, Tokenizer
-from possam.encoders.state_dicts import differences, read_state_dict
+from possam.encoders.state_dicts import Unfilled, differences, read_state_dict, take_over
 from possam.encoders.weight_files import WEIGHTS, known_file
 from possam.messages import did_you_mean
 
@@ -29,6 +29,9 @@ _QUICK = "-quickgelu"
 
 
 class LoadedCLIP(NamedTuple):
+    """What a `FrozenCLIP` is made of; `path` is the file of the weights, None of random ones."""
+
+    path: Path | None
     model: Model
     tokenizer: Tokenizer
     pixel_mean: tuple[float, ...]
@@ -56,20 +59,20 @@ def load_clip(*, name: str, weights: str | Path | None, seed: int) -> LoadedCLIP
             f"{', '.join(file.name for file in WEIGHTS.values() if file.tag)}."
         )
     source = _resolve(name, weights)
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), Unfilled() if source.path else nullcontext():
         torch.manual_seed(seed)
         if name in mini.MODELS:
             model: Model = mini.create_model(name)
         else:
             model = create_open_clip(name, quick_gelu=_is_quick(name, source))
     if source.path is not None:
-        _load_file_into(model, source.path, name)
+        load_weights(model, source.path, name)
     else:
         logger.warning("CLIP %s has random weights (seed %d)", name, seed)
     if name in mini.MODELS:
         config = mini.MODELS[name]
-        return LoadedCLIP(model, mini.WordTokenizer(), mini.PIXEL_MEAN, mini.PIXEL_STD, config.input_scale)
-    return LoadedCLIP(model, OpenClipTokenizer(name), *pixel_statistics(name, source), 1.0)
+        return LoadedCLIP(source.path, model, mini.WordTokenizer(), mini.PIXEL_MEAN, mini.PIXEL_STD, config.input_scale)
+    return LoadedCLIP(source.path, model, OpenClipTokenizer(name), *pixel_statistics(name, source), 1.0)
 
 
 def _resolve(name: str, weights: str | Path | None) -> _Source:
@@ -155,7 +158,12 @@ def pixel_statistics(name: str, source: _Source) -> tuple[tuple[float, ...], tup
     return tuple(OPENAI_DATASET_MEAN), tuple(OPENAI_DATASET_STD)
 
 
-def _load_file_into(model: Model, path: Path, name: str) -> None:
+def load_weights(model: Model, path: Path, name: str) -> None:
+    """Give a model the weights of a file, which stays mapped.
+
+    Raises:
+        ValueError: it cannot be read or is of another model.
+    """
     state = found = read_state_dict(path, kind="CLIP")
     # The steps of open_clip's own loader, which reads the file itself and would fall back to unsafe unpickling.
     state = convert_state_dict(model, dict(state))
@@ -174,10 +182,7 @@ def _load_file_into(model: Model, path: Path, name: str) -> None:
             f"the state dict in {path} does not fit CLIP model {name!r}: it holds {describe_clip(found)} "
             f"({problems or 'positions of another width'}). Set MODEL.CLIP.NAME to what it fits, or give other weights"
         )
-    with warnings.catch_warnings():
-        # A model on the meta device has no values to fill; names and shapes have been checked all the same.
-        warnings.filterwarnings("ignore", message=".*is a no-op")
-        model.load_state_dict(state, strict=True)
+    take_over(model, state)
 
 
 def _resize_positions(state: dict[str, Tensor], model: Model) -> bool:

@@ -5,11 +5,18 @@ Shapes: B images, N pooled vectors, D_v the trunk's last width, D width of CLIP'
 
 from __future__ import annotations
 
+import torch
 from open_clip.timm_model import TimmModel
-from timm.models.convnext import ConvNeXt
+from timm.layers import GELU, Mlp
+from timm.models.convnext import ConvNeXt, ConvNeXtBlock
 from torch import Tensor, nn
 
 from possam.encoders.clip.tower import DenseTower, register_tower
+from possam.encoders.frozen import working_dtype
+from possam.encoders.linear import linear, runs_eagerly_on_cpu
+
+# Of the feed-forward network, so many cells at a time that their hidden layer stays in the cache.
+_CELLS = 1024
 
 
 @register_tower(ConvNeXt, "ConvNeXt")
@@ -35,8 +42,40 @@ class ConvNeXtTower(DenseTower):
         self.feature_dim = int(trunk.num_features)
 
     def dense(self, images: Tensor) -> Tensor:
-        return self._visual.trunk.forward_features(images)
+        trunk = self._visual.trunk
+        if torch.is_grad_enabled() or not runs_eagerly_on_cpu(images) or working_dtype(images) != images.dtype:
+            return trunk.forward_features(images)
+        x = trunk.stem(images)
+        for stage in trunk.stages:
+            x = stage.downsample(x)
+            for block in stage.blocks:
+                x = run_block(block, x) if _is_common(block) else block(x)
+        return trunk.norm_pre(x)
 
     def project(self, pooled: Tensor) -> Tensor:
         # A 1×1 map: the head's mean pool becomes the identity, its norm and projection stay.
         return self._visual.head(self._visual.trunk.forward_head(pooled[:, :, None, None]))
+
+
+def run_block(block: ConvNeXtBlock, x: Tensor) -> Tensor:
+    """B×C×H×W → B×C×H×W: what `block` says, in the memory of `x` if channels are innermost there. No gradient."""
+    x = x.contiguous(memory_format=torch.channels_last)
+    seen = block.conv_dw(x).permute(0, 2, 3, 1).reshape(-1, x.shape[1])
+    sums = x.permute(0, 2, 3, 1).view(seen.shape)
+    for part, target in zip(seen.split(_CELLS), sums.split(_CELLS), strict=True):
+        hidden = linear(block.norm(part), block.mlp.fc1.weight, block.mlp.fc1.bias, gelu=True)
+        target.addcmul_(linear(hidden, block.mlp.fc2.weight, block.mlp.fc2.bias), block.gamma)
+    return x
+
+
+def _is_common(block: ConvNeXtBlock) -> bool:
+    """Whether a block is of the kind that `run_block` knows, which all official weights' are."""
+    return (
+        not block.use_conv_mlp
+        and type(block.mlp) is Mlp
+        and isinstance(block.mlp.act, GELU | nn.GELU)
+        and getattr(block.mlp.act, "approximate", "none") == "none"
+        and isinstance(block.mlp.norm, nn.Identity)
+        and isinstance(block.shortcut, nn.Identity)
+        and block.gamma is not None
+    )

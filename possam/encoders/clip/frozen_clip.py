@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from possam.encoders.clip.building import load_clip
+from possam.encoders.clip.building import load_clip, load_weights
 from possam.encoders.clip.prompts import encode_prompts, prompt_ends
 from possam.encoders.clip.tokenizer import OpenClipTokenizer, Tokenizer, tokenize
 from possam.encoders.clip.tower import build_tower
@@ -104,7 +104,7 @@ class FrozenCLIP(nn.Module):
                 cannot be fetched.
         """
         loaded = load_clip(name=name, weights=weights, seed=seed)
-        return cls(
+        clip = cls(
             model=loaded.model,
             tokenizer=loaded.tokenizer,
             pixel_mean=loaded.pixel_mean,
@@ -112,6 +112,11 @@ class FrozenCLIP(nn.Module):
             input_scale=input_scale * loaded.input_scale,
             name=name,
         )
+        if loaded.path is not None and not clip.pixel_mean.is_meta:
+            # Both read every weight. Mapped anew, the text tower stays out of memory where its embeddings are on disk.
+            assert clip.fingerprint and clip.text_fingerprint
+            load_weights(loaded.model, loaded.path, name)
+        return clip
 
     def train(self, mode: bool = True) -> FrozenCLIP:
         """Frozen: stays in eval mode whatever `mode` is, so that dropout and batch norm never change features."""

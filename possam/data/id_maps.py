@@ -232,11 +232,11 @@ def _places(values: NDArray[np.integer], ids: Sequence[int]) -> NDArray[np.int64
     table, slots = np.zeros(4096, dtype=np.int64), _slots(known)
     table[slots] = order
     if np.array_equal(table[slots], order):  # each id has a slot of its own
-        place = table[_slots(values)]
+        place = table.take(_slots(values))
     else:
         order = np.argsort(known, kind="stable")
         place = order[np.searchsorted(known[order], values).clip(max=len(known) - 1)]
-    return np.where(known[place] == values, place, -1)
+    return np.where(known.take(place) == values, place, -1)
 
 
 def _slots(ids: NDArray[np.integer]) -> NDArray[np.uint32]:

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from possam.data.id_maps import check_ids, runs
+from possam.data.id_maps import check_values, runs
 from possam.evaluation.panoptic_quality import PanopticCounts, count_segments
 from tests.reference import panoptic_quality as reference
 
@@ -89,7 +89,7 @@ def test_counting_runs_is_counting_pixels(size, type_):
     starts, pixels = runs(*sides)
     assert pixels.sum() == truth.size and len(pixels) == len(starts)
     places = [
-        check_ids(side.ravel()[starts], [s["id"] for s in info], source="x")
+        check_values(side.take(starts), [s["id"] for s in info], source="x")
         for side, info in zip(sides, infos, strict=True)
     ]
     rows = count_segments(
@@ -109,6 +109,25 @@ def test_counting_runs_is_counting_pixels(size, type_):
         assert counts.iou[k] == pytest.approx(iou, abs=1e-14)
     if truth.size > 400:
         assert counts.tp.sum() > 2 and counts.fp.sum() > 0 and counts.fn.sum() > 0
+
+
+@pytest.mark.parametrize("largest", [9, 2**24 - 1, 2**31 - 1])
+@pytest.mark.parametrize("seed", [0, 1, "empty", "one pixel"])
+def test_ids_count_alike_whatever_their_size(seed, largest):
+    arguments = case(0 if isinstance(seed, str) else seed)
+    if seed == "empty":
+        arguments |= {"prediction": np.zeros((27, 22), np.int64), "prediction_classes": np.zeros(0, np.int64)}
+    if seed == "one pixel":
+        arguments |= {"truth": np.array([[2]]), "prediction": np.array([[1]]), "prediction_classes": np.array([0])}
+    arguments["truth_areas"] = np.full(5, -1)
+    expected = count_segments(**arguments)
+    ids = np.arange(largest, largest - 9, -1)
+    sides = [np.concatenate([[0], ids])[arguments[side]].astype(np.int32) for side in ("truth", "prediction")]
+    starts, pixels = runs(*sides)
+    for name, side in zip(("truth", "prediction"), sides, strict=True):
+        listed = ids[: len(arguments[f"{name}_classes"])].tolist()
+        arguments[name] = check_values(side.take(starts), listed, source=name, hidden=listed)
+    np.testing.assert_array_equal(count_segments(**arguments, pixels=pixels), expected)
 
 
 def segments(truth, prediction, *, crowd=False, classes=(0, 0), area=-1):

@@ -13,6 +13,7 @@ from possam.layers import Linear, MultiScaleDeformableAttention, PositionEmbeddi
 
 STRIDES = (32, 16, 8)
 MASK_STRIDE = 4
+_POSITIONS = 1024
 
 
 class DeformableLayer(nn.Module):
@@ -33,7 +34,14 @@ class DeformableLayer(nn.Module):
     def forward(self, x: Tensor, positions: Tensor, reference: Tensor, sizes: list[tuple[int, int]]) -> Tensor:
         """B×S×C with positions S×C and reference points S×2 → B×S×C."""
         x = self.norm1(x + self.attention(x + positions, reference, x, sizes))
-        return self.norm2(x + self.linear2(self.linear1(x).relu_()))
+        return self.norm2(x + torch.cat([self.linear2(self.linear1(part).relu_()) for part in _parts(x)], dim=1))
+
+
+def _parts(x: Tensor) -> tuple[Tensor, ...]:
+    """B×S×C in parts along S whose hidden layer fits the cache of a CPU; whole where gradients keep it all the same."""
+    if torch.is_grad_enabled() or torch.compiler.is_compiling() or x.device.type != "cpu":
+        return (x,)
+    return x.split(_POSITIONS, dim=1)
 
 
 class DeformablePixelDecoder(nn.Module):
@@ -71,7 +79,7 @@ class DeformablePixelDecoder(nn.Module):
         self.smooth = nn.Sequential(
             nn.Conv2d(channels, channels, kernel_size=3, padding=1, bias=False),
             nn.GroupNorm(groups, channels),
-            nn.ReLU(),
+            nn.ReLU(inplace=True),
         )
         self.mask_features = nn.Conv2d(channels, channels, kernel_size=1)
         self._reset_parameters()
@@ -115,9 +123,9 @@ class DeformablePixelDecoder(nn.Module):
         levels = tokens.split([height * width for height, width in sizes], dim=1)
         scales = [x.transpose(1, 2).unflatten(2, size) for x, size in zip(levels, sizes, strict=True)]
         fine = self.lateral(pyramid[MASK_STRIDE])
-        coarse = F.interpolate(scales[-1], size=fine.shape[-2:], mode="bilinear", align_corners=False)
+        fine += F.interpolate(scales[-1], size=fine.shape[-2:], mode="bilinear", align_corners=False)
         # contiguous once here: every mask prediction and pooling flattens these features
-        return self.mask_features(self.smooth(fine + coarse)).contiguous(), scales
+        return self.mask_features(self.smooth(fine)).contiguous(), scales
 
     def _validate(self, pyramid: Mapping[int, Tensor]) -> None:
         for stride in (MASK_STRIDE, *reversed(STRIDES)):

@@ -19,18 +19,22 @@ from torch import Tensor
 from torch.nn import functional as F
 
 Size = tuple[int, int]
+# At once: what is made on the way, sixteen times as large as the weights, is to fit the cache.
+_QUERIES = 1024
 
 
 def sample(value: Tensor, sizes: Sequence[Size], grid: Tensor, weights: Tensor) -> Tensor:
     """See `possam.layers.deformable_sampling`."""
     levels = _levels(sizes, grid)
-    images = []  # one by one: what is made on the way takes sixteen times the memory of the weights
-    for rows, places, shares in zip(_rows(value, grid), grid, weights, strict=True):
-        near, beyond = _corners(places, levels)
-        index = _indices(near, levels)
-        entries = _entries(*_hats(beyond, levels), shares)
-        images.append(F.embedding_bag(index, rows, per_sample_weights=entries, mode="sum").view(len(places), -1))
-    return torch.stack(images).to(value.dtype)
+    output = grid.new_empty(*grid.shape[:2], value.shape[2] * value.shape[3])
+    for rows, places, shares, sums in zip(_rows(value, grid), grid, weights, output, strict=True):
+        for start in range(0, len(places), _QUERIES):
+            part = slice(start, start + _QUERIES)
+            near, beyond = _corners(places[part], levels)
+            index, entries = _indices(near, levels), _entries(*_hats(beyond, levels), shares[part])
+            found = F.embedding_bag(index, rows, per_sample_weights=entries, mode="sum")
+            sums[part] = found.view(-1, sums.shape[1])
+    return output.to(value.dtype)
 
 
 def sample_backward(

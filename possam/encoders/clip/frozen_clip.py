@@ -114,7 +114,7 @@ class FrozenCLIP(nn.Module):
         )
         if loaded.path is not None and not clip.pixel_mean.is_meta:
             # Both read every weight. Mapped anew, the text tower stays out of memory where its embeddings are on disk.
-            assert clip.fingerprint and clip.text_fingerprint
+            _ = clip.fingerprint, clip.text_fingerprint
             load_weights(loaded.model, loaded.path, name)
         return clip
 

@@ -1,5 +1,7 @@
 import numpy as np
 import pytest
+import torch
+from torchmetrics.detection import PanopticQuality
 
 from possam.data.id_maps import check_values, runs
 from possam.evaluation.panoptic_quality import PanopticCounts, count_segments
@@ -61,6 +63,25 @@ def test_counts_are_the_definition(seed):
         iou, tp, fp, fn = expected.get(k, (0.0, 0, 0, 0))
         assert counts.iou[k] == pytest.approx(iou, abs=1e-12)
         assert (counts.tp[k], counts.fp[k], counts.fn[k]) == (tp, fp, fn)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_counts_equal_those_of_torchmetrics(seed):
+    """Without crowds, which it does not know, and without void in predictions, which it does not count as wrong."""
+    arguments = {**case(seed), "truth_crowd": np.zeros(5, dtype=bool)}
+    arguments["prediction"] = np.maximum(arguments["prediction"], 1)
+    maps = [
+        np.stack([np.append(3, arguments[f"{side}_classes"])[arguments[side]], arguments[side]], axis=-1)
+        for side in ("prediction", "truth")
+    ]
+    metric = PanopticQuality(things={0, 1, 2}, stuffs=set(), allow_unknown_preds_category=True)
+    metric.update(*(torch.from_numpy(ids)[None] for ids in maps))
+    counts = PanopticCounts.total([count_segments(**arguments, truth_areas=np.full(5, -1))], 3)
+    assert counts.tp.sum() + counts.fp.sum() > 0
+    np.testing.assert_array_equal(counts.tp, metric.true_positives)
+    np.testing.assert_array_equal(counts.fp, metric.false_positives)
+    np.testing.assert_array_equal(counts.fn, metric.false_negatives)
+    np.testing.assert_allclose(counts.iou, metric.iou_sum, rtol=0, atol=1e-6)  # it divides in float32
 
 
 @pytest.mark.parametrize("size", [(240, 320), (1, 1), (1, 400), (400, 1)])

@@ -80,7 +80,7 @@ def test_the_command_writes_what_it_prints(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["benchmark.py", "pq", "merge", "--match", "PQ", "--output", str(path)])
     module.main()
     content, printed = json.loads(path.read_text()), capsys.readouterr().out
-    assert len(content["stages"]["pq"]) == 2
+    assert len(content["stages"]["pq"]) == 3
     assert all(row["name"] in printed for row in content["stages"]["pq"]) and "1.000 (≤ 0.17)" in printed
     assert content["origin"]["torch"] == torch.__version__
 

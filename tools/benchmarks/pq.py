@@ -1,4 +1,5 @@
-"""Panoptic quality of 500 images against the algorithm of the COCO panoptic API (tests/reference/panoptic_quality.py).
+"""Panoptic quality of 500 images against the algorithm of the COCO panoptic API (tests/reference/panoptic_quality.py),
+and of a few against torchmetrics.
 
 Scenes of 640×480 pixels with 12 annotated segments, wavy and frayed borders, void and crowds. Annotations are written
 as COCO's were, by Pillow, and predictions as `PanopticEvaluator` writes them.
@@ -10,15 +11,19 @@ import json
 import shutil
 import tempfile
 from functools import cache
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from PIL import Image
+from torch import Tensor
+from torchmetrics.detection import PanopticQuality
 
 from benchmarks.case import Case, Work
-from possam.data.id_maps import check_values, id_to_rgb, read_id_map, runs, write_id_map
+from possam.data.id_maps import check_ids, check_values, id_to_rgb, read_id_map, runs, write_id_map
 from possam.evaluation.panoptic import panoptic_quality_from_files
 from possam.evaluation.panoptic_quality import PanopticCounts, count_segments
 from possam.files import read_json
@@ -26,7 +31,7 @@ from possam.vocabulary import Vocabulary
 from tests.reference import panoptic_quality as reference
 
 _IMAGES, _CLASSES, _SEGMENTS = 500, 133, 12
-_IN_MEMORY = 100
+_IN_MEMORY, _WITHOUT_CROWDS = 100, 10
 _HEIGHT, _WIDTH = 480, 640
 _FOLDER = Path(tempfile.gettempdir()) / "possam-benchmark-pq"
 
@@ -54,6 +59,14 @@ def cases(device: str) -> list[Case]:
             error=_difference,
             tolerance=1e-12,
             time_target=0.17,
+        ),
+        Case(
+            name=f"PQ of {_WITHOUT_CROWDS} images 640×480 in memory, without crowds",
+            reference=f"torchmetrics {version('torchmetrics')}",
+            ours=_memory_without_crowds,
+            theirs=_torchmetrics,
+            error=_difference,
+            tolerance=1e-6,  # it divides in float32
         ),
     ]
 
@@ -183,6 +196,40 @@ def _count(truth: Any, truth_segments: Any, prediction: Any, segments: Any) -> N
 def _their_memory() -> Work:
     images, categories = _loaded()
     return lambda: _summary(_as_counts(reference.total(reference.count_image(*image) for image in images)), categories)
+
+
+def _memory_without_crowds() -> Work:
+    images, categories = _without_crowds()
+    return lambda: _summary(PanopticCounts.total((_count(*image) for image in images), _CLASSES), categories)
+
+
+def _torchmetrics() -> Work:
+    images, categories = _without_crowds()
+    # maps of (class, id); all classes are taken for things, since of stuff it joins the segments of a class
+    encoded = [(_encode(*image[2:])[None], _encode(*image[:2])[None]) for image in images]
+
+    def work() -> Result:
+        metric = PanopticQuality(
+            things=set(range(1, _CLASSES + 1)), stuffs=set(), allow_unknown_preds_category=True
+        )
+        for prediction, truth in encoded:
+            metric.update(prediction, truth)
+        sums = (metric.iou_sum, metric.true_positives, metric.false_positives, metric.false_negatives)
+        iou, tp, fp, fn = (x.numpy() for x in sums)
+        return _summary(PanopticCounts(iou=iou, tp=tp, fp=fp, fn=fn), categories)
+
+    return work
+
+
+def _without_crowds() -> tuple[list[tuple[Any, ...]], list[dict[str, Any]]]:
+    images, categories = _loaded()
+    return [image for image in images if not any(s["iscrowd"] for s in image[1])][:_WITHOUT_CROWDS], categories
+
+
+def _encode(ids: NDArray[np.int32], segments: list[dict[str, Any]]) -> Tensor:
+    places = check_ids(ids, [s["id"] for s in segments], source="map")
+    classes = np.array([0, *(s["category_id"] for s in segments)])
+    return torch.from_numpy(np.stack([classes[places], ids], axis=-1))
 
 
 def _as_counts(counts: reference.Counts) -> PanopticCounts:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from possam import segmentation
 from possam.data.miniature import palette_of
 from possam.data.miniature.world import draw_scene
 from possam.explanation import explain_mask
@@ -103,12 +104,19 @@ def test_unknown_masks(result):
         explain_mask(result._model, result._prediction, result._scores, 24)
 
 
-def test_any_query_is_explained_and_drawn(predictor):
+def test_any_query_is_explained_and_drawn(predictor, monkeypatch):
     """On an image that is larger than the model's masks."""
     image = np.random.default_rng(0).integers(0, 256, (100, 128, 3), dtype=np.uint8)
     result = predictor(image, "mini_b")
     assert result.explain(query=3).query == 3
     info = result.segments_info[0]
     assert result.explain(info["id"]) == result.explain(query=info["query"])
-    assert result.plot_mask(info["id"]).size == result.plot_mask(info["id"], top=2).size
     assert result.plot_mask(query=3).size[1] > 480
+    drawn = []
+    monkeypatch.setattr(segmentation, "draw_explanation", lambda *x: drawn.append(x) or image)
+    result.plot_mask(info["id"], top=2)
+    result.plot_mask(query=info["query"])
+    (_, segment, explanation), (_, mask, _) = drawn
+    assert explanation == result.explain(info["id"], top=2) and len(explanation.ldp) == 2
+    np.testing.assert_array_equal(segment, result.segmentation == info["id"])
+    assert mask.shape == segment.shape and (segment & mask).sum() > 0.9 * segment.sum() > 0

@@ -140,13 +140,17 @@ class SegmentationMapper:
 
 
 def _planes(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """H×W×3 to 3×H×W, in a tenth of NumPy's time."""
-    planes = np.empty((3, *image.shape[:2]), dtype=image.dtype)
-    cv2.split(_unmirrored(image), list(planes))
+    """H×W×3 to 3×H×W, in a fraction of NumPy's time."""
+    mirrored = image.strides[1] < 0
+    planes = np.empty((3, *image.shape[:2]), dtype=np.uint8)
+    cv2.split(image[:, ::-1] if mirrored else image, list(planes))
+    if mirrored:
+        for plane in planes:
+            cv2.flip(plane, 1, plane)
     return planes
 
 
-def _unmirrored(pixels: NDArray[Any]) -> NDArray[Any]:
+def _unmirrored(pixels: NDArray[np.uint8]) -> NDArray[Any]:
     """The same, where it is a mirrored view as an array of its own: a copy that takes NumPy ten times as long."""
     return cv2.flip(pixels[:, ::-1], 1) if pixels.strides[1] < 0 else pixels
 

@@ -1,7 +1,7 @@
 """Reading state dicts from files, telling how one differs from what a model expects, and their digests.
 
-Files are mapped, not read: of their values, what is used comes to lie in memory, once for all processes of a machine.
-A file must not be written to while a model made of it lives; one that takes its name's place does no harm.
+Files are mapped, not read: of their values only what is used comes to lie in memory. While a model made of a file
+lives, the file must not be written to (that ends the process, or changes the model); another may take its place.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def differences(expected: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> 
 
 
 class Unfilled(TorchFunctionMode):
-    """Within it, parameters of new modules get no values, which would take time and memory: they come from a file."""
+    """Within it nothing fills parameters in place, as `torch.nn.init` does: their values come from a file."""
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -91,14 +91,20 @@ class Unfilled(TorchFunctionMode):
         return func(*args, **kwargs)
 
 
-def take_over(model: nn.Module, state: Mapping[str, Tensor]) -> None:
-    """Make the tensors of a fitting state dict the model's own, not copied where they have its types.
+def take_over(model: nn.Module, state: Mapping[str, Tensor]) -> bool:
+    """Make the tensors of a fitting state dict the model's own, not copied where they have its types and device.
 
     A model on the meta device stays there.
+
+    Returns:
+        whether none was copied.
     """
     own = model.state_dict()
-    if not any(value.is_meta for value in own.values()):
-        model.load_state_dict({key: value.to(own[key].dtype) for key, value in state.items()}, assign=True)
+    if any(value.is_meta for value in own.values()):
+        return False
+    taken = {key: value.to(own[key]) for key, value in state.items()}
+    model.load_state_dict(taken, assign=True)
+    return all(taken[key] is value for key, value in state.items())
 
 
 def digest_tensors(tensors: Mapping[str, Tensor], *about: str) -> str:

@@ -41,7 +41,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 def product(x: Tensor, y: Tensor) -> Tensor:
     """x·y without gradients: x B×N×I, y B×I×O → B×N×O."""
     x, y = x.detach(), y.detach()
-    if not _pays(x[0], y[0].T):
+    if torch.compiler.is_compiling() or not len(x) or not _pays(x[0], y[0].T):
         return x @ y
     images = [multiply(one, other.T) for one, other in zip(x, y, strict=True)]
     return images[0][None] if len(images) == 1 else torch.stack(images)  # of a single one stack makes a copy

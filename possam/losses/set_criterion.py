@@ -99,7 +99,7 @@ class SetCriterion(nn.Module):
 
         Raises:
             ValueError: where shapes or labels do not fit.
-            FloatingPointError: where predictions are not finite.
+            FloatingPointError: where a cost of matching is not finite.
         """
         if not layers:
             raise ValueError("expected the predictions of at least one layer, but got none")

@@ -46,9 +46,12 @@ def plain_decoder(decoder, pyramid):
 
 def test_equals_the_method_written_out(decoder, monkeypatch):
     monkeypatch.setattr(pixel_decoder, "_POSITIONS", 100)  # of 315
+    parts = []
+    decoder.layers[0].linear1.register_forward_hook(lambda _layer, inputs, _output: parts.append(inputs[0].shape[1]))
     pyramid = make_pyramid(96, 160)
     with torch.no_grad():
         mask_features, scales = decoder(pyramid)
+        assert parts == [100, 100, 100, 15]
         expected, expected_scales = plain_decoder(decoder, pyramid)
     torch.testing.assert_close(mask_features, expected, atol=1e-5, rtol=1e-4)
     for scale, plain in zip(scales, expected_scales, strict=True):

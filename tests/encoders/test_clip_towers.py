@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from possam.encoders.clip import FrozenCLIP
+from possam.encoders.clip import convnext as convnext_tower
 from possam.encoders.clip.convnext import _CELLS, _is_common, run_block
 from tests.encoders.tiny_clips import MEAN, STD, TEXT, frozen, images, normalised, tokenize
 
@@ -53,7 +54,9 @@ def shaken(clip):
 
 @pytest.mark.parametrize("size", [(128, 160), (32, 96), (32, 32)])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_convnext_block_by_block_and_part_by_part_says_what_timm_says(size, dtype):
+def test_convnext_block_by_block_and_part_by_part_says_what_timm_says(size, dtype, monkeypatch):
+    run = []
+    monkeypatch.setattr(convnext_tower, "run_block", lambda *x: run.append(x[0]) or run_block(*x))
     tower = shaken(convnext()).to(dtype)._tower
     pixels = torch.randn(2, 3, *size, generator=torch.Generator().manual_seed(1)).to(dtype)
     trunk, kept = tower._visual.trunk, pixels.clone()
@@ -62,6 +65,7 @@ def test_convnext_block_by_block_and_part_by_part_says_what_timm_says(size, dtyp
         tolerance = 1e-5 if dtype == torch.float32 else 0.05
         torch.testing.assert_close(tower.dense(pixels), expected, atol=tolerance, rtol=tolerance)
     assert torch.equal(pixels, kept)
+    assert run == [block for stage in trunk.stages for block in stage.blocks]
 
 
 def test_a_convnext_block_goes_part_by_part_only_where_it_is_of_the_common_kind():
@@ -76,6 +80,14 @@ def test_a_convnext_block_goes_part_by_part_only_where_it_is_of_the_common_kind(
         setattr(block.mlp, name, {"act": nn.GELU(), "norm": nn.Identity()}.get(name, other))
     block.gamma = None
     assert not _is_common(block)
+
+
+def test_convnext_under_autocast_to_another_type_is_timms():
+    tower = shaken(convnext())._tower
+    pixels = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+        expected = tower._visual.trunk.forward_features(pixels)
+        assert torch.equal(tower.dense(pixels), expected)
 
 
 def test_convnext_has_gradients_for_images_where_they_are_asked_for():

@@ -8,6 +8,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from possam.encoders import FrozenCLIP
 from possam.encoders.clip import mini
@@ -82,7 +83,7 @@ def test_values_of_a_file_are_mapped_and_taken_over_without_a_copy(tmp_path, nam
     saved = {key: value.clone() for key, value in layer.state_dict().items()}
     (save_file if name.endswith("safetensors") else torch.save)(saved, tmp_path / name)
     state = read_state_dict(tmp_path / name, kind="SAM")
-    take_over(layer, state)
+    assert take_over(layer, state)
     assert layer.weight.data_ptr() == state["weight"].data_ptr()
     assert isinstance(layer.weight, nn.Parameter) and not layer.weight.requires_grad
     assert any(start <= layer.weight.data_ptr() < end for start, end, _ in mapped_parts(tmp_path / name))
@@ -101,12 +102,16 @@ def test_a_file_from_before_archives_is_read_as_ever(tmp_path):
 def test_taking_over_keeps_the_types_of_the_model_and_leaves_the_meta_device_alone():
     layer, half = nn.BatchNorm1d(3), nn.BatchNorm1d(3).half()
     half.running_mean += 2
-    take_over(layer, half.state_dict())
+    assert not take_over(layer, half.state_dict())
     assert {str(value.dtype) for value in layer.state_dict().values()} == {"torch.float32", "torch.int64"}
     assert layer.running_mean.tolist() == [2, 2, 2] and layer.weight.requires_grad
     empty = nn.BatchNorm1d(3, device="meta")
-    take_over(empty, half.state_dict())
+    assert not take_over(empty, half.state_dict())
     assert all(value.is_meta for value in empty.state_dict().values())
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        there = nn.BatchNorm1d(3, device="cuda")
+        take_over(there, half.state_dict())
+        assert {value.device.type for value in there.state_dict().values()} == {"cuda"}
 
 
 def test_unfilled_modules_draw_nothing_have_their_buffers_and_can_still_be_frozen():

@@ -6,7 +6,7 @@ from torch.nn import functional as F
 
 from possam.layers import Linear
 from possam.layers import linear as room
-from possam.layers.linear import linear
+from possam.layers.linear import linear, product
 
 MANY = 300  # rows: 300 × 128 × 128 multiplications are worth a call of oneDNN
 
@@ -51,6 +51,20 @@ def test_parts_of_a_weight_and_of_an_input(calls):
         (gradient,) = torch.autograd.grad(y.transpose(0, 1).sum(), layer.weight)
         (expected,) = torch.autograd.grad(F.linear(x, weight).sum(), layer.weight)
         torch.testing.assert_close(gradient, expected, rtol=1e-5, atol=1e-3)
+
+
+@pytest.mark.skipif(not room.HAS_ONEDNN, reason="this PyTorch has no oneDNN")
+@pytest.mark.parametrize("batch", [0, 1, 3])
+def test_products(calls, batch):
+    """Also of factors whose own memory lies the other way round; small ones are the framework's."""
+    torch.manual_seed(0)
+    x, y = torch.randn(batch, MANY, 128, requires_grad=True), torch.randn(batch, 128, 128)
+    for other in (y, y.mT.contiguous().mT):
+        found = product(x, other)
+        torch.testing.assert_close(found, x.detach() @ other, rtol=1e-5, atol=1e-4)
+        assert not found.requires_grad
+    assert len(calls) == 2 * batch
+    assert product(x[:, :4], y).shape == (batch, 4, 128) and len(calls) == 2 * batch
 
 
 def test_what_is_not_worth_it_or_of_another_kind_goes_the_framework_s_way(calls):

@@ -163,6 +163,15 @@ def test_costs_that_are_not_finite_are_named(part, value):
         match(HungarianMatcher(points=64), output, [Target(torch.tensor([1]), blocks(1))])
 
 
+def test_mask_features_that_are_not_finite_and_products_that_overflow_are_named():
+    output, target = make_output(1, 3, 4), Target(torch.tensor([1]), blocks(1))
+    matcher, points = HungarianMatcher(points=64), torch.rand(1, 64, 2)
+    with pytest.raises(FloatingPointError, match="not finite: NaN or infinity in the mask features;"):
+        matcher([output], [target], features_of(output).fill_(torch.nan), points)
+    with pytest.raises(FloatingPointError, match="not finite: the values are too large;"):
+        matcher([output], [target], features_of(output).fill_(3e38), points)
+
+
 def test_half_precision_logits():
     masks = blocks(3)
     output = make_layer(

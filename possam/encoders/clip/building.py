@@ -29,9 +29,9 @@ _QUICK = "-quickgelu"
 
 
 class LoadedCLIP(NamedTuple):
-    """What a `FrozenCLIP` is made of; `path` is the file of the weights, None of random ones."""
+    """What a `FrozenCLIP` is made of; `mapped` is the file in which all its weights lie, if there is one."""
 
-    path: Path | None
+    mapped: Path | None
     model: Model
     tokenizer: Tokenizer
     pixel_mean: tuple[float, ...]
@@ -65,14 +65,15 @@ def load_clip(*, name: str, weights: str | Path | None, seed: int) -> LoadedCLIP
             model: Model = mini.create_model(name)
         else:
             model = create_open_clip(name, quick_gelu=_is_quick(name, source))
+    mapped = None
     if source.path is not None:
-        load_weights(model, source.path, name)
+        mapped = source.path if load_weights(model, source.path, name) else None
     else:
         logger.warning("CLIP %s has random weights (seed %d)", name, seed)
     if name in mini.MODELS:
         config = mini.MODELS[name]
-        return LoadedCLIP(source.path, model, mini.WordTokenizer(), mini.PIXEL_MEAN, mini.PIXEL_STD, config.input_scale)
-    return LoadedCLIP(source.path, model, OpenClipTokenizer(name), *pixel_statistics(name, source), 1.0)
+        return LoadedCLIP(mapped, model, mini.WordTokenizer(), mini.PIXEL_MEAN, mini.PIXEL_STD, config.input_scale)
+    return LoadedCLIP(mapped, model, OpenClipTokenizer(name), *pixel_statistics(name, source), 1.0)
 
 
 def _resolve(name: str, weights: str | Path | None) -> _Source:
@@ -158,8 +159,11 @@ def pixel_statistics(name: str, source: _Source) -> tuple[tuple[float, ...], tup
     return tuple(OPENAI_DATASET_MEAN), tuple(OPENAI_DATASET_STD)
 
 
-def load_weights(model: Model, path: Path, name: str) -> None:
+def load_weights(model: Model, path: Path, name: str) -> bool:
     """Give a model the weights of a file, which stays mapped.
+
+    Returns:
+        whether all of them lie in the file, not in copies of another type.
 
     Raises:
         ValueError: it cannot be read or is of another model.
@@ -182,7 +186,7 @@ def load_weights(model: Model, path: Path, name: str) -> None:
             f"the state dict in {path} does not fit CLIP model {name!r}: it holds {describe_clip(found)} "
             f"({problems or 'positions of another width'}). Set MODEL.CLIP.NAME to what it fits, or give other weights"
         )
-    take_over(model, state)
+    return take_over(model, state)
 
 
 def _resize_positions(state: dict[str, Tensor], model: Model) -> bool:

@@ -112,10 +112,11 @@ class FrozenCLIP(nn.Module):
             input_scale=input_scale * loaded.input_scale,
             name=name,
         )
-        if loaded.path is not None and not clip.pixel_mean.is_meta:
-            # Both read every weight. Mapped anew, the text tower stays out of memory where its embeddings are on disk.
+        if loaded.mapped is not None:
+            # Digests read the weights into memory. Mapped anew, the text tower stays out of it where its embeddings
+            # are on disk.
             _ = clip.fingerprint, clip.text_fingerprint
-            load_weights(loaded.model, loaded.path, name)
+            load_weights(loaded.model, loaded.mapped, name)
         return clip
 
     def train(self, mode: bool = True) -> FrozenCLIP:

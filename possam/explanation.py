@@ -89,9 +89,11 @@ def explain_mask(
         top: how many names to list of each.
 
     Raises:
-        ValueError: there is no such query.
+        ValueError: there is no such query, or no name to list.
     """
     evidence, vocabulary = prediction.evidence, prediction.vocabulary
+    if top < 1:
+        raise ValueError(f"expected top ≥ 1 names to list, but got {top}.")
     if not 0 <= query < len(evidence.iou):
         raise ValueError(f"there is no query {query}; the model has {len(evidence.iou)}, counted from 0.")
     name = ensemble or model.ensemble

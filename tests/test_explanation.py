@@ -97,6 +97,8 @@ def test_unknown_masks(result):
         result.explain(99)
     with pytest.raises(ValueError, match=r"no segment 99; the segments are \[1"):
         result.plot_mask(99)
+    with pytest.raises(ValueError, match="top ≥ 1 names to list, but got 0"):
+        result.explain(1, top=0)
     for chosen in ({}, {"segment_id": 1, "query": 1}):
         with pytest.raises(ValueError, match="either the id of a segment or a query"):
             result.explain(**chosen)

@@ -106,6 +106,7 @@ class SetCriterion(nn.Module):
         validate_batch(layers[-1], targets, mask_features)
         device = layers[-1].class_logits.device
         with torch.autocast(device.type, enabled=False):
+            mask_features = mask_features.float()
             # first: where costs are not finite in one process, the others must not wait for it here
             normalisers = self._normalisers(layers[-1], targets)
             points = self.draw_points(len(targets), device)
@@ -207,7 +208,7 @@ class SetCriterion(nn.Module):
 
 
 def _matched_masks(layers: list[LayerOutput], mask_features: Tensor, pairs: Pairs) -> Tensor:
-    """L×N×h×w float32: with gradients, which the many masks without a segment do not need."""
+    """L×N×h×w float32, of float32 features: with gradients, which the many masks without a segment do not need."""
     embeddings = torch.stack(
         [
             layer.mask_embeddings[pairs.images, queries].float()
@@ -216,7 +217,7 @@ def _matched_masks(layers: list[LayerOutput], mask_features: Tensor, pairs: Pair
     )
     masks = [
         part @ features.flatten(1)
-        for part, features in zip(embeddings.split(pairs.counts, dim=1), mask_features.float(), strict=True)
+        for part, features in zip(embeddings.split(pairs.counts, dim=1), mask_features, strict=True)
     ]
     return torch.cat(masks, dim=1).unflatten(2, mask_features.shape[-2:])
 

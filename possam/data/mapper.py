@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from pycocotools import mask as mask_coder
 from torch import Tensor
 
-from possam.d2.data import detection_utils as utils
 from possam.d2.data import transforms as T
 from possam.d2.structures import Instances
 from possam.data.annotations import UNLABELLED, read_instances, read_label_map, read_segments
@@ -22,7 +21,7 @@ from possam.data.augmentations import whole_image
 from possam.data.catalog import IGNORE_LABEL
 from possam.data.checks import image_size, pixel_size
 from possam.data.id_maps import distinct, index_ids
-from possam.data.pictures import decoding
+from possam.data.pictures import decode_rgb, decoding
 from possam.layers.segment_masks import SegmentMasks
 from possam.vocabulary import Vocabulary
 
@@ -47,14 +46,14 @@ def sample_key(file_name: str, image: Tensor, *, flipped: bool) -> str:
 
 
 def read_rgb(path: str) -> NDArray[np.uint8]:
-    """Read an image as H×W×3 uint8 RGB, turned as its EXIF orientation says.
+    """Read an image as H×W×3 uint8 RGB, as `possam.data.pictures.to_rgb` does.
 
     Raises:
         FileNotFoundError: there is no such file.
         UnreadableFile: the file does not decode; the message names it.
     """
     with decoding(f"image {path}", missing="check image_root", mend="copy or download it again"):
-        return utils.read_image(path, format="RGB")
+        return decode_rgb(path)
 
 
 class SegmentationMapper:

@@ -10,16 +10,13 @@ from typing import Any
 from PIL import Image
 
 from possam.data.catalog import IGNORE_LABEL, register
-from possam.data.pictures import decoding
+from possam.data.pictures import decoding, is_turned
 from possam.messages import few
 from possam.vocabulary import Vocabulary
 
 __all__ = ["TASKS", "label_path", "load_semantic", "register_semantic"]
 
 TASKS = ("semantic",)
-_EXIF_ORIENTATION = 0x0112
-# Orientations that turn a picture by a quarter, so that its width becomes its height.
-_QUARTER_TURNS = (5, 6, 7, 8)
 # Headers of 118,000 images are read while the disk answers others.
 _THREADS = 16
 
@@ -137,5 +134,4 @@ def _size(path: Path) -> tuple[int, int]:
     with decoding(f"image {path}", missing="check image_root", mend="copy or download it again"):
         with Image.open(path) as picture:
             width, height = picture.size
-            turned = picture.getexif().get(_EXIF_ORIENTATION) in _QUARTER_TURNS
-    return (width, height) if turned else (height, width)
+            return (width, height) if is_turned(picture) else (height, width)

@@ -18,6 +18,7 @@ from possam.data.datasets.spec import SemanticFiles
 from possam.data.doctor.problem import Problem, gather
 from possam.data.doctor.tree import Sample
 from possam.data.id_maps import distinct, rgb_to_id
+from possam.data.pictures import decode_rgb, is_turned
 
 __all__ = [
     "CONTENT_CHECKS",
@@ -30,12 +31,10 @@ __all__ = [
     "label_values",
 ]
 
-_ORIENTATION = 0x0112
 _IMAGE_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr")
 _LABEL_MODES = {"uint8": ("L", "P"), "uint16": ("I;16", "I;16B", "I;16L", "I")}
 _LABEL_MODES["any width"] = ("1", *_LABEL_MODES["uint8"], *_LABEL_MODES["uint16"])
 _PNG_START, _PNG_END = b"\x89PNG", b"IEND\xaeB`\x82"
-_UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 _JPEG_START, _JPEG_END = b"\xff\xd8", b"\xff\xd9"
 
 
@@ -68,21 +67,26 @@ class Picture:
         try:
             with Image.open(path) as picture:
                 self.mode, self.size = picture.mode, picture.size
-                # Of a PNG, Pillow decodes all pixels to look for EXIF.
-                if picture.format in ("JPEG", "MPO"):
-                    self.turned = picture.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8)
+                # Annotations are read as they are stored. Of a PNG, all pixels are decoded to look for late EXIF.
+                if what == "image" and (picture.format != "PNG" or "exif" in picture.info):
+                    self.turned = is_turned(picture)
             if not _ends_well(path):
                 _ = self.pixels  # an unusual end is a fault only where the pixels do not decode
-        except _UNREADABLE as error:
+        except Exception as error:  # Pillow raises a dozen types for damaged files
             self.fault = _reason(path, error)
 
     @cached_property
     def pixels(self) -> NDArray[np.generic] | None:
-        """The pixels as they are stored, H×W or H×W×channels; None where they do not decode, see `fault`."""
+        """The pixels, H×W or H×W×channels: of an image as a model gets them, of an annotation as they are stored.
+
+        None where they do not decode, see `fault`.
+        """
         try:
+            if self.what == "image":
+                return decode_rgb(self.path)
             with Image.open(self.path) as picture:
                 return np.asarray(picture)
-        except _UNREADABLE as error:
+        except Exception as error:
             self.fault = _reason(self.path, error)
             return None
 

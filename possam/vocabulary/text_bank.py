@@ -124,7 +124,7 @@ class TextBank:
         templates: sentences with one ``{}`` each, and ``{article}`` where wanted.
 
     A second start finds the file and never calls the encoder. A damaged file is computed again, with a
-    warning.
+    warning. Files are a convenience: where they cannot be read or written, a warning says so, once.
     """
 
     def __init__(
@@ -134,6 +134,7 @@ class TextBank:
         self._directory = None if directory is None else Path(directory)
         self._templates = check_templates(templates)
         self._memory: dict[str, Tensor] = {}
+        self._warned = False
 
     def embed(self, vocabulary: Vocabulary) -> ClassEmbeddings:
         """Return the vocabulary's text embeddings, on the CPU."""
@@ -162,14 +163,30 @@ class TextBank:
         if self._directory is None:
             return self._compute(names)
         path = self._file(self._directory, key)
-        if path.exists():
-            try:
+        try:
+            if path.exists():
                 return _read(path, shape=(len(names), self._encoder.embed_dim))
-            except (SafetensorError, ValueError) as error:
-                logger.warning("%s is damaged (%s); its text embeddings are computed again", path, error)
+        except OSError as error:
+            self._warn("read", error)
+        except (SafetensorError, ValueError) as error:
+            logger.warning("%s is damaged (%s); its text embeddings are computed again", path, error)
         embeddings = self._compute(names)
-        _write(path, embeddings)
+        try:
+            _write(path, embeddings)
+        except OSError as error:
+            self._warn("kept", error)
         return embeddings
+
+    def _warn(self, what: str, error: OSError) -> None:
+        if not self._warned:
+            logger.warning(
+                "text embeddings cannot be %s in %s (%s) and are computed whenever they are wanted; give a folder that "
+                'can be written, or "" for none, as MODEL.TEXT_CACHE or text_cache of from_pretrained',
+                what,
+                self._directory,
+                error.strerror or error,
+            )
+        self._warned = True
 
     @torch.no_grad()
     def _compute(self, names: Sequence[str]) -> Tensor:

@@ -112,16 +112,51 @@ def test_a_damaged_file_is_computed_again_with_a_warning(tmp_path, caplog, damag
     assert encoder.sentences == 0, "the file was repaired"
 
 
-def test_a_failed_write_leaves_no_file(tmp_path, monkeypatch):
-    texts, _ = bank(tmp_path)
+def _fail(*_, **__):
+    raise OSError(28, "No space left on device")
 
-    def fail(*_):
-        raise OSError("disk full")
 
-    monkeypatch.setattr("possam.files.os.replace", fail)
-    with pytest.raises(OSError, match="disk full"):
-        texts.embed(WORDS)
-    assert list(tmp_path.iterdir()) == []
+def _block_replace(directory, monkeypatch):
+    monkeypatch.setattr("possam.files.os.replace", _fail)
+
+
+def _block_temporary(directory, monkeypatch):
+    monkeypatch.setattr("possam.files.tempfile.mkstemp", _fail)
+
+
+def _block_folder(directory, monkeypatch):
+    directory.rmdir()
+    directory.touch()
+
+
+def _block_parent(directory, monkeypatch):
+    directory.rmdir()
+    directory.parent.rmdir()
+    directory.parent.touch()
+
+
+def _block_file(directory, monkeypatch):
+    bank(directory)[0].path(WORDS).mkdir()
+
+
+@pytest.mark.parametrize("block", [_block_replace, _block_temporary, _block_folder, _block_parent, _block_file])
+def test_a_folder_that_cannot_be_used_is_a_warning_that_names_the_setting(tmp_path, monkeypatch, caplog, block):
+    expected = bank(None)[0].embed(WORDS).embeddings
+    directory = tmp_path / "cache" / "text"
+    directory.mkdir(parents=True)
+    block(directory, monkeypatch)
+    texts, _ = bank(directory)
+    assert torch.equal(texts.embed(WORDS).embeddings, expected)
+    texts.embed(Vocabulary.from_names(["dog"]))
+    assert caplog.text.count("MODEL.TEXT_CACHE") == 1 and "text_cache" in caplog.text and str(directory) in caplog.text
+    assert not [path for path in tmp_path.rglob("*") if path.suffix == ".tmp"]
+
+
+def test_a_file_that_cannot_be_read_is_a_warning(tmp_path, monkeypatch, caplog):
+    expected = bank(tmp_path)[0].embed(WORDS).embeddings
+    monkeypatch.setattr("possam.vocabulary.text_bank.safe_open", _fail)
+    assert torch.equal(bank(tmp_path)[0].embed(WORDS).embeddings, expected)
+    assert "cannot be read" in caplog.text and "MODEL.TEXT_CACHE" in caplog.text
 
 
 def test_an_encoder_of_another_width_or_with_broken_weights_is_refused(tmp_path):

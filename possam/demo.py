@@ -23,8 +23,8 @@ from possam.predictor import Predictor
 from possam.segmentation import Segmentation, enlarge
 from possam.shipped import SAMPLE, SAMPLE_WORDS
 from possam.visualize import draw_explanation, draw_panoptic
-from possam.vocabulary import Vocabulary, table_names
-from possam.vocabulary.words import read_words, split_words
+from possam.vocabulary import Vocabulary
+from possam.vocabulary.words import read_line, split_words
 
 if TYPE_CHECKING:
     import gradio
@@ -71,17 +71,16 @@ class Shown:
 
 
 def read_typed(text: str) -> Vocabulary:
-    """A vocabulary from the words of one line, or of several, or from the name of a shipped table.
+    """Make a vocabulary of what is typed into the page, as `possam.vocabulary.words.read_line` takes it.
 
-    Unlike `possam.vocabulary.words.read_line` it opens no file: who types here need not be who owns the machine.
+    No file is opened or looked for: who types here need not be who owns the machine.
 
     Raises:
         ValueError: there is no word, or one of them cannot be used.
     """
-    line = ", ".join(part.strip().strip(",") for part in text.splitlines() if part.strip().strip(","))
-    if not line:
+    if not split_words(text):
         raise ValueError('There is no word to look for: type some, such as "cat, dog, grass".')
-    return read_words(line) if line in table_names() else read_words(split_words(line))
+    return read_line(text, files=False)
 
 
 def segment(predictor: Predictor, image: Picture | None, words: str, *, ensemble: str | None = None) -> Shown:
@@ -221,7 +220,7 @@ def _inputs(ensemble: str) -> tuple[Any, ...]:
     setattr(image, "preprocess", _path_of)  # noqa: B010
     words = gr.Textbox(
         label="What to look for",
-        info="Separated by commas, synonyms by |. “lawn: stuff” says that something is not counted. "
+        info="One a line or separated by commas, synonyms by |. “lawn: stuff” says that something is not counted. "
         "The name of a list will do, too, such as ade20k_150.",
         placeholder="cat, sofa|couch, floor: stuff",
         lines=2,

@@ -86,8 +86,9 @@ class Predictor:
         Args:
             images: a path, PIL image or H×W×3 uint8 RGB array (`possam.data.pictures.to_rgb`), or a list of them, which
                 goes through the network as one batch.
-            vocabulary: what to look for: words (`possam.vocabulary.words.read_words`: "dog", "sofa, couch",
-                "sky: stuff"), a dataset's table by its name ("ade20k_150"), a vocabulary's JSON file, or a Vocabulary.
+            vocabulary: what to look for: a list of words (`possam.vocabulary.words.read_words`: "dog", "sofa, couch",
+                "sky: stuff") or a text of them ("dog, sofa|couch, sky: stuff"), a dataset's table by its name
+                ("ade20k_150"), a vocabulary's JSON file, or a Vocabulary.
             ensemble: how LDP and CLIP are brought together ("mase", "geometric", "ldp", "clip" …); by default the
                 model's own way.
 

@@ -109,10 +109,11 @@ def test_mistakes_are_sentences(predictor, image, words, message):
 def test_lines_lists_and_no_files(tmp_path):
     assert read_typed("sofa|couch,\nlawn: stuff\n").names == ("sofa", "couch", "lawn")
     assert len(read_typed(" ade20k_150 ")) == 150
-    # A name that is a path is a word like any other: a visitor must not read the server's files.
-    path = tmp_path / "secret.json"
-    path.write_text("{}")
-    assert len(read_typed(str(path))) == 1
+    # A visitor must not read the server's files, nor learn which there are.
+    (tmp_path / "secret.json").write_text("{}")
+    for path in (tmp_path / "secret.json", tmp_path / "none.json"):
+        with pytest.raises(ValueError, match=f"'{path}' is the name of a file, not of a class"):
+            read_typed(str(path))
 
 
 def test_without_gradio_the_mend_is_named(predictor, monkeypatch):

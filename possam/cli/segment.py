@@ -19,9 +19,9 @@ Segment pictures and videos. For every image DIR/overlay/<name>.jpg shows the se
 DIR/panoptic.json holds them in the COCO panoptic format. A file that cannot be read is passed over and listed at the
 end; the exit code is then 1.
 
-Classes are separated by commas, synonyms by |; "sky: stuff" says that something is not counted. Without a mark, what
-COCO or ADE20K counts as stuff is stuff. Instead of words, the name of a dataset's list (ade20k_150) or a vocabulary's
-JSON file can be given."""
+Classes are separated by commas or lines, synonyms by |; "sky: stuff" says that something is not counted. Without a
+mark, what COCO or ADE20K counts as stuff is stuff. Commas inside brackets, double quotes or numbers belong to a name.
+Instead of words, the name of a dataset's list (ade20k_150) or a vocabulary's JSON file can be given."""
 
 
 def add_command(commands: Commands) -> None:

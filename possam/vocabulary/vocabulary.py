@@ -8,16 +8,21 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from possam.messages import did_you_mean
+from possam.messages import did_you_mean, few
 
 from .manifests import Manifest, find_manifest
+from .names import clean_name, is_visible, split_names
 from .tables import read_table, table_names, table_path, write_table
+
+logger = logging.getLogger(__name__)
 
 _THINGS = "_things"
 
@@ -32,7 +37,8 @@ class Category:
     """One class of a vocabulary.
 
     Args:
-        names: at least one natural-language name; ``names[0]`` is displayed, the rest are synonyms.
+        names: at least one natural-language name; ``names[0]`` is displayed, the rest are synonyms. Invisible
+            characters are removed (`possam.vocabulary.names.clean_name`).
         isthing: True for countable things, False for stuff. A bool, not 0 or 1.
         dataset_id: the id that the dataset's annotation files use, an int ≥ 0.
         dataset_name: what the dataset itself calls the class; the display name where it is not given.
@@ -55,7 +61,7 @@ class Category:
         if not self.names:
             raise ValueError(f"class with dataset id {self.dataset_id!r} has no name; give it at least one")
         for name in self.names:
-            if not isinstance(name, str) or not name.strip():
+            if not isinstance(name, str) or not is_visible(clean_name(name)):
                 raise ValueError(
                     f"class with dataset id {self.dataset_id!r} has an empty name among "
                     f"{list(self.names)!r}; every name must be a string with at least one visible character: "
@@ -72,7 +78,7 @@ class Category:
             raise ValueError(
                 f"dataset_id of class {self.names[0]!r} must be an int ≥ 0, got {self.dataset_id!r}"
             )
-        names = tuple(" ".join(name.split()) for name in self.names)
+        names = tuple(clean_name(name) for name in self.names)
         folded = [fold_name(name) for name in names]
         for position, name in enumerate(folded):
             if name in folded[:position]:
@@ -182,6 +188,7 @@ class Vocabulary:
     ) -> Vocabulary:
         """Build a vocabulary from words, one string a class, synonyms separated by commas: ``"sofa, couch"``.
 
+        Commas inside brackets, double quotes or numbers separate nothing: ``"cup (tea, coffee)"``.
         Dataset ids are the positions. ``isthing`` is one bool for all classes or one a class.
         """
         if isinstance(names, str):
@@ -202,12 +209,17 @@ class Vocabulary:
     def from_coco_categories(cls, categories: Iterable[Mapping[str, Any]], name: str) -> Vocabulary:
         """Build a vocabulary from the ``categories`` list of a COCO-format annotation file, in its order.
 
-        Every entry needs ``id`` and ``name`` (commas separate synonyms); ``isthing`` is 0 or 1, and 1 where
-        absent, as in COCO's files of instances. The dataset's own spelling is kept as ``dataset_name``.
+        Every entry needs ``id`` and ``name``; ``isthing`` is 0 or 1, and 1 where absent, as in COCO's files of
+        instances. The dataset's own spelling is kept as ``dataset_name``.
+
+        Commas outside of brackets, double quotes and numbers separate synonyms: "building, edifice". A synonym that
+        several classes have is left to the one whose first name it is, or to none: of "screen door, screen" and
+        "screen, projection screen" only the second keeps "screen". Where several classes have the same first name, what
+        follows tells them apart: "traffic light, red" and "traffic light, green" keep their whole names.
         """
         if not isinstance(categories, Iterable) or isinstance(categories, str | Mapping):
             raise ValueError(f"the categories of {name!r} must be a list of objects, got {categories!r:.200}")
-        built = []
+        entries, kinds = [], []
         for position, entry in enumerate(categories):
             if not isinstance(entry, Mapping):
                 raise ValueError(f"category number {position} of {name!r} must be an object, got {entry!r:.200}")
@@ -219,14 +231,13 @@ class Vocabulary:
             isthing = entry.get("isthing", 1)
             if isthing not in (0, 1):
                 raise ValueError(f"isthing of category {entry['name']!r} must be 0 or 1, got {isthing!r:.200}")
-            built.append(
-                Category(
-                    names=_split_synonyms(entry["name"]),
-                    isthing=bool(isthing),
-                    dataset_id=entry["id"],
-                    dataset_name=entry["name"],
-                )
-            )
+            entries.append(entry)
+            kinds.append(bool(isthing))
+        names = _names_apart([entry["name"] for entry in entries], name)
+        built = (
+            Category(names=own, isthing=kind, dataset_id=entry["id"], dataset_name=entry["name"])
+            for own, kind, entry in zip(names, kinds, entries, strict=True)
+        )
         return cls(name=name, categories=tuple(built))
 
     def to_json(self, path: str | Path) -> None:
@@ -333,4 +344,24 @@ def _require_text(value: object, what: str) -> None:
 def _split_synonyms(text: str) -> tuple[str, ...]:
     if not isinstance(text, str):
         raise ValueError(f"a class name must be a string, got {json.dumps(text, default=repr):.200}")
-    return tuple(part.strip() for part in text.split(","))
+    return split_names(text)
+
+
+def _names_apart(texts: Sequence[str], vocabulary: str) -> list[tuple[str, ...]]:
+    """Names of each category, so that no two share one (see `Vocabulary.from_coco_categories`)."""
+    split = [_split_synonyms(text) for text in texts]
+    first = Counter(fold_name(names[0]) for names in split)
+    split = [
+        names if first[fold_name(names[0])] == 1 else (clean_name(text),)
+        for names, text in zip(split, texts, strict=True)
+    ]
+    owners = Counter(name for names in split for name in {fold_name(name) for name in names})
+    kept = [(names[0], *(name for name in names[1:] if owners[fold_name(name)] == 1)) for names in split]
+    dropped = dict.fromkeys(name for names, rest in zip(split, kept, strict=True) for name in names if name not in rest)
+    if dropped:
+        logger.warning(
+            "%s: synonyms that several classes have are left to the class whose first name they are, or to none: %s",
+            vocabulary,
+            few([repr(name) for name in dropped]),
+        )
+    return kept

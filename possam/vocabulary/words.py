@@ -1,13 +1,21 @@
-"""Vocabularies from what people type: words, synonyms, marks for stuff, or the name of a list."""
+"""Vocabularies from what people type: words, synonyms, marks for stuff, or the name of a list.
+
+The grammar is the same on the command line, in the demo's page and in a string given to a Predictor. Classes are
+separated by commas or lines, synonyms by "|"; ": stuff" or ": thing" says what a class is. A comma inside brackets,
+double quotes or a number belongs to the name.
+"""
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
 from possam.messages import did_you_mean
 
+from .names import clean_name, is_visible, separator_positions, split_names
 from .tables import table_names
 from .vocabulary import Category, Vocabulary, fold_name
 
@@ -16,26 +24,33 @@ __all__ = ["read_line", "read_words", "split_words"]
 # Tables of everyday words, which tell what is stuff where nobody says it.
 _KNOWN = ("coco_panoptic", "ade20k_150")
 _MARKS = {"thing": True, "stuff": False}
+_FILE = re.compile(r"\.(jsonl?|txt|csv|tsv|ya?ml|xlsx?|xml|md|html?|py|names|labels|pbtxt|npz|pkl|png|jpe?g)$", re.I)
+_OTHER_SEPARATORS = ";；，、،\t"
+_LIST_MARK = re.compile(r"[\[{]|([-*•–#]|\d+[.)])\s")
 
 
 def read_words(words: str | Path | Sequence[str]) -> Vocabulary:
     """Make a vocabulary of words.
 
     Args:
-        words: a list with an entry a class — "dog"; "sofa, couch" with synonyms; "lawn: stuff" or "logo: thing" to say
-            what it is — or the name of a shipped table ("ade20k_150"), or the path of a vocabulary's JSON file. A class
-            without a mark is stuff if COCO or ADE20K has its first name as stuff, and a thing otherwise.
+        words: a list with an entry a class — "dog"; "sofa, couch" or "sofa|couch" with synonyms; "lawn: stuff" or
+            "logo: thing" to say what it is — or a string as `read_line` takes it, or the path of a vocabulary's JSON
+            file. A class without a mark is stuff if COCO or ADE20K has its first name as stuff, and a thing otherwise.
 
     Raises:
-        ValueError: no word, an empty or repeated one, an unknown mark, a string that is no table and no JSON file.
+        ValueError: no word, an empty or repeated one, an unknown mark, a file that is no vocabulary.
     """
-    if isinstance(words, str | Path):
-        if str(words) in table_names() or Path(words).suffix == ".json":
+    if isinstance(words, Path):
+        if words.suffix.casefold() == ".json":
+            return Vocabulary.from_file(words)
+        if str(words) in table_names():
             return Vocabulary.load(words)
         raise ValueError(
             f"{str(words)!r} is neither a shipped list of classes ({', '.join(table_names())}) nor a .json file; "
-            f"for words of your own give a list: {split_words(str(words))!r}."
+            "give names as a list, or as text, one a line or separated by commas."
         )
+    if isinstance(words, str):
+        return read_line(words)
     entries = [_entry(text, position) for position, text in enumerate(words)]
     if not entries:
         raise ValueError('there is no word to look for; give at least one, such as ["dog", "grass"].')
@@ -45,33 +60,89 @@ def read_words(words: str | Path | Sequence[str]) -> Vocabulary:
     return Vocabulary(name="words", categories=categories)
 
 
-def read_line(text: str) -> Vocabulary:
-    """One line, as on a command line: words as `split_words` takes them, a shipped table's name, or a JSON's path.
+def read_line(text: str, *, files: bool = True) -> Vocabulary:
+    """Make a vocabulary of text: words as `split_words` takes them, a shipped table's name, or a JSON file's path.
+
+    Args:
+        text: one line or several.
+        files: whether a path may be given; otherwise no file is opened or looked for.
 
     Raises:
-        ValueError: as `read_words`; and for what looks like a table's name misspelt, which would make a strange word.
+        ValueError: as `read_words`; and for the name of a table misspelt or of another file, which would make a strange
+            word.
     """
-    if "_" in text and text not in table_names() and (meant := did_you_mean(text, table_names())):
-        raise ValueError(f"{text!r} is no shipped list of classes.{meant}")
-    return read_words(text if text in table_names() or text.endswith(".json") else split_words(text))
+    name, path = clean_name(text), os.path.expanduser(text.strip())
+    if name in table_names():
+        return Vocabulary.load(name)
+    words = split_words(text)
+    if files and name.casefold().endswith(".json") and (len(words) == 1 or os.path.exists(path)):
+        return Vocabulary.from_file(path)
+    if "_" in name and (meant := did_you_mean(name, table_names())):
+        raise ValueError(f"{name!r} is no shipped list of classes.{meant}")
+    if files and ("." in path or os.sep in path) and os.path.exists(path):
+        raise ValueError(_no_name(name))
+    if not words:
+        raise ValueError('there is no word to look for; give at least one, such as "dog, grass".')
+    return read_words(words)
 
 
 def split_words(text: str) -> list[str]:
-    """One line, as on a command line, to entries of `read_words`: "dog, sofa|couch, lawn: stuff"."""
-    return [", ".join(part.strip() for part in entry.split("|")) for entry in text.split(",")]
+    """Split text into entries of `read_words`: "dog, sofa|couch, lawn: stuff", or one a line.
+
+    Lines without a word and commas at the ends of a line count for nothing.
+    """
+    entries = []
+    for line in text.splitlines():
+        positions = separator_positions(line, ",")
+        starts, ends = [0, *(position + 1 for position in positions)], [*positions, len(line)]
+        parts = [line[start:end].strip() for start, end in zip(starts, ends, strict=True)]
+        filled = [number for number, part in enumerate(parts) if clean_name(part)]
+        entries += parts[filled[0] : filled[-1] + 1] if filled else []
+    return entries
 
 
 def _entry(text: object, position: int) -> tuple[tuple[str, ...], bool]:
     if not isinstance(text, str):
         raise ValueError(f"word number {position + 1} must be a string, but is {text!r}.")
-    words, colon, mark = text.rpartition(":")
-    if colon and mark.strip().casefold() not in _MARKS:
-        raise ValueError(f"{text!r} has the mark {mark.strip()!r} after its colon, but marks are 'thing' and 'stuff'.")
-    names = tuple(name.strip() for name in (words if colon else text).split(","))
-    if not all(names):
+    colons = separator_positions(text, ":")
+    words, mark = (text[: colons[-1]], clean_name(text[colons[-1] + 1 :]).casefold()) if colons else (text, None)
+    if mark is not None and mark not in _MARKS:
+        raise ValueError(f"{text!r} has the mark {mark!r} after its colon, but marks are 'thing' and 'stuff'.")
+    names = split_names(words, ",|")
+    if not all(is_visible(name) for name in names):
         raise ValueError(f"word number {position + 1} is empty in {text!r}; remove it, or a comma too many.")
-    isthing = _MARKS[mark.strip().casefold()] if colon else fold_name(names[0]) not in _stuff_names()
+    for name in names:
+        _check_name(name)
+    lines = words.strip().splitlines()
+    if len(lines) > 1 or _LIST_MARK.match(names[0]) or separator_positions(lines[0], _OTHER_SEPARATORS):
+        raise ValueError(
+            f"{text!r:.200} is no name of a class: write names one a line or separated by commas, synonyms separated "
+            "by |, and no bullets, numbers or brackets of a list."
+        )
+    isthing = fold_name(names[0]) not in _stuff_names() if mark is None else _MARKS[mark]
     return names, isthing
+
+
+def _check_name(name: str) -> None:
+    """ValueError for the name of a file or of a shipped table, which is hardly the name of a class."""
+    if _FILE.search(name):
+        raise ValueError(_no_name(name))
+    table = re.sub(r"\W+", "_", name.casefold())
+    if table in _tables():
+        raise ValueError(f"{name!r} is no word: for the shipped list of classes give {table!r} alone, as a string.")
+
+
+def _no_name(file: str) -> str:
+    return (
+        f"{file!r} is the name of a file, not of a class: give the names that are in it, one a line or separated by "
+        'commas, as "$(cat names.txt)" does in a shell. The only file that can be given is a vocabulary\'s .json file, '
+        "alone, on the command line or to a Predictor."
+    )
+
+
+@cache
+def _tables() -> frozenset[str]:
+    return frozenset(table_names())
 
 
 @cache

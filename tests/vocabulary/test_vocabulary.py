@@ -1,9 +1,10 @@
+import hashlib
 import json
 import re
 
 import pytest
 
-from possam.vocabulary import Category, Vocabulary, fold_name
+from possam.vocabulary import Category, Vocabulary, fold_name, table_names
 
 
 def category(*names, isthing=True, dataset_id=0, **more):
@@ -32,6 +33,10 @@ def test_names_and_their_classes_stay_aligned():
         (lambda: Vocabulary(name=" ", categories=(category("a"),)), "needs a name"),
         (lambda: category(""), "empty name"),
         (lambda: category("sofa", " \t"), "empty name"),
+        (lambda: category("\u200b"), "empty name"),
+        (lambda: category("\u2800\u3164"), "empty name"),
+        (lambda: category("\ufe0f"), "empty name"),
+        (lambda: category("sofa", "so\u200bfa"), "twice"),
         (lambda: Vocabulary.from_names(["sky", "sofa, "]), "class number 1 (counted from 0) of 'custom': class with"),
         (lambda: Vocabulary.from_names(["sky", " "]), "an empty name among ['']"),
         (lambda: Vocabulary.from_names(["sky", "sofa, Sofa"]), "lists the name 'Sofa' twice; remove one of the two"),
@@ -68,6 +73,14 @@ def test_names_are_stored_with_single_blanks():
     assert fold_name(" Traffic\tLIGHT ") == "traffic light"
 
 
+def test_invisible_characters_are_no_part_of_a_name():
+    """Joiners stay where they shape what is seen; a name that was read back is the same."""
+    names = ("\ufeffsky\u200b", "cafe\u0301", "\u0645\u06cc\u200c\u062e", "\U0001f469\u200d\U0001f680", "a\x00b")
+    clean = category(*names).names
+    assert clean == ("sky", "caf\u00e9", *names[2:4], "ab")
+    assert category(*clean).names == clean
+
+
 def test_exact_overlap_folds_case_and_space_and_looks_at_every_name():
     train = Vocabulary.from_names(["Sofa, couch", "traffic light", "sea"])
     test = Vocabulary.from_names(["settee, COUCH", "Traffic  Light", "seas", "ocean"])
@@ -96,6 +109,28 @@ def test_coco_categories_keep_order_ids_and_the_datasets_spelling():
     assert words.categories[0].names == ("wall", "wall-other")
     assert words.categories[0].dataset_name == "wall, wall-other"
     assert words.isthing == (False, True)
+
+
+def names_of(*names):
+    categories = [{"id": index, "name": name} for index, name in enumerate(names)]
+    return [category.names for category in Vocabulary.from_coco_categories(categories, "x").categories]
+
+
+def test_commas_inside_brackets_quotes_and_numbers_belong_to_the_name():
+    assert names_of("cup (for tea, coffee), mug") == [("cup (for tea, coffee)", "mug")]
+    assert names_of("10,000 yen note", "1,5 l bottle") == [("10,000 yen note",), ("1,5 l bottle",)]
+    assert names_of('"salt, pepper"', "tv|monitor") == [("salt, pepper",), ("tv|monitor",)]
+    assert Vocabulary.from_names(["cup [tea, coffee], mug"]).names == ("cup [tea, coffee]", "mug")
+
+
+def test_categories_that_share_names_are_told_apart(caplog):
+    lights = ("traffic light, red", "Traffic light, green", "traffic light")
+    assert names_of(*lights) == [(light,) for light in lights]
+    assert names_of("screen door, screen", "blind, screen") == [("screen door",), ("blind",)]
+    assert "['screen']" in caplog.text
+    assert names_of("pot, flowerpot", "toilet, pot") == [("pot", "flowerpot"), ("toilet",)]
+    with pytest.raises(ValueError, match="gives the name 'cat' to two classes"):
+        names_of("cat", "cat")
 
 
 def test_a_written_table_reads_back_equal(tmp_path):
@@ -153,3 +188,15 @@ def test_a_file_that_is_not_json_or_not_there_is_refused(tmp_path):
 def test_an_unknown_table_lists_the_shipped_ones():
     with pytest.raises(ValueError, match=r"unknown vocabulary 'ade150'. Did you mean 'ade20k_150'\?.*coco_panoptic"):
         Vocabulary.load("ade150")
+
+
+# Of the names, kinds and ids of every shipped table; a change makes their results other results.
+SHIPPED = "d3f05022f19913a96d0a2d4576a219cff697a5251e582f47cca53a7a8715a4af"
+
+
+def test_the_shipped_tables_have_not_changed():
+    content = [
+        [name, [[c.names, c.isthing, c.dataset_id, c.dataset_name] for c in Vocabulary.load(name).categories]]
+        for name in table_names()
+    ]
+    assert hashlib.sha256(json.dumps(content).encode()).hexdigest() == SHIPPED

@@ -98,7 +98,7 @@ def explain_mask(
         raise ValueError(f"there is no query {query}; the model has {len(evidence.iou)}, counted from 0.")
     name = ensemble or model.ensemble
     seen = vocabulary.seen(model.train_vocabulary)
-    explained = {key: float(value[query]) for key, value in model.ensembles[name].explain(evidence).items()}
+    explained = {key: float(value[query]) for key, value in model.find_ensemble(name).explain(evidence).items()}
     ldp = evidence.ldp_logits[query].float()
 
     def most(probabilities: Tensor) -> tuple[Candidate, ...]:

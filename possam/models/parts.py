@@ -5,12 +5,13 @@ A new pyramid, decoder or class embedding is a class of a lower room and one ent
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+import yaml
 from torch import nn
 
-from possam.classifiers import ClipPooling, LocalDiscriminativePooling, build_ensemble
+from possam.classifiers import ClipPooling, Ensemble, LocalDiscriminativePooling, build_ensemble
 from possam.d2.config import CfgNode
 from possam.d2.data import MetadataCatalog
 from possam.decoders import DeformablePixelDecoder, MaskDecoder, TwoWayDecoder
@@ -135,12 +136,22 @@ def criterion_from_config(cfg: CfgNode) -> SetCriterion:
 def ensembles_from_config(cfg: CfgNode) -> dict[str, Any]:
     """The ensemble in use and those of `TEST.COMPARE`, built from their nodes of constants."""
     names = dict.fromkeys([cfg.MODEL.ENSEMBLE.NAME, *cfg.TEST.COMPARE])
-    return {
-        name: build_ensemble(
-            name, **{key.lower(): value for key, value in cfg.MODEL.ENSEMBLE[name.upper()].items()}
-        )
-        for name in names
-    }
+    return {name: _ensemble(name, cfg.MODEL.ENSEMBLE[name.upper()]) for name in names}
+
+
+def ensemble_from_yaml(name: str, config: str) -> Ensemble:
+    """An ensemble with the constants of a configuration's YAML, or with its defaults where that has none of it.
+
+    Raises:
+        ValueError: unknown name, or a constant that is unknown or out of range.
+    """
+    nodes = (yaml.safe_load(config) or {}).get("MODEL", {}).get("ENSEMBLE", {})
+    constants = nodes.get(str(name).upper())
+    return _ensemble(name, constants if isinstance(constants, Mapping) else {})
+
+
+def _ensemble(name: str, constants: Mapping[str, Any]) -> Ensemble:
+    return build_ensemble(name, **{key.lower(): value for key, value in constants.items()})
 
 
 def train_vocabulary_from_config(cfg: CfgNode) -> Vocabulary:

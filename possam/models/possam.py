@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from possam.classifiers import ClipPooling, CosineClassifier, LocalDiscriminativePooling, MaskEvidence
+from possam.classifiers import ClipPooling, CosineClassifier, Ensemble, LocalDiscriminativePooling, MaskEvidence
 from possam.d2.config import CfgNode, configurable
 from possam.d2.modeling import META_ARCH_REGISTRY
 from possam.decoders import MaskPrediction
@@ -25,6 +25,7 @@ from possam.models.parts import (
     criterion_from_config,
     decoder_from_config,
     embedding_from_config,
+    ensemble_from_yaml,
     ensembles_from_config,
     train_vocabulary_from_config,
 )
@@ -240,7 +241,19 @@ class PosSAM(Pretrained):
 
     def score(self, prediction: Prediction, ensemble: str | None = None) -> Tensor:
         """Scores of an ensemble, by default the model's own: Q×K float32 in [0, 1] (METHOD.md 1.9)."""
-        return self.ensembles[ensemble or self.ensemble](prediction.evidence)
+        return self.find_ensemble(ensemble)(prediction.evidence)
+
+    def find_ensemble(self, name: str | None = None) -> Ensemble:
+        """The post-processor of that name, by default the model's own; built at first use with the constants of
+        MODEL.ENSEMBLE in the model's configuration.
+
+        Raises:
+            ValueError: there is no ensemble of that name, or a constant of it is out of range.
+        """
+        name = name or self.ensemble
+        if name not in self.ensembles:  # setdefault: another thread may have built it meanwhile
+            self.ensembles.setdefault(name, ensemble_from_yaml(name, self.config))
+        return self.ensembles[name]
 
     def merge(
         self, scores: Tensor, masks: MaskGrid, iou: Tensor, vocabulary: Vocabulary, tasks: tuple[str, ...]

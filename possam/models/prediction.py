@@ -15,7 +15,7 @@ from possam.inference import MaskGrid
 from possam.vocabulary import Vocabulary
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Perception:
     """What the network sees in one image. It knows no vocabulary, so any can be brought to it.
 
@@ -36,7 +36,7 @@ class Perception:
     image_size: tuple[int, int]
 
 
-@dataclass
+@dataclass(eq=False)
 class Prediction:
     """What the network says of one image before an ensemble turns it into scores.
 

@@ -53,7 +53,7 @@ start the demo with `--model` and the folder of a trained model.
 **A surface**, such as “lawn: stuff” — {textures}."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Shown:
     """A segmentation as the page has it.
 
@@ -197,8 +197,8 @@ def build_app(predictor: Predictor, *, name: str = "") -> gradio.Blocks:
         if knows_little:
             with gr.Accordion("What this model knows", open=False):
                 gr.Markdown(_mini_note())
-        # A predictor keeps what it has seen, and is not made for two at a time. Who clicks again before the answer is
-        # there wants the later one.
+        # One at a time, since the device's memory may not suffice for two. Who clicks again before the answer is there
+        # wants the later one.
         alone: dict[str, Any] = {
             "concurrency_limit": 1,
             "concurrency_id": "model",

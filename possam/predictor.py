@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, overload
@@ -13,12 +12,11 @@ import torch
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from possam.classifiers import build_ensemble
 from possam.classifiers.ensembles.mase import training_mass
 from possam.data import ResizeLongestSide
 from possam.data.pictures import Picture, to_rgb
 from possam.models import Perception, PosSAM, Prediction
-from possam.segmentation import Segmentation, enlarge
+from possam.segmentation import Origin, Segmentation, enlarge
 from possam.vocabulary import Vocabulary
 from possam.vocabulary.words import read_words
 
@@ -34,7 +32,7 @@ class Predictor:
     """A trained model, ready for pictures and words.
 
     Text embeddings and what the network saw in the last images are kept, so that another vocabulary on the same
-    image costs only its names and the merging.
+    image costs only its names and the merging. Several threads may call one predictor.
     """
 
     def __init__(self, model: PosSAM, *, keep_images: int = 4, max_names: int = 5000) -> None:
@@ -43,11 +41,22 @@ class Predictor:
             model: trained; it is put in eval mode.
             keep_images: of how many images to remember what was seen (65 MB each at full size); 0 for none.
             max_names: longest list of names to accept: more take hours of a text encoder and are mostly a mistake.
+
+        Raises:
+            ValueError: `model` is no model, such as the name of one, or `keep_images` is negative.
         """
+        if not callable(getattr(model, "perceive", None)):
+            wanted = repr(str(model)) if isinstance(model, str | Path) else "name or folder"
+            raise ValueError(
+                f"Predictor takes a model such as PosSAM, but got {model!r:.100} ({type(model).__name__}); "
+                f"use Predictor.from_pretrained({wanted}) to load one."
+            )
+        if keep_images < 0:
+            raise ValueError(f"keep_images is {keep_images}, but must be at least 0.")
         self.model = model.eval()
         self.keep_images = keep_images
         self.max_names = max_names
-        self._seen: OrderedDict[bytes, Perception] = OrderedDict()
+        self._seen: dict[bytes, Perception] = {}  # oldest first; replaced, never changed, as other threads may read it
 
     @classmethod
     def from_pretrained(cls, source: str | Path, **options: Any) -> Predictor:
@@ -58,6 +67,11 @@ class Predictor:
         """
         from possam.shipped import pretrained_folder
 
+        if not isinstance(source, str | Path):
+            raise ValueError(
+                f"from_pretrained takes the name or the folder of a model, but got a {type(source).__name__}; "
+                "a model that is loaded already is given to Predictor itself."
+            )
         return cls(PosSAM.from_pretrained(pretrained_folder(source), **options))
 
     @overload
@@ -90,7 +104,7 @@ class Predictor:
                 "sky: stuff") or a text of them ("dog, sofa|couch, sky: stuff"), a dataset's table by its name
                 ("ade20k_150"), a vocabulary's JSON file, or a Vocabulary.
             ensemble: how LDP and CLIP are brought together ("mase", "geometric", "ldp", "clip" …); by default the
-                model's own way.
+                model's own way. Its constants are those of MODEL.ENSEMBLE in the model's configuration.
 
         Returns:
             A Segmentation, or a list of them for a list of images.
@@ -118,8 +132,7 @@ class Predictor:
         Raises:
             ValueError: as calling the predictor.
         """
-        if ensemble is not None and ensemble not in self.model.ensembles:
-            self.model.ensembles[ensemble] = build_ensemble(ensemble)
+        self.model.find_ensemble(ensemble)
         chosen = vocabulary if isinstance(vocabulary, Vocabulary) else read_words(vocabulary)
         if len(chosen.names) > self.max_names:
             raise ValueError(
@@ -132,16 +145,14 @@ class Predictor:
     @torch.no_grad()
     def _perceive(self, images: Sequence[NDArray[np.uint8]]) -> list[Perception]:
         keys = [hashlib.sha256(f"{image.shape}".encode() + image.tobytes()).digest() for image in images]
-        new = {key: image for key, image in zip(keys, images, strict=True) if key not in self._seen}
-        found = {key: self._seen[key] for key in keys if key in self._seen}
+        seen = self._seen
+        found = {key: seen[key] for key in keys if key in seen}
+        new = {key: image for key, image in zip(keys, images, strict=True) if key not in found}
         if new:
             inputs = [{"image": torch.tensor(self._fit(image)).permute(2, 0, 1)} for image in new.values()]
             found |= dict(zip(new, self.model.perceive(inputs), strict=True))
-        for key in keys:
-            self._seen[key] = found[key]
-            self._seen.move_to_end(key)
-        while len(self._seen) > self.keep_images:
-            self._seen.popitem(last=False)
+        recent = [*((key, seen) for key, seen in self._seen.items() if key not in found), *found.items()]
+        self._seen = dict(recent[max(0, len(recent) - self.keep_images) :])
         return [found[key] for key in keys]
 
     def _fit(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -168,17 +179,14 @@ class Predictor:
         return Segmentation(
             image=image,
             segmentation=id_map,
-            segments_info=_describe(id_map, segments, self._seen_confidence(prediction), prediction),
+            segments_info=_describe(id_map, segments, self._seen_confidence(prediction, ensemble), prediction),
             vocabulary=vocabulary,
             file_name=file_name,
-            _prediction=prediction,
-            _scores=scores,
-            _model=self.model,
-            _ensemble=ensemble or self.model.ensemble,
+            _origin=Origin(prediction, scores, self.model, ensemble or self.model.ensemble),
         )
 
-    def _seen_confidence(self, prediction: Prediction) -> torch.Tensor:
-        explained = self.model.ensembles[self.model.ensemble].explain(prediction.evidence)
+    def _seen_confidence(self, prediction: Prediction, ensemble: str | None) -> torch.Tensor:
+        explained = self.model.find_ensemble(ensemble).explain(prediction.evidence)
         if "confidence" in explained:
             return explained["confidence"]
         return training_mass(prediction.evidence, _NOVELTY)

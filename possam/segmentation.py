@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import InitVar, dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from torch import Tensor
 
 from possam.data.id_maps import write_id_map
 from possam.explanation import MaskExplanation, explain_mask
@@ -19,19 +21,37 @@ from possam.models import PosSAM, Prediction
 from possam.visualize import draw_explanation, draw_panoptic
 from possam.vocabulary import Vocabulary
 
-__all__ = ["Segmentation"]
+__all__ = ["Origin", "Segmentation"]
 
 
-@dataclass(frozen=True, kw_only=True)
+class Origin(NamedTuple):
+    """The model's output for an image, and the model: what `Segmentation` needs beyond its own data.
+
+    Attributes:
+        scores: Q×K float32, what the ensemble of the name `ensemble` made of the prediction.
+    """
+
+    prediction: Prediction
+    scores: Tensor
+    model: PosSAM
+    ensemble: str
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Segmentation:
     """The panoptic segmentation of one image, and the way to its other forms.
+
+    It holds copies of the arrays it is given. Two are equal where all attributes are, and the hash is that of the
+    content, which must not be changed while the segmentation is in a set or a dict. `semantic`, `instances`, `explain`
+    and `plot_mask` ask the model, which a copy keeps, and a pickled segmentation does not: there they raise ValueError.
 
     Attributes:
         image: H×W×3 uint8 RGB, upright.
         segmentation: H×W int32, the `id` of every pixel's segment, 0 where there is none.
         segments_info: a dict a segment, ids counting from 1: ``id``, ``label`` (display name), ``label_id`` (position
             in the vocabulary), ``isthing``, ``score`` in [0, 1], ``iou`` in [0, 1] (predicted quality of the mask),
-            ``seen_confidence`` in [0, 1] (that training showed such a thing), ``area`` in pixels, ``bbox``
+            ``seen_confidence`` in [0, 1] (that training showed such a thing: the confidence of the ensemble in use, or
+            CLIP's probability of the training names where that ensemble has none), ``area`` in pixels, ``bbox``
             [x, y, width, height] in pixels, ``query`` (which of the model's masks it is; of joined stuff the best one).
         vocabulary: the classes asked for.
         file_name: where the image came from, or "".
@@ -42,10 +62,36 @@ class Segmentation:
     segments_info: list[dict[str, Any]]
     vocabulary: Vocabulary
     file_name: str = ""
-    _prediction: Prediction = field(repr=False)
-    _scores: Any = field(repr=False)
-    _model: PosSAM = field(repr=False)
-    _ensemble: str = field(repr=False)
+    _origin: InitVar[Origin | None] = None
+
+    def __post_init__(self, _origin: Origin | None) -> None:
+        vars(self).update(
+            image=np.array(self.image),
+            segmentation=np.array(self.segmentation),
+            segments_info=copy.deepcopy(list(self.segments_info)),
+            _origin=_origin,
+        )
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Segmentation):
+            return NotImplemented
+        plain = ("segments_info", "vocabulary", "file_name")
+        return all(getattr(self, name) == getattr(other, name) for name in plain) and all(
+            np.array_equal(getattr(self, name), getattr(other, name)) for name in ("image", "segmentation")
+        )
+
+    def __hash__(self) -> int:
+        content = (self.image.tobytes(), self.segmentation.tobytes())
+        return hash((self.image.shape, *content, tuple(self.labels), self.file_name))
+
+    def __copy__(self) -> Segmentation:
+        return replace(self)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Segmentation:
+        return replace(self)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {field.name: getattr(self, field.name) for field in fields(self)}
 
     @property
     def labels(self) -> list[str]:
@@ -55,13 +101,13 @@ class Segmentation:
     @cached_property
     def semantic(self) -> NDArray[np.int64]:
         """H×W int64: the class (position in the vocabulary) of every pixel; there is no void."""
-        return enlarge(self._merged("semantic")["semantic_seg"].cpu().numpy(), self.segmentation.shape)
+        return enlarge(self._merged("semantic", "semantic")["semantic_seg"].cpu().numpy(), self.segmentation.shape)
 
     @cached_property
     def instances(self) -> list[dict[str, Any]]:
         """Things one by one, best first, which may overlap: ``label``, ``label_id``, ``score`` in [0, 1], ``bbox``
         [x, y, width, height] in pixels, ``mask`` H×W bool."""
-        found = self._merged("instance")["instances"]
+        found = self._merged("instance", "instances")["instances"]
         height, width = self.segmentation.shape
         boxes = found.pred_boxes.tensor.cpu()
         boxes = boxes * boxes.new_tensor([width, height] * 2) / boxes.new_tensor(found.image_size[::-1] * 2)
@@ -153,7 +199,8 @@ class Segmentation:
             if segment_id not in queries:
                 raise ValueError(f"there is no segment {segment_id!r}; the segments are {list(queries)}.")
             query = queries[segment_id]
-        return explain_mask(self._model, self._prediction, self._scores, query, ensemble=self._ensemble, top=top)
+        prediction, scores, model, ensemble = self._from_model("explain")
+        return explain_mask(model, prediction, scores, query, ensemble=ensemble, top=top)
 
     def plot_mask(
         self, segment_id: int | None = None, *, query: int | None = None, top: int = 5
@@ -163,7 +210,7 @@ class Segmentation:
         if segment_id is not None:
             mask = self.segmentation == segment_id
         else:
-            logits = self._prediction.masks.restore([explanation.query])[0]
+            logits = self._from_model("plot_mask").prediction.masks.restore([explanation.query])[0]
             mask = enlarge((logits > 0).cpu().numpy(), self.segmentation.shape)
         return Image.fromarray(draw_explanation(self.image, mask, explanation))
 
@@ -184,11 +231,18 @@ class Segmentation:
         write_json(path, content)
         return path
 
-    def _merged(self, task: str) -> dict[str, Any]:
-        prediction = self._prediction
-        return self._model.merge(
-            self._scores, prediction.masks, prediction.evidence.iou, prediction.vocabulary, (task,)
-        )
+    def _merged(self, task: str, caller: str) -> dict[str, Any]:
+        prediction, scores, model, _ = self._from_model(caller)
+        return model.merge(scores, prediction.masks, prediction.evidence.iou, prediction.vocabulary, (task,))
+
+    def _from_model(self, caller: str) -> Origin:
+        origin: Origin | None = vars(self).get("_origin")
+        if origin is None:
+            raise ValueError(
+                f"this Segmentation has no model, which {caller} needs: it was pickled, or built from its data alone. "
+                f"Use {caller} in the process that segmented the image, or segment {self.file_name or 'it'} again."
+            )
+        return origin
 
 
 def enlarge(values: NDArray[Any], size: Sequence[int]) -> NDArray[Any]:

@@ -38,10 +38,10 @@ def test_a_segment_is_explained_by_its_query(result):
 
 
 def test_the_numbers_follow_the_method(result):
-    prediction, model = result._prediction, result._model
+    prediction, scores, model, _ = result._origin
     evidence, mase = prediction.evidence, model.ensembles["mase"]
     assert model.ensemble == "mase"
-    explained = explain_mask(model, prediction, result._scores, 5, top=34)
+    explained = explain_mask(model, prediction, scores, 5, top=34)
     p = evidence.ldp_logits[5, :-1].softmax(0)
     q = evidence.clip_logits[5].softmax(0)
     trust = mase.alpha + (mase.beta - mase.alpha) * (1 - explained.confidence) ** mase.gamma
@@ -70,7 +70,7 @@ def test_the_ensemble_that_was_asked_for_is_the_one_explained(predictor):
 
 
 def test_reasons(result):
-    prediction, model = result._prediction, result._model
+    prediction, _, model, _ = result._origin
     prediction.evidence.clip_empty[2] = True
     unseen = explain_mask(model, prediction, model.score(prediction), 2)
     assert not unseen.clip_sees and unseen.trust == 0
@@ -81,8 +81,8 @@ def test_reasons(result):
 
 
 def test_no_weight_leaves_no_distribution(result):
-    scores = torch.zeros_like(result._scores)
-    explained = explain_mask(result._model, result._prediction, scores, 0)
+    prediction, scores, model, _ = result._origin
+    explained = explain_mask(model, prediction, torch.zeros_like(scores), 0)
     assert explained.score == 0 and [c.probability for c in explained.final] == [0] * 5
 
 
@@ -102,8 +102,9 @@ def test_unknown_masks(result):
     for chosen in ({}, {"segment_id": 1, "query": 1}):
         with pytest.raises(ValueError, match="either the id of a segment or a query"):
             result.explain(**chosen)
+    prediction, scores, model, _ = result._origin
     with pytest.raises(ValueError, match="no query 24; the model has 24, counted from 0"):
-        explain_mask(result._model, result._prediction, result._scores, 24)
+        explain_mask(model, prediction, scores, 24)
 
 
 def test_any_query_is_explained_and_drawn(predictor, monkeypatch):

@@ -1,15 +1,21 @@
 """An image and words in, a segmentation out, whatever the image is."""
 
+import itertools
 import json
+import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+from possam.classifiers.ensembles.mase import training_mass
+from possam.d2.modeling import build_model
 from possam.data import ResizeLongestSide, SegmentationMapper, read_id_map
 from possam.data.miniature import palette_of
 from possam.data.miniature.world import draw_scene
+from possam.models.parts import ensemble_from_yaml
 from possam.predictor import Predictor
 from possam.vocabulary import Vocabulary
 
@@ -102,6 +108,105 @@ def test_another_ensemble(predictor, mini_model, scene):
     with pytest.raises(ValueError, match="mace.*mase"):
         predictor(scene, WORDS, ensemble="mace")
     assert predictor(scene, WORDS, ensemble="clip").labels != []
+
+
+def test_another_ensemble_has_the_constants_of_the_configuration(mini_config, scene):
+    mini_config.defrost()
+    mini_config.TEST.COMPARE = []
+    mini_config.MODEL.ENSEMBLE.GEOMETRIC.ALPHA, mini_config.MODEL.ENSEMBLE.GEOMETRIC.BETA = 0.1, 0.3
+    model = build_model(mini_config)
+    model.object_threshold = 0.0
+    result = Predictor(model)(scene, WORDS, ensemble="geometric")
+    ensemble = model.find_ensemble("geometric")
+    assert (ensemble.alpha, ensemble.beta) == (0.1, 0.3) and set(model.ensembles) == {"mase", "geometric"}
+    seen = result.vocabulary.seen(model.train_vocabulary)
+    expected = np.mean([0.1 if known else 0.3 for known in seen])
+    sees = ~result._origin.prediction.evidence.clip_empty
+    query = int(sees.nonzero()[0])
+    assert result.explain(query=query).trust == pytest.approx(expected)
+
+
+def test_an_ensemble_that_no_configuration_knows_has_its_defaults(mini_model):
+    mini_model.config = ""
+    assert mini_model.find_ensemble("geometric").alpha == 0.4
+    with pytest.raises(ValueError, match="unknown ensemble 'name'"):
+        ensemble_from_yaml("name", "MODEL: {ENSEMBLE: {NAME: mase}}")
+    with pytest.raises(ValueError, match="alpha must be ≤ 1"):
+        ensemble_from_yaml("geometric", "MODEL: {ENSEMBLE: {GEOMETRIC: {ALPHA: 2.0}}}")
+
+
+def test_seen_confidence_is_of_the_ensemble_in_use(predictor, scene):
+    own = predictor(scene, WORDS)
+    assert [info["seen_confidence"] for info in own.segments_info] == pytest.approx(
+        [own.explain(info["id"]).confidence for info in own.segments_info]
+    )
+    other = predictor(scene, WORDS, ensemble="clip")  # it has none: CLIP's mass on the training names
+    evidence = other._origin.prediction.evidence
+    expected = training_mass(evidence, 0.9)
+    assert [info["seen_confidence"] for info in other.segments_info] == pytest.approx(
+        [float(expected[info["query"]]) for info in other.segments_info]
+    )
+
+
+def test_what_is_no_model_is_refused():
+    with pytest.raises(ValueError, match=r"got 'possam-mini' \(str\); use Predictor.from_pretrained\('possam-mini'\)"):
+        Predictor("possam-mini")
+    for wrong in (None, {"model": {}}, torch.nn.Linear(1, 1)):
+        with pytest.raises(ValueError, match=r"Predictor takes a model.*Predictor\.from_pretrained"):
+            Predictor(wrong)
+
+
+def test_a_loaded_model_is_not_loaded_again(mini_model):
+    with pytest.raises(ValueError, match="name or the folder of a model, but got a PosSAM"):
+        Predictor.from_pretrained(mini_model)
+    with pytest.raises(ValueError, match="keep_images is -1"):
+        Predictor(mini_model, keep_images=-1)
+
+
+def test_what_another_thread_evicts_is_not_missed(mini_model, scene):
+    predictor = Predictor(mini_model, keep_images=1)
+    first = predictor(scene, WORDS)
+
+    class Interrupted(dict):
+        """Another request comes in at every look at what is remembered."""
+
+        def __contains__(self, key):
+            predictor._seen = {}
+            return super().__contains__(key)
+
+    predictor._seen = Interrupted(predictor._seen)
+    assert predictor(scene, WORDS) == first and len(predictor._seen) == 1
+
+
+@pytest.mark.parametrize("keep_images", [0, 1])
+def test_threads_share_a_predictor(mini_model, monkeypatch, keep_images):
+    mini_model.object_threshold = 0.0
+    network, answers = mini_model.perceive, {}
+
+    def perceive(inputs):  # once per image, so that threads meet at what the predictor, model and text bank remember
+        levels = [int(entry["image"][0, 0, 0]) for entry in inputs]
+        for level, entry in zip(levels, inputs, strict=True):
+            if level not in answers:
+                answers[level] = network([entry])[0]
+        return [answers[level] for level in levels]
+
+    monkeypatch.setattr(mini_model, "perceive", perceive)
+    images = [np.full((16, 16, 3), level, np.uint8) for level in (0, 200)]
+    words = [["lawn: stuff"], ["sea: stuff", "striped star"]]
+    tasks = list(itertools.product(images, words, ["mase", "clip", "geometric"]))
+    expected = [Predictor(mini_model)(image, names, ensemble=ensemble) for image, names, ensemble in tasks]
+    for name in ("clip", "geometric"):
+        mini_model.ensembles.pop(name)
+    mini_model.text_bank._memory.clear()
+    predictor = Predictor(mini_model, keep_images=keep_images)
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        with ThreadPoolExecutor(4) as pool:
+            results = list(pool.map(lambda task: predictor(task[0], task[1], ensemble=task[2]), tasks * 2))
+    finally:
+        sys.setswitchinterval(interval)
+    assert results == expected * 2 and len(predictor._seen) == keep_images
 
 
 def test_coco_panoptic_files(predictor, scene, tmp_path):

@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from possam.data.checks import require_keys
+from possam.folders import walk
 
 __all__ = ["IMAGE_NAMES", "ImageFinder"]
 
@@ -37,9 +38,12 @@ class ImageFinder:
         Args:
             image: an entry of the JSON's ``images``.
             annotation: its panoptic annotation, which "png" needs.
+
+        Raises:
+            ValueError: a key is missing; several subfolders have an image of that id; or one cannot be listed.
         """
         if self.names == "id":
-            return self._by_id.get(str(image["id"])) or str(self.root / "*" / f"{image['id']}{self.suffix}")
+            return self._of_id(str(image["id"]))
         if self.names == "png":
             assert annotation is not None
             return str(self.root / f"{PurePosixPath(annotation['file_name']).with_suffix('')}{self.suffix}")
@@ -48,12 +52,23 @@ class ImageFinder:
             return str(self.root.joinpath(*image["coco_url"].split("/")[-2:]))
         return str(self.root / image["file_name"])
 
+    def _of_id(self, image_id: str) -> str:
+        first, *others = self._by_id.get(image_id) or [str(self.root / "*" / f"{image_id}{self.suffix}")]
+        for other in others:
+            if not os.path.samefile(first, other):
+                raise ValueError(f"image {image_id} is both {first} and {other}; take one of them out of {self.root}.")
+        return first
+
     @cached_property
-    def _by_id(self) -> dict[str, str]:
+    def _by_id(self) -> dict[str, list[str]]:
         # Through links as well, since a large dataset's folders often are ones.
-        return {
-            name.removesuffix(self.suffix): str(Path(folder) / name)
-            for folder, _, names in os.walk(self.root, followlinks=True)
-            for name in names
-            if name.endswith(self.suffix)
-        }
+        paths: dict[str, list[str]] = {}
+        for folder, names in walk(self.root, refused=_refused):
+            for name in (name for name in names if name.endswith(self.suffix)):
+                paths.setdefault(name.removesuffix(self.suffix), []).append(str(folder / name))
+        return paths
+
+
+def _refused(error: OSError) -> None:
+    if not isinstance(error, FileNotFoundError):  # of a root that is not there, every image is reported missing
+        raise ValueError(f"{error.filename} cannot be listed ({error.strerror}); change its permissions.") from error

@@ -1,9 +1,13 @@
+import errno
+import logging
+import os
+
 import cv2
 import numpy as np
 import pytest
 from PIL import Image
 
-from possam.frames import find_sources, read_frames
+from possam.frames import Source, distinct_sources, find_sources, read_frames
 
 
 @pytest.fixture
@@ -56,9 +60,114 @@ def test_every_second_frame_of_a_video_in_rgb(video):
         assert np.abs(frame.image.reshape(-1, 3).mean(0) - (level, 0, 0)).max() < 6
 
 
-def test_a_video_that_is_none_is_named(tmp_path):
-    (tmp_path / "bad.mp4").write_bytes(b"no video")
-    with pytest.raises(ValueError, match=r"bad\.mp4 cannot be read as a video"):
-        list(read_frames(*find_sources([tmp_path / "bad.mp4"])))
-    with pytest.raises(FileNotFoundError, match=r"no video at .*gone\.mp4"):
-        list(read_frames(*find_sources([tmp_path / "gone.mp4"])))
+def picture(path):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (8, 6), "red").save(path)
+    return path
+
+
+def places(sources):
+    """Everything that results of pictures and videos would be written to, as a file system without case has it."""
+    return [f"{source.name}{'/000000' if source.is_video else ''}.png".casefold() for source in sources]
+
+
+def test_results_of_a_video_and_of_a_folder_of_its_name_are_kept_apart(tmp_path, caplog):
+    picture(tmp_path / "clip" / "000000.png")
+    (tmp_path / "clip.mp4").write_bytes(b"video")
+    video, frame = Source(tmp_path / "clip.mp4", "clip"), Source(tmp_path / "clip" / "000000.png", "clip/000000")
+    for sources in (find_sources([tmp_path]), distinct_sources([video, frame]), distinct_sources([frame, video])):
+        assert len(set(places(sources))) == 2
+        assert distinct_sources(sources) == sources
+    assert "written under other names" in caplog.text and "clip.mp4 as clip-2" in caplog.text
+
+
+def test_names_that_differ_in_suffix_case_or_accents_only_are_kept_apart(tmp_path):
+    names = ["a.jpg", "a.png", "A.png", "x.png", "x.jpg/y.png", "caf\u00e9.png", "cafe\u0301.png"]
+    for name in names:
+        picture(tmp_path / name)
+    sources = find_sources([tmp_path])
+    assert len(sources) == len(names) == len(set(places(sources)))
+    folders = {parent for place in places(sources) for parent in (place.rpartition("/")[0],)}
+    assert not folders & {f"{source.name}.jpg".casefold() for source in sources}  # an overlay is no folder
+
+
+def test_a_file_is_taken_once_and_a_link_to_it_has_results_of_its_own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    picture(tmp_path / "a.png")
+    os.symlink("a.png", "b.png")
+    sources = find_sources(["a.png", "./a.png", tmp_path / "a.png", "b.png"])
+    assert [source.name for source in sources] == ["a", "b"]
+
+
+def test_folder_and_pattern_take_the_same_files_through_links(tmp_path):
+    folder = tmp_path / "in"
+    picture(folder / "a.png")
+    picture(tmp_path / "disk" / "b.png")
+    os.symlink("../disk", folder / "more")
+    os.symlink("..", folder / "up")
+    os.symlink("../in", tmp_path / "disk" / "back")
+    expected = [folder / "a.png", folder / "more" / "b.png"]
+    for path in (folder, str(folder / "**/*.png"), str(folder / "**")):
+        assert [source.path for source in find_sources([path])] == expected
+
+
+def test_what_a_folder_has_besides_is_listed(tmp_path, caplog, monkeypatch):
+    picture(tmp_path / "a.png")
+    for name in ("IMG.HEIC", "raw.CR2", "scan.pdf", "notes.txt", ".hidden"):
+        (tmp_path / name).write_bytes(b"x")
+    (tmp_path / "empty.jpg").touch()
+    os.symlink("gone.jpg", tmp_path / "broken.jpg")
+    os.mkfifo(tmp_path / "pipe.png")
+    locked = tmp_path / "locked"
+    locked.mkdir()
+    scandir = os.scandir
+
+    def refuse(path):
+        if os.fspath(path) == str(locked):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(locked))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    reasons = {
+        "IMG.HEIC": r"IMG\.HEIC is of a format \(\.heic\) that is not read; convert it",
+        "raw.CR2": r"\.cr2",
+        "scan.pdf": r"\.pdf",
+        "empty.jpg": r"empty\.jpg is empty \(0 bytes\)",
+        "broken.jpg": r"broken\.jpg is a link to gone\.jpg, which does not exist",
+        "locked": r"locked is a folder that cannot be read \(Permission denied\)",
+    }
+    for path in (tmp_path, str(tmp_path / "**" / "*")):
+        caplog.clear()
+        sources = {source.path.name: source for source in find_sources([path])}
+        assert sources.keys() == {"a.png", *reasons}
+        for name, reason in reasons.items():
+            with pytest.raises(ValueError, match=reason):
+                list(read_frames(sources[name]))
+        assert "notes.txt" in caplog.text and "pipe.png" in caplog.text and ".hidden" not in caplog.text
+
+
+def test_a_folder_of_unread_formats_is_refused_with_what_is_there(tmp_path):
+    (tmp_path / "IMG.HEIC").write_bytes(b"x")
+    with pytest.raises(ValueError, match=r"no picture and no video in .* What is there: \[.*IMG\.HEIC\]"):
+        find_sources([tmp_path])
+
+
+@pytest.mark.parametrize("name", ["trip [2024]", "what?", "all*"])
+def test_a_folder_whose_name_looks_like_a_pattern(tmp_path, name):
+    picture(tmp_path / name / "a.png")
+    assert [source.path.name for source in find_sources([str(tmp_path / name / "*.png")])] == ["a.png"]
+    assert [source.path.name for source in find_sources([str(tmp_path / name / "**/[ab].png")])] == ["a.png"]
+    (gone,) = find_sources([str(tmp_path / name / "gone.png")])
+    with pytest.raises(FileNotFoundError, match=r"no image at .*gone\.png"):
+        list(read_frames(gone))
+    with pytest.raises(ValueError, match=r"\[abc\] is one of these characters, and \[\[\] a bracket"):
+        find_sources([str(tmp_path / name / "[xy].png")])
+
+
+def test_further_images_of_a_file_are_named(tmp_path, caplog):
+    frames = [Image.new("RGB", (8, 6), color) for color in ("red", "green", "blue")]
+    frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])
+    picture(tmp_path / "b.png")
+    with caplog.at_level(logging.WARNING):
+        assert sum(len(list(read_frames(source))) for source in find_sources([tmp_path])) == 2
+    assert "a.gif has 3 images, of which only the first is taken" in caplog.text and "b.png" not in caplog.text

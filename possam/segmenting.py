@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from possam.data import write_id_map
 from possam.files import write_atomically, write_json
-from possam.frames import Source, read_frames
+from possam.frames import Frame, Source, distinct_sources, read_frames
 from possam.predictor import Predictor
 from possam.segmentation import Segmentation, coco_categories
 from possam.vocabulary import Vocabulary
 
 __all__ = ["Outcome", "segment_files"]
 
+_FAILURES = (ValueError, OSError, MemoryError, torch.OutOfMemoryError)
+_JPEG_SIDE = 65_500  # pixels, of libjpeg
+
 
 @dataclass
 class Outcome:
-    """What came of it: the JSON of all predictions, how many images were segmented, and what went wrong where."""
+    """What came of it: the JSON of all predictions, how many images were segmented, and what went wrong where (a file,
+    or a frame of one)."""
 
     json: Path
     images: int = 0
@@ -39,21 +46,23 @@ def segment_files(
     """Segment files one after the other.
 
     `output`/overlay/<name>.jpg shows the segments, `output`/panoptic/<name>.png and `output`/panoptic.json hold them in
-    the COCO panoptic format. A file that cannot be read or segmented is noted and passed over; the JSON is written
-    whatever happens, so that a run that is stopped keeps what it has done.
+    the COCO panoptic format. A file that cannot be read or segmented, or whose results cannot be written, is noted and
+    passed over, without leaving half of its results; one whose overlay alone cannot be written keeps the others. The
+    JSON is written whatever happens, so that a run that is stopped keeps what it has done.
 
     Args:
-        sources: as `possam.frames.find_sources` gives them.
+        sources: as `possam.frames.find_sources` gives them (`distinct_sources`).
         output: folder, made if it does not exist.
         ensemble: see `Predictor`.
         every: of a video take each `every`-th frame.
         progress: called with how many files are done and how many there are.
 
     Raises:
-        OSError: `output` cannot be written.
+        OSError: `output` or its JSON cannot be written.
         ValueError: the vocabulary or the ensemble cannot be used (`Predictor.check`).
     """
     predictor.check(vocabulary, ensemble)
+    sources = distinct_sources(sources)
     folder = Path(output)
     (folder / "overlay").mkdir(parents=True, exist_ok=True)
     outcome = Outcome(folder / "panoptic.json")
@@ -61,17 +70,23 @@ def segment_files(
     annotations: list[dict[str, Any]] = []
     try:
         for done, source in enumerate(sources):
-            try:
-                for frame in read_frames(source, every=every):
+            for frame in _readable(source, every, outcome.failures):
+                file_name = frame.name if source.is_video else source.path.as_posix()
+                place = f"{source.path}, {frame.name}" if source.is_video else str(source.path)
+                try:
                     result = predictor(frame.image, vocabulary, ensemble=ensemble)
-                    _write(result, folder, frame.name)
-                    height, width = frame.image.shape[:2]
-                    name = source.path.as_posix() if not source.is_video else frame.name
-                    images.append({"id": frame.name, "file_name": name, "height": height, "width": width})
-                    annotations.append(result.to_coco(image_id=frame.name, file_name=f"{frame.name}.png"))
-                    outcome.images += 1
-            except (ValueError, FileNotFoundError) as error:
-                outcome.failures[str(source.path)] = str(error)
+                    _write_ids(result, folder / "panoptic" / f"{frame.name}.png")
+                except _FAILURES as error:
+                    outcome.failures[place] = _reason(error)
+                    continue
+                height, width = frame.image.shape[:2]
+                images.append({"id": frame.name, "file_name": file_name, "height": height, "width": width})
+                annotations.append(result.to_coco(image_id=frame.name, file_name=f"{frame.name}.png"))
+                outcome.images += 1
+                try:
+                    _write_overlay(result, folder / "overlay" / f"{frame.name}.jpg")
+                except _FAILURES as error:
+                    outcome.failures[place] = f"{_reason(error)} Its panoptic PNG is written."
             if progress:
                 progress(done + 1, len(sources))
     finally:
@@ -80,7 +95,38 @@ def segment_files(
     return outcome
 
 
-def _write(result: Segmentation, folder: Path, name: str) -> None:
-    write_id_map(folder / "panoptic" / f"{name}.png", result.segmentation)
-    overlay = result.plot()
-    write_atomically(folder / "overlay" / f"{name}.jpg", lambda file: overlay.save(file, format="JPEG", quality=92))
+def _readable(source: Source, every: int, failures: dict[str, str]) -> Iterator[Frame]:
+    """The frames of a file, up to what cannot be read, which is noted."""
+    try:
+        yield from read_frames(source, every=every)
+    except _FAILURES as error:
+        failures[str(source.path)] = _reason(error)
+
+
+def _write_ids(result: Segmentation, path: Path) -> None:
+    with _whole(path, "result"):
+        write_id_map(path, result.segmentation)
+
+
+def _write_overlay(result: Segmentation, path: Path) -> None:
+    with _whole(path, "overlay"):
+        overlay = result.plot()
+        if max(overlay.size) > _JPEG_SIDE:
+            raise ValueError(f"it has {overlay.width}×{overlay.height} pixels, and a JPEG {_JPEG_SIDE} a side at most")
+        write_atomically(path, lambda file: overlay.save(file, format="JPEG", quality=92))
+
+
+@contextmanager
+def _whole(path: Path, what: str) -> Iterator[None]:
+    """Remove a file of an earlier run where this one's cannot be written, and say that in the error."""
+    try:
+        yield
+    except _FAILURES as error:
+        with suppress(OSError):
+            path.unlink()
+        raise ValueError(f"its {what} {path} cannot be written ({_reason(error)}).") from error
+
+
+def _reason(error: BaseException) -> str:
+    """An error as a sentence; those of the system without their number and the temporary file's name."""
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__

@@ -1,11 +1,15 @@
 """Folders of pictures through the shipped model; the command `possam segment`."""
 
+import errno
 import json
+import os
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
+from possam import frames, segmenting
 from possam.cli import main
 from possam.data import read_id_map
 from possam.frames import find_sources
@@ -49,6 +53,88 @@ def test_files_are_written_and_bad_ones_passed_over(predictor, tmp_path):
     assert ids.shape == (70, 90) and {s["id"] for s in annotation["segments_info"]} == set(np.unique(ids)) - {0}
     assert content["images"][0]["height"] == 70 and len(content["categories"]) == len(WORDS)
     assert Image.open(tmp_path / "out" / "overlay" / "good.jpg").width >= 90
+
+
+def test_an_overlay_that_no_jpeg_holds_leaves_the_panoptic_png(predictor, tmp_path):
+    Image.new("RGB", (65_600, 3)).save(tmp_path / "a.png")
+    Image.new("RGB", (8, 6)).save(tmp_path / "b.png")
+    old = tmp_path / "out" / "overlay" / "a.jpg"
+    old.parent.mkdir(parents=True)
+    old.write_text("of an earlier run")
+    outcome = segment_files(predictor, find_sources([tmp_path / "a.png", tmp_path / "b.png"]), WORDS, tmp_path / "out")
+    (reason,) = outcome.failures.values()
+    assert outcome.failures.keys() == {str(tmp_path / "a.png")}
+    assert "a.jpg cannot be written (it has 65600×" in reason and reason.endswith("Its panoptic PNG is written.")
+    assert [image["id"] for image in json.loads(outcome.json.read_text())["images"]] == ["a", "b"] and not old.exists()
+    assert read_id_map(tmp_path / "out" / "panoptic" / "a.png").shape == (3, 65_600)
+
+
+def test_results_that_cannot_be_written_are_listed_and_leave_nothing(predictor, tmp_path, monkeypatch):
+    for name in ("a" + "\u7167" * 79, "b", "c"):
+        Image.new("RGB", (8, 6)).save(tmp_path / f"{name}.png")
+    write = segmenting.write_id_map
+
+    def full(path, ids):
+        if path.stem == "b":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+        write(path, ids)
+
+    monkeypatch.setattr(segmenting, "write_id_map", full)
+    outcome = segment_files(predictor, find_sources([tmp_path]), WORDS, tmp_path / "out")
+    assert outcome.images == 1 and [image["id"] for image in json.loads(outcome.json.read_text())["images"]] == ["c"]
+    long, disk = (outcome.failures[key] for key in sorted(outcome.failures))
+    assert "cannot be written (File name too long)" in long
+    assert disk == f"its result {tmp_path / 'out' / 'panoptic' / 'b.png'} cannot be written (No space left on device)."
+    written = sorted(file.name for file in (tmp_path / "out").rglob("*") if file.is_file())
+    assert written == ["c.jpg", "c.png", "panoptic.json"]
+
+
+def test_an_image_that_memory_does_not_suffice_for_is_listed(predictor, tmp_path, monkeypatch):
+    for name in ("a", "b"):
+        Image.new("RGB", (8, 6), "red" if name == "a" else "blue").save(tmp_path / f"{name}.png")
+    call = Predictor.__call__
+
+    def short(self, image, *arguments, **options):
+        if image[0, 0, 0]:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return call(self, image, *arguments, **options)
+
+    monkeypatch.setattr(Predictor, "__call__", short)
+    outcome = segment_files(predictor, find_sources([tmp_path]), WORDS, tmp_path / "out")
+    assert outcome.images == 1 and outcome.failures == {str(tmp_path / "a.png"): "CUDA out of memory"}
+
+
+def test_a_damaged_video_is_segmented_but_for_its_damage(predictor, tmp_path, monkeypatch):
+    (tmp_path / "clip.mp4").write_bytes(b"video")
+
+    def read(path, *, every):
+        yield from ((number, np.full((6, 8, 3), number, np.uint8)) for number in (0, 2))
+        raise ValueError(f"{path} is damaged: frames [1] do not decode")
+
+    monkeypatch.setattr(frames, "read_video", read)
+    write = segmenting.write_id_map
+
+    def refuse(path, ids):
+        if path.stem == "000000":
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        write(path, ids)
+
+    monkeypatch.setattr(segmenting, "write_id_map", refuse)
+    path = tmp_path / "clip.mp4"
+    outcome = segment_files(predictor, find_sources([path]), WORDS, tmp_path / "out")
+    assert [image["id"] for image in json.loads(outcome.json.read_text())["images"]] == ["clip/000002"]
+    assert outcome.failures.keys() == {f"{path}, clip/000000", str(path)}
+    assert "frames [1]" in outcome.failures[str(path)]
+
+
+def test_sources_of_several_searches_do_not_overwrite_each_other(predictor, tmp_path):
+    for folder in ("one", "two"):
+        (tmp_path / folder).mkdir()
+        Image.new("RGB", (8, 6)).save(tmp_path / folder / "a.png")
+    sources = find_sources([tmp_path / "one"]) + find_sources([tmp_path / "two"])
+    outcome = segment_files(predictor, sources, WORDS, tmp_path / "out")
+    images = json.loads(outcome.json.read_text())["images"]
+    assert [image["id"] for image in images] == ["a", "a-2"] and images[1]["file_name"].endswith("two/a.png")
 
 
 def test_what_was_done_is_kept_when_the_run_is_stopped(predictor, tmp_path):

@@ -16,8 +16,8 @@ __all__ = ["add_command"]
 
 _DESCRIPTION = """\
 Segment pictures and videos. For every image DIR/overlay/<name>.jpg shows the segments, and DIR/panoptic/<name>.png with
-DIR/panoptic.json holds them in the COCO panoptic format. A file that cannot be read is passed over and listed at the
-end; the exit code is then 1.
+DIR/panoptic.json holds them in the COCO panoptic format. A file that cannot be read, or whose results cannot be
+written, is passed over and listed at the end, as is a video with frames that do not decode; the exit code is then 1.
 
 Classes are separated by commas or lines, synonyms by |; "sky: stuff" says that something is not counted. Without a
 mark, what COCO or ADE20K counts as stuff is stuff. Commas inside brackets, double quotes or numbers belong to a name.

@@ -10,9 +10,27 @@ from typing import IO, Any
 
 import yaml
 
-__all__ = ["read_json", "read_yaml", "write_atomically", "write_json"]
+__all__ = ["expand_home", "full_path", "read_json", "read_yaml", "write_atomically", "write_json"]
 
 _MOST_VALUES = 100_000
+
+
+def full_path(path: str | Path) -> Path:
+    """The path whose home folder is written out, as `expand_home` does."""
+    return Path(expand_home(path))
+
+
+def expand_home(path: str | Path) -> str:
+    """Write out the home folder, `~` or `~user`, that a path begins with; any other path is returned as it is.
+
+    Raises:
+        ValueError: there is no such home folder, and no file of that name.
+    """
+    full = os.path.expanduser(str(path))
+    if full.startswith("~") and not os.path.exists(full):
+        home = str(path).split(os.sep)[0]
+        raise ValueError(f"{path} begins with {home}, a home folder that is unknown; write the folder out.")
+    return full
 
 
 def write_atomically(path: str | Path, write: Callable[[IO[bytes]], object]) -> None:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from possam.data.pictures import read_picture
+from possam.files import expand_home
 from possam.folders import walk
 from possam.messages import few
 from possam.videos import VIDEO_SUFFIXES, read_video
@@ -67,7 +68,7 @@ def find_sources(paths: Sequence[str | Path]) -> list[Source]:
         ValueError: no path, or a folder or pattern without any picture or video.
     """
     found: list[Source] = []
-    for path in map(os.path.expanduser, paths):
+    for path in map(expand_home, paths):
         if os.path.isdir(path):
             found += _in_folder(Path(path))
             continue

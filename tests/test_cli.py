@@ -1,5 +1,6 @@
 """The command `possam`: its help, what it prints, its exit codes; errors of users are a sentence, no traceback."""
 
+import argparse
 import json
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import pytest
 
 from possam import __version__
 from possam.cli import COMMANDS, build_parser, main
+from possam.files import full_path
 from tests.layouts import make_ade20k, make_coco
 
 LEAVES = (
@@ -44,6 +46,20 @@ def test_every_help_has_examples_that_parse(words, capsys):
     for example in examples:
         assert example[: len(words) + 1] == ["possam", *words]
         assert build_parser().parse_args(example[1:]).run is not None
+
+
+def all_actions(parser):
+    for action in parser._actions:
+        for below in action.choices.values() if isinstance(action, argparse._SubParsersAction) else ():
+            yield from all_actions(below)
+        yield action
+
+
+def test_the_home_folder_is_written_out_in_every_path():
+    paths = [action for action in all_actions(build_parser()) if action.metavar in ("DIR", "PATH", "CONFIG")]
+    assert len(paths) > 12
+    settings = {"--weights", "--clip-weights"}  # MODEL.WEIGHTS, and what may be a tag, are written out where they go to
+    assert all(action.type is full_path or settings & {*action.option_strings} for action in paths)
 
 
 @pytest.mark.parametrize("words", [(), ("data",), ("weights",), ("configs",)], ids=" ".join)

@@ -30,7 +30,7 @@ from benchmarks import STAGES  # noqa: E402
 from benchmarks.measure import measure  # noqa: E402
 from tabulate import tabulate  # noqa: E402
 
-from possam.files import write_json  # noqa: E402
+from possam.files import full_path, write_json  # noqa: E402
 
 HEADER = ("what", "against", "ours", "theirs", "time", "peak", "theirs", "memory", "error")
 
@@ -81,7 +81,7 @@ def main() -> None:
     parser.add_argument("--match", default="", help="only cases whose name has this in it")
     parser.add_argument("--runs", type=int, help="how often each side is timed (default: 5 for most)")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
-    parser.add_argument("--output", type=Path, help="write all figures to this JSON file")
+    parser.add_argument("--output", type=full_path, help="write all figures to this JSON file")
     args = parser.parse_args()
     if args.device == "cuda" and not torch.cuda.is_available():
         parser.error("there is no CUDA device; leave out --device cuda")

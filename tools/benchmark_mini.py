@@ -20,6 +20,8 @@ from typing import Any
 
 from tabulate import tabulate
 
+from possam.files import full_path
+
 ROOT = Path(__file__).resolve().parent.parent
 DATASET = "mini_b_report"
 KINDS = ("segments", "best", "matched")
@@ -71,7 +73,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--jobs", type=int, default=1, help="runs at the same time")
     parser.add_argument("--variants", nargs="+", choices=list(VARIANTS), default=list(VARIANTS))
-    parser.add_argument("--output", type=Path, default=Path("output/benchmark"))
+    parser.add_argument("--output", type=full_path, default=Path("output/benchmark"))
     args = parser.parse_args()
     output = args.output.resolve()
     with ThreadPoolExecutor(args.jobs) as pool:

@@ -26,6 +26,7 @@ from possam.d2.utils import setup_logger
 from possam.engine import Checkpointer, Trainer, load_config, prepare_datasets
 from possam.engine.trainer import build_test_loader
 from possam.evaluation import build_evaluators
+from possam.files import full_path
 from possam.inference import MaskGrid, merge_panoptic
 
 GRID: dict[str, list[Any]] = {
@@ -86,7 +87,7 @@ def combinations(samples: int, seed: int) -> Iterator[dict[str, Any]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("runs", type=Path, nargs="+", help="output folders of finished runs")
+    parser.add_argument("runs", type=full_path, nargs="+", help="output folders of finished runs")
     parser.add_argument("--dataset", default="mini_b_selection")
     parser.add_argument("--samples", type=int, default=200, help="combinations to try")
     parser.add_argument("--seed", type=int, default=0)

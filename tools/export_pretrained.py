@@ -19,7 +19,7 @@ from typing import Any
 from possam.d2.config import CfgNode, get_cfg
 from possam.d2.utils import setup_logger
 from possam.engine import Checkpointer, Trainer, load_config, prepare_datasets
-from possam.files import read_json
+from possam.files import full_path, read_json
 from possam.models import add_possam_config
 from possam.models.state import DTYPES
 
@@ -31,7 +31,7 @@ def as_written(path: str, overrides: list[str]) -> CfgNode:
     """A valid configuration without this machine's changes: the exported model is to run on another."""
     cfg = get_cfg()
     add_possam_config(cfg)
-    cfg.merge_from_file(path)
+    cfg.merge_from_file(str(full_path(path)))
     cfg.merge_from_list(overrides)
     return cfg
 
@@ -48,9 +48,9 @@ def read_results(paths: list[Path]) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config-file", required=True, help="config.yaml beside the checkpoint")
-    parser.add_argument("--output", required=True, type=Path, help="folder to write")
+    parser.add_argument("--output", required=True, type=full_path, help="folder to write")
     parser.add_argument("--dtype", choices=list(_DTYPES), default="float32", help="of the parameters in the file")
-    parser.add_argument("--results", action="append", type=Path, default=[], help="a results.json for the README")
+    parser.add_argument("--results", action="append", type=full_path, default=[], help="a results.json for the README")
     parser.add_argument("--push-to-hub", metavar="OWNER/NAME", help="repository of the hub to upload to, too")
     parser.add_argument("--private", action="store_true", help="make a new repository of the hub private")
     parser.add_argument("opts", nargs=argparse.REMAINDER, help="KEY VALUE pairs; MODEL.WEIGHTS names the checkpoint")

@@ -23,7 +23,7 @@ from benchmarks.measure import apart, peak_bytes, seconds
 from torch.nn.functional import normalize
 
 from possam.engine import Trainer, load_config, prepare_datasets
-from possam.files import read_json, write_json
+from possam.files import full_path, read_json, write_json
 from possam.models import PosSAM
 from possam.vocabulary import ClassEmbeddings, Vocabulary
 
@@ -106,8 +106,8 @@ def draw(growth: dict[str, list[dict[str, Any]]], path: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--output", type=Path, required=True, help="JSON file of the figures")
-    parser.add_argument("--plot", type=Path, help="SVG or PNG file to draw them into")
+    parser.add_argument("--output", type=full_path, required=True, help="JSON file of the figures")
+    parser.add_argument("--plot", type=full_path, help="SVG or PNG file to draw them into")
     parser.add_argument("--axes", nargs="+", choices=list(AXES), default=list(AXES))
     parser.add_argument("--draw-only", action="store_true", help="draw what --output holds already")
     args = parser.parse_args()

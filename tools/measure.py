@@ -29,6 +29,7 @@ from possam.d2.utils import EventStorage
 from possam.encoders import FrozenCLIP
 from possam.engine import Trainer, load_config, prepare_datasets
 from possam.engine.trainer import build_step
+from possam.files import full_path
 from possam.vocabulary import TextBank, Vocabulary
 from possam.vocabulary.templates import VILD_TEMPLATES
 
@@ -84,7 +85,7 @@ def main() -> None:
     parser.add_argument("--targets", type=int, default=20)
     parser.add_argument("--repeat", type=int, default=1)
     parser.add_argument("--text", metavar="TABLE", help="a shipped list of classes, or a vocabulary's JSON file")
-    parser.add_argument("--folder", type=Path, help="where the text embeddings are kept")
+    parser.add_argument("--folder", type=full_path, help="where the text embeddings are kept")
     parser.add_argument("opts", nargs=argparse.REMAINDER)
     args = parser.parse_args()
     if not torch.cuda.is_available():

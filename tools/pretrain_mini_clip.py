@@ -23,7 +23,6 @@ import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import NamedTuple
 
 import cv2
@@ -38,6 +37,7 @@ from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 from possam.data.miniature.lexicon import ATTRIBUTES, EVERYTHING, SHAPES, ThingKind, palette_of
 from possam.data.miniature.world import Scene, Segment, draw_scene
 from possam.encoders.clip import FrozenCLIP, mini
+from possam.files import full_path
 from possam.layers.mask_pooling import mask_pool
 from possam.vocabulary import Vocabulary
 from possam.vocabulary.templates import VILD_TEMPLATES, fill_template
@@ -308,7 +308,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--log-every", type=int, default=200)
     parser.add_argument("--report-scenes", type=int, default=400)
-    parser.add_argument("--out", type=Path, help="safetensors file; the shipped one unless given")
+    parser.add_argument("--out", type=full_path, help="safetensors file; the shipped one unless given")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     torch.set_num_threads(1)  # small tensors: more threads only wait for each other

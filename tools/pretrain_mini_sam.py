@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from possam.data.miniature.lexicon import EVERYTHING
 from possam.data.miniature.world import SIZE, draw_scene
 from possam.encoders.sam import PIXEL_MEAN, PIXEL_STD, build_image_encoder
-from possam.files import write_atomically
+from possam.files import full_path, write_atomically
 
 _TRAIN, _HELD_OUT = 101, 102  # first seed of the scenes; no split of the data set uses them
 
@@ -172,7 +172,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--output", type=Path, required=True, help="the safetensors file to write")
+    parser.add_argument("--output", type=full_path, required=True, help="the safetensors file to write")
     parser.add_argument("--scenes", type=int, default=12000, help="training scenes, drawn once")
     parser.add_argument("--held-out", type=int, default=128, help="scenes to measure on")
     parser.add_argument("--steps", type=int, default=5000)

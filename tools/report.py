@@ -9,18 +9,21 @@ from __future__ import annotations
 
 import argparse
 import sys
-from pathlib import Path
 
+from possam.files import full_path
 from possam.report import write_report
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "--evaluation", type=Path, required=True, help="folder OUTPUT_DIR/evaluation/<dataset> that an evaluation wrote"
+        "--evaluation",
+        type=full_path,
+        required=True,
+        help="folder OUTPUT_DIR/evaluation/<dataset> that an evaluation wrote",
     )
     parser.add_argument("--dataset", help="its registered name; by default what the evaluation says")
-    parser.add_argument("--output", type=Path, help="the page; by default report.html in that folder")
+    parser.add_argument("--output", type=full_path, help="the page; by default report.html in that folder")
     parser.add_argument("--images", type=int, default=6, help="how many of the best and of the worst images to show")
     args = parser.parse_args()
     print(write_report(args.evaluation, dataset=args.dataset, output=args.output, images=args.images))

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from possam.cli.parsing import add_group, add_parser
+from possam.files import full_path
 
 if TYPE_CHECKING:
     from possam.cli.parsing import Commands
@@ -35,7 +36,7 @@ def add_command(commands: Commands) -> None:
         ],
     )
     parser.add_argument(
-        "paths", nargs="*", type=Path, metavar="CONFIG", help="YAML files, or folders of them (default: configs)"
+        "paths", nargs="*", type=full_path, metavar="CONFIG", help="YAML files, or folders of them (default: configs)"
     )
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from possam.cli.parsing import add_parser
+from possam.files import full_path
 
 if TYPE_CHECKING:
     from possam.cli.parsing import Commands
@@ -35,7 +35,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", default="possam-mini", help="a shipped name, folder or hub repository "
                         "(default: possam-mini)")  # fmt: skip
     parser.add_argument("--device", help="cpu, cuda, cuda:1 … (default: the model's own)")
-    parser.add_argument("--sam-weights", type=Path, metavar="PATH", help="SAM's checkpoint, where the model needs it")
+    parser.add_argument("--sam-weights", type=full_path, metavar="PATH",
+                        help="SAM's checkpoint, where the model needs it")  # fmt: skip
     parser.add_argument("--clip-weights", metavar="PATH", help="CLIP's weights or tag, where the model needs them")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen at; 0.0.0.0 lets other machines in "
                         "(default: 127.0.0.1)")  # fmt: skip

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from possam.cli.parsing import add_parser
+from possam.files import full_path
 
 if TYPE_CHECKING:
     from possam.cli.parsing import Commands
@@ -42,13 +43,14 @@ def add_command(commands: Commands) -> None:
         ],
     )
     parser.add_argument("model", metavar="MODEL", help="a shipped name, folder or hub repository")
-    parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder of the export")
+    parser.add_argument("--output", type=full_path, required=True, metavar="DIR", help="folder of the export")
     parser.add_argument("--formats", nargs="+", default=["pt2", "onnx"], metavar="FORMAT", help="(default: pt2 onnx)")
     parser.add_argument("--classes", metavar="WORDS", help="as of `possam segment` (default: those of the training)")
     parser.add_argument("--only-classes", action="store_true", help="write classes.npz alone")
     parser.add_argument("--image-size", type=int, metavar="N", help="side of the image (default: the model's own)")
     parser.add_argument("--no-check", action="store_true", help="do not compare the files with the model")
-    parser.add_argument("--sam-weights", type=Path, metavar="PATH", help="SAM's checkpoint, where the model needs it")
+    parser.add_argument("--sam-weights", type=full_path, metavar="PATH",
+                        help="SAM's checkpoint, where the model needs it")  # fmt: skip
     parser.add_argument("--clip-weights", metavar="PATH", help="CLIP's weights or tag, where the model needs them")
 
 

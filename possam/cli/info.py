@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from possam.cli.parsing import add_parser, add_root
+from possam.files import full_path
 
 if TYPE_CHECKING:
     from possam.cli.parsing import Commands
@@ -25,7 +26,7 @@ def add_command(commands: Commands) -> None:
         examples=["possam info", "possam info --json"],
     )
     add_root(parser)
-    parser.add_argument("--folder", type=Path, default=Path("weights"), metavar="DIR", help="(default: weights)")
+    parser.add_argument("--folder", type=full_path, default=Path("weights"), metavar="DIR", help="(default: weights)")
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 

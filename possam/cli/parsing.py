@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
+
+from possam.files import full_path
 
 if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
@@ -56,7 +57,7 @@ def add_root(parser: argparse.ArgumentParser) -> None:
     """The option `--root`, which all subcommands about datasets share."""
     parser.add_argument(
         "--root",
-        type=Path,
+        type=full_path,
         metavar="DIR",
         help="folder of the datasets (default: $DETECTRON2_DATASETS, or datasets)",
     )

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import argparse
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from possam.cli.parsing import add_parser
+from possam.files import full_path
 
 if TYPE_CHECKING:
     from possam.cli.parsing import Commands
@@ -40,12 +40,13 @@ def add_command(commands: Commands) -> None:
     parser.add_argument("images", nargs="*", metavar="IMAGES", help="files, folders, patterns, videos")
     parser.add_argument("--sample", action="store_true", help="the package's own scene, with its own words by default")
     parser.add_argument("--classes", metavar="WORDS", help="what to look for")
-    parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder of the results")
+    parser.add_argument("--output", type=full_path, required=True, metavar="DIR", help="folder of the results")
     parser.add_argument("--model", default="possam-mini", help="a shipped name, folder or hub repository "
                         "(default: possam-mini, which knows only the words of its drawn world)")  # fmt: skip
     parser.add_argument("--ensemble", metavar="NAME", help="how LDP and CLIP are joined (default: the model's way)")
     parser.add_argument("--device", help="cpu, cuda, cuda:1 … (default: the model's own)")
-    parser.add_argument("--sam-weights", type=Path, metavar="PATH", help="SAM's checkpoint, where the model needs it")
+    parser.add_argument("--sam-weights", type=full_path, metavar="PATH",
+                        help="SAM's checkpoint, where the model needs it")  # fmt: skip
     parser.add_argument("--clip-weights", metavar="PATH", help="CLIP's weights or tag, where the model needs them")
     parser.add_argument("--every", type=int, default=1, metavar="N", help="take each N-th frame of videos (default: 1)")
 

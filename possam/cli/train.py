@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from possam.cli.parsing import add_parser
+from possam.files import full_path
 
 if TYPE_CHECKING:
     from possam.cli.parsing import Commands
@@ -49,7 +49,7 @@ def _add(
     examples: Sequence[str],
 ) -> argparse.ArgumentParser:
     parser = add_parser(commands, name, run, summary=summary, description=description, examples=examples)
-    parser.add_argument("config", type=Path, metavar="CONFIG", help="a YAML file of configs/, or one's own")
+    parser.add_argument("config", type=full_path, metavar="CONFIG", help="a YAML file of configs/, or one's own")
     parser.add_argument("settings", nargs="*", metavar="KEY VALUE", help="settings that replace the configuration's")
     parser.add_argument("--num-gpus", type=int, default=1, metavar="N", help="processes on this machine (default: 1)")
     parser.add_argument("--report", action="store_true", help="write an HTML report of every panoptic evaluation")

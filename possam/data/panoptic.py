@@ -20,7 +20,7 @@ from possam.data.checks import (
 )
 from possam.data.id_maps import MAX_ID
 from possam.data.images import ImageFinder
-from possam.files import read_json
+from possam.files import expand_home, read_json
 from possam.messages import few
 from possam.vocabulary import Vocabulary
 
@@ -59,6 +59,7 @@ def register_panoptic(
         ValueError: another dataset has this name already; or the JSON's categories are unusable.
         FileNotFoundError: `vocabulary` is None and there is no JSON.
     """
+    panoptic_json = expand_home(panoptic_json)
     if vocabulary is None:
         content = read_json(panoptic_json)
         require_keys(content, ("categories",), f"{panoptic_json}", _FORMAT)
@@ -67,9 +68,9 @@ def register_panoptic(
         except ValueError as error:
             raise ValueError(f"{panoptic_json}: {error}") from error
     places = {
-        "image_root": str(image_root),
-        "panoptic_root": str(panoptic_root),
-        "panoptic_json": str(panoptic_json),
+        "image_root": expand_home(image_root),
+        "panoptic_root": expand_home(panoptic_root),
+        "panoptic_json": panoptic_json,
     }
     chosen = vocabulary
 

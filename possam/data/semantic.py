@@ -11,6 +11,7 @@ from PIL import Image
 
 from possam.data.catalog import IGNORE_LABEL, register
 from possam.data.pictures import decoding, is_turned
+from possam.files import expand_home
 from possam.messages import few
 from possam.vocabulary import Vocabulary
 
@@ -42,6 +43,7 @@ def register_semantic(
     Raises:
         ValueError: another dataset has this name already.
     """
+    image_root, label_root = expand_home(image_root), expand_home(label_root)
     places = {
         "image_root": str(image_root),
         "sem_seg_root": str(label_root),

@@ -6,6 +6,8 @@ import difflib
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import reduce
+from operator import getitem
 from pathlib import Path
 
 import torch
@@ -19,7 +21,7 @@ from possam.encoders.clip.building import model_names
 from possam.encoders.sam import SIZES
 from possam.engine.ignored_settings import ignored_settings
 from possam.evaluation import EVALUATOR_REGISTRY
-from possam.files import read_yaml
+from possam.files import expand_home, full_path, read_yaml
 from possam.messages import did_you_mean
 from possam.models import DECODERS, EMBEDDINGS, PYRAMIDS, add_possam_config
 from possam.models.ranges import check_ranges
@@ -29,12 +31,17 @@ logger = logging.getLogger(__name__)
 
 PRECISIONS = {"bf16": torch.bfloat16, "fp16": torch.float16}
 SCHEDULES = ("WarmupMultiStepLR", "WarmupCosineLR", "WarmupStepWithFixedGammaLR")
+PATHS = (
+    "OUTPUT_DIR", "INPUT.FEATURE_FOLDER",
+    "MODEL.TEXT_CACHE", "MODEL.WEIGHTS", "MODEL.TRAIN_VOCABULARY", "MODEL.SAM.WEIGHTS", "MODEL.CLIP.WEIGHTS",
+)  # fmt: skip
+"""Keys of paths, whose `~` is written out. Those of `DATASETS.PANOPTIC` and `DATASETS.SEMANTIC` are when registered."""
 
 
 def load_config(path: str | Path | None = None, overrides: Sequence[str] = ()) -> CfgNode:
     """Read a YAML configuration over the defaults, apply `KEY VALUE` overrides, and check the result.
 
-    Settings that have no effect are named in a warning.
+    A home folder, `~`, that a path begins with is written out. Settings that have no effect are named in a warning.
 
     Raises:
         FileNotFoundError: `path` does not exist.
@@ -44,9 +51,10 @@ def load_config(path: str | Path | None = None, overrides: Sequence[str] = ()) -
     add_possam_config(cfg)
     defaults = cfg.clone()
     if path:
-        if not Path(path).is_file():
+        path = full_path(path)
+        if not path.is_file():
             raise FileNotFoundError(f"No configuration at {path}; the project's own are under configs/.")
-        _check_files(Path(path))
+        check_files(path)
         with _merging(cfg, str(path)):
             # Without YAML tags that run code, which Detectron2 would allow.
             cfg.merge_from_file(str(path), allow_unsafe=False)
@@ -56,6 +64,7 @@ def load_config(path: str | Path | None = None, overrides: Sequence[str] = ()) -
     with _merging(cfg, f"the overrides {list(overrides)!r:.200}"):
         cfg.merge_from_list(list(overrides))
     _check_given(cfg, defaults)
+    _write_out_paths(cfg)
     check_config(cfg)
     if ignored := ignored_settings(cfg):
         logger.warning("%s: these settings have no effect: %s.", path or "The configuration", "; ".join(ignored))
@@ -74,18 +83,37 @@ def _merging(cfg: CfgNode, source: str) -> Iterator[None]:
         raise ValueError(f"{source}: a setting has the wrong type, or is none: {reason:.500}") from error
 
 
-def _check_files(path: Path, *above: Path) -> None:
-    """Check a file and those it is based on as plain YAML, since merging trusts them."""
+def check_files(path: Path, *above: Path) -> None:
+    """Check a file and those it is based on as plain YAML, since merging trusts them.
+
+    Args:
+        path: the file.
+        above: the files, absolute, that are based on it.
+
+    Raises:
+        FileNotFoundError: a file is missing.
+        ValueError: a file is not plain YAML, or is based on itself.
+    """
     if path.resolve() in above:
         raise ValueError(f"{path} is its own {BASE_KEY}; take it out.")
     bases = read_yaml(path).get(BASE_KEY, [])
     for base in bases if isinstance(bases, list) else [bases]:
         if not isinstance(base, str) or not base or "://" in base:
             raise ValueError(f"{path}: {BASE_KEY} must be the path of another YAML file, but is {base!r:.200}.")
-        place = path.parent / Path(base).expanduser()
+        place = path.parent / full_path(base)
         if not place.is_file():
             raise FileNotFoundError(f"{path} is based on {base!r:.300}, and there is no file {place}.")
-        _check_files(place, path.resolve(), *above)
+        check_files(place, path.resolve(), *above)
+
+
+def _write_out_paths(cfg: CfgNode) -> None:
+    for key in PATHS:
+        *parents, name = key.split(".")
+        node = reduce(getitem, parents, cfg)
+        try:
+            node[name] = expand_home(node[name])
+        except ValueError as error:
+            raise ValueError(f"{key}: {error}") from error
 
 
 def _check_given(node: CfgNode, defaults: CfgNode, prefix: str = "") -> None:

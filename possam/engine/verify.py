@@ -9,16 +9,16 @@ from pathlib import Path
 
 import open_clip
 import torch
-import yaml
 from torch import nn
 
 from possam.d2.config import CfgNode
 from possam.d2.data import MetadataCatalog
 from possam.d2.modeling import META_ARCH_REGISTRY
 from possam.encoders.weight_files import WEIGHTS, known_file
-from possam.engine.config import load_config
+from possam.engine.config import check_files, load_config
 from possam.engine.datasets import prepare_datasets
 from possam.engine.ignored_settings import ignored_settings
+from possam.files import full_path
 from possam.messages import few
 from possam.vocabulary import Vocabulary
 
@@ -71,7 +71,7 @@ def find_configs(folder: str | Path = "configs") -> list[Path]:
     Raises:
         FileNotFoundError: there is no such folder.
     """
-    folder = Path(folder)
+    folder = full_path(folder)
     if not folder.is_dir():
         raise FileNotFoundError(f"There is no folder {folder}; run this where the project's configs/ is, or name it.")
     return [path for path in sorted(folder.rglob("*.yaml")) if not _is_part(path)]
@@ -79,9 +79,10 @@ def find_configs(folder: str | Path = "configs") -> list[Path]:
 
 def _is_part(path: Path) -> bool:
     try:
+        check_files(path)
         content = CfgNode.load_yaml_with_base(str(path))
         return not (content.get("DATASETS", {}).get("TRAIN") or content.get("MODEL", {}).get("TRAIN_VOCABULARY"))
-    except (yaml.YAMLError, TypeError, AttributeError, AssertionError, FileNotFoundError):
+    except (ValueError, TypeError, AttributeError, AssertionError, FileNotFoundError):
         return False
 
 

@@ -19,7 +19,7 @@ from torch import nn
 
 from possam.d2.config import CfgNode
 from possam.encoders.weight_files import WEIGHTS, known_file
-from possam.files import write_atomically
+from possam.files import expand_home, full_path, write_atomically
 from possam.models.model_card import Results, model_card
 from possam.models.saved_config import SavedConfig
 from possam.models.state import describe_frozen, load_checkpoint, read_checkpoint, write_safetensors
@@ -76,7 +76,7 @@ class Pretrained(nn.Module):
         cfg = SavedConfig.read(folder / CONFIG).over_defaults(architecture=cls.__name__)
         where = _device(device, cfg.MODEL.DEVICE, folder / CONFIG)
         for node, weights in ((cfg.MODEL.SAM, sam_weights), (cfg.MODEL.CLIP, clip_weights)):
-            node.WEIGHTS = node.WEIGHTS if weights is None else str(weights)
+            node.WEIGHTS = node.WEIGHTS if weights is None else expand_home(weights)
         _check_weights(cfg, source)
         cfg.MODEL.TRAIN_VOCABULARY = str(folder / VOCABULARY)
         cfg.MODEL.TEXT_CACHE = _text_cache(text_cache)
@@ -107,8 +107,9 @@ class Pretrained(nn.Module):
         Raises:
             ValueError: the model was built from parts and `cfg` is missing; unknown dtype; results without numbers.
         """
-        self._write(Path(folder), cfg, dtype, results, source=Path(folder).resolve().name)
-        return Path(folder)
+        folder = full_path(folder)
+        self._write(folder, cfg, dtype, results, source=folder.resolve().name)
+        return folder
 
     def push_to_hub(
         self,
@@ -176,7 +177,7 @@ def _find(
     source: str | Path, *, revision: str | None, cache_dir: str | Path | None, token: str | bool | None
 ) -> Path:
     """The folder itself, or the one to which the repository was downloaded, with all needed files."""
-    folder = Path(source).expanduser()
+    folder = full_path(source)
     if folder.is_file():
         raise ValueError(
             f"{source} is a file; expected the folder that save_pretrained has written. "
@@ -234,11 +235,11 @@ def _device(wish: str | torch.device | None, saved: str, config: Path) -> torch.
 
 def _text_cache(wish: str | Path | None) -> str:
     if wish is not None:
-        return str(wish)
+        return expand_home(wish)
     try:
-        folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "possam" / "text"
+        folder = full_path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "possam" / "text"
         folder.mkdir(parents=True, exist_ok=True)
-    except (OSError, RuntimeError) as error:
+    except (OSError, ValueError) as error:
         logger.warning("Text embeddings are not kept on disk: %s. Give text_cache a folder.", error)
         return ""
     return str(folder)

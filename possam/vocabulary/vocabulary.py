@@ -16,6 +16,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from possam.files import full_path
 from possam.messages import did_you_mean, few
 
 from .manifests import Manifest, find_manifest
@@ -146,7 +147,7 @@ class Vocabulary:
         Raises:
             ValueError: there is no such file, or its content does not follow the schema.
         """
-        table = read_table(Path(path))
+        table = read_table(full_path(path))
         categories = []
         for position, entry in enumerate(table["classes"]):
             try:

@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -6,6 +8,8 @@ from possam.d2.data import DatasetCatalog, MetadataCatalog
 from possam.data import register_from_config
 
 pytestmark = pytest.mark.usefixtures("clean_catalogs")
+
+ROOTS = {"image_root": "image", "label_root": "panoptic"}
 
 
 def test_panoptic_datasets(dataset, vocabulary_file):
@@ -64,3 +68,18 @@ def test_bad_entries_are_refused(dataset):
         (dataset["paths"]["panoptic_json"].parent / "odd.json").write_text('{"categories": 3}')
         odd = str(dataset["paths"]["panoptic_json"].parent / "odd.json")
         register_from_config([{"name": "one", **paths, "panoptic_json": odd}])
+
+
+def test_the_home_folder_is_written_out_in_every_path(dataset, vocabulary_file, tmp_path, monkeypatch):
+    def below_home(path):
+        return f"~/{Path(path).relative_to(tmp_path)}"
+
+    monkeypatch.setenv("HOME", str(tmp_path))
+    paths = {key: below_home(value) for key, value in dataset["paths"].items()}
+    words = below_home(vocabulary_file)
+    register_from_config([{"name": "one", **paths, "vocabulary": words}, {"name": "two", **paths}])
+    assert len(DatasetCatalog.get("one")) == len(DatasetCatalog.get("two")) == 2
+    places = {key: below_home(dataset["paths"][f"{kind}_root"]) for key, kind in ROOTS.items()}
+    register_from_config([{"name": "three", **places, "vocabulary": words}], "SEMANTIC")
+    assert MetadataCatalog.get("three").image_root == str(dataset["paths"]["image_root"])
+    assert MetadataCatalog.get("three").sem_seg_root == str(dataset["paths"]["panoptic_root"])

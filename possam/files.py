@@ -92,21 +92,43 @@ def read_json(path: str | Path) -> dict[str, Any]:
     return dict(content)
 
 
+class _KeyTwiceError(ValueError):
+    """A mapping has a key twice."""
+
+
+class _Loader(yaml.SafeLoader):
+    """PyYAML's safe loader, except that a mapping with a key twice is refused: PyYAML would drop the first."""
+
+    def compose_mapping_node(self, anchor: str | None) -> yaml.MappingNode:
+        node = super().compose_mapping_node(anchor)
+        marks: dict[tuple[str, str], int] = {}
+        for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                continue
+            name, line = (key.tag, key.value), key.start_mark.line + 1
+            if name in marks:
+                raise _KeyTwiceError(f"the key {key.value!r:.80} twice, in line {marks[name]} and in line {line}")
+            marks[name] = line
+        return node
+
+
 def read_yaml(path: str | Path) -> dict[str, Any]:
     """Read a YAML mapping without running anything it may hold.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is not plain YAML, not a mapping of names to values, or one whose aliases unfold to over 100,000
-            values or to themselves; the message names the file.
+        ValueError: it is not plain YAML, not a mapping of names to values, has a key twice in one mapping, or has
+            aliases that unfold to over 100,000 values or to themselves; the message names the file.
     """
     path = Path(path)
     try:
-        content = yaml.safe_load(path.read_bytes())
+        content = yaml.load(path.read_bytes(), _Loader)
     except FileNotFoundError:
         raise FileNotFoundError(f"{path} does not exist; check the path.") from None
     except OSError as error:
         raise ValueError(f"{path} cannot be read ({error.strerror}); give the path of a YAML file.") from error
+    except _KeyTwiceError as error:
+        raise ValueError(f"{path} has {error}, and only one can hold; join them or remove one.") from None
     except Exception as error:  # PyYAML raises half a dozen types for values that are none
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise ValueError(f"{path} is not plain YAML ({reason:.200}).") from error

@@ -3,7 +3,7 @@ import os
 
 import pytest
 
-from possam.files import read_json, write_atomically, write_json
+from possam.files import expand_home, full_path, read_json, read_yaml, write_atomically, write_json
 
 
 def test_round_trip_makes_folders(tmp_path):
@@ -60,3 +60,37 @@ def test_json_that_is_too_deep_or_has_too_long_a_number_is_named(tmp_path, text)
 def test_a_folder_in_place_of_json_is_named(tmp_path):
     with pytest.raises(ValueError, match="cannot be read"):
         read_json(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("a: 1\nb: 2\na: 3\n", "has the key 'a' twice, in line 1 and in line 3"),
+        ("a: {b: 1, b: 1}\n", "has the key 'b' twice, in line 1 and in line 1"),
+        ("x:\n  - a: 1\n    'a': 2\n", "has the key 'a' twice, in line 2 and in line 3"),
+        ("{}\n", ""),
+        ("a: {b: 1}\nc: {b: 1}\n", ""),
+        ("x: &x {a: 1, b: 2}\nz: {<<: *x, a: 3, b: 4}\n", ""),  # a merge may be overridden
+    ],
+)
+def test_a_key_twice_in_one_mapping_is_named(tmp_path, content, message):
+    path = tmp_path / "a.yaml"
+    path.write_text(content)
+    if not message:
+        assert read_yaml(path).get("z", {"a": 3, "b": 4}) == {"a": 3, "b": 4}
+        return
+    with pytest.raises(ValueError, match=f"a.yaml {message}"):
+        read_yaml(path)
+
+
+def test_a_home_folder_is_written_out(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", "/home/me")
+    monkeypatch.chdir(tmp_path)
+    assert expand_home("~/a//b") == "/home/me/a//b"
+    assert str(full_path("~")) == "/home/me"
+    for path in ("", "a~b", "./~/a", "https://a.b/c", "/x/~"):
+        assert expand_home(path) == path
+    with pytest.raises(ValueError, match="~nobody_/a begins with ~nobody_, a home folder that is unknown"):
+        expand_home("~nobody_/a")
+    (tmp_path / "~nobody_").touch()
+    assert expand_home("~nobody_") == "~nobody_"

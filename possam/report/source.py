@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 from numpy.typing import NDArray
 
 from possam.d2.data import DatasetCatalog, MetadataCatalog
@@ -18,7 +17,7 @@ from possam.data.id_maps import check_ids
 from possam.data.miniature.splits import register_miniature
 from possam.evaluation.ground_truth import GroundTruth
 from possam.evaluation.panoptic import PREDICTIONS
-from possam.files import read_json
+from possam.files import read_json, read_yaml
 from possam.report.review import ImageReview, review_image
 from possam.vocabulary import Vocabulary
 
@@ -67,7 +66,7 @@ class EvaluationFolder:
         kept = (self.results.get("provenance") or {}).get("config")
         beside = self.folder.resolve().parent.parent / "config.yaml"
         if kept is None and beside.is_file():
-            kept = yaml.safe_load(beside.read_text(encoding="utf-8"))
+            kept = read_yaml(beside)
         return kept if isinstance(kept, dict) else None
 
     @cached_property

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from fvcore.common.config import BASE_KEY
 
-from possam.classifiers import ENSEMBLE_REGISTRY, check_streams
+from possam.classifiers import ENSEMBLE_REGISTRY, build_ensemble, check_streams
 from possam.d2.config import CfgNode, get_cfg
 from possam.d2.modeling import META_ARCH_REGISTRY
 from possam.data import AUGMENTATIONS
@@ -145,6 +145,7 @@ def _flat_keys(node: CfgNode, prefix: str = "") -> list[str]:
 def check_config(cfg: CfgNode) -> None:
     """Check what can be checked without data or weights. Raises ValueError naming the key and the valid values."""
     _one_of("MODEL.META_ARCHITECTURE", cfg.MODEL.META_ARCHITECTURE, [name for name, _ in META_ARCH_REGISTRY])
+    check_ranges(cfg)
     _check_parts(cfg)
     ensembles = [name for name, _ in ENSEMBLE_REGISTRY]
     _one_of("MODEL.ENSEMBLE.NAME", cfg.MODEL.ENSEMBLE.NAME, ensembles)
@@ -158,23 +159,27 @@ def check_config(cfg: CfgNode) -> None:
     _one_of("SOLVER.CLIP_GRADIENTS.CLIP_TYPE", cfg.SOLVER.CLIP_GRADIENTS.CLIP_TYPE, ["full_model"])
     _one_of("SOLVER.LR_SCHEDULER_NAME", cfg.SOLVER.LR_SCHEDULER_NAME, SCHEDULES)
     _one_of("SOLVER.WARMUP_METHOD", cfg.SOLVER.WARMUP_METHOD, ["linear", "constant"])
+    _one_of("FLOAT32_PRECISION", cfg.get("FLOAT32_PRECISION", ""), ["", "highest", "high", "medium"])
     _one_of("SOLVER.NON_FINITE", cfg.SOLVER.NON_FINITE, ["stop", "skip"])
     _one_of("DATASETS.CHECK", cfg.DATASETS.CHECK, ["full", "sizes", "none"])
-    check_ranges(cfg)
+    _check_ensembles(cfg)
     if cfg.SOLVER.IMS_PER_BATCH % cfg.SOLVER.ACCUMULATE:
         raise ValueError(
             f"SOLVER.IMS_PER_BATCH is {cfg.SOLVER.IMS_PER_BATCH}, which is not a multiple of SOLVER.ACCUMULATE "
             f"{cfg.SOLVER.ACCUMULATE}."
         )
-    if not cfg.OUTPUT_DIR:
+    if not cfg.OUTPUT_DIR.strip():
         raise ValueError("OUTPUT_DIR is empty; name a folder for checkpoints, logs and results.")
+    if not cfg.INPUT.FEATURE_FOLDER.strip():
+        raise ValueError("INPUT.FEATURE_FOLDER is empty; name a folder for the features of frozen encoders.")
+    if len(cfg.TEST.EXPECTED_RESULTS):
+        raise ValueError("TEST.EXPECTED_RESULTS is set, which this project does not compare; read results.json.")
     if not cfg.TEST.TASKS:
         raise ValueError("TEST.TASKS is empty; name at least one task to score, such as 'panoptic'.")
     if "panoptic" not in cfg.TEST.TASKS and cfg.TEST.PICTURES:
         raise ValueError(f"TEST.TASKS is {cfg.TEST.TASKS}; TEST.PICTURES needs 'panoptic' among them.")
-    scales = cfg.TEST.AUG.SCALES
-    if cfg.TEST.AUG.ENABLED and not (scales and all(isinstance(one, int | float) and one > 0 for one in scales)):
-        raise ValueError(f"TEST.AUG.SCALES is {cfg.TEST.AUG.SCALES}, but test-time augmentation needs scales above 0.")
+    if cfg.TEST.AUG.ENABLED and not cfg.TEST.AUG.SCALES:
+        raise ValueError(f"TEST.AUG.SCALES is {cfg.TEST.AUG.SCALES}, but test-time augmentation needs a scale.")
     if cfg.INPUT.CACHE_FEATURES and cfg.INPUT.AUGMENTATION != "flip":
         raise ValueError(
             f"INPUT.CACHE_FEATURES needs INPUT.AUGMENTATION 'flip', not {cfg.INPUT.AUGMENTATION!r}: the features "
@@ -225,6 +230,27 @@ def _check_parts(cfg: CfgNode) -> None:
             "MODEL.LOSS.IOU is 0, so that the IoU head would stay random and still weigh the scores; "
             "leave it out with MODEL.DECODER.IOU_HEAD False."
         )
+
+
+def _check_ensembles(cfg: CfgNode) -> None:
+    """The constants of the ensembles in use, which their constructors check."""
+    for name in (cfg.MODEL.ENSEMBLE.NAME, *cfg.TEST.COMPARE):
+        constants = {key.lower(): value for key, value in cfg.MODEL.ENSEMBLE[name.upper()].items()}
+        try:
+            build_ensemble(name, **constants)
+        except (ValueError, TypeError) as error:
+            raise ValueError(f"MODEL.ENSEMBLE.{name.upper()}: {error}") from error
+
+
+def schedule_warning(cfg: CfgNode) -> str:
+    """What is doubtful about the learning rate's schedule, in one sentence; "" where nothing is."""
+    warmup, steps = cfg.SOLVER.WARMUP_ITERS, cfg.SOLVER.MAX_ITER
+    if warmup < steps:
+        return ""
+    return (
+        f"SOLVER.WARMUP_ITERS is {warmup} and SOLVER.MAX_ITER {steps}: the training ends within the warm-up, and the "
+        "learning rate does not follow its schedule."
+    )
 
 
 def _one_of(key: str, value: str, valid: Sequence[str]) -> None:

@@ -1,10 +1,11 @@
-"""The numbers that settings may have, one by one; what else they must be is said where they are used together."""
+"""Ranges of settings: the numbers, and the elements of lists, that each key may have."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
 from functools import partial
+from itertools import pairwise
 from typing import Any
 
 from possam.d2.config import CfgNode
@@ -15,7 +16,7 @@ _COUNTS = """
     MODEL.DECODER.CHANNELS MODEL.DECODER.QUERIES MODEL.DECODER.LAYERS MODEL.DECODER.HEADS MODEL.DECODER.FEEDFORWARD
     MODEL.DECODER.PIXEL_LAYERS MODEL.DECODER.PIXEL_FEEDFORWARD MODEL.DECODER.POINTS MODEL.DECODER.TWO_WAY_LAYERS
     MODEL.LDP.LAYERS MODEL.LDP.HEADS MODEL.LOSS.POINTS INPUT.IMAGE_SIZE
-    SOLVER.MAX_ITER SOLVER.IMS_PER_BATCH SOLVER.ACCUMULATE SOLVER.CHECKPOINT_PERIOD
+    SOLVER.MAX_ITER SOLVER.IMS_PER_BATCH SOLVER.ACCUMULATE SOLVER.CHECKPOINT_PERIOD SOLVER.NUM_DECAYS
     TEST.TOP_K TEST.BATCH_SIZE LOG.PERIOD
 """.split()
 _POSITIVE = """
@@ -24,16 +25,29 @@ _POSITIVE = """
 _NOT_NEGATIVE = """
     MODEL.LOSS.CLASS MODEL.LOSS.MASK MODEL.LOSS.DICE MODEL.LOSS.IOU MODEL.LOSS.NO_OBJECT
     SOLVER.BASE_LR_END SOLVER.WEIGHT_DECAY SOLVER.WEIGHT_DECAY_NORM SOLVER.WEIGHT_DECAY_EMBED
-    SOLVER.WARMUP_FACTOR SOLVER.WARMUP_ITERS SOLVER.CHECKPOINT_KEEP
+    SOLVER.WARMUP_ITERS SOLVER.CHECKPOINT_KEEP MODEL.SAM.SEED
     DATALOADER.NUM_WORKERS TEST.EVAL_PERIOD TEST.PICTURES
 """.split()
 _FRACTIONS = """
-    MODEL.LOSS.IMPORTANCE TEST.OBJECT_THRESHOLD TEST.OVERLAP_THRESHOLD DATALOADER.MAX_UNREADABLE
+    MODEL.LOSS.IMPORTANCE TEST.OBJECT_THRESHOLD TEST.OVERLAP_THRESHOLD DATALOADER.MAX_UNREADABLE SOLVER.WARMUP_FACTOR
 """.split()
+_SEEDS = "SEED MODEL.SAM.SEED".split()
+_LISTS: dict[str, tuple[str, Callable[[Any], bool]]] = {
+    **dict.fromkeys(
+        ("DATASETS.TRAIN", "DATASETS.TEST", "TEST.TASKS", "TEST.COMPARE", "MODEL.LDP.STREAMS"),
+        ("a name", lambda value: isinstance(value, str) and bool(value.strip())),
+    ),
+    "SOLVER.STEPS": ("a whole number above 0", lambda value: type(value) is int and value > 0),
+    "TEST.AUG.SCALES": ("a number above 0", lambda value: type(value) in (int, float) and 0 < value < math.inf),
+}
+"""What each element of a list must be; no list may have an element twice."""
 
 
 def check_ranges(cfg: CfgNode) -> None:
-    """Raise ValueError, naming key, value and range, for a number that is out of its range or not finite."""
+    """Raise ValueError, naming key, value and range, for a number, or an element of a list, that is out of its range.
+
+    Numbers that are not finite are out of every range.
+    """
     for key in _COUNTS:
         _check(cfg, key, "at least 1", lambda value: value >= 1)
     for key in _POSITIVE:
@@ -42,6 +56,11 @@ def check_ranges(cfg: CfgNode) -> None:
         _check(cfg, key, "at least 0", lambda value: value >= 0)
     for key in _FRACTIONS:
         _check(cfg, key, "between 0 and 1", lambda value: 0 <= value <= 1)
+    for key in _SEEDS:
+        _check(cfg, key, "below 2**31", lambda value: value < 2**31)
+    for key in _LISTS:
+        _check_elements(cfg, key)
+    _check_schedule(cfg)
     _check(cfg, "MODEL.LOSS.OVERSAMPLE", "at least 1", lambda value: value >= 1)
     _check(cfg, "MODEL.DECODER.CHANNELS", "a multiple of 4 (sine and cosine of row and column)", lambda n: n % 4 == 0)
     heads = ["MODEL.DECODER.HEADS", *(["MODEL.LDP.HEADS"] if cfg.MODEL.EMBEDDING.NAME == "ldp" else [])]
@@ -55,13 +74,56 @@ def check_ranges(cfg: CfgNode) -> None:
         _check(cfg, "INPUT.IMAGE_SIZE", "a multiple of 32, the largest stride", lambda value: value % 32 == 0)
 
 
+def _check_schedule(cfg: CfgNode) -> None:
+    """The settings of the learning rate's schedule, which depend on each other."""
+    solver = cfg.SOLVER
+    _check(cfg, "SOLVER.GAMMA", "above 0 and at most 1", lambda value: 0 < value <= 1)
+    if any(later < earlier for earlier, later in pairwise(solver.STEPS)):
+        raise ValueError(f"SOLVER.STEPS is {list(solver.STEPS)}, but each step must be above the one before.")
+    if solver.LR_SCHEDULER_NAME == "WarmupMultiStepLR" and solver.MAX_ITER in solver.STEPS:
+        raise ValueError(
+            f"SOLVER.STEPS is {list(solver.STEPS)} and SOLVER.MAX_ITER {solver.MAX_ITER}, but a step must not be where "
+            "the training ends; leave it out."
+        )
+    if solver.LR_SCHEDULER_NAME == "WarmupCosineLR":
+        highest = solver.BASE_LR
+        _check(cfg, "SOLVER.BASE_LR_END", f"at most SOLVER.BASE_LR, {highest}", lambda value: value <= highest)
+    if solver.LR_SCHEDULER_NAME == "WarmupStepWithFixedGammaLR":
+        steps = solver.MAX_ITER
+        fits = f"so few that SOLVER.MAX_ITER, {steps}, has a step of the schedule for each"
+        _check(cfg, "SOLVER.NUM_DECAYS", fits, lambda value: -(-steps // (value + 1)) * value < steps)
+    if solver.RESCALE_INTERVAL:
+        steps = solver.MAX_ITER
+        wanted = f"below SOLVER.MAX_ITER, {steps}, where SOLVER.RESCALE_INTERVAL is True"
+        _check(cfg, "SOLVER.WARMUP_ITERS", wanted, lambda value: value < steps)
+
+
+def _check_elements(cfg: CfgNode, key: str) -> None:
+    wanted, fits = _LISTS[key]
+    values = list(_value(cfg, key))
+    for place, value in enumerate(values):
+        if not fits(value):
+            raise ValueError(f"{key}[{place}] is {value!r:.80}, but must be {wanted}.{_number_hint(value)}")
+        if value in values[:place]:
+            raise ValueError(f"{key} has {value!r} twice; remove one.")
+
+
+def _number_hint(value: object) -> str:
+    """YAML takes numbers such as 1e2, without a point and a sign, for text."""
+    try:
+        number = float(value) if isinstance(value, str) else math.nan
+    except ValueError:
+        return ""
+    return f" In YAML, {value} is text; write {number:.15g}." if math.isfinite(number) else ""
+
+
 def _divides(whole: int, part: int) -> bool:
     return whole % part == 0
 
 
 def _check(cfg: CfgNode, key: str, wanted: str, fits: Callable[[Any], bool]) -> None:
     value = _value(cfg, key)
-    if not (math.isfinite(value) and fits(value)):
+    if not ((isinstance(value, int) or math.isfinite(value)) and fits(value)):  # an int may be too large for a float
         raise ValueError(f"{key} is {value}, but must be {wanted}.")
 
 

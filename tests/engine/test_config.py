@@ -1,5 +1,9 @@
 """A configuration is refused at the start, with the key and the valid values."""
 
+import json
+import re
+from functools import reduce
+from operator import getitem
 from pathlib import Path
 
 import pytest
@@ -7,8 +11,12 @@ import pytest
 from possam.classifiers.ensembles import ENSEMBLE_REGISTRY
 from possam.d2.config import get_cfg
 from possam.engine import load_config, prepare_datasets
+from possam.engine.config import PATHS, schedule_warning
 from possam.engine.ignored_settings import _READ, INSTEAD, _leaves, ignored_settings
+from possam.models.saved_config import _defaults
+from possam.vocabulary import Vocabulary
 
+ON_CPU = ["MODEL.DEVICE", "cpu"]
 CONFIGS = sorted(str(path) for path in Path("configs").rglob("*.yaml"))
 
 
@@ -38,8 +46,14 @@ def test_every_shipped_configuration_is_valid_on_a_cpu(path):
         (["TEST.OBJECT_THRESHOLD", "3.0"], r"TEST.OBJECT_THRESHOLD is 3.0.*between 0 and 1"),
         (["TEST.TASKS", "['semantic']"], r"TEST.PICTURES needs 'panoptic'"),
         (["TEST.TASKS", "[]"], r"TEST.TASKS is empty"),
-        (["TEST.AUG.ENABLED", "True", "TEST.AUG.SCALES", "[1.0, 0.0]"], r"TEST.AUG.SCALES is \[1.0, 0.0\]"),
+        (["TEST.AUG.ENABLED", "True", "TEST.AUG.SCALES", "[1.0, 0.0]"], r"TEST.AUG.SCALES\[1\] is 0.0, but"),
         (["TEST.AUG.ENABLED", "True", "TEST.AUG.SCALES", "[]"], r"TEST.AUG.SCALES is \[\]"),
+        (["FLOAT32_PRECISION", "hihg"], r"FLOAT32_PRECISION is 'hihg'.*Did you mean 'high'"),
+        (["TEST.EXPECTED_RESULTS", "[['a', 'PQ', 1.0, 0.1]]"], r"TEST.EXPECTED_RESULTS is set"),
+        (["INPUT.FEATURE_FOLDER", ""], r"INPUT.FEATURE_FOLDER is empty"),
+        (["MODEL.ENSEMBLE.MASE.ALPHA", "1.5"], r"MODEL.ENSEMBLE.MASE: .*alpha"),
+        (["MODEL.ENSEMBLE.MASE.RULE", "posterio"], r"MODEL.ENSEMBLE.MASE: .*posterior"),
+        (["MODEL.ENSEMBLE.GEOMETRIC.KAPPA", "-1.0"], r"MODEL.ENSEMBLE.GEOMETRIC: .*kappa"),  # TEST.COMPARE has it
         (["MODEL.DEVICE", "cuda0"], r"MODEL.DEVICE is 'cuda0'"),
         (["MODEL.PYRAMID.NAME", "fnp"], r"MODEL.PYRAMID.NAME is 'fnp'.*fpn, resample.*Did you mean 'fpn'"),
         (["MODEL.DECODER.NAME", "twoway"], r"MODEL.DECODER.NAME is 'twoway'.*mask2former, two_way.*'two_way'"),
@@ -156,6 +170,8 @@ def test_a_configuration_that_would_run_code_is_refused_and_runs_nothing(tmp_pat
         ("SOLVER: {MAX_ITER: " + "9" * 5000 + "}", r"odd.yaml is not plain YAML"),
         ("SOLVER: {MAX_ITER: 0x" + "f" * 5000 + "}", r"odd.yaml has a number of more than 300 digits"),
         ("1: 2\n", r"odd.yaml has the key 1, but keys are names"),
+        ("SEED: 1\nSEED: 2\n", r"odd.yaml has the key 'SEED' twice, in line 1 and in line 2"),
+        ("SOLVER:\n  STEPS: [1e2]\n", r"SOLVER.STEPS\[0\] is '1e2', .* In YAML, 1e2 is text; write 100"),
         ("MODEL: ~\n", r"odd.yaml: a setting has the wrong type"),
         ("MODEL: {DEVICE: cpu}\nSOLVER: {MAX_ITER: ~}\n", r"SOLVER.MAX_ITER is empty, but must be of type int"),
         ("MODEL: {DEVICE: cpu}\nTEST: {TASKS: ~}\n", r"TEST.TASKS is empty, but must be of type list"),
@@ -188,3 +204,38 @@ def test_overrides_that_are_none_are_named(overrides):
     with pytest.raises(ValueError, match="the overrides") as caught:
         load_config(None, overrides)
     str(caught.value).encode()
+
+
+def test_a_key_twice_in_a_file_that_another_is_based_on_is_named(tmp_path):
+    (tmp_path / "base.yaml").write_text("DATASETS:\n  TRAIN: [a]\nDATASETS:\n  TEST: []\n")
+    (tmp_path / "own.yaml").write_text("_BASE_: base.yaml\nDATASETS:\n  TRAIN: [b]\n")
+    with pytest.raises(ValueError, match=r"base.yaml has the key 'DATASETS' twice, in line 1 and in line 3"):
+        load_config(tmp_path / "own.yaml")
+
+
+@pytest.mark.parametrize("key", PATHS)
+def test_the_home_folder_is_written_out_in_every_path(key, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    Vocabulary.load("mini_a").to_json(tmp_path / "a.json")
+    tree = reduce(lambda inner, part: {part: inner}, reversed(key.split(".")), "~/a.json")
+    (tmp_path / "own.yaml").write_text(json.dumps(tree))
+    for cfg in (load_config("~/own.yaml", ON_CPU), load_config(None, [key, "~/a.json", *ON_CPU])):
+        assert reduce(getitem, key.split("."), cfg) == str(tmp_path / "a.json")
+
+
+def test_an_unknown_home_folder_is_named_and_tags_and_addresses_stay():
+    with pytest.raises(ValueError, match=r"OUTPUT_DIR: ~no_such_user/run begins with ~no_such_user, a home folder"):
+        load_config(None, ["OUTPUT_DIR", "~no_such_user/run", *ON_CPU])
+    cfg = load_config(None, ["MODEL.WEIGHTS", "https://a.b/c.pth", "MODEL.CLIP.WEIGHTS", "openai", *ON_CPU])
+    assert (cfg.MODEL.WEIGHTS, cfg.MODEL.CLIP.WEIGHTS, cfg.MODEL.SAM.WEIGHTS) == ("https://a.b/c.pth", "openai", "")
+
+
+def test_a_warm_up_that_does_not_end_before_the_training_is_doubtful():
+    warned = load_config("configs/mini/possam.yaml", ["SOLVER.MAX_ITER", "20", "SOLVER.WARMUP_ITERS", "20"])
+    assert "SOLVER.WARMUP_ITERS is 20 and SOLVER.MAX_ITER 20" in schedule_warning(warned)
+    assert schedule_warning(load_config("configs/mini/possam.yaml")) == ""
+
+
+def test_every_path_is_known():
+    keys = [key for key, value in _leaves(_defaults()).items() if isinstance(value, str)]
+    assert set(PATHS) == {key for key in keys if re.search("DIR|FOLDER|CACHE|WEIGHTS|TRAIN_VOCABULARY", key)}

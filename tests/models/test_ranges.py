@@ -3,9 +3,11 @@
 import pytest
 import yaml
 
+from possam.d2.config import get_cfg
 from possam.engine import load_config
-from possam.models.ranges import _COUNTS, _FRACTIONS, _NOT_NEGATIVE, _POSITIVE
-from possam.models.saved_config import SavedConfig
+from possam.engine.ignored_settings import _is_read, _leaves
+from possam.models.ranges import _COUNTS, _FRACTIONS, _LISTS, _NOT_NEGATIVE, _POSITIVE, _SEEDS
+from possam.models.saved_config import SavedConfig, _defaults
 
 BAD = [
     *((key, -1) for key in (*_COUNTS, *_NOT_NEGATIVE, *_POSITIVE, *_FRACTIONS)),
@@ -17,7 +19,15 @@ BAD = [
     ("MODEL.LDP.HEADS", 7),
     ("MODEL.DECODER.LAYERS", 4),
     ("INPUT.IMAGE_SIZE", 100),
+    *((key, 2**40) for key in _SEEDS),
+    ("SOLVER.GAMMA", -1.0),
+    ("SOLVER.GAMMA", 0.0),
+    ("SOLVER.GAMMA", 10.0),
+    ("SOLVER.WARMUP_FACTOR", 2.0),
+    ("SOLVER.BASE_LR_END", 1.0),  # above BASE_LR
 ]
+MULTI_STEP = ["SOLVER.LR_SCHEDULER_NAME", "WarmupMultiStepLR", "SOLVER.MAX_ITER", "9", "SOLVER.STEPS"]
+FIXED_GAMMA = ["SOLVER.LR_SCHEDULER_NAME", "WarmupStepWithFixedGammaLR", "SOLVER.NUM_DECAYS", "3", "SOLVER.MAX_ITER"]
 
 
 def refused(read, key):
@@ -48,3 +58,45 @@ def test_a_saved_model_is_checked_too(tmp_path):
 def test_the_multiples_of_parts_that_are_not_in_use_do_not_matter():
     load_config("configs/mini/possam.yaml", ["MODEL.EMBEDDING.NAME", "clip", "MODEL.LDP.HEADS", "7"])
     load_config("configs/mini/possam.yaml", ["MODEL.DECODER.NAME", "two_way", "MODEL.DECODER.LAYERS", "4"])
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ([*MULTI_STEP, "(3, 1)"], r"SOLVER.STEPS is \[3, 1\], but each step must be above the one before"),
+        ([*MULTI_STEP, "(3, 3)"], r"SOLVER.STEPS has 3 twice"),
+        ([*MULTI_STEP, "(3, 9)"], r"SOLVER.STEPS is \[3, 9\] and SOLVER.MAX_ITER 9"),
+        ([*MULTI_STEP, "(0, 1)"], r"SOLVER.STEPS\[0\] is 0, but must be a whole number above 0"),
+        ([*MULTI_STEP, "(1, 2.5)"], r"SOLVER.STEPS\[1\] is 2.5, but"),
+        ([*MULTI_STEP, "(True,)"], r"SOLVER.STEPS\[0\] is True, but"),
+        ([*MULTI_STEP, "('1e2',)"], r"SOLVER.STEPS\[0\] is '1e2', but .* write 100\."),
+        ([*FIXED_GAMMA, "3"], r"SOLVER.NUM_DECAYS is 3, but must be so few that SOLVER.MAX_ITER, 3"),
+        (["SOLVER.RESCALE_INTERVAL", "True", "SOLVER.WARMUP_ITERS", "640"], r"SOLVER.WARMUP_ITERS is 640.*MAX_ITER"),
+        (["DATASETS.TEST", "(1,)"], r"DATASETS.TEST\[0\] is 1, but must be a name"),
+        (["DATASETS.TRAIN", "('',)"], r"DATASETS.TRAIN\[0\] is '', but must be a name"),
+        (["DATASETS.TEST", "('a', 'a')"], r"DATASETS.TEST has 'a' twice"),
+        (["TEST.TASKS", "['panoptic', ['semantic']]"], r"TEST.TASKS\[1\] is \['semantic'\], but must be a name"),
+        (["TEST.COMPARE", "['ldp', 'ldp']"], r"TEST.COMPARE has 'ldp' twice"),
+        (["MODEL.LDP.STREAMS", "['sam', 1]"], r"MODEL.LDP.STREAMS\[1\] is 1, but must be a name"),
+        (["TEST.AUG.SCALES", "[1.0, -1]"], r"TEST.AUG.SCALES\[1\] is -1, but must be a number above 0"),
+        (["TEST.AUG.SCALES", "[1e999]"], r"TEST.AUG.SCALES\[0\] is inf, but"),
+    ],
+)
+def test_lists_and_schedules_are_refused_by_their_key(overrides, message):
+    with pytest.raises(ValueError, match=message):
+        load_config("configs/mini/possam.yaml", overrides)
+
+
+@pytest.mark.parametrize("steps", ["()", "(1,)", "(3, 8)", "(3, 100)"])
+def test_schedules_that_can_be_built_are_accepted(steps):
+    load_config("configs/mini/possam.yaml", [*MULTI_STEP, steps])
+    load_config("configs/mini/possam.yaml", [*FIXED_GAMMA, "4"])
+
+
+def test_every_number_and_list_that_is_read_has_a_range():
+    theirs = _leaves(get_cfg())
+    read = {key: value for key, value in _leaves(_defaults()).items() if key not in theirs or _is_read(key)}
+    numbers = {k for k, v in read.items() if isinstance(v, int | float | list | tuple) and not isinstance(v, bool)}
+    elsewhere = {"VERSION", "TEST.EXPECTED_RESULTS", "DATASETS.PANOPTIC", "DATASETS.SEMANTIC"}
+    numbers = {key for key in numbers - elsewhere if not key.startswith("MODEL.ENSEMBLE.")}
+    assert numbers == {*_LISTS, *_SEEDS, *(key for key, _ in BAD)}

@@ -11,10 +11,10 @@ from torch import nn
 
 from possam.cases import draw_cases
 from possam.d2.config import CfgNode
-from possam.d2.engine import default_setup
-from possam.d2.utils import comm, setup_logger
+from possam.d2.utils import comm
 from possam.engine import Checkpointer, Trainer, load_config, prepare_datasets, run, unwrap
 from possam.engine.preemption import Preempted, preemptible
+from possam.engine.setup import keep_config, set_up
 from possam.models import PosSAM
 from possam.report import write_report
 
@@ -61,8 +61,7 @@ def _work(cfg: CfgNode, args: argparse.Namespace) -> None:
     with preemptible():
         prepare_datasets(cfg)  # a process that was started here has its own catalogs
         _check_folder(cfg)
-        default_setup(cfg, args)
-        setup_logger(cfg.OUTPUT_DIR, distributed_rank=comm.get_rank(), name="possam")
+        set_up(cfg, args)
         try:
             model = _evaluate(cfg) if args.eval_only else _train(cfg, resume=args.resume)
         except RuntimeError as error:
@@ -85,6 +84,7 @@ def _check_folder(cfg: CfgNode) -> None:
 def _evaluate(cfg: CfgNode) -> PosSAM:
     model = Trainer.build_model(cfg)
     Checkpointer(model).load(cfg.MODEL.WEIGHTS)
+    keep_config(cfg, eval_only=True)
     Trainer.test(cfg, model)
     return model
 
@@ -92,6 +92,7 @@ def _evaluate(cfg: CfgNode) -> PosSAM:
 def _train(cfg: CfgNode, *, resume: bool) -> PosSAM:
     trainer = Trainer(cfg)
     trainer.resume_or_load(resume=resume)
+    keep_config(cfg, eval_only=False)
     trainer.train()
     return unwrap(trainer.model)
 

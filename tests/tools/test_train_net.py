@@ -78,8 +78,7 @@ def trained(world):
 def start(world, miniature, monkeypatch):
     """Runs the job in this process, which spares the imports."""
     miniature(world)
-    monkeypatch.setattr(job, "setup_logger", lambda *_, **__: None)
-    monkeypatch.setattr(job, "default_setup", lambda *_: None)
+    monkeypatch.setattr(job, "set_up", lambda *_: None)
 
     def started(output, *settings, resume=False, eval_only=False, num_gpus=1):
         places = ["OUTPUT_DIR", str(output), "MODEL.TEXT_CACHE", f"{world}/text", "INPUT.CACHE_FEATURES", "False"]

@@ -13,6 +13,7 @@ from possam.cases import draw_cases
 from possam.d2.config import CfgNode
 from possam.d2.utils import comm
 from possam.engine import Checkpointer, Trainer, load_config, prepare_datasets, run, unwrap
+from possam.engine.data_check import check_class_names, check_tasks, check_test_sets
 from possam.engine.preemption import Preempted, preemptible
 from possam.engine.setup import keep_config, set_up
 from possam.models import PosSAM
@@ -51,6 +52,7 @@ def sentence(error: BaseException) -> str:
 def _read(args: argparse.Namespace) -> CfgNode:
     cfg = load_config(args.config_file, args.opts)
     prepare_datasets(cfg)
+    check_tasks(cfg)
     if args.eval_only and not cfg.MODEL.WEIGHTS:
         raise ValueError("--eval-only needs trained parameters; add `MODEL.WEIGHTS <path to model_final.pth>`.")
     cfg.freeze()
@@ -82,7 +84,9 @@ def _check_folder(cfg: CfgNode) -> None:
 
 
 def _evaluate(cfg: CfgNode) -> PosSAM:
+    check_test_sets(cfg)
     model = Trainer.build_model(cfg)
+    check_class_names(cfg, model)
     Checkpointer(model).load(cfg.MODEL.WEIGHTS)
     keep_config(cfg, eval_only=True)
     Trainer.test(cfg, model)

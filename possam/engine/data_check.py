@@ -1,4 +1,4 @@
-"""Looks at the files of datasets before training, where it costs minutes, since afterwards it would cost days."""
+"""Check datasets, their files, tasks and class names, before work starts: afterwards a mistake would cost days."""
 
 from __future__ import annotations
 
@@ -14,20 +14,58 @@ from rich.console import Console
 from rich.progress import Progress
 
 from possam.d2.config import CfgNode
-from possam.d2.data import MetadataCatalog
+from possam.d2.data import DatasetCatalog, MetadataCatalog
 from possam.d2.utils import comm
 from possam.data.doctor import Problem, examine_records
 from possam.data.doctor.records import UNREADABLE
 from possam.engine.unreadable import too_many
+from possam.evaluation import GroundTruth, scored_tasks
 from possam.files import read_json, write_json
+from possam.models import PosSAM
 
-__all__ = ["check_data"]
+__all__ = ["check_class_names", "check_data", "check_tasks", "check_test_sets"]
 
 logger = logging.getLogger(__name__)
 
 Record = Mapping[str, Any]
 _FILES = ("file_name", "pan_seg_file_name", "sem_seg_file_name")
 _SHOWN = 5
+
+
+def check_tasks(cfg: CfgNode) -> None:
+    """Raise ValueError where a dataset of `DATASETS.TEST` cannot be scored on any of `TEST.TASKS`; reads no files."""
+    for name in cfg.DATASETS.TEST:
+        scored_tasks(GroundTruth(name), cfg.TEST.TASKS)
+
+
+def check_test_sets(cfg: CfgNode) -> None:
+    """Check the tasks, records and files of every dataset of `DATASETS.TEST`, as `DATASETS.CHECK` says.
+
+    Raises:
+        ValueError: a dataset has no image or cannot be scored on any of `TEST.TASKS`, or as `check_data`.
+        FileNotFoundError: a file is not there.
+    """
+    check_tasks(cfg)
+    for name in cfg.DATASETS.TEST:
+        records = DatasetCatalog.get(name)
+        if not records:
+            raise ValueError(f"DATASETS.TEST has {name!r}, which has no images; prepare it again or leave it out.")
+        check_data(cfg, [name], records, limit=0)
+
+
+def check_class_names(cfg: CfgNode, model: PosSAM) -> None:
+    """Check that the class names of the training and of every dataset of `DATASETS.TEST` fit into CLIP's context.
+
+    Raises:
+        ValueError: a name is too long; the message names the dataset and shows the text.
+    """
+    vocabularies = {"The training vocabulary": model.train_vocabulary}
+    vocabularies |= {f"DATASETS.TEST, {name}": MetadataCatalog.get(name).vocabulary for name in cfg.DATASETS.TEST}
+    for source, vocabulary in vocabularies.items():
+        try:
+            model.text_bank.check(vocabulary)
+        except ValueError as error:
+            raise ValueError(f"{source}: {error}") from error
 
 
 def check_data(cfg: CfgNode, names: Sequence[str], records: Sequence[Record], *, limit: float) -> None:

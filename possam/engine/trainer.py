@@ -16,7 +16,6 @@ from torch.nn.parallel import DistributedDataParallel
 
 from possam.d2.config import CfgNode
 from possam.d2.data import (
-    DatasetCatalog,
     MetadataCatalog,
     build_detection_test_loader,
     build_detection_train_loader,
@@ -28,8 +27,8 @@ from possam.d2.utils import EventWriter, comm
 from possam.data import SegmentationMapper, build_augmentations
 from possam.encoders import FeatureCache
 from possam.engine.checkpoint import Checkpointer
-from possam.engine.config import PRECISIONS
-from possam.engine.data_check import check_data
+from possam.engine.config import PRECISIONS, schedule_warning
+from possam.engine.data_check import check_class_names, check_data, check_test_sets
 from possam.engine.datasets import build_test_mapper
 from possam.engine.evaluate import build_predictor, evaluate_datasets
 from possam.engine.features import training_features
@@ -58,11 +57,13 @@ class Trainer(DefaultTrainer):
         # Not DefaultTrainer's own: it places DDP on a CUDA device, runs AMP in fp16 only, and checkpoints loosely.
         TrainerBase.__init__(self)
         check_writers(cfg)
+        if warning := schedule_warning(cfg):
+            logger.warning(warning)
         records = training_records(cfg)
         check_data(cfg, cfg.DATASETS.TRAIN, records, limit=cfg.DATALOADER.MAX_UNREADABLE)
-        for name in cfg.DATASETS.TEST:  # what is wrong with a test set is said now, not after the training
-            check_data(cfg, [name], DatasetCatalog.get(name), limit=0)
+        check_test_sets(cfg)  # what is wrong with a test set is said now, not after the training
         model = self.build_model(cfg)
+        check_class_names(cfg, model)
         optimizer = self.build_optimizer(cfg, model)
         cache = training_features(cfg, model, records) if cfg.INPUT.CACHE_FEATURES else None
         loader = build_train_loader(cfg, records, cache)
@@ -133,7 +134,10 @@ def training_records(cfg: CfgNode) -> list[dict[str, Any]]:
         shares = f"{processes} processes" + (f" times SOLVER.ACCUMULATE {passes}" if passes > 1 else "")
         raise ValueError(f"SOLVER.IMS_PER_BATCH is {batch}, which is not a multiple of the {shares}.")
     # An image without segments still teaches the model what is nothing.
-    return get_detection_dataset_dicts(cfg.DATASETS.TRAIN, filter_empty=False)
+    try:
+        return get_detection_dataset_dicts(cfg.DATASETS.TRAIN, filter_empty=False)
+    except AssertionError as error:  # a dataset without images
+        raise ValueError(f"DATASETS.TRAIN is {list(cfg.DATASETS.TRAIN)}, but {error}.") from error
 
 
 def build_train_loader(cfg: CfgNode, records: list[dict[str, Any]], cache: FeatureCache | None) -> ResumableLoader:

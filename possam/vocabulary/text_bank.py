@@ -36,7 +36,8 @@ class TextEncoder(Protocol):
     """What the bank needs of a text encoder.
 
     ``text_fingerprint`` must change whenever the text tower's weights or the tokeniser do. ``encode_text`` takes n
-    sentences and returns n×D float32 unit rows on any device.
+    sentences and returns n×D float32 unit rows on any device. ``check_texts`` raises ValueError for sentences that
+    ``encode_text`` refuses, without encoding any.
     """
 
     @property
@@ -46,6 +47,8 @@ class TextEncoder(Protocol):
     def text_fingerprint(self) -> str: ...
 
     def encode_text(self, texts: list[str], /) -> Tensor: ...
+
+    def check_texts(self, texts: list[str], /) -> None: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,6 +150,16 @@ class TextBank:
             num_classes=len(vocabulary),
         )
 
+    def check(self, vocabulary: Vocabulary) -> None:
+        """Check that every name fits into the encoder's context, unless the embeddings are known; none is computed.
+
+        Raises:
+            ValueError: a name does not fit; the message shows the text.
+        """
+        path = self.path(vocabulary)
+        if self._key(vocabulary.names) not in self._memory and not (path and path.exists()):
+            self._encoder.check_texts(self._prompts(vocabulary.names))
+
     def path(self, vocabulary: Vocabulary) -> Path | None:
         """The file in which this vocabulary's embeddings are, or would be, kept."""
         return None if self._directory is None else self._file(self._directory, self._key(vocabulary.names))
@@ -188,10 +201,13 @@ class TextBank:
             )
         self._warned = True
 
+    def _prompts(self, names: Sequence[str]) -> list[str]:
+        return [fill_template(template, name) for name in names for template in self._templates]
+
     @torch.no_grad()
     def _compute(self, names: Sequence[str]) -> Tensor:
         """name × template → encode → normalise → mean over templates → normalise (METHOD.md 1.7)."""
-        prompts = [fill_template(template, name) for name in names for template in self._templates]
+        prompts = self._prompts(names)
         rows = []
         for start in range(0, len(prompts), _PROMPTS_PER_CALL):
             batch = prompts[start : start + _PROMPTS_PER_CALL]

@@ -106,6 +106,9 @@ def test_text_is_open_clips_own_text(clip, monkeypatch):
 def test_too_long_a_text_is_named(clip):
     fits = " ".join(["star"] * (clip.context_length - 2))
     assert clip.encode_text([fits]).shape == (1, clip.embed_dim)
+    clip.check_texts([fits])
+    with pytest.raises(ValueError, match=r"longer than CLIP's context of 24 tokens"):
+        clip.check_texts([fits, f"{fits} star"])
     with pytest.raises(ValueError, match=r"longer than CLIP's context of 24 tokens.*a shorter name: 'star star"):
         clip.encode_text(["a star", fits + " star"])
     with pytest.raises(ValueError, match="non-empty"):

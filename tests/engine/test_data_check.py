@@ -7,15 +7,18 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from possam import job
 from possam.d2.data import DatasetCatalog, MetadataCatalog
 from possam.d2.utils import comm
 from possam.data import write_id_map
-from possam.engine import Trainer, load_config
+from possam.engine import Trainer, load_config, trainer
 from possam.engine import data_check as module
-from possam.engine.data_check import check_data
+from possam.engine.data_check import check_class_names, check_data, check_tasks, check_test_sets
+from possam.engine.trainer import training_records
 from possam.vocabulary import Vocabulary
 
 WORDS = Vocabulary.from_names(["grass", "star"], isthing=[False, True], name="made_up")
+LONG = Vocabulary.from_names(["grass", "very " * 90 + "long"], isthing=[False, True], name="made_up")
 IMAGES = 12
 
 
@@ -189,3 +192,67 @@ def test_a_training_does_not_start(records, mini_config):
     records[3]["segments_info"] = []
     with pytest.raises(ValueError, match=r"p3\.png: 70003"):
         Trainer(mini_config)
+
+
+def test_the_tasks_of_a_test_set_are_looked_at_without_files(records, tmp_path):
+    cfg = configure(tmp_path)
+    cfg.DATASETS.TEST = ("made_up",)
+    MetadataCatalog.get("made_up").set(tasks=("semantic",))
+    DatasetCatalog.remove("made_up")
+    DatasetCatalog.register("made_up", lambda: pytest.fail("the records were read"))
+    check_tasks(cfg)
+    cfg.TEST.TASKS = ["panoptic"]
+    with pytest.raises(ValueError, match=r"'made_up' has annotations for \['semantic'\].*TEST.TASKS"):
+        check_tasks(cfg)
+
+
+def test_a_set_without_images_is_named(records, mini_config):
+    mini_config.defrost()
+    mini_config.DATASETS.TEST = ("made_up",)
+    check_test_sets(mini_config)
+    records.clear()
+    with pytest.raises(ValueError, match="DATASETS.TEST has 'made_up', which has no images"):
+        check_test_sets(mini_config)
+    mini_config.DATASETS.TRAIN, mini_config.MODEL.TRAIN_VOCABULARY = ("made_up",), ""
+    with pytest.raises(ValueError, match=r"DATASETS.TRAIN is \['made_up'\], but .*made_up.* is empty"):
+        training_records(mini_config)
+
+
+def test_class_names_that_clip_cannot_read_are_named_with_their_dataset(records, mini_config, mini_model):
+    mini_config.defrost()
+    mini_config.DATASETS.TEST = ("made_up",)
+    check_class_names(mini_config, mini_model)
+    mini_config.DATASETS.TEST = ("made_up", "long")
+    MetadataCatalog.get("long").set(vocabulary=LONG)
+    message = r"DATASETS.TEST, long: text is longer than CLIP's context.*very very"
+    with pytest.raises(ValueError, match=message):
+        check_class_names(mini_config, mini_model)
+    mini_config.DATASETS.TEST = ()
+    mini_model.train_vocabulary = LONG
+    with pytest.raises(ValueError, match="The training vocabulary: text is longer"):
+        check_class_names(mini_config, mini_model)
+
+
+@pytest.mark.parametrize("work", [job._evaluate, Trainer], ids=["evaluate", "train"])
+@pytest.mark.parametrize("fault", ["no images", "tasks", "names", "files"])
+def test_a_test_set_that_cannot_be_scored_ends_both_jobs_at_the_start(work, fault, records, mini_config, monkeypatch):
+    mini_config.defrost()
+    mini_config.DATASETS.TRAIN, mini_config.DATASETS.TEST = ("made_up",), ("made_up_too",)
+    mini_config.MODEL.TRAIN_VOCABULARY, mini_config.MODEL.WEIGHTS = "", "none.pth"
+    facts = {"vocabulary": WORDS, "thing_classes": [], "ignore_label": 255, "tasks": ("panoptic",)}
+    found = list(records)
+    if fault == "no images":
+        found = []
+    elif fault == "tasks":
+        facts["tasks"], mini_config.TEST.TASKS = ("semantic",), ["panoptic"]
+    elif fault == "names":
+        facts["vocabulary"] = LONG
+    else:
+        found[3] = {**found[3], "height": 31}
+    DatasetCatalog.register("made_up_too", lambda: found)
+    MetadataCatalog.get("made_up_too").set(**facts)
+    for later in ("training_features", "build_train_loader"):
+        monkeypatch.setattr(trainer, later, lambda *_: pytest.fail("work has begun"))
+    monkeypatch.setattr(job.Checkpointer, "load", lambda *_: pytest.fail("weights were loaded"))
+    with pytest.raises(ValueError, match="made_up_too"):
+        work(mini_config)

@@ -207,3 +207,21 @@ def test_class_embeddings_need_every_class_named(index):
 def test_moving_to_the_same_device_is_free():
     text = ClassEmbeddings(embeddings=torch.eye(3), class_index=torch.arange(3), num_classes=3)
     assert text.to("cpu") is text
+
+
+def test_names_are_checked_without_encoding_unless_their_embeddings_are_there(tmp_path):
+    class Strict(CountingEncoder):
+        def check_texts(self, texts):
+            if long := [text for text in texts if "sofa" in text]:
+                raise ValueError(f"too long: {long[0]}")
+
+    for directory in (None, tmp_path):
+        texts, encoder = bank(directory, Strict())
+        with pytest.raises(ValueError, match="too long: a photo of a sofa"):
+            texts.check(WORDS)
+        texts.check(Vocabulary.from_names(["sky"]))
+        assert encoder.sentences == 0
+        texts.embed(WORDS)
+        texts.check(WORDS)
+    again, _ = bank(tmp_path, Strict())
+    again.check(WORDS)

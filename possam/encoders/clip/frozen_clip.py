@@ -192,6 +192,10 @@ class FrozenCLIP(nn.Module):
             embedded = F.normalize(self._tower.project(flat).float(), dim=-1)
         return embedded.reshape(*pooled.shape[:-1], -1)
 
+    def check_texts(self, texts: Sequence[str]) -> None:
+        """Raise ValueError, as `encode_text` does, where a text is longer than CLIP's context; nothing is encoded."""
+        tokenize(self._tokenizer, list(texts), self.context_length)
+
     @torch.no_grad()
     def encode_text(self, texts: Sequence[str]) -> Tensor:
         """N texts → N×D float32 unit rows on the model's device, by open_clip's own `encode_text` (`encode_prompts`).

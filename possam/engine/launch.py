@@ -29,6 +29,7 @@ import torch
 import torch.distributed as dist
 
 from possam.d2.utils import comm
+from possam.engine.address import check_environment, check_url
 from possam.engine.preemption import EXIT_CODE, Preempted, handling
 
 __all__ = ["run"]
@@ -52,12 +53,12 @@ def run(main: Main, args: argparse.Namespace) -> Any:
     Raises:
         Preempted: the run was told to make room.
         ChildProcessError: a process was killed.
-        ValueError: there are fewer GPUs than processes, or `--dist-url` does not say where several machines meet.
+        ValueError: there are fewer GPUs than processes, or `--dist-url` or the environment does not say where the
+            processes meet, or they cannot meet there (`possam.engine.address`).
         What `main` raised first in any process.
     """
     if "RANK" in os.environ and "WORLD_SIZE" in os.environ:
-        names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
-        return _join(main, args, "env://", *(int(os.environ[name]) for name in names))
+        return _join(main, args, "env://", *check_environment(os.environ))
     if args.num_gpus * args.num_machines <= 1:
         return main(args)
     if torch.cuda.is_available() and args.num_gpus > torch.cuda.device_count():
@@ -68,6 +69,9 @@ def run(main: Main, args: argparse.Namespace) -> Any:
             raise ValueError("Several machines need to know where to meet: --dist-url tcp://HOST:PORT of the first.")
         with socket.create_server(("127.0.0.1", 0)) as server:
             url = f"tcp://127.0.0.1:{server.getsockname()[1]}"
+    if not 0 <= args.machine_rank < args.num_machines:
+        raise ValueError(f"--machine-rank is {args.machine_rank}, but must be from 0 to {args.num_machines - 1}.")
+    check_url(url, listens=args.machine_rank == 0)
     return _start(main, args, url)
 
 
@@ -75,7 +79,10 @@ def _join(main: Main, args: argparse.Namespace, url: str, rank: int, world: int,
     cuda = torch.cuda.is_available()
     if cuda:
         torch.cuda.set_device(local)  # before any is touched, or all would start on the first
-    store, _, _ = next(dist.rendezvous(url, rank, world, timeout=_TIMEOUT))
+    try:
+        store, _, _ = next(dist.rendezvous(url, rank, world, timeout=_TIMEOUT))
+    except dist.DistError as error:
+        raise OSError(f"The processes cannot meet at {url}: {str(error).splitlines()[0]}") from error
     store = _own_part(store, rank, world)
     dist.init_process_group("nccl" if cuda else "gloo", store=store, rank=rank, world_size=world, timeout=_TIMEOUT)
     comm.create_local_process_group(local_world)

@@ -55,6 +55,11 @@ def _read(args: argparse.Namespace) -> CfgNode:
     check_tasks(cfg)
     if args.eval_only and not cfg.MODEL.WEIGHTS:
         raise ValueError("--eval-only needs trained parameters; add `MODEL.WEIGHTS <path to model_final.pth>`.")
+    weights = cfg.MODEL.WEIGHTS
+    if weights and not args.resume and "://" not in weights and not Path(weights).is_file():
+        raise FileNotFoundError(
+            f"No checkpoint at {weights}. Check MODEL.WEIGHTS, which a training from scratch leaves empty."
+        )
     cfg.freeze()
     return cfg
 

@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from possam.files import expand_home
+
 __all__ = ["Picture", "UnreadableFile", "decode_rgb", "decoding", "is_turned", "read_picture", "to_rgb"]
 
 Picture = str | Path | Image.Image | NDArray[np.uint8]
@@ -34,7 +36,7 @@ def read_picture(path: str | Path) -> NDArray[np.uint8]:
         ValueError: it is no picture, is cut off, or is too large to be one; the message names it.
     """
     try:
-        return decode_rgb(path)
+        return decode_rgb(expand_home(path))
     except FileNotFoundError:
         raise FileNotFoundError(f"there is no image at {path}; check the path.") from None
     except IsADirectoryError:

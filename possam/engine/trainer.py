@@ -7,6 +7,7 @@ import logging
 import math
 import weakref
 from collections import OrderedDict
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -133,11 +134,17 @@ def training_records(cfg: CfgNode) -> list[dict[str, Any]]:
     if batch % (processes * passes):
         shares = f"{processes} processes" + (f" times SOLVER.ACCUMULATE {passes}" if passes > 1 else "")
         raise ValueError(f"SOLVER.IMS_PER_BATCH is {batch}, which is not a multiple of the {shares}.")
-    # An image without segments still teaches the model what is nothing.
+    return _records(cfg.DATASETS.TRAIN)
+
+
+def _records(names: Sequence[str]) -> list[dict[str, Any]]:
+    """The dicts of datasets. Raises ValueError where one has no images."""
     try:
-        return get_detection_dataset_dicts(cfg.DATASETS.TRAIN, filter_empty=False)
-    except AssertionError as error:  # a dataset without images
-        raise ValueError(f"DATASETS.TRAIN is {list(cfg.DATASETS.TRAIN)}, but {error}.") from error
+        # An image without segments still teaches the model what is nothing.
+        records: list[dict[str, Any]] = get_detection_dataset_dicts(names, filter_empty=False)
+    except AssertionError as error:
+        raise ValueError(f"Of the datasets {list(names)} one has no images: {error}.") from error
+    return records
 
 
 def build_train_loader(cfg: CfgNode, records: list[dict[str, Any]], cache: FeatureCache | None) -> ResumableLoader:
@@ -173,7 +180,7 @@ def build_train_loader(cfg: CfgNode, records: list[dict[str, Any]], cache: Featu
 def build_test_loader(cfg: CfgNode, dataset: str) -> Any:
     """A loader that gives this process's share of a test set, each image once."""
     return build_detection_test_loader(
-        get_detection_dataset_dicts(dataset, filter_empty=False),
+        _records([dataset]),
         mapper=build_test_mapper(cfg, MetadataCatalog.get(dataset).vocabulary),
         num_workers=cfg.DATALOADER.NUM_WORKERS,
         batch_size=cfg.TEST.BATCH_SIZE,

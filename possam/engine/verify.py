@@ -15,7 +15,7 @@ from possam.d2.config import CfgNode
 from possam.d2.data import MetadataCatalog
 from possam.d2.modeling import META_ARCH_REGISTRY
 from possam.encoders.weight_files import WEIGHTS, known_file
-from possam.engine.config import check_files, load_config
+from possam.engine.config import check_files, load_config, schedule_warning
 from possam.engine.datasets import prepare_datasets
 from possam.engine.ignored_settings import ignored_settings
 from possam.files import full_path
@@ -59,6 +59,7 @@ def verify_config(path: str | Path, overrides: Sequence[str] = ()) -> str:
         trained, frozen = _count_parameters(cfg)
     size = f"{cfg.MODEL.META_ARCHITECTURE}, {trained / 1e6:.2f} M trained, {frozen / 1e6:.2f} M frozen"
     warning = f"; without effect: {', '.join(ignored)}" if ignored else ""
+    warning += f"; {doubt}" if (doubt := schedule_warning(cfg)) else ""
     return f"{path}: {size}; {data}{warning}"
 
 

@@ -21,9 +21,10 @@ def reopened(image, **options):
     return Image.open(buffer)
 
 
-def test_rgb_comes_through_unchanged_from_array_pil_and_file(tmp_path):
+def test_rgb_comes_through_unchanged_from_array_pil_and_file(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
     Image.fromarray(RGB).save(tmp_path / "a.png")
-    for picture in (RGB, Image.fromarray(RGB), tmp_path / "a.png", str(tmp_path / "a.png")):
+    for picture in (RGB, Image.fromarray(RGB), tmp_path / "a.png", str(tmp_path / "a.png"), "~/a.png"):
         assert np.array_equal(to_rgb(picture), RGB)
 
 

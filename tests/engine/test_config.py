@@ -54,6 +54,7 @@ def test_every_shipped_configuration_is_valid_on_a_cpu(path):
         (["MODEL.ENSEMBLE.MASE.ALPHA", "1.5"], r"MODEL.ENSEMBLE.MASE: .*alpha"),
         (["MODEL.ENSEMBLE.MASE.RULE", "posterio"], r"MODEL.ENSEMBLE.MASE: .*posterior"),
         (["MODEL.ENSEMBLE.GEOMETRIC.KAPPA", "-1.0"], r"MODEL.ENSEMBLE.GEOMETRIC: .*kappa"),  # TEST.COMPARE has it
+        (["TEST.AUG.ENABLED", "True", "TEST.AUG.SCALES", "[1.0, 1e-9]"], r"TEST.AUG.SCALES is \[1.0, 1e-09\]"),
         (["MODEL.DEVICE", "cuda0"], r"MODEL.DEVICE is 'cuda0'"),
         (["MODEL.PYRAMID.NAME", "fnp"], r"MODEL.PYRAMID.NAME is 'fnp'.*fpn, resample.*Did you mean 'fpn'"),
         (["MODEL.DECODER.NAME", "twoway"], r"MODEL.DECODER.NAME is 'twoway'.*mask2former, two_way.*'two_way'"),

@@ -14,7 +14,7 @@ from possam.data import write_id_map
 from possam.engine import Trainer, load_config, trainer
 from possam.engine import data_check as module
 from possam.engine.data_check import check_class_names, check_data, check_tasks, check_test_sets
-from possam.engine.trainer import training_records
+from possam.engine.trainer import build_test_loader, training_records
 from possam.vocabulary import Vocabulary
 
 WORDS = Vocabulary.from_names(["grass", "star"], isthing=[False, True], name="made_up")
@@ -214,8 +214,9 @@ def test_a_set_without_images_is_named(records, mini_config):
     with pytest.raises(ValueError, match="DATASETS.TEST has 'made_up', which has no images"):
         check_test_sets(mini_config)
     mini_config.DATASETS.TRAIN, mini_config.MODEL.TRAIN_VOCABULARY = ("made_up",), ""
-    with pytest.raises(ValueError, match=r"DATASETS.TRAIN is \['made_up'\], but .*made_up.* is empty"):
-        training_records(mini_config)
+    for read in (lambda: training_records(mini_config), lambda: build_test_loader(mini_config, "made_up")):
+        with pytest.raises(ValueError, match=r"Of the datasets \['made_up'\] one has no images"):
+            read()
 
 
 def test_class_names_that_clip_cannot_read_are_named_with_their_dataset(records, mini_config, mini_model):

@@ -96,6 +96,8 @@ def test_what_could_not_be_run_is_said(overrides, message):
 def test_a_setting_without_effect_is_in_the_line():
     line = verify_config("configs/coco/possam_vit_b.yaml", ["SOLVER.MOMENTUM", "0.8"])
     assert "without effect: SOLVER.MOMENTUM" in line
+    line = verify_config("configs/coco/possam_vit_b.yaml", ["SOLVER.WARMUP_ITERS", "400000"])
+    assert "; SOLVER.WARMUP_ITERS is 400000 and SOLVER.MAX_ITER 368750" in line
 
 
 def test_weights_that_are_there_need_no_official_name(tmp_path):
@@ -124,3 +126,10 @@ def test_verifying_leaves_torch_and_logging_as_they_were(caplog):
     with caplog.at_level("WARNING"):
         logging.getLogger("possam").warning("heard")
     assert "heard" in caplog.text
+
+
+def test_a_part_with_a_key_twice_is_not_passed_over(tmp_path):
+    (tmp_path / "part.yaml").write_text("SEED: 1\nSEED: 2\n")
+    assert find_configs(tmp_path) == [tmp_path / "part.yaml"]
+    with pytest.raises(ValueError, match="part.yaml has the key 'SEED' twice"):
+        verify_config(tmp_path / "part.yaml")

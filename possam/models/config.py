@@ -21,7 +21,7 @@ def add_possam_config(cfg: CfgNode) -> None:
     cfg.DATASETS.PANOPTIC = []
     cfg.DATASETS.SEMANTIC = []
 
-    cfg.DATASETS.CHECK = "full"  # before training: sizes and ids of all files ("full"), sizes only ("sizes"), "none"
+    cfg.DATASETS.CHECK = "full"  # at the start: sizes and ids of all files ("full"), sizes only ("sizes"), "none"
     cfg.DATALOADER.MAX_UNREADABLE = 0.01  # fraction of the images drawn that may be unreadable before training stops
 
     model = cfg.MODEL

@@ -300,7 +300,7 @@ def test_a_broken_image_is_one_sentence_from_a_loader_process_too(start, world, 
     miniature(tmp_path)
     weights = ["MODEL.WEIGHTS", str(trained[0] / "model_final.pth")]
     with pytest.raises(ValueError) as error:
-        start(tmp_path / "run", "DATALOADER.NUM_WORKERS", "1", *weights, eval_only=True)
+        start(tmp_path / "run", "DATALOADER.NUM_WORKERS", "1", "DATASETS.CHECK", "none", *weights, eval_only=True)
     said = job.sentence(error.value)
     assert "\n" not in said and image.name in said and "does not decode" in said
 

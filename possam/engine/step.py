@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterable
 from contextlib import nullcontext
 from functools import reduce
+from itertools import chain
 from typing import Any
 
 import torch
@@ -37,6 +38,9 @@ class TrainingStep(SimpleTrainer):
     that went on alone would wait in the gradient's all-reduce for one that has stopped. After it the gradient is the
     same in all of them, so that each can check it by itself. Neither the weights nor the optimizer's state change in a
     step that is not finite.
+
+    Forward passes that share a step are told so where the model can be told (`accumulating`, as `PosSAM` has it): then
+    the mean of their losses is the loss of the whole batch, however its segments are spread over the passes.
 
     In fp16 a gradient that is not finite is the scaler's ordinary business, which leaves the step out and lowers its
     scale; only where the scale has come down to 1 is it not the scale's fault. Losses are never scaled, so that they
@@ -94,6 +98,12 @@ class TrainingStep(SimpleTrainer):
 
     def _differentiate(self, shares: list[list[dict[str, Any]]]) -> dict[str, Tensor]:
         """Leave the gradient of the mean loss with the parameters; returns the mean losses, on the CPU."""
+        bare = self.model.module if isinstance(self.model, DistributedDataParallel) else self.model
+        accumulating = getattr(bare, "accumulating", None) if len(shares) > 1 else None
+        with accumulating(list(chain(*shares))) if accumulating else nullcontext():
+            return self._accumulate(shares)
+
+    def _accumulate(self, shares: list[list[dict[str, Any]]]) -> dict[str, Tensor]:
         seen: list[dict[str, Tensor]] = []
         problems: list[str] = []
         for number, share in enumerate(shares, start=1):

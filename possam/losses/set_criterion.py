@@ -3,6 +3,9 @@
 # L layers, B images, Q queries, K classes, T segments of an image, N = Σ min(Q, T) matched pairs of a layer
 # S points drawn for an image, P points taken for a mask; M channels of the mask features, h×w their size
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import torch
@@ -38,17 +41,27 @@ class Pairs(NamedTuple):
 
 
 class Normalisers(NamedTuple):
-    """What sums over a batch are divided by: float32 scalars, averages over processes."""
+    """What sums over a batch are divided by: float32 scalars, averages over processes and forward passes."""
 
     segments: Tensor
     class_weight: Tensor
+
+
+@dataclass
+class _Step:
+    """A training step in this process: segments of all its images, the seed of their points, images done so far."""
+
+    counts: Sequence[int]
+    seed: int = field(default_factory=lambda: int(torch.randint(2**62, ())))
+    done: int = 0
 
 
 class SetCriterion(nn.Module):
     """Class, mask, dice and IoU losses after every decoder layer (METHOD.md 1.4, 1.8).
 
     Every layer is matched anew. Sums are divided by their number or weight averaged over processes, and an image's
-    random points are its own, so that averaged losses and gradients do not depend on how many processes share a batch.
+    random points are its own, so that averaged losses and gradients do not depend on how many processes, or forward
+    passes of one step (`accumulating`), share a batch.
     All layers and segments of an image share its points, so that its ground truth is sampled once.
     """
 
@@ -80,12 +93,27 @@ class SetCriterion(nn.Module):
         self.weights = weights
         self.no_object_weight = no_object_weight
         self.points, self.oversample, self.importance = points, oversample, importance
+        self._step: _Step | None = None
+
+    @contextmanager
+    def accumulating(self, counts: Sequence[int]) -> Iterator[None]:
+        """Take the calls inside the block for parts of one step, so that their mean is the loss of all its images.
+
+        Args:
+            counts: segments of each of this process's images of the step, in their order. Every call gets the next of
+                these images, and all calls get equally many.
+        """
+        self._step = _Step(counts)
+        try:
+            yield
+        finally:
+            self._step = None
 
     def forward(self, layers: list[LayerOutput], targets: list[Target], mask_features: Tensor) -> dict[str, Tensor]:
         """Losses, weighted already, to be summed.
 
         In several processes each must call this at the same time, with as many images and seeded alike: image i of
-        process r is taken for image i·(processes) + r of the whole batch.
+        process r is taken for image i·(processes) + r of the whole batch. See `accumulating` for parts of a batch.
 
         Args:
             layers: predictions of the learnt queries and after every decoder layer, the final one last.
@@ -108,8 +136,9 @@ class SetCriterion(nn.Module):
         with torch.autocast(device.type, enabled=False):
             mask_features = mask_features.float()
             # first: where costs are not finite in one process, the others must not wait for it here
-            normalisers = self._normalisers(layers[-1], targets)
-            points = self.draw_points(len(targets), device)
+            step = self._step or _Step([len(target.labels) for target in targets])
+            normalisers = self._normalisers(layers[-1], step)
+            points = self._draw_points(len(targets), device, step)
             pairs = self._pairs(self.matcher(layers, targets, mask_features, points.matching), targets, device)
             parts = {
                 "class": self._class_losses(layers, targets, pairs) / normalisers.class_weight,
@@ -124,22 +153,28 @@ class SetCriterion(nn.Module):
 
     def draw_points(self, images: int, device: torch.device) -> Points:
         """Random points of ``images`` images, each from a seed of the default generator and its place in the batch."""
-        base = int(torch.randint(2**62, ()))
-        seeds = [base + index * comm.get_world_size() + comm.get_rank() for index in range(images)]
+        return self._draw_points(images, device, _Step(()))
+
+    def _draw_points(self, images: int, device: torch.device, step: _Step) -> Points:
+        """Points of the next ``images`` images of a step."""
+        places = range(step.done, step.done + images)
+        step.done += images
+        seeds = [step.seed + place * comm.get_world_size() + comm.get_rank() for place in places]
         uniform = self.points - int(self.points * self.importance)
         counts = (self.matcher.points, int(self.points * self.oversample), uniform)
         return Points(*draw_points(seeds, counts, device))
 
-    def _normalisers(self, layer: LayerOutput, targets: list[Target]) -> Normalisers:
-        queries = layer.iou.shape[1]
-        counts = [len(target.labels) for target in targets]
-        matched = sum(min(count, queries) for count in counts)
-        weight = matched + self.no_object_weight * (layer.iou.numel() - matched)
-        sums = torch.tensor([float(sum(counts)), weight], device=layer.iou.device)
+    def _normalisers(self, layer: LayerOutput, step: _Step) -> Normalisers:
+        """Of all images of the step, so that it does not matter which of them are in this pass."""
+        images, queries = layer.iou.shape
+        matched = sum(min(count, queries) for count in step.counts)
+        weight = matched + self.no_object_weight * (len(step.counts) * queries - matched)
+        sums = torch.tensor([float(matched), weight], device=layer.iou.device)
         if torch.distributed.is_available() and torch.distributed.is_initialized():
             torch.distributed.all_reduce(sums)
-        segments, class_weight = sums / comm.get_world_size()
-        return Normalisers(segments.clamp(min=1), class_weight.clamp(min=torch.finfo(torch.float32).tiny))
+        parts = comm.get_world_size() * len(step.counts) / images
+        segments, class_weight = sums[0].clamp(min=1) / parts, sums[1] / parts
+        return Normalisers(segments, class_weight.clamp(min=torch.finfo(torch.float32).tiny))
 
     @staticmethod
     def _pairs(matches: list[Match], targets: list[Target], device: torch.device) -> Pairs:

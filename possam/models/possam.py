@@ -6,6 +6,8 @@ input, h×w = H/4×W/4.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -106,6 +108,7 @@ class PosSAM(Pretrained):
         self.config = config
         if compiled:
             compile_parts(sam, clip, pyramid, pixel_decoder, mask_decoder)
+        self._least_size = (0, 0)  # that images are padded to, in pixels
         self.register_state_dict_post_hook(_drop_frozen)
         self.register_load_state_dict_post_hook(_excuse_frozen)
 
@@ -161,6 +164,16 @@ class PosSAM(Pretrained):
         if self.training:
             return self._losses(batched_inputs)
         return [self.segment(prediction) for prediction in self.predict(batched_inputs)]
+
+    @contextmanager
+    def accumulating(self, batched_inputs: list[dict[str, Any]]) -> Iterator[None]:
+        """Take the training passes inside the block, of equally many of these inputs each, for parts of one step."""
+        self._least_size = self._padded_size([inputs["image"] for inputs in batched_inputs], None)
+        try:
+            with self.criterion.accumulating([len(inputs["instances"].gt_classes) for inputs in batched_inputs]):
+                yield
+        finally:
+            self._least_size = (0, 0)
 
     @torch.no_grad()
     def encode(self, images: list[Tensor], *, pad_to: int | None = None) -> dict[str, Tensor]:
@@ -351,8 +364,8 @@ class PosSAM(Pretrained):
 
     def _padded_size(self, images: list[Tensor], pad_to: int | None) -> tuple[int, int]:
         pad_to = self.pad_to if pad_to is None else pad_to
-        height = max(image.shape[-2] for image in images)
-        width = max(image.shape[-1] for image in images)
+        height = max(self._least_size[0], *(image.shape[-2] for image in images))
+        width = max(self._least_size[1], *(image.shape[-1] for image in images))
         if not pad_to:
             return -(-height // 32) * 32, -(-width // 32) * 32
         if max(height, width) > pad_to:

@@ -1,5 +1,6 @@
 """One training step: accumulation, mixed precision, and what happens to what is not finite, in all processes."""
 
+import copy
 import itertools
 import json
 import math
@@ -13,6 +14,7 @@ from torch.nn.utils import clip_grad_norm_
 from possam.d2.utils import EventStorage, comm
 from possam.engine.step import TrainingStep
 from possam.engine.trainer import distribute
+from tests.models.test_possam import training_input
 
 FAULTS = ("", "loss", "gradient", "raise", "memory")
 
@@ -105,6 +107,31 @@ def test_accumulation_averages_over_forward_passes():
     torch.testing.assert_close(weights(shared), weights(whole), rtol=0, atol=1e-6)
     one, other = (storage.history("loss_b").latest() for storage in storages)
     assert one == pytest.approx(other, abs=1e-6)
+
+
+@pytest.mark.parametrize("square", [True, False])
+def test_accumulation_is_the_step_of_the_whole_batch(mini_model, square):
+    """Of images with uneven numbers of segments; and of uneven sizes, which are padded to those of the batch."""
+    mini_model.train().pad_to = 128 * square
+    batch = [
+        training_input(height=size, targets=count) for count, size in ((1, 128), (1, 64), (0, 96), (20, 128))
+    ]
+    start, seen = copy.deepcopy(mini_model.state_dict()), []
+    for passes in (1, 2, 4):
+        mini_model.load_state_dict(start)
+        optimizer = torch.optim.SGD([value for value in mini_model.parameters() if value.requires_grad], lr=0.1)
+        step = TrainingStep(model=mini_model, loader=[batch], optimizer=optimizer, accumulate=passes, clip=0.5)
+        torch.manual_seed(2)
+        storage = take(step)
+        losses = {name: storage.history(name).latest() for name in storage.histories() if "loss" in name}
+        seen.append((losses, torch.cat([value.grad.flatten() for value in optimizer.param_groups[0]["params"]])))
+    (expected, wanted), *others = seen
+    assert wanted.norm().item() == pytest.approx(0.5, rel=1e-4)
+    for losses, gradient in others:
+        for name, loss in expected.items():
+            tolerance = 1e-4 if "iou" in name or name == "total_loss" else 2e-6  # a pixel of a mask may flip
+            assert losses[name] == pytest.approx(loss, rel=tolerance), name
+        assert (gradient - wanted).norm() < 1e-4
 
 
 @pytest.mark.parametrize("accumulate", [1, 2])

@@ -104,6 +104,10 @@ def test_two_processes_train_as_one(two_processes, scenes, tmp_path):
         two = [torch.load(tmp_path / f"{passes}.{rank}.pt", weights_only=True) for rank in range(2)]
         _, one = trained(scenes, tmp_path / "one", "SOLVER.ACCUMULATE", str(passes))
         assert [len(images) for images in one["images"]] == [4 // passes] * passes * STEPS
+        whole = one if passes == 1 else whole
+        for name, loss in whole["losses"][0].items():
+            tolerance = 1e-4 if "iou" in name or name == "total_loss" else 1e-6
+            assert loss == pytest.approx(one["losses"][0][name], rel=tolerance), name
         for images, *shares in zip(one["images"], *(log["images"] for log in two), strict=True):
             assert images[0::2] == shares[0] and images[1::2] == shares[1]
         assert one["losses"][0].keys() == two[0]["losses"][0].keys()

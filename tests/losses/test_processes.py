@@ -1,5 +1,8 @@
-"""Losses and gradients do not depend on how many processes share a batch."""
+"""Losses and gradients do not depend on how many processes, or forward passes, share a batch."""
 
+from itertools import product
+
+import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -11,7 +14,7 @@ from possam.losses import HungarianMatcher, LayerOutput, SetCriterion, Target
 from possam.vocabulary import ClassEmbeddings
 
 # Segments of the images of a batch, shared out in turn: the second process has none, or the first, or neither.
-BATCHES = {"both": (3, 1, 0, 9), "first": (2, 0, 3, 0), "second": (0, 4, 0, 1), "neither": (0, 0, 0, 0)}
+BATCHES = {"both": (3, 1, 0, 9), "first": (2, 0, 3, 0), "second": (0, 4, 0, 1), "neither": (0, 0, 0, 0), "many": (1, 1, 0, 20)}
 
 
 class Trained(nn.Module):
@@ -49,15 +52,39 @@ def make_image(number, count):
     return features, Target(torch.randint(0, 5, (count,), generator=generator), masks)
 
 
-def step(model, counts, rank=0, processes=1):
-    """Losses and gradients of a step on this process's images of a batch."""
+def step(model, counts, rank=0, processes=1, passes=1):
+    """Losses and gradients of a step on this process's images of a batch, with several passes their means."""
     torch.manual_seed(1)  # as training seeds every step
     model.zero_grad(set_to_none=True)
-    images = [make_image(number, count) for number, count in enumerate(counts)]
-    losses = model(images[rank::processes])
-    sum(losses.values()).backward()
+    images = [make_image(number, count) for number, count in enumerate(counts)][rank::processes]
+    share, means = len(images) // passes, {}
+    with getattr(model, "module", model).criterion.accumulating([len(target.labels) for _, target in images]):
+        for first in range(0, len(images), share):
+            losses = {name: loss / passes for name, loss in model(images[first : first + share]).items()}
+            sum(losses.values()).backward()
+            means = {name: means.get(name, 0) + loss.detach() for name, loss in losses.items()}
     gradients = {name.removeprefix("module."): parameter.grad for name, parameter in model.named_parameters()}
-    return {name: loss.detach() for name, loss in losses.items()}, gradients
+    return means, gradients
+
+
+def assert_same(losses, gradients, expected, wanted):
+    for key, loss in expected.items():
+        torch.testing.assert_close(losses[key], loss, atol=1e-6, rtol=1e-6)
+    for key, gradient in wanted.items():
+        largest = max(1, gradient.abs().max().item())
+        torch.testing.assert_close(gradients[key], gradient, atol=4e-6 * largest, rtol=0)
+
+
+@pytest.mark.parametrize("name", BATCHES)
+def test_several_passes_learn_what_one_does(name):
+    """However unevenly segments are spread over the passes, and where they are more than there are queries."""
+    model = Trained()
+    expected = step(model, BATCHES[name])
+    for passes in (2, 4):
+        assert_same(*step(model, BATCHES[name], passes=passes), *expected)
+    torch.manual_seed(1)
+    losses = model([make_image(number, count) for number, count in enumerate(BATCHES[name])])
+    assert all(torch.equal(losses[key], loss) for key, loss in expected[0].items()), "what is left is a step of its own"
 
 
 def _work(folder):
@@ -65,11 +92,11 @@ def _work(folder):
     results = {}
     for static in (False, True):
         model = DistributedDataParallel(Trained(), static_graph=static)
-        for name, counts in BATCHES.items():
-            losses, gradients = step(model, counts, rank, 2)
+        for (name, counts), passes in product(BATCHES.items(), (1,) if static else (1, 2)):
+            losses, gradients = step(model, counts, rank, 2, passes)
             for loss in losses.values():
                 torch.distributed.all_reduce(loss)
-            results[name, static] = {key: loss / 2 for key, loss in losses.items()}, gradients
+            results[name, static, passes] = {key: loss / 2 for key, loss in losses.items()}, gradients
     torch.save(results, f"{folder}/{rank}.pth")
 
 
@@ -79,11 +106,6 @@ def test_two_processes_learn_what_one_does(two_processes, tmp_path):
     model = Trained()
     for rank in (0, 1):
         results = torch.load(tmp_path / f"{rank}.pth", weights_only=True)
-        for (name, _), (losses, gradients) in results.items():
-            expected, wanted = step(model, BATCHES[name])
+        for (name, *_), (losses, gradients) in results.items():
             assert all(loss.isfinite() for loss in losses.values())
-            for key, loss in expected.items():
-                torch.testing.assert_close(losses[key], loss, atol=1e-6, rtol=1e-6)
-            for key, gradient in wanted.items():
-                largest = max(1, gradient.abs().max().item())
-                torch.testing.assert_close(gradients[key], gradient, atol=1e-6 * largest, rtol=0)
+            assert_same(losses, gradients, *step(model, BATCHES[name]))

@@ -70,7 +70,8 @@ def plain_losses(
     ``masks`` are the mask logits of every layer, B×Q×h×w; gradients go through all of them.
     """
     shuffled = [x[:, torch.randperm(x.shape[1], device=x.device)] for x in drawn]
-    normaliser = max(1, sum(len(target.labels) for target in targets))
+    queries = layers[0].iou.shape[1]
+    normaliser = max(1, sum(min(queries, len(target.labels)) for target in targets))
     losses = {}
     for number, ((class_logits, _, iou), mask_logits) in enumerate(zip(layers, masks, strict=True)):
         expected = torch.full(class_logits.shape[:2], class_logits.shape[-1] - 1, device=class_logits.device)

@@ -157,6 +157,9 @@ def _work(main: Main, args: argparse.Namespace, url: str, local: int, folder: st
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         sys.exit(1)
+    # Python hands on how this process was started. Loading processes would import all for seconds before they look
+    # whether this one is still there, where those of a run in a single process start in milliseconds.
+    multiprocessing.set_start_method(None, force=True)
     try:
         rank = args.machine_rank * args.num_gpus + local
         _join(main, args, url, rank, args.num_machines * args.num_gpus, local, args.num_gpus)

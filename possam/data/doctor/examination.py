@@ -18,6 +18,7 @@ from possam.data.doctor.problem import Problem, gather
 from possam.data.doctor.tree import Sample, Tree
 from possam.data.images import ImageFinder
 from possam.data.root import datasets_root
+from possam.processes import end_with_parent
 from possam.vocabulary import Vocabulary
 
 __all__ = ["examine", "examine_pictures", "is_there"]
@@ -182,7 +183,7 @@ def _run(
     context = get_context(method)
     if method == "forkserver":
         context.set_forkserver_preload(["possam.data.doctor"])
-    with ProcessPoolExecutor(processes, mp_context=context) as pool:
+    with ProcessPoolExecutor(processes, mp_context=context, initializer=end_with_parent) as pool:
         yield from pool.map(
             examine_samples, [part for part, _ in chunks], repeat(rules), [checks for _, checks in chunks]
         )

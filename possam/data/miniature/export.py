@@ -16,6 +16,7 @@ from possam.data.miniature.lexicon import Palette, palette_of
 from possam.data.miniature.splits import SPLITS, Split, split_paths
 from possam.data.miniature.world import WORLD_VERSION, draw_scene
 from possam.files import read_json, write_json
+from possam.processes import end_with_parent
 from possam.vocabulary import Vocabulary
 
 
@@ -90,14 +91,17 @@ def _is_prepared(paths: dict[str, Path], info: dict[str, Any]) -> bool:
     return all(len(list(folder.glob("*.png"))) == info["scenes"] for folder in folders)
 
 
+def _start_worker() -> None:
+    end_with_parent()
+    cv2.setNumThreads(1)
+
+
 def _map(write: Callable[[int], dict[str, Any]], count: int, processes: int) -> Iterator[dict[str, Any]]:
     if processes == 1:
         yield from map(write, range(count))
         return
     # "spawn", because a fork of a process that has started threads (OpenCV, torch) may hang.
-    with ProcessPoolExecutor(
-        processes, get_context("spawn"), initializer=cv2.setNumThreads, initargs=(1,)
-    ) as pool:
+    with ProcessPoolExecutor(processes, get_context("spawn"), initializer=_start_worker) as pool:
         yield from pool.map(write, range(count), chunksize=16)
 
 

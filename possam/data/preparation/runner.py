@@ -19,6 +19,7 @@ import cv2
 from possam.data.preparation.journal import Journal
 from possam.data.preparation.plan import JsonFile, Plan, Report, Task, is_listed
 from possam.files import read_json, write_json
+from possam.processes import end_with_parent
 
 __all__ = ["check_space", "run_plans"]
 
@@ -92,6 +93,11 @@ def check_space(plans: Sequence[Plan], *, overwrite: bool = False) -> None:
         )
 
 
+def _start_worker() -> None:
+    end_with_parent()
+    cv2.setNumThreads(1)
+
+
 @contextmanager
 def _mapping(processes: int) -> Iterator[Map]:
     cv2.setNumThreads(1)
@@ -104,7 +110,7 @@ def _mapping(processes: int) -> Iterator[Map]:
     context = multiprocessing.get_context(method)
     if method == "forkserver":
         context.set_forkserver_preload(["possam.data.preparation"])
-    pool = ProcessPoolExecutor(processes, context, initializer=cv2.setNumThreads, initargs=(1,))
+    pool = ProcessPoolExecutor(processes, context, initializer=_start_worker)
     try:
         yield lambda function, items: pool.map(function, items, chunksize=8)
     finally:

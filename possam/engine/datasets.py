@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import difflib
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from possam.d2.config import CfgNode
-from possam.d2.data import DatasetCatalog
+from possam.d2.data import DatasetCatalog, MetadataCatalog
 from possam.data import SegmentationMapper, build_augmentations, register_from_config
 from possam.data.datasets import register_datasets
 from possam.data.miniature.splits import register_miniature
 from possam.vocabulary import Vocabulary
+
+logger = logging.getLogger(__name__)
 
 
 def prepare_datasets(cfg: CfgNode) -> None:
@@ -31,6 +36,43 @@ def prepare_datasets(cfg: CfgNode) -> None:
                     f"DATASETS.{key} names the unknown dataset {name!r}; the closest known ones are {close or known}. "
                     "Add your own to DATASETS.PANOPTIC or DATASETS.SEMANTIC."
                 )
+
+
+def check_vocabularies(cfg: CfgNode) -> dict[str, Vocabulary]:
+    """The vocabulary of every dataset of `DATASETS.TRAIN`, and `MODEL.TRAIN_VOCABULARY` where it is set, by its name.
+
+    Raises:
+        ValueError: their classes differ (`Vocabulary.difference`); names the first two that do, and how.
+    """
+    found = {name: MetadataCatalog.get(name).vocabulary for name in cfg.DATASETS.TRAIN}
+    if cfg.MODEL.TRAIN_VOCABULARY:
+        found["MODEL.TRAIN_VOCABULARY"] = Vocabulary.load(cfg.MODEL.TRAIN_VOCABULARY)
+    first, *others = found or [""]
+    for name in others:
+        if difference := found[first].difference(found[name]):
+            raise ValueError(
+                f"DATASETS.TRAIN and MODEL.TRAIN_VOCABULARY must share one vocabulary, but {first} and {name} differ: "
+                f"{difference}. For datasets of your own, `vocabulary` in their entries of DATASETS.PANOPTIC or "
+                "DATASETS.SEMANTIC gives all of them one (docs/tutorials/own_data.md); train on others one by one."
+            )
+    return found
+
+
+def check_queries(cfg: CfgNode, records: Sequence[Mapping[str, Any]]) -> None:
+    """Warn where training images have more segments than the model has queries: those beyond it teach it nothing.
+
+    Label maps do not say in their records how many classes an image shows, and are not counted.
+    """
+    queries = cfg.MODEL.DECODER.QUERIES
+    segments = (record.get("segments_info", record.get("annotations", ())) for record in records)
+    counts = [sum(not segment.get("iscrowd") for segment in image) for image in segments]
+    if many := sum(count > queries for count in counts):
+        logger.warning(
+            "%d of %d training images have more segments than the %d queries of MODEL.DECODER.QUERIES, at most %d: in "
+            "each of them only %d segments are learnt at a step, and no more can be predicted. Set "
+            "MODEL.DECODER.QUERIES %d, or train on smaller parts of the images.",
+            *(many, len(counts), queries, max(counts), queries, max(counts)),
+        )
 
 
 def build_test_mapper(cfg: CfgNode, vocabulary: Vocabulary) -> SegmentationMapper:

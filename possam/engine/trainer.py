@@ -7,7 +7,7 @@ import logging
 import math
 import weakref
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -30,7 +30,7 @@ from possam.encoders import FeatureCache
 from possam.engine.checkpoint import Checkpointer
 from possam.engine.config import PRECISIONS, schedule_warning
 from possam.engine.data_check import check_class_names, check_data, check_test_sets
-from possam.engine.datasets import build_test_mapper
+from possam.engine.datasets import build_test_mapper, check_queries, check_vocabularies
 from possam.engine.evaluate import build_predictor, evaluate_datasets
 from possam.engine.features import training_features
 from possam.engine.hooks import ExactResume
@@ -42,7 +42,7 @@ from possam.engine.step import TrainingStep
 from possam.engine.unreadable import ReadableSamples
 from possam.engine.writers import build_writers, check_writers
 from possam.models import PosSAM
-from possam.vocabulary import Vocabulary
+from possam.processes import end_with_parent
 
 logger = logging.getLogger(__name__)
 
@@ -61,6 +61,7 @@ class Trainer(DefaultTrainer):
         if warning := schedule_warning(cfg):
             logger.warning(warning)
         records = training_records(cfg)
+        check_queries(cfg, records)
         check_data(cfg, cfg.DATASETS.TRAIN, records, limit=cfg.DATALOADER.MAX_UNREADABLE)
         check_test_sets(cfg)  # what is wrong with a test set is said now, not after the training
         model = self.build_model(cfg)
@@ -121,12 +122,7 @@ def training_records(cfg: CfgNode) -> list[dict[str, Any]]:
     """The dicts of all training datasets, which must share vocabulary and ignore label. ValueError otherwise."""
     if not cfg.DATASETS.TRAIN:
         raise ValueError("DATASETS.TRAIN is empty; name at least one dataset to train on.")
-    vocabularies = {MetadataCatalog.get(name).vocabulary for name in cfg.DATASETS.TRAIN}
-    if cfg.MODEL.TRAIN_VOCABULARY:
-        vocabularies.add(Vocabulary.load(cfg.MODEL.TRAIN_VOCABULARY))
-    if len(vocabularies) > 1:
-        names = sorted(vocabulary.name for vocabulary in vocabularies)
-        raise ValueError(f"DATASETS.TRAIN and MODEL.TRAIN_VOCABULARY must share one vocabulary, but have {names}.")
+    check_vocabularies(cfg)
     ignored = {name: MetadataCatalog.get(name).ignore_label for name in cfg.DATASETS.TRAIN}
     if len(set(ignored.values())) > 1:
         raise ValueError(f"DATASETS.TRAIN must share one ignore label, but have {ignored}; train on them one by one.")
@@ -174,17 +170,30 @@ def build_train_loader(cfg: CfgNode, records: list[dict[str, Any]], cache: Featu
         num_workers=cfg.DATALOADER.NUM_WORKERS,
         seed=seed,  # else starting the loader would draw from the generator of the model
     )
-    return ResumableLoader(loader, order)
+    return ResumableLoader(_ending_with_this_process(loader), order)
 
 
 def build_test_loader(cfg: CfgNode, dataset: str) -> Any:
     """A loader that gives this process's share of a test set, each image once."""
-    return build_detection_test_loader(
+    loader = build_detection_test_loader(
         _records([dataset]),
         mapper=build_test_mapper(cfg, MetadataCatalog.get(dataset).vocabulary),
         num_workers=cfg.DATALOADER.NUM_WORKERS,
         batch_size=cfg.TEST.BATCH_SIZE,
     )
+    return _ending_with_this_process(loader)
+
+
+def _ending_with_this_process(loader: Any) -> Any:
+    """The same PyTorch loader, none of whose processes outlives this one."""
+    loader.worker_init_fn = partial(_start_worker, loader.worker_init_fn)
+    return loader
+
+
+def _start_worker(initialize: Callable[[int], None] | None, worker: int) -> None:
+    end_with_parent()
+    if initialize is not None:
+        initialize(worker)
 
 
 def distribute(model: nn.Module) -> nn.Module:

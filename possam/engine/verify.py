@@ -16,11 +16,10 @@ from possam.d2.data import MetadataCatalog
 from possam.d2.modeling import META_ARCH_REGISTRY
 from possam.encoders.weight_files import WEIGHTS, known_file
 from possam.engine.config import check_files, load_config, schedule_warning
-from possam.engine.datasets import prepare_datasets
+from possam.engine.datasets import check_vocabularies, prepare_datasets
 from possam.engine.ignored_settings import ignored_settings
 from possam.files import full_path
 from possam.messages import few
-from possam.vocabulary import Vocabulary
 
 __all__ = ["find_configs", "verify_config"]
 
@@ -118,17 +117,12 @@ def _check_clip_weights(cfg: CfgNode) -> None:
 
 
 def _training(cfg: CfgNode) -> str:
-    vocabularies = {name: MetadataCatalog.get(name).vocabulary for name in cfg.DATASETS.TRAIN}
-    if cfg.MODEL.TRAIN_VOCABULARY:
-        vocabularies["MODEL.TRAIN_VOCABULARY"] = Vocabulary.load(cfg.MODEL.TRAIN_VOCABULARY)
+    vocabularies = check_vocabularies(cfg)
     if not vocabularies:
         raise ValueError(
             "It names no training vocabulary, so that it cannot be run by itself; set DATASETS.TRAIN or "
             "MODEL.TRAIN_VOCABULARY, or use a configuration that has it as a _BASE_."
         )
-    if len(set(vocabularies.values())) > 1:
-        sizes = ", ".join(f"{name} ({len(vocabulary)} classes)" for name, vocabulary in vocabularies.items())
-        raise ValueError(f"The training sets must share one vocabulary, but there are {sizes}.")
     name, vocabulary = next(iter(vocabularies.items()))
     return f"trains {' + '.join(cfg.DATASETS.TRAIN) or 'nothing'} ({len(vocabulary)} classes)"
 

@@ -302,11 +302,11 @@ class PosSAM(Pretrained):
         return output
 
     def _losses(self, batched_inputs: list[dict[str, Any]]) -> dict[str, Tensor]:
-        vocabularies = {inputs["vocabulary"] for inputs in batched_inputs}
-        if len(vocabularies) != 1:
-            names = sorted(vocabulary.name for vocabulary in vocabularies)
+        vocabulary, *others = dict.fromkeys(inputs["vocabulary"] for inputs in batched_inputs)
+        if different := [other.name for other in others if vocabulary.difference(other)]:
+            names = sorted([vocabulary.name, *different])
             raise ValueError(f"A training batch must have one vocabulary, but got {names}; train on datasets of one.")
-        text = self._text(vocabularies.pop())
+        text = self._text(vocabulary)
         features, padded = self._features(batched_inputs)
         layers, mask_features = self._decode(features["sam"])
         queries, masks = [layer.queries for layer in layers], [layer.mask_logits for layer in layers]

@@ -288,6 +288,22 @@ class Vocabulary:
         content = [list(category.names) for category in self.categories]
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
+    def difference(self, other: Vocabulary) -> str:
+        """What a model would learn otherwise from `other`, in words; "" for the same classes in the same order.
+
+        Names and things count. The vocabulary's own name, and the dataset's ids and spellings, which only its annotation
+        files are read with, do not.
+        """
+        if len(self) != len(other):
+            return f"{len(self)} and {len(other)} classes"
+        for number, (mine, theirs) in enumerate(zip(self.categories, other.categories, strict=True)):
+            if mine.names != theirs.names:
+                return f"class number {number} is {', '.join(mine.names)!r:.100} and {', '.join(theirs.names)!r:.100}"
+            if mine.isthing != theirs.isthing:
+                kinds = [("stuff", "a thing")[category.isthing] for category in (mine, theirs)]
+                return f"{mine.names[0]!r:.100} is {kinds[0]} and {kinds[1]}"
+        return ""
+
     def things(self) -> Vocabulary:
         """The things alone, in the same order, under the name ``"<name>_things"``.
 

@@ -1,3 +1,5 @@
+import json
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -5,7 +7,7 @@ from PIL import Image
 from possam.d2.data import DatasetCatalog, MetadataCatalog
 from possam.data import register_semantic
 from possam.data.datasets import SPECS
-from possam.engine.datasets import prepare_datasets
+from possam.engine.datasets import check_queries, prepare_datasets
 from possam.engine.trainer import build_train_loader, training_records
 from possam.vocabulary import Vocabulary
 
@@ -61,3 +63,77 @@ def test_training_datasets_share_one_ignore_label(mini_config, tmp_path):
     mini_config.MODEL.TRAIN_VOCABULARY = ""
     with pytest.raises(ValueError, match=r"must share one ignore label, but have {'one': 255, 'two': 9}"):
         training_records(mini_config)
+
+
+def own_set(root, name, categories, boxes=((1, 7),)):
+    """An entry of DATASETS.PANOPTIC: one image of 128×96 with rows of segments (id, category id)."""
+    ids = np.zeros((96, 128, 3), dtype=np.uint8)
+    for row, (number, _) in enumerate(boxes):
+        ids[row * 3 : row * 3 + 3, :, 0] = number
+    for folder in ("images", "panoptic"):
+        (root / name / folder).mkdir(parents=True)
+        Image.fromarray(ids).save(root / name / folder / "a.png")
+    segments = [{"id": number, "category_id": category, "iscrowd": 0} for number, category in boxes]
+    content = {
+        "images": [{"id": 1, "file_name": "a.png", "height": 96, "width": 128}],
+        "annotations": [{"image_id": 1, "file_name": "a.png", "segments_info": segments}],
+        "categories": categories,
+    }
+    path = root / name / "panoptic.json"
+    path.write_text(json.dumps(content))
+    folders = {key: str(root / name / key.removesuffix("_root").replace("image", "images")) for key in ROOTS}
+    return {"name": name, "panoptic_json": str(path), **folders}
+
+
+ROOTS = ("image_root", "panoptic_root")
+FIELD = [{"id": 0, "name": "soil", "isthing": 0}, {"id": 7, "name": "crop", "isthing": 1}]
+
+
+def train_on(cfg, *entries):
+    cfg.defrost()
+    cfg.DATASETS.PANOPTIC = list(entries)
+    cfg.DATASETS.TRAIN = tuple(entry["name"] for entry in entries)
+    cfg.DATALOADER.NUM_WORKERS, cfg.SOLVER.IMS_PER_BATCH = 0, 2
+    prepare_datasets(cfg)
+
+
+def test_datasets_of_equal_classes_are_trained_on_together_by_any_name(mini_config, mini_model, tmp_path):
+    other = [{**FIELD[0], "id": 3}, {**FIELD[1], "id": 1}]  # ids are a dataset's own
+    north, south = own_set(tmp_path, "north", FIELD), own_set(tmp_path, "south", other, [(1, 1)])
+    train_on(mini_config, north, south)
+    records = training_records(mini_config)
+    batch = next(iter(build_train_loader(mini_config, records, None)))
+    assert [item["instances"].gt_classes.tolist() for item in batch] == [[1], [1]]
+    batch[1]["vocabulary"] = MetadataCatalog.get("south").vocabulary  # as of a loader of one's own
+    assert batch[0]["vocabulary"] != batch[1]["vocabulary"]
+    assert all(loss.isfinite() for loss in mini_model.train()(batch).values())
+
+
+@pytest.mark.parametrize(
+    ("categories", "difference"),
+    [
+        (FIELD[:1] + [{"id": 7, "name": "weed", "isthing": 1}], "class number 1 is 'crop' and 'weed'"),
+        (FIELD[::-1], "class number 0 is 'soil' and 'crop'"),
+        (FIELD + [{"id": 8, "name": "weed", "isthing": 1}], "2 and 3 classes"),
+        (FIELD[:1] + [{"id": 7, "name": "crop", "isthing": 0}], "'crop' is a thing and stuff"),
+    ],
+)
+def test_datasets_of_other_classes_are_refused_with_what_differs(mini_config, tmp_path, categories, difference):
+    train_on(mini_config, own_set(tmp_path, "north", FIELD), own_set(tmp_path, "south", categories))
+    with pytest.raises(ValueError, match=f"one vocabulary, but north and south differ: {difference}.*`vocabulary`"):
+        training_records(mini_config)
+
+
+def test_more_segments_than_queries_are_told(mini_config, tmp_path, caplog):
+    many = [(number, 7) for number in range(1, 31)]
+    entries = [own_set(tmp_path, "few", FIELD, many[:24]), own_set(tmp_path, "many", FIELD, many)]
+    train_on(mini_config, *entries)
+    check_queries(mini_config, training_records(mini_config)[:1])
+    assert "QUERIES" not in caplog.text
+    check_queries(mini_config, training_records(mini_config))
+    assert "1 of 2 training images have more segments than the 24 queries" in caplog.text
+    assert caplog.text.count("Set MODEL.DECODER.QUERIES 30") == 1
+    caplog.clear()
+    crowds = [{"iscrowd": 1}] * 30
+    check_queries(mini_config, [{"annotations": crowds}, {"sem_seg_file_name": "a.png"}, {"segments_info": crowds}])
+    assert not caplog.text

@@ -100,12 +100,13 @@ def test_two_processes_train_as_one(two_processes, scenes, tmp_path):
     The IoU head's target counts the pixels of masks, and rounding, which goes by the size of a batch, can flip one.
     """
     two_processes(_two, str(scenes), str(tmp_path))
+    runs = []
     for passes in (1, 2):
         two = [torch.load(tmp_path / f"{passes}.{rank}.pt", weights_only=True) for rank in range(2)]
         _, one = trained(scenes, tmp_path / "one", "SOLVER.ACCUMULATE", str(passes))
         assert [len(images) for images in one["images"]] == [4 // passes] * passes * STEPS
-        whole = one if passes == 1 else whole
-        for name, loss in whole["losses"][0].items():
+        runs.append(one)
+        for name, loss in runs[0]["losses"][0].items():
             tolerance = 1e-4 if "iou" in name or name == "total_loss" else 1e-6
             assert loss == pytest.approx(one["losses"][0][name], rel=tolerance), name
         for images, *shares in zip(one["images"], *(log["images"] for log in two), strict=True):

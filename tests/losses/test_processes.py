@@ -14,7 +14,8 @@ from possam.losses import HungarianMatcher, LayerOutput, SetCriterion, Target
 from possam.vocabulary import ClassEmbeddings
 
 # Segments of the images of a batch, shared out in turn: the second process has none, or the first, or neither.
-BATCHES = {"both": (3, 1, 0, 9), "first": (2, 0, 3, 0), "second": (0, 4, 0, 1), "neither": (0, 0, 0, 0), "many": (1, 1, 0, 20)}
+BATCHES = {"both": (3, 1, 0, 9), "first": (2, 0, 3, 0), "second": (0, 4, 0, 1), "neither": (0, 0, 0, 0)}
+BATCHES["many"] = (1, 1, 0, 20)  # more than there are queries
 
 
 class Trained(nn.Module):

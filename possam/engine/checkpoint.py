@@ -16,8 +16,10 @@ from torch import nn
 from possam.d2.checkpoint import DetectionCheckpointer
 from possam.d2.utils import comm
 from possam.engine.manifest import Manifest
-from possam.files import write_atomically
-from possam.models.state import describe_frozen, load_checkpoint, read_checkpoint
+from possam.files import read_json, write_atomically
+from possam.models.pretrained import PARAMETERS, VOCABULARY
+from possam.models.state import describe_frozen, load_checkpoint, read_checkpoint, take_vocabulary
+from possam.vocabulary import Vocabulary
 
 __all__ = ["Checkpointer"]
 
@@ -32,9 +34,10 @@ _COPIES = 3  # AdamW keeps two numbers beside every parameter
 class Checkpointer(DetectionCheckpointer):
     """Detectron2's checkpointer, strict and safe: what does not fit raises instead of being logged, and no code runs.
 
-    Files hold the trained parameters alone, and by name and sha256 of the weights which frozen encoders they were
-    trained over; the encoders themselves come from their own files. A run that is killed while saving leaves the older
-    checkpoints and no part of a new one; `manifest.json` beside them tells whole files from damaged ones.
+    Files hold the trained parameters alone, by name and sha256 of the weights which frozen encoders they were trained
+    over, and on which vocabulary; the encoders themselves come from their own files. A run that is killed while saving
+    leaves the older checkpoints and no part of a new one; `manifest.json` beside them tells whole files from damaged
+    ones.
     """
 
     def __init__(
@@ -56,6 +59,7 @@ class Checkpointer(DetectionCheckpointer):
             raise ValueError(f"SOLVER.CHECKPOINT_KEEP is {keep}, but must be 0, which keeps all, or more.")
         super().__init__(model, save_dir, save_to_disk=save_to_disk, **checkpointables)
         self.keep = keep
+        self._goes_on = False  # with the checkpointables of what is loaded
 
     # ------------------------------------------------------------------ saving
 
@@ -85,7 +89,7 @@ class Checkpointer(DetectionCheckpointer):
             )
 
     def save(self, name: str, **kwargs: Any) -> None:
-        """Write `name`.pth: the model, the checkpointables, the frozen encoders' description, and `kwargs`.
+        """Write `name`.pth: the model, the checkpointables, what it was trained over and on, and `kwargs`.
 
         Afterwards the pointer file names it, and periodic checkpoints beyond `keep` are deleted; one that cannot be is
         named in a warning.
@@ -98,6 +102,8 @@ class Checkpointer(DetectionCheckpointer):
         content = {"model": self.model.state_dict()}
         content |= {key: checkpointable.state_dict() for key, checkpointable in self.checkpointables.items()}
         content |= {"frozen": describe_frozen(self.model), **kwargs}
+        if isinstance(vocabulary := getattr(self.model, "train_vocabulary", None), Vocabulary):
+            content["vocabulary"] = vocabulary.to_table()
         path = Path(self.save_dir) / f"{name}.pth"
         logger.info("Saving the checkpoint %s", path)
         try:
@@ -132,13 +138,18 @@ class Checkpointer(DetectionCheckpointer):
     def load(self, path: str, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """Load `path`, a .pth or .safetensors file or its URL; an empty path loads nothing.
 
+        Where nothing but the model is checkpointed, it takes over the vocabulary that the file was trained on, with a
+        warning if that is another than its own: what it has seen does not go by a configuration. A training keeps its
+        own vocabulary; it can start from parameters of another, but not go on from them.
+
         Returns:
             What else the file holds, such as the iteration.
 
         Raises:
             FileNotFoundError: there is no such file.
-            ValueError: it is no checkpoint, is not what was saved, or is of another model or over other frozen
-                encoders; the model stays as it was.
+            ValueError: it is no checkpoint, is not what was saved, holds parameters that are NaN or infinite, or is of
+                another model, over other frozen encoders, or of another vocabulary than the training that goes on;
+                the model stays as it was.
         """
         if path and ("?" in path or path.endswith((".pkl", ".pyth"))):
             # Detectron2 unpickles such files, code and all, and takes wishes from a query.
@@ -149,6 +160,7 @@ class Checkpointer(DetectionCheckpointer):
                     f"No checkpoint at {path}. Check MODEL.WEIGHTS, which a training from scratch leaves empty."
                 )
             Manifest(Path(path).parent).check(Path(path).name)
+        self._goes_on = bool(kwargs.get("checkpointables", args[0] if args else self.checkpointables))
         try:
             return super().load(path, *args, **kwargs)
         finally:
@@ -230,10 +242,27 @@ class Checkpointer(DetectionCheckpointer):
             content = read_checkpoint(filename)
         except ValueError as error:
             raise ValueError(f"{error} Check MODEL.WEIGHTS.") from error
+        path = Path(filename)
+        if path.name == PARAMETERS and path.with_name(VOCABULARY).is_file():  # of save_pretrained
+            content["vocabulary"] = read_json(path.with_name(VOCABULARY))
         return {**content, "source": filename}
 
     def _load_model(self, checkpoint: dict[str, Any]) -> None:
-        load_checkpoint(self.model, checkpoint, f"The checkpoint {checkpoint.pop('source')}")
+        source = f"The checkpoint {checkpoint.pop('source')}"
+        saved, own, told = take_vocabulary(checkpoint, source), getattr(self.model, "train_vocabulary", None), ""
+        if saved and own and (difference := saved.difference(own)):
+            told = (
+                f"{source} was trained on the vocabulary {saved.name}, but DATASETS.TRAIN or MODEL.TRAIN_VOCABULARY "
+                f"give {own.name}: {difference}"
+            )
+        if told and self._goes_on:
+            raise ValueError(f"{told}. Train on the same classes, or start from its parameters with MODEL.WEIGHTS.")
+        load_checkpoint(self.model, checkpoint, source)
+        if told and self.checkpointables:
+            logger.warning("%s. Training starts from it; classes of the former alone will count as unseen.", told)
+        elif told:
+            logger.warning("%s. The former decides which classes are seen.", told)
+            self.model.train_vocabulary = saved
 
 
 class _Hashed:

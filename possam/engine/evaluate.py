@@ -168,7 +168,8 @@ def _describe(
     """What a result is about, as plain data."""
     vocabulary = ground_truth.vocabulary
     manifest = vocabulary.manifest(train_vocabulary)
-    seen = sum(vocabulary.seen(train_vocabulary))
+    seen = vocabulary.seen(train_vocabulary)
+    unseen = [name for name, known in zip(vocabulary.display_names, seen, strict=True) if not known]
     return {
         "name": ground_truth.name,
         "images": images,
@@ -177,10 +178,11 @@ def _describe(
         "vocabulary": {"name": vocabulary.name, "classes": len(vocabulary)},
         "train_vocabulary": {"name": train_vocabulary.name, "classes": len(train_vocabulary)},
         "seen": {
-            "classes": seen,
-            "unseen_classes": len(vocabulary) - seen,
+            "classes": len(vocabulary) - len(unseen),
+            "unseen_classes": len(unseen),
             "manifest": None if manifest is None else f"{manifest.train}_to_{manifest.test}",
             "manifest_version": None if manifest is None else manifest.version,
         },
+        "unseen": unseen,
         "average_precision_by": ap_library(federated=ground_truth.federated) if "instance" in tasks else None,
     }

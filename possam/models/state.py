@@ -1,8 +1,9 @@
 """What a trained model is on disk: its trained parameters, and over which frozen encoders they were trained.
 
 A checkpoint is a dict: "model", the trained parameters by name; "frozen", what `describe_frozen` says of the encoders;
-and whatever a trainer adds. As a safetensors file it has the parameters as tensors, and "frozen" as JSON among the
-file's metadata. Nothing here runs code from a file.
+"vocabulary", the table of the classes it was trained on; and whatever a trainer adds. As a safetensors file it has the
+parameters as tensors, and "frozen" as JSON among the file's metadata; the vocabulary is in a file beside it. Nothing here
+runs code from a file.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from torch import Tensor, nn
 
 from possam.encoders import FrozenCLIP, FrozenSAM
 from possam.files import write_atomically
+from possam.vocabulary import Vocabulary
 
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 _SHOWN = 5
@@ -135,6 +137,16 @@ def load_checkpoint(model: nn.Module, checkpoint: dict[str, Any], source: str) -
     model.load_state_dict(parameters)
 
 
+def take_vocabulary(checkpoint: dict[str, Any], source: str) -> Vocabulary | None:
+    """Take the vocabulary that a checkpoint was trained on out of it; None where it does not say.
+
+    Raises:
+        ValueError: the entry is no table of classes.
+    """
+    table = checkpoint.pop("vocabulary", None)
+    return None if table is None else Vocabulary.from_table(table, f"The training vocabulary of {source}")
+
+
 def _same_kind(saved: Tensor, own: Tensor) -> bool:
     """Whether the values can be copied as they are: numbers with a fraction or numbers without one."""
     return saved.is_floating_point() == own.is_floating_point() and saved.is_complex() == own.is_complex()
@@ -217,7 +229,7 @@ def write_safetensors(path: str | Path, model: nn.Module, *, dtype: torch.dtype 
         dtype: of floating-point parameters in the file, one of `DTYPES`.
 
     Raises:
-        ValueError: another dtype, or a value that it cannot hold.
+        ValueError: another dtype, a value that it cannot hold, or one that is NaN or infinite.
     """
     if dtype not in DTYPES:
         raise ValueError(f"dtype is {dtype}, but must be one of {', '.join(map(str, DTYPES))}.")

@@ -40,7 +40,7 @@ class EvaluationFolder:
         Args:
             folder: with a results.json.
             dataset: the name it is registered under; by default what results.json says, or the folder's name.
-            train_vocabulary: what the model was trained on; by default what the evaluation's configuration says.
+            train_vocabulary: what the model was trained on; by default what the evaluation says.
 
         Raises:
             FileNotFoundError, ValueError: this is no folder of an evaluation, or the dataset is not known.
@@ -57,8 +57,11 @@ class EvaluationFolder:
         self._register(name)
         self.ground_truth = GroundTruth(name)
         self.vocabulary = self.ground_truth.vocabulary
+        unseen = about.get("unseen") if train_vocabulary is None else None  # the configuration may name another
         trained_on = train_vocabulary or self._train_vocabulary()
         self.seen = self.vocabulary.seen(trained_on) if trained_on is not None else None
+        if isinstance(unseen, list):
+            self.seen = tuple(name not in unseen for name in self.vocabulary.display_names)
 
     @cached_property
     def config(self) -> dict[str, Any] | None:

@@ -21,7 +21,7 @@ from possam.messages import did_you_mean, few
 
 from .manifests import Manifest, find_manifest
 from .names import clean_name, is_visible, split_names
-from .tables import read_table, table_names, table_path, write_table
+from .tables import check_table, read_table, table_names, table_path, write_table
 
 logger = logging.getLogger(__name__)
 
@@ -147,7 +147,16 @@ class Vocabulary:
         Raises:
             ValueError: there is no such file, or its content does not follow the schema.
         """
-        table = read_table(full_path(path))
+        return cls.from_table(read_table(full_path(path)), str(path))
+
+    @classmethod
+    def from_table(cls, table: Any, source: str) -> Vocabulary:
+        """Build from what :meth:`to_table` gives; ``source`` is where it comes from, for messages.
+
+        Raises:
+            ValueError: it does not follow the schema.
+        """
+        check_table(table, source)
         categories = []
         for position, entry in enumerate(table["classes"]):
             try:
@@ -160,11 +169,11 @@ class Vocabulary:
                     )
                 )
             except ValueError as error:
-                raise ValueError(f"{path}: class number {position}: {error}") from error
+                raise ValueError(f"{source}: class number {position}: {error}") from error
         try:
             return cls(name=table["name"], categories=tuple(categories), source=table.get("source", ""))
         except ValueError as error:
-            raise ValueError(f"{path}: {error}") from error
+            raise ValueError(f"{source}: {error}") from error
 
     @classmethod
     def load(cls, name_or_path: str | Path) -> Vocabulary:
@@ -243,6 +252,10 @@ class Vocabulary:
 
     def to_json(self, path: str | Path) -> None:
         """Write the table that :meth:`from_file` reads back as an equal vocabulary."""
+        write_table(self.to_table(), Path(path))
+
+    def to_table(self) -> dict[str, Any]:
+        """The table as plain data (the schema is described in ``possam.vocabulary.tables``)."""
         classes = [
             {
                 "id": category.dataset_id,
@@ -252,7 +265,7 @@ class Vocabulary:
             }
             for category in self.categories
         ]
-        write_table({"name": self.name, "source": self.source, "classes": classes}, Path(path))
+        return {"name": self.name, "source": self.source, "classes": classes}
 
     # ---------------------------------------------------------------- what is asked of them
 
@@ -291,8 +304,8 @@ class Vocabulary:
     def difference(self, other: Vocabulary) -> str:
         """What a model would learn otherwise from `other`, in words; "" for the same classes in the same order.
 
-        Names and things count. The vocabulary's own name, and the dataset's ids and spellings, which only its annotation
-        files are read with, do not.
+        Names and things count. The vocabulary's own name does not, nor do the dataset's ids and spellings, which only
+        its annotation files are read with.
         """
         if len(self) != len(other):
             return f"{len(self)} and {len(other)} classes"

@@ -19,6 +19,7 @@ from possam.d2.modeling import build_model
 from possam.engine import Checkpointer
 from possam.engine import checkpoint as checkpoint_module
 from possam.models.state import describe_frozen, write_safetensors
+from possam.vocabulary import Vocabulary
 
 
 def save(path, state):
@@ -518,3 +519,60 @@ def test_the_scale_of_mixed_precision_is_kept(tmp_path):
     other, others = trainer(4.0)
     Checkpointer(other.model, str(tmp_path), trainer=other).resume_or_load("", resume=True)
     assert others.state_dict() == scaler.state_dict() and others.get_scale() == 512.0
+
+
+# ------------------------------------------------------------------ what it was trained on
+
+
+class Trained(nn.Linear):
+    """A model that knows its training vocabulary."""
+
+    def __init__(self, *words):
+        super().__init__(3, 2)
+        self.train_vocabulary = Vocabulary.from_names(words, name="+".join(words))
+
+
+def saved_by(folder, *words):
+    Checkpointer(Trained(*words), str(folder), trainer=nn.Linear(1, 1)).save("model_final")
+    return str(folder / "model_final.pth")
+
+
+def test_what_was_seen_goes_by_the_checkpoint_and_not_by_the_configuration(tmp_path, caplog):
+    path, model = saved_by(tmp_path, "cat", "dog"), Trained("cat", "bus")
+    assert "vocabulary" not in Checkpointer(model).load(path)
+    assert model.train_vocabulary == Vocabulary.from_names(["cat", "dog"], name="cat+dog")
+    assert "trained on the vocabulary cat+dog, but" in caplog.text
+    assert "give cat+bus: class number 1 is 'dog' and 'bus'" in caplog.text
+    caplog.clear()
+    model.train_vocabulary = Vocabulary.from_names(["cat", "dog"], name="pets")
+    Checkpointer(model).load(path)
+    assert model.train_vocabulary.name == "pets" and not caplog.text, "equal classes, whatever they are called"
+
+
+def test_a_training_starts_from_another_vocabulary_but_does_not_go_on_from_it(tmp_path, caplog):
+    path, model = saved_by(tmp_path, "cat", "dog"), Trained("cat", "bus")
+    trainer = Checkpointer(model, trainer=nn.Linear(1, 1))
+    before = model.weight.clone()
+    with pytest.raises(ValueError, match=r"on the vocabulary cat\+dog, but .* give cat\+bus: .*MODEL.WEIGHTS"):
+        trainer.load(path)
+    assert torch.equal(model.weight, before)
+    trainer.resume_or_load(path, resume=False)
+    assert model.train_vocabulary.name == "cat+bus" and not torch.equal(model.weight, before)
+    assert "classes of the former alone will count as unseen" in caplog.text
+
+
+def test_checkpoints_that_do_not_say_their_vocabulary_load_as_ever_and_wrong_ones_do_not(tmp_path, caplog):
+    model, state = Trained("cat"), nn.Linear(3, 2).state_dict()
+    Checkpointer(model).load(save(tmp_path / "old.pth", state))
+    assert model.train_vocabulary.names == ("cat",) and not caplog.text
+    torch.save({"model": state, "vocabulary": {"name": "x", "classes": 3}}, tmp_path / "odd.pth")
+    with pytest.raises(ValueError, match="vocabulary of The checkpoint .*odd.pth: classes must be of type list"):
+        Checkpointer(model).load(str(tmp_path / "odd.pth"))
+
+
+def test_the_file_of_a_saved_folder_brings_its_vocabulary(mini_model, mini_config, tmp_path, caplog):
+    mini_model.train_vocabulary = Vocabulary.from_names(["cat"], name="cats")
+    folder = mini_model.save_pretrained(tmp_path / "saved")
+    model = build_model(mini_config)
+    Checkpointer(model).load(str(folder / "model.safetensors"))
+    assert model.train_vocabulary == mini_model.train_vocabulary and "on the vocabulary cats" in caplog.text

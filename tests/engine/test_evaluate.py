@@ -13,6 +13,7 @@ from possam.data.miniature.export import export_split
 from possam.engine import load_config, prepare_datasets
 from possam.engine.evaluate import evaluate, evaluate_datasets
 from possam.engine.trainer import build_test_loader
+from possam.report.source import EvaluationFolder
 from possam.vocabulary import Vocabulary
 
 A, B = "mini_a_train", "mini_b_report"
@@ -102,6 +103,16 @@ def test_what_is_written(run):
     assert about["average_precision_by"].split()[0] in ("pycocotools", "faster-coco-eval")
     assert report["provenance"]["config"]["DATASETS"]["TEST"] == [A, B]
     assert report["provenance"]["ensemble"]["name"] == "mase"
+
+
+def test_unseen_classes_are_those_of_the_models_training_and_not_of_the_configuration(run):
+    cfg, model = run("seen", "DATASETS.TEST", str([B]), "TEST.COMPARE", "[]", "TEST.TASKS", "['panoptic']")
+    model.train_vocabulary = Vocabulary.load("mini_b")  # as a checkpoint brings it
+    score(cfg, model)
+    about = _read(cfg, B, "results.json")["dataset"]
+    assert (about["train_vocabulary"]["name"], about["seen"]["unseen_classes"], about["unseen"]) == ("mini_b", 0, [])
+    assert all(EvaluationFolder(_folder(cfg) / B).seen)
+    assert not all(EvaluationFolder(_folder(cfg) / B, train_vocabulary=Vocabulary.load("mini_a")).seen)
 
 
 def test_one_dataset_alone_writes_the_same(run):

@@ -44,12 +44,18 @@ def read_table(path: Path) -> dict[str, Any]:
         raise ValueError(f"{path}: cannot be read ({error.strerror}); give the path of a .json file") from error
     except (ValueError, RecursionError) as error:  # of the path, of bytes, of syntax, of brackets too deep
         raise ValueError(f"{path}: not a JSON file: {error}") from error
-    _check_keys(table, _TABLE_KEYS, f"{path}")
-    _check_type(table, "name", str, f"{path}")
-    _check_type(table, "source", str, f"{path}")
-    _check_type(table, "classes", list, f"{path}")
+    check_table(table, f"{path}")
+    return dict(table)
+
+
+def check_table(table: Any, source: str) -> None:
+    """ValueError, which names the place in ``source``, where plain data breaks the schema."""
+    _check_keys(table, _TABLE_KEYS, source)
+    _check_type(table, "name", str, source)
+    _check_type(table, "source", str, source)
+    _check_type(table, "classes", list, source)
     for position, entry in enumerate(table["classes"]):
-        where = f"{path}: class number {position}"
+        where = f"{source}: class number {position}"
         _check_keys(entry, _CLASS_KEYS, where)
         _check_type(entry, "id", int, where)
         _check_type(entry, "dataset_name", str, where)
@@ -58,7 +64,6 @@ def read_table(path: Path) -> dict[str, Any]:
             raise ValueError(f"{where}: names must hold strings only, got {entry['names']!r:.200}")
         if entry["isthing"] not in (0, 1):
             raise ValueError(f"{where}: isthing must be 1 (thing) or 0 (stuff), got {entry['isthing']!r:.200}")
-    return table
 
 
 def write_table(table: dict[str, Any], path: Path) -> None:

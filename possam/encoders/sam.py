@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from possam.encoders.frozen import frozen, no_autocast, working_dtype
 from possam.encoders.sam_attention import resize_relative_positions, run_block
-from possam.encoders.state_dicts import Unfilled, differences, digest_tensors, read_state_dict, take_over
+from possam.encoders.state_dicts import Unfilled, differences, digest_tensors, not_finite, read_state_dict, take_over
 from possam.encoders.weight_files import WEIGHTS
 from possam.messages import did_you_mean
 
@@ -246,6 +246,8 @@ def _load(encoder: ImageEncoderViT, name: str, path: Path) -> None:
             f"the weights in {path} do not fit SAM {name}, which expects {_describe(expected)}; "
             f"the file holds {described} ({problems}){_mend(name, state)}"
         )
+    if wrong := not_finite(resized):
+        raise ValueError(f"{path} holds SAM weights that are NaN or infinite: {wrong}; download or copy it again")
     take_over(encoder, resized)
 
 

@@ -77,6 +77,18 @@ def differences(expected: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> 
     )
 
 
+def not_finite(state: Mapping[str, Tensor]) -> str:
+    """Which tensors hold NaN or infinity, and how many of their values are; a few of each; "" if none does."""
+    found = []
+    for key, value in state.items():
+        if not value.is_floating_point() or value.is_meta or not value.numel():
+            continue
+        values = value.detach().float() if value.element_size() == 1 else value.detach()
+        if not torch.stack(values.aminmax()).isfinite().all():  # reads once, and makes no tensor of the same size
+            found.append(f"{key} ({int((~values.isfinite()).sum()):,} of {value.numel():,} values)")
+    return f"{', '.join(found[:4])}{f' and {len(found) - 4} more' if len(found) > 4 else ''}"
+
+
 class Unfilled(TorchFunctionMode):
     """Within it nothing fills parameters in place, as `torch.nn.init` does: their values come from a file."""
 

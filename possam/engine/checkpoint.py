@@ -15,6 +15,7 @@ from torch import nn
 
 from possam.d2.checkpoint import DetectionCheckpointer
 from possam.d2.utils import comm
+from possam.encoders.state_dicts import not_finite
 from possam.engine.manifest import Manifest
 from possam.files import read_json, write_atomically
 from possam.models.pretrained import PARAMETERS, VOCABULARY
@@ -95,11 +96,17 @@ class Checkpointer(DetectionCheckpointer):
         named in a warning.
 
         Raises:
+            FloatingPointError: a parameter is NaN or infinite; nothing is written.
             OSError: it could not be written. What was saved before is there, and a next save may work.
         """
         if not (self.save_dir and self.save_to_disk):  # the fingerprints, which take seconds, would be for nothing
             return
         content = {"model": self.model.state_dict()}
+        if wrong := not_finite(content["model"]):
+            raise FloatingPointError(
+                f"The checkpoint {name} is not saved: parameters are NaN or infinite: {wrong}. Go on from an earlier "
+                "one with a lower SOLVER.BASE_LR."
+            )
         content |= {key: checkpointable.state_dict() for key, checkpointable in self.checkpointables.items()}
         content |= {"frozen": describe_frozen(self.model), **kwargs}
         if isinstance(vocabulary := getattr(self.model, "train_vocabulary", None), Vocabulary):

@@ -14,6 +14,7 @@ from rich.progress import track
 from possam.d2.config import CfgNode
 from possam.d2.evaluation import inference_context
 from possam.d2.utils import comm
+from possam.encoders.state_dicts import not_finite
 from possam.engine.provenance import provenance
 from possam.evaluation import (
     LVIS_DETECTIONS,
@@ -69,6 +70,7 @@ def evaluate_datasets(
 
     Raises:
         ValueError: a dataset cannot be scored on any of `TEST.TASKS`; said before the first of them is scored.
+        FloatingPointError: parameters of the model are NaN or infinite.
     """
     for name in cfg.DATASETS.TEST:
         scored_tasks(GroundTruth(name), cfg.TEST.TASKS)
@@ -109,6 +111,8 @@ def _evaluate(
     cfg: CfgNode, model: PosSAM, dataset: str, loader: Any, predictor: Predictor, origin: Mapping[str, Any] | None
 ) -> dict[str, Any]:
     """"results" (what `evaluate` returns) and "dataset" (what they are about); empty but on the main process."""
+    if wrong := not_finite(model.state_dict()):
+        raise FloatingPointError(f"{dataset} is not scored: parameters of the model are NaN or infinite: {wrong}.")
     folder = Path(cfg.OUTPUT_DIR) / "evaluation" / dataset
     ground_truth = GroundTruth(dataset)
     ensemble, scored = cfg.MODEL.ENSEMBLE.NAME, scored_tasks(ground_truth, cfg.TEST.TASKS)

@@ -2,8 +2,8 @@
 
 A checkpoint is a dict: "model", the trained parameters by name; "frozen", what `describe_frozen` says of the encoders;
 "vocabulary", the table of the classes it was trained on; and whatever a trainer adds. As a safetensors file it has the
-parameters as tensors, and "frozen" as JSON among the file's metadata; the vocabulary is in a file beside it. Nothing here
-runs code from a file.
+parameters as tensors, and "frozen" as JSON among its metadata; the vocabulary is in a file beside it. Nothing here runs
+code from a file.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from possam.encoders import FrozenCLIP, FrozenSAM
+from possam.encoders.state_dicts import not_finite
 from possam.files import write_atomically
 from possam.vocabulary import Vocabulary
 
@@ -134,6 +135,11 @@ def load_checkpoint(model: nn.Module, checkpoint: dict[str, Any], source: str) -
             f"{source} does not fit the model: {'; '.join(problems[:_SHOWN])}{more}. Use the configuration it was "
             "trained with (config.yaml beside it)."
         )
+    if wrong := not_finite(parameters):
+        raise ValueError(
+            f"{source} holds parameters that are NaN or infinite: {wrong}. Its training has diverged, or the file was "
+            "changed; take an earlier checkpoint, or a lower SOLVER.BASE_LR to train again."
+        )
     model.load_state_dict(parameters)
 
 
@@ -233,6 +239,8 @@ def write_safetensors(path: str | Path, model: nn.Module, *, dtype: torch.dtype 
     """
     if dtype not in DTYPES:
         raise ValueError(f"dtype is {dtype}, but must be one of {', '.join(map(str, DTYPES))}.")
+    if wrong := not_finite(model.state_dict()):
+        raise ValueError(f"{path} is not written: the model has parameters that are NaN or infinite: {wrong}.")
     parameters: dict[str, Tensor] = {}
     for key, value in model.state_dict().items():
         kept = value.detach().cpu().to(dtype if value.is_floating_point() else value.dtype)

@@ -10,9 +10,9 @@ from safetensors.torch import save_file
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from possam.encoders import FrozenCLIP
+from possam.encoders import FrozenCLIP, FrozenSAM
 from possam.encoders.clip import mini
-from possam.encoders.state_dicts import Unfilled, differences, digest_tensors, read_state_dict, take_over
+from possam.encoders.state_dicts import Unfilled, differences, digest_tensors, not_finite, read_state_dict, take_over
 
 STATE = {"a.weight": torch.arange(6.0).reshape(2, 3), "b": torch.tensor(2.0), "c": torch.zeros(2, dtype=torch.bfloat16)}
 
@@ -56,6 +56,29 @@ def test_differences_name_a_few_of_each():
         "1 missing: c; 6 unexpected: layer0, layer1, layer2, layer3, …; 1 of another shape: a.weight (3, 2) instead of "
         "(2, 3)"
     )
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16, torch.float8_e5m2])
+def test_values_that_are_not_finite_are_counted(dtype):
+    good = {"a": torch.ones(2, 3).to(dtype), "number": torch.tensor(3), "empty": torch.zeros(0)}
+    assert not_finite(good) == ""
+    for value in (float("nan"), float("inf"), -float("inf")):
+        bad = torch.tensor([1.0, value, value]).to(dtype)
+        assert not_finite({**good, "b": bad}) == "b (2 of 3 values)"
+    assert not_finite({str(i): bad for i in range(6)}).endswith("3 (2 of 3 values) and 2 more")
+
+
+@pytest.mark.parametrize("build", [FrozenCLIP.build, FrozenSAM.build])
+def test_weight_files_of_frozen_encoders_must_be_finite(build, tmp_path):
+    name = "mini_weak" if build == FrozenCLIP.build else "vit_tiny"
+    encoder = build(name=name, weights=None)
+    weights = encoder.model if isinstance(encoder, FrozenCLIP) else encoder.encoder
+    state = {key: value.clone() for key, value in weights.state_dict().items()}
+    key = next(key for key, value in state.items() if value.is_floating_point() and value.dim() > 1)
+    state[key].view(-1)[0] = float("nan")
+    save_file(state, tmp_path / "bad.safetensors")
+    with pytest.raises(ValueError, match=rf"bad.safetensors holds .* NaN or infinite: {re.escape(key)} \(1 of "):
+        build(name=name, weights=tmp_path / "bad.safetensors")
 
 
 @pytest.mark.parametrize("wrap", [lambda s: s, lambda s: {"state_dict": s}, lambda s: {"model": s, "iteration": 3}])

@@ -2,6 +2,7 @@
 that fails half-way costs none that was saved before."""
 
 import json
+import math
 import os
 import pickle
 import resource
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -576,3 +578,34 @@ def test_the_file_of_a_saved_folder_brings_its_vocabulary(mini_model, mini_confi
     model = build_model(mini_config)
     Checkpointer(model).load(str(folder / "model.safetensors"))
     assert model.train_vocabulary == mini_model.train_vocabulary and "on the vocabulary cats" in caplog.text
+
+
+# ------------------------------------------------------------------ NaN and infinity
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+def test_parameters_that_are_not_finite_are_refused(tmp_path, value, suffix):
+    model, path = nn.Linear(3, 2), tmp_path / f"diverged{suffix}"
+    state = {key: tensor.clone() for key, tensor in model.state_dict().items()}
+    state["weight"][0, :2] = value
+    (save_file if suffix == ".safetensors" else torch.save)(state, path)
+    before = model.weight.clone()
+    for loader in (Checkpointer(model), Checkpointer(model, trainer=nn.Linear(1, 1))):
+        with pytest.raises(ValueError, match=rf"diverged{suffix} holds .*NaN or infinite: weight \(2 of 6 values\)"):
+            loader.load(str(path))
+    assert torch.equal(model.weight, before)
+
+
+def test_a_model_that_has_diverged_is_not_saved(tmp_path):
+    model = nn.Linear(3, 2)
+    checkpointer = Checkpointer(model, str(tmp_path))
+    checkpointer.save("model_0000001")
+    before = sorted(path.name for path in tmp_path.iterdir())
+    nn.init.constant_(model.bias, math.nan)
+    with pytest.raises(FloatingPointError, match=r"model_0000002 is not saved: .*bias \(2 of 2 values\)"):
+        checkpointer.save("model_0000002")
+    assert sorted(path.name for path in tmp_path.iterdir()) == before
+    with pytest.raises(ValueError, match=r"model.safetensors is not written: .*bias \(2 of 2 values\)"):
+        write_safetensors(tmp_path / "model.safetensors", model)
+    assert not (tmp_path / "model.safetensors").exists()

@@ -115,6 +115,14 @@ def test_unseen_classes_are_those_of_the_models_training_and_not_of_the_configur
     assert not all(EvaluationFolder(_folder(cfg) / B, train_vocabulary=Vocabulary.load("mini_a")).seen)
 
 
+def test_a_model_that_has_diverged_is_not_scored(run):
+    cfg, model = run("diverged", "DATASETS.TEST", str([B]), "TEST.COMPARE", "[]")
+    with torch.no_grad():
+        model.classifier.void[2] = math.nan
+    with pytest.raises(FloatingPointError, match=rf"{B} is not scored: .*classifier.void \(1 of"):
+        score(cfg, model)
+
+
 def test_one_dataset_alone_writes_the_same(run):
     cfg, model = run("whole", "DATASETS.TEST", str([B]), "TEST.COMPARE", "[]")
     score(cfg, model)

@@ -140,6 +140,22 @@ def test_half_precision_loads_exactly_into_float32(model, tmp_path, dtype):
         assert torch.equal(loaded[key], value.to(dtype).to(value.dtype)), key
 
 
+def test_parameters_that_are_not_finite_are_neither_saved_nor_loaded(tmp_path):
+    model = build()
+    folder = model.save_pretrained(tmp_path / "good")
+    state = load_file(folder / "model.safetensors")
+    with safe_open(folder / "model.safetensors", "pt") as file:
+        metadata = file.metadata()
+    state["classifier.void"][3] = torch.nan
+    save_file(state, folder / "model.safetensors", metadata)
+    with pytest.raises(ValueError, match=r"model.safetensors holds .*NaN or infinite: classifier.void \(1 of"):
+        PosSAM.from_pretrained(folder)
+    with torch.no_grad():
+        model.classifier.void[3] = torch.inf
+    with pytest.raises(ValueError, match=r"is not written: .*classifier.void \(1 of"):
+        model.save_pretrained(tmp_path / "bad")
+
+
 def test_a_value_that_half_precision_cannot_hold_is_refused(tmp_path):
     model = build()
     with torch.no_grad():

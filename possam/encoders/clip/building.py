@@ -18,7 +18,7 @@ from torch import Tensor
 from possam.encoders.clip import mini
 from possam.encoders.clip.recognise import create_open_clip, describe_clip
 from possam.encoders.clip.tokenizer import OpenClipTokenizer, Tokenizer
-from possam.encoders.state_dicts import Unfilled, differences, read_state_dict, take_over
+from possam.encoders.state_dicts import Unfilled, differences, not_finite, read_state_dict, take_over
 from possam.encoders.weight_files import WEIGHTS, known_file
 from possam.messages import did_you_mean
 
@@ -68,6 +68,10 @@ def load_clip(*, name: str, weights: str | Path | None, seed: int) -> LoadedCLIP
     mapped = None
     if source.path is not None:
         mapped = source.path if load_weights(model, source.path, name) else None
+        if wrong := not_finite(model.state_dict()):
+            raise ValueError(
+                f"{source.path} holds CLIP weights that are NaN or infinite: {wrong}; download or copy it again"
+            )
     else:
         logger.warning("CLIP %s has random weights (seed %d)", name, seed)
     if name in mini.MODELS:

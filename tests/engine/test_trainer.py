@@ -9,7 +9,8 @@ from torch import nn
 from possam.d2.engine import HookBase
 from possam.d2.utils import EventStorage, comm
 from possam.engine import Trainer, load_config, prepare_datasets, unwrap
-from possam.engine.trainer import build_train_loader, training_records
+from possam.engine import trainer as module
+from possam.engine.trainer import build_test_loader, build_train_loader, training_records
 
 SMALL = ["MODEL.DECODER.LAYERS", "3", "MODEL.DECODER.QUERIES", "8", "MODEL.LOSS.POINTS", "64", "DATASETS.TEST", "()"]
 STEPS = 2
@@ -156,3 +157,14 @@ def test_nothing_is_evaluated_after_a_failed_last_step(scenes, tmp_path, monkeyp
     with pytest.raises(type(error)) if error else nullcontext():
         trainer.train()
     assert evaluated == ([] if error else [True])
+
+
+def test_every_loading_process_watches_its_parent(scenes, tmp_path, monkeypatch):
+    cfg = configure(scenes, tmp_path, "DATASETS.TEST", "('mini_b_report',)")
+    started = []
+    monkeypatch.setattr(module, "end_with_parent", lambda: started.append("watches"))
+    training = build_train_loader(cfg, training_records(cfg), None)
+    for loader in (training.loader, build_test_loader(cfg, "mini_b_report")):
+        with torch.random.fork_rng():
+            loader.worker_init_fn(0)
+    assert started == ["watches", "watches"]

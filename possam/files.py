@@ -1,5 +1,6 @@
 """Writing files so that a reader sees the whole of a file or nothing of it."""
 
+import codecs
 import json
 import math
 import os
@@ -10,9 +11,26 @@ from typing import IO, Any
 
 import yaml
 
-__all__ = ["expand_home", "full_path", "read_json", "read_yaml", "write_atomically", "write_json"]
+__all__ = [
+    "decode_text",
+    "expand_home",
+    "full_path",
+    "read_json",
+    "read_text",
+    "read_yaml",
+    "write_atomically",
+    "write_json",
+]
 
 _MOST_VALUES = 100_000
+# The longer marks first: that of UTF-32 begins with that of UTF-16.
+_MARKS = {
+    codecs.BOM_UTF32_LE: "utf-32",
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF8: "utf-8-sig",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
 
 
 def full_path(path: str | Path) -> Path:
@@ -71,8 +89,33 @@ def _without_nan(value: Any) -> Any:
     return None if isinstance(value, float) and math.isnan(value) else value
 
 
+def decode_text(data: bytes) -> str:
+    """Decode a text file: UTF-8, or the UTF-8, UTF-16 or UTF-32 whose byte order mark it begins with.
+
+    Windows programs write the mark. It is not part of the text.
+
+    Raises:
+        UnicodeDecodeError: the bytes are not text in that encoding.
+    """
+    encoding = next((name for mark, name in _MARKS.items() if data.startswith(mark)), "utf-8")
+    return data.decode(encoding)
+
+
+def read_text(path: str | Path) -> str:
+    """Read a text file in an encoding that `decode_text` accepts.
+
+    Raises:
+        OSError: there is no such file, or it cannot be read.
+        ValueError: it is not text; the message names the file.
+    """
+    try:
+        return decode_text(Path(path).read_bytes())
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not text in UTF-8 ({error}); save it as UTF-8.") from error
+
+
 def read_json(path: str | Path) -> dict[str, Any]:
-    """Read a JSON object.
+    """Read a JSON object, in an encoding that `decode_text` accepts.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -80,7 +123,7 @@ def read_json(path: str | Path) -> dict[str, Any]:
     """
     path = Path(path)
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(decode_text(path.read_bytes()))
     except FileNotFoundError:
         raise FileNotFoundError(f"{path} does not exist; check the path or prepare the dataset.") from None
     except OSError as error:

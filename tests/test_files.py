@@ -3,7 +3,7 @@ import os
 
 import pytest
 
-from possam.files import expand_home, full_path, read_json, read_yaml, write_atomically, write_json
+from possam.files import expand_home, full_path, read_json, read_text, read_yaml, write_atomically, write_json
 
 
 def test_round_trip_makes_folders(tmp_path):
@@ -94,3 +94,27 @@ def test_a_home_folder_is_written_out(tmp_path, monkeypatch):
         expand_home("~nobody_/a")
     (tmp_path / "~nobody_").touch()
     assert expand_home("~nobody_") == "~nobody_"
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32"])
+def test_text_as_windows_writes_it_is_read(tmp_path, encoding):
+    """PowerShell writes UTF-16 and Notepad UTF-8, with a byte order mark."""
+    from possam.data.preparation.image_links import read_list
+    from possam.vocabulary import Vocabulary
+
+    path = tmp_path / "a.json"
+    path.write_text(json.dumps({"x": "狗"}, ensure_ascii=False), encoding=encoding)
+    assert read_json(path) == {"x": "狗"}
+    path.write_text('{"name": "v", "classes": [{"id": 3, "names": ["狗"], "isthing": 1}]}', encoding=encoding)
+    assert Vocabulary.load(path).names == ("狗",)
+    (tmp_path / "val.txt").write_text("2008_000002\n2008_000003 1\n", encoding=encoding)
+    assert read_list(tmp_path / "val.txt", "") == ["2008_000002", "2008_000003"]
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfea", b"\xfe\xff\xd8\x00", b"\xef\xbb\xbf\xff", b"\x80"])
+def test_text_that_does_not_decode_is_named(tmp_path, content):
+    (tmp_path / "a.json").write_bytes(content)
+    with pytest.raises(ValueError, match="a.json is not valid JSON"):
+        read_json(tmp_path / "a.json")
+    with pytest.raises(ValueError, match="a.json is not text in UTF-8 .* save it as UTF-8"):
+        read_text(tmp_path / "a.json")

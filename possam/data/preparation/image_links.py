@@ -7,6 +7,7 @@ from pathlib import Path
 
 from possam.data.preparation.pictures import link_or_copy
 from possam.data.preparation.plan import Plan, Task
+from possam.files import read_text
 
 __all__ = ["image_plan", "read_list"]
 
@@ -16,8 +17,9 @@ def read_list(path: Path, source: str) -> list[str]:
 
     Raises:
         FileNotFoundError: the list is empty; ends with `source`, how to get it.
+        ValueError: it is not text.
     """
-    names = [line.split()[0] for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    names = [line.split()[0] for line in read_text(path).splitlines() if line.strip()]
     if not names:
         raise FileNotFoundError(f"{path} names no image. {source}")
     return names

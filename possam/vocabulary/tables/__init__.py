@@ -13,7 +13,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from possam.files import write_atomically
+from possam.files import decode_text, write_atomically
 
 _FOLDER = Path(__file__).parent
 _TABLE_KEYS = {"name": True, "source": False, "classes": True}
@@ -37,7 +37,7 @@ def read_table(path: Path) -> dict[str, Any]:
         ValueError: the file is absent, is not JSON or breaks the schema; the message names file and place.
     """
     try:
-        table = json.loads(path.read_text(encoding="utf-8"))
+        table = json.loads(decode_text(path.read_bytes()))
     except FileNotFoundError as error:
         raise ValueError(f"{path}: no such vocabulary file; check the path") from error
     except OSError as error:

@@ -17,6 +17,7 @@ Shapes: H×W the image, G annotated and P predicted segments, K classes.
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,9 @@ from numpy.typing import NDArray
 from possam.data.id_maps import runs
 from possam.evaluation.groups import mean_of
 
-__all__ = ["PanopticCounts", "count_segments"]
+__all__ = ["PanopticCounts", "SegmentMatches", "count_segments", "match_segments"]
+
+_MATCH = 0.5  # IoU above which a prediction is of an annotated segment
 
 
 @dataclass(frozen=True)
@@ -87,7 +90,61 @@ class PanopticCounts:
         ]
 
 
-def count_segments(
+@dataclass(frozen=True, kw_only=True, eq=False)
+class SegmentMatches:
+    """How the segments of one image match.
+
+    Args:
+        truth_classes, prediction_classes: G and P contiguous classes.
+        truth_crowd: G bool.
+        iou: G×P float64, whatever the classes; 0 for crowds.
+        ignored: P bool, predictions that are more than half void or crowd of their own class.
+    """
+
+    truth_classes: NDArray[np.int64]
+    prediction_classes: NDArray[np.int64]
+    truth_crowd: NDArray[np.bool_]
+    iou: NDArray[np.float64]
+    ignored: NDArray[np.bool_]
+
+    @cached_property
+    def same_segment(self) -> NDArray[np.bool_]:
+        """Whether a prediction is of an annotated segment, whatever the classes: G×P bool, at most one per segment."""
+        return self.iou > _MATCH
+
+    @cached_property
+    def matched(self) -> NDArray[np.bool_]:
+        """Matches of the same class, which are the true positives: G×P bool."""
+        return self.same_segment & (self.truth_classes[:, None] == self.prediction_classes[None])
+
+    @property
+    def false_positive(self) -> NDArray[np.bool_]:
+        """P bool."""
+        return ~self.matched.any(axis=0) & ~self.ignored
+
+    @property
+    def false_negative(self) -> NDArray[np.bool_]:
+        """G bool."""
+        return ~self.matched.any(axis=1) & ~self.truth_crowd
+
+    def counts(self) -> NDArray[np.float64]:
+        """n×5 float64, for n ≤ G + P: class, IoU, TP, FP, FN; to be added up by `PanopticCounts.total`."""
+        rows, columns = np.nonzero(self.matched)
+        return np.concatenate(
+            [
+                _rows(self.truth_classes[rows], iou=self.iou[rows, columns], column=2),
+                _rows(self.prediction_classes[self.false_positive], column=3),
+                _rows(self.truth_classes[self.false_negative], column=4),
+            ]
+        )
+
+
+def count_segments(**arguments: Any) -> NDArray[np.float64]:
+    """`SegmentMatches.counts` of one image; arguments as of `match_segments`."""
+    return match_segments(**arguments).counts()
+
+
+def match_segments(
     *,
     truth: NDArray[np.integer],
     truth_classes: NDArray[np.int64],
@@ -96,7 +153,7 @@ def count_segments(
     prediction: NDArray[np.integer],
     prediction_classes: NDArray[np.int64],
     pixels: NDArray[np.int64] | None = None,
-) -> NDArray[np.float64]:
+) -> SegmentMatches:
     """Match the segments of one image.
 
     Args:
@@ -108,8 +165,6 @@ def count_segments(
         prediction: H×W, 0 for no segment, ``j + 1`` for predicted segment j, each of which has a pixel.
         prediction_classes: P contiguous classes.
         pixels: how many pixels each element of the maps stands for, such as a run's; None for one each.
-    Returns:
-        n×5 float64, for n ≤ G + P: class, IoU, TP, FP, FN; to be added up by `PanopticCounts.total`.
     """
     if pixels is None:
         starts, pixels = runs(truth, prediction)
@@ -121,25 +176,19 @@ def count_segments(
     overlap, in_void = joint[1:, 1:], joint[0, 1:]
     truth_areas = np.maximum(truth_areas, joint.sum(axis=1)[1:])
     union = areas[None] + truth_areas[:, None] - overlap - in_void[None]
-    candidates = (truth_classes[:, None] == prediction_classes[None]) & ~truth_crowd[:, None] & (overlap > 0)
-    iou = np.divide(overlap, union, out=np.zeros(overlap.shape), where=candidates)
-    matched = iou > 0.5
+    iou = np.divide(overlap, union, out=np.zeros(overlap.shape), where=~truth_crowd[:, None] & (overlap > 0))
 
     last_crowd = {int(c): g for g, c in enumerate(truth_classes) if truth_crowd[g]}
     ignored = in_void.astype(np.float64)
     for j, category in enumerate(prediction_classes.tolist()):
         if category in last_crowd:
             ignored[j] += overlap[last_crowd[category], j]
-    false_positive = ~matched.any(axis=0) & (ignored / areas <= 0.5)
-    false_negative = ~matched.any(axis=1) & ~truth_crowd
-
-    rows, columns = np.nonzero(matched)
-    return np.concatenate(
-        [
-            _rows(truth_classes[rows], iou=iou[rows, columns], column=2),
-            _rows(prediction_classes[false_positive], column=3),
-            _rows(truth_classes[false_negative], column=4),
-        ]
+    return SegmentMatches(
+        truth_classes=truth_classes,
+        prediction_classes=prediction_classes,
+        truth_crowd=truth_crowd,
+        iou=iou,
+        ignored=ignored / areas > 0.5,
     )
 
 

@@ -13,11 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from possam.evaluation.panoptic_quality import PanopticCounts, count_segments
+from possam.evaluation.panoptic_quality import PanopticCounts, SegmentMatches, match_segments
 
 __all__ = ["Confusion", "ImageReview", "Outcome", "confusions", "fates", "review_image"]
-
-_MATCH = 0.5  # IoU above which a prediction is of an annotated segment (Kirillov et al. 2019)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,13 +47,14 @@ class ImageReview:
     """One image's predictions against its annotation.
 
     Attributes:
-        counts: n×5, as `count_segments` gives it.
+        counts: n×5, as `SegmentMatches.counts` gives it.
         pq: panoptic quality of this image in percent, the mean over the classes that it or its prediction has;
             NaN where there are none.
         outcomes: of every annotated segment that is no crowd.
-        extra: classes of predictions that match no annotated segment and are not mostly void or crowd.
-        ious: n×2, predicted and true IoU of the predicted segments whose IoU was written; mostly void or crowd ones
-            are left out, since nothing is known of them.
+        extra: classes of predictions that are false positives and whose IoU with no annotated segment is over 0.5.
+            Together with those that misnamed a segment, they are all false positives of `counts`.
+        ious: n×2, predicted and true IoU of the predicted segments whose IoU was written, without those that panoptic
+            quality excuses for void or crowd, since nothing is known of them.
     """
 
     image_id: Any
@@ -103,7 +102,7 @@ def review_image(
     crowd = np.array([segment.get("iscrowd", 0) for segment in truth_segments], dtype=bool)
     areas = np.array([segment.get("area", -1) for segment in truth_segments], dtype=np.int64)
     names = np.array(predicted_classes, dtype=np.int64)
-    counts = count_segments(
+    matches = match_segments(
         truth=truth,
         truth_classes=classes,
         truth_crowd=crowd,
@@ -111,20 +110,19 @@ def review_image(
         prediction=prediction,
         prediction_classes=names,
     )
-    iou, unknown = _ious(truth, crowd, areas, prediction, len(names))
-    outcomes = tuple(_outcome(i, classes, names, iou) for i in np.flatnonzero(~crowd).tolist())
-    found = (iou > _MATCH).any(axis=0)
+    counts, best = matches.counts(), matches.iou.max(axis=0, initial=0)
+    extra = matches.false_positive & ~matches.same_segment.any(axis=0)
     return ImageReview(
         image_id=image_id,
         counts=counts,
         pq=_quality(counts, num_classes),
-        outcomes=outcomes,
-        extra=tuple(names[~found & ~unknown].tolist()),
+        outcomes=tuple(_outcome(i, matches) for i in np.flatnonzero(~crowd).tolist()),
+        extra=tuple(names[extra].tolist()),
         ious=np.array(
             [
-                (expected, iou[:, j].max(initial=0))
+                (expected, best[j])
                 for j, expected in enumerate(predicted_iou)
-                if expected is not None and not unknown[j]
+                if expected is not None and not matches.ignored[j]
             ]
         ).reshape(-1, 2),
     )
@@ -163,34 +161,13 @@ def confusions(reviews: Sequence[ImageReview], *, examples: int = 3) -> list[Con
     return sorted(found, key=lambda confusion: (-confusion.count, confusion.category, confusion.named))
 
 
-def _ious(
-    truth: NDArray[np.int64],
-    crowd: NDArray[np.bool_],
-    areas: NDArray[np.int64],
-    prediction: NDArray[np.int64],
-    num_predicted: int,
-) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """G×P IoU whatever the classes, 0 for crowds, void pixels not counted; and P, whether a prediction is mostly void
-    or crowd."""
-    joint = np.bincount(
-        (truth * (num_predicted + 1) + prediction).ravel(), minlength=(len(crowd) + 1) * (num_predicted + 1)
-    ).reshape(len(crowd) + 1, num_predicted + 1)
-    predicted = joint.sum(axis=0)[1:]
-    overlap, in_void = joint[1:, 1:], joint[0, 1:]
-    annotated = np.where(areas < 0, joint.sum(axis=1)[1:], areas)
-    union = predicted[None] + annotated[:, None] - overlap - in_void[None]
-    iou = np.divide(overlap, union, out=np.zeros(overlap.shape), where=(overlap > 0) & ~crowd[:, None])
-    return iou, in_void + overlap[crowd].sum(axis=0) > 0.5 * predicted
-
-
-def _outcome(i: int, classes: NDArray[np.int64], names: NDArray[np.int64], iou: NDArray[np.float64]) -> Outcome:
-    best = int(iou[i].argmax()) if len(names) else -1
-    matched = best >= 0 and iou[i, best] > _MATCH
+def _outcome(i: int, matches: SegmentMatches) -> Outcome:
+    found = np.flatnonzero(matches.same_segment[i])
     return Outcome(
         segment=i,
-        category=int(classes[i]),
-        named=int(names[best]) if matched else None,
-        iou=float(iou[i, best]) if matched else 0.0,
+        category=int(matches.truth_classes[i]),
+        named=int(matches.prediction_classes[found[0]]) if len(found) else None,
+        iou=float(matches.iou[i, found[0]]) if len(found) else 0.0,
     )
 
 

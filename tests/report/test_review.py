@@ -40,9 +40,9 @@ def test_every_fate():
 def test_void_does_not_count_and_crowds_are_nobody():
     truth = columns(10, 20, 20)
     prediction = np.where(truth == 1, 1, np.where(truth == 2, 2, 1))
-    result = review(truth, [0, 1], prediction, [0, 4], crowd=(1,), iou=[0.7, 0.9])
+    result = review(truth, [0, 1], prediction, [0, 1], crowd=(1,), iou=[0.7, 0.9])
     assert [(o.segment, o.fate, o.iou) for o in result.outcomes] == [(0, "right", 1.0)]
-    assert result.extra == ()  # it lies on a crowd
+    assert result.extra == ()  # it lies on a crowd of its class
     assert result.ious.tolist() == [[0.7, 1.0]]
     assert review(truth, [0, 1], prediction, [0, 4]).outcomes[1].fate == "misnamed"
 
@@ -97,3 +97,41 @@ def test_best_and_worst():
     assert [r.image_id for r in worst] == [2, 4] and [r.image_id for r in best] == [3, 5]
     assert [[r.image_id for r in part] for part in pick(reviews[:1], 3)] == [[], [0]]
     assert pick([], 3) == ([], [])
+
+
+@pytest.mark.parametrize("kinds", [1, 3])
+@pytest.mark.parametrize("seed", range(20))
+def test_the_review_counts_and_excuses_what_panoptic_quality_does(seed, kinds):
+    """Random maps with void, crowds and areas that differ from the pixels; of one class, nothing is misnamed."""
+    rng = np.random.default_rng(seed)
+    coarse = rng.integers(0, 7, (6, 6))
+    truth = coarse.repeat(4, 0).repeat(4, 1)
+    truth[truth == 6] = 0
+    kept = np.where(rng.random((6, 6)) < 0.7, coarse, rng.integers(0, 7, (6, 6))).repeat(4, 0).repeat(4, 1)
+    present = [value for value in np.unique(kept) if value]
+    prediction = np.searchsorted([0, *present], kept)
+    classes = rng.integers(0, kinds, 5)
+    names = [int(classes[v - 1]) if v < 6 and rng.random() < 0.6 else int(rng.integers(0, kinds)) for v in present]
+    areas = [int((truth == i + 1).sum() * rng.choice([0.5, 1, 1.4])) for i in range(5)]
+    crowd = set(np.flatnonzero(rng.random(5) < 0.4).tolist())
+    result = review(truth, classes.tolist(), prediction, names, crowd=crowd, areas=areas)
+    tp, fp, fn = (np.bincount(result.counts[result.counts[:, c] > 0, 0].astype(int), minlength=3) for c in (2, 3, 4))
+    fate = fates([result], 3)
+    assert fate["right"].tolist() == tp.tolist()
+    assert (fate["missed"] + fate["misnamed"]).tolist() == fn.tolist()
+    # A prediction that misnames a segment may be excused for void, which does not count towards its IoU.
+    misnamed = np.bincount([o.named for o in result.outcomes if o.fate == "misnamed"], minlength=3)
+    unmatched = fp - np.bincount(np.array(result.extra, dtype=int), minlength=3)
+    assert (unmatched >= 0).all() and (unmatched <= misnamed).all()
+
+
+def test_a_crowd_of_another_class_excuses_nothing():
+    """The evaluator excuses for the last crowd of a prediction's own class alone, and counts the pixels where an
+    annotation states fewer."""
+    truth = columns(0, 20, 20, 20)
+    on_crowds = review(truth, [0, 1, 1], truth, [0, 0, 1], crowd=(1, 2), iou=[0.9, 0.8, 0.7])
+    assert on_crowds.extra == (0,) and on_crowds.counts[:, 3].sum() == 1
+    assert on_crowds.ious.tolist() == [[0.9, 1.0], [0.8, 0.0]]
+    assert review(truth, [0, 1, 1], truth, [0, 1, 1], crowd=(1, 2)).extra == (1,)  # on the first crowd of its class
+    understated = review(columns(0, 20), [0], columns(0, 8, 12), [0, 0], areas=[10])
+    assert [o.fate for o in understated.outcomes] == ["right"] and understated.outcomes[0].iou == 0.6

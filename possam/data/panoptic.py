@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,24 +10,26 @@ from possam.data.catalog import register
 from possam.data.checks import (
     check_files,
     read_annotation_file,
-    require_id,
     require_keys,
     require_list,
-    require_name,
-    require_size,
     require_unique,
     to_contiguous,
 )
-from possam.data.id_maps import MAX_ID
+from possam.data.coco_format import (
+    PANOPTIC,
+    check_area,
+    check_category,
+    check_image,
+    check_listed,
+    check_panoptic_annotation,
+)
 from possam.data.images import ImageFinder
 from possam.files import expand_home, read_json
-from possam.messages import few
 from possam.vocabulary import Vocabulary
 
-__all__ = ["TASKS", "load_panoptic", "register_panoptic"]
+__all__ = ["TASKS", "load_panoptic", "panoptic_vocabulary", "register_panoptic"]
 
 TASKS = ("panoptic", "semantic", "instance")
-_FORMAT = "COCO panoptic"
 
 
 def register_panoptic(
@@ -61,12 +63,7 @@ def register_panoptic(
     """
     panoptic_json = expand_home(panoptic_json)
     if vocabulary is None:
-        content = read_json(panoptic_json)
-        require_keys(content, ("categories",), f"{panoptic_json}", _FORMAT)
-        try:
-            vocabulary = Vocabulary.from_coco_categories(content["categories"], name)
-        except ValueError as error:
-            raise ValueError(f"{panoptic_json}: {error}") from error
+        vocabulary = panoptic_vocabulary(panoptic_json, name)
     places = {
         "image_root": expand_home(image_root),
         "panoptic_root": expand_home(panoptic_root),
@@ -78,6 +75,24 @@ def register_panoptic(
         return load_panoptic(**places, vocabulary=chosen, mend=prepare)
 
     register(name, load, vocabulary=vocabulary, tasks=TASKS, places=places, root=root)
+
+
+def panoptic_vocabulary(path: str | Path, name: str) -> Vocabulary:
+    """Read the classes of a panoptic JSON from its ``categories``.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: there are no categories, or one has no id, no name or no ``isthing``, which the panoptic format
+            requires; names the file and the category.
+    """
+    categories = read_json(path).get("categories")
+    require_list(categories, f"{path}: categories")
+    for position, category in enumerate(categories):
+        check_category(category, position, f"{path}: ", format=PANOPTIC)
+    try:
+        return Vocabulary.from_coco_categories(categories, name)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
 
 
 def load_panoptic(
@@ -113,16 +128,15 @@ def load_panoptic(
     records = []
     for annotation in content["annotations"]:
         image = images[annotation["image_id"]]
+        size, where = (int(image["height"]), int(image["width"])), f"{source}: image {annotation['image_id']!r}"
         records.append(
             {
                 "file_name": finder.path(image, annotation),
                 "image_id": annotation["image_id"],
-                "height": int(image["height"]),
-                "width": int(image["width"]),
+                "height": size[0],
+                "width": size[1],
                 "pan_seg_file_name": str(Path(panoptic_root) / annotation["file_name"]),
-                "segments_info": _segments(
-                    annotation["segments_info"], vocabulary, f"{source}: image {annotation['image_id']}"
-                ),
+                "segments_info": _segments(annotation["segments_info"], vocabulary, size, where),
             }
         )
     if image_root is not None:
@@ -135,46 +149,27 @@ def load_panoptic(
 
 def _images(content: Any, source: str) -> dict[Any, Mapping[str, Any]]:
     """The JSON's images by id, once they and the annotations are known to fit together."""
-    require_keys(content, ("images", "annotations"), source, _FORMAT)
+    require_keys(content, ("images", "annotations"), source, PANOPTIC)
     for key in ("images", "annotations"):
         require_list(content[key], f"{source}: {key}")
     for position, image in enumerate(content["images"]):
-        where = f"{source}: images[{position}]"
-        require_keys(image, ("id", "file_name", "height", "width"), where, _FORMAT)
-        require_id(image["id"], f"{where}.id")
-        require_name(image["file_name"], f"{where}.file_name")
-        require_size(image, where)
+        check_image(image, position, f"{source}: ", format=PANOPTIC)
     for position, annotation in enumerate(content["annotations"]):
-        where = f"{source}: annotations[{position}]"
-        require_keys(annotation, ("image_id", "file_name", "segments_info"), where, _FORMAT)
-        require_id(annotation["image_id"], f"{where}.image_id")
-        require_name(annotation["file_name"], f"{where}.file_name")
-        require_list(annotation["segments_info"], f"{where}.segments_info")
+        check_panoptic_annotation(annotation, position, f"{source}: ")
     require_unique((image["id"] for image in content["images"]), f"{source}: image ids")
     require_unique((a["image_id"] for a in content["annotations"]), f"{source}: annotated image ids")
     require_unique((a["file_name"] for a in content["annotations"]), f"{source}: PNG names of annotations")
     images = {image["id"]: image for image in content["images"]}
-    absent = [a["image_id"] for a in content["annotations"] if a["image_id"] not in images]
-    if absent:
-        raise ValueError(
-            f"{source}: annotations name the image ids {few(absent)}, which are not among its images; "
-            "add the images or remove the annotations."
-        )
+    check_listed((a["image_id"] for a in content["annotations"]), images, source)
     return images
 
 
-def _segments(segments: Sequence[Mapping[str, Any]], vocabulary: Vocabulary, where: str) -> list[dict[str, Any]]:
-    for position, segment in enumerate(segments):
-        named = segment.get("id", "?") if isinstance(segment, Mapping) else f"number {position}"
-        require_keys(segment, ("id", "category_id", "iscrowd"), f"{where}: segment {named!r:.40}", _FORMAT)
-        if segment["iscrowd"] not in (0, 1):
-            crowd = segment["iscrowd"]
-            raise ValueError(f"{where}: iscrowd of segment {named!r:.40} must be 0 or 1, not {crowd!r:.80}.")
-    outside = [f"{s['id']!r:.40}" for s in segments if not (type(s["id"]) is int and 0 < s["id"] <= MAX_ID)]
-    if outside:
-        raise ValueError(f"{where}: segment ids {few(outside)} are not integers in [1, {MAX_ID}].")
-    require_unique((segment["id"] for segment in segments), f"{where}: segment ids")
+def _segments(
+    segments: list[dict[str, Any]], vocabulary: Vocabulary, size: tuple[int, int], where: str
+) -> list[dict[str, Any]]:
     classes = to_contiguous((segment["category_id"] for segment in segments), vocabulary, where)
+    for segment in segments:
+        check_area(segment.get("area", 0), size, f"{where}: segment {segment['id']}")
     return [
         {
             **segment,

@@ -9,8 +9,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from possam.d2.utils import comm
+from possam.data.checks import (
+    check_files,
+    image_size,
+    pixel_size,
+    require_keys,
+    require_list,
+    require_unique,
+    to_contiguous,
+)
+from possam.data.coco_format import PANOPTIC, check_panoptic_annotation, type_hint
 from possam.data.id_maps import check_values, read_id_map, runs, write_id_map
-from possam.data.panoptic import load_panoptic
+from possam.data.panoptic import load_panoptic, panoptic_vocabulary
 from possam.evaluation.ground_truth import GroundTruth
 from possam.evaluation.groups import class_groups
 from possam.evaluation.panoptic_quality import PanopticCounts, count_segments
@@ -18,7 +28,7 @@ from possam.evaluation.per_image import PerImageEvaluator
 from possam.files import read_json, write_json
 from possam.vocabulary import Vocabulary
 
-__all__ = ["PREDICTIONS", "PanopticEvaluator", "panoptic_quality_from_files"]
+__all__ = ["PREDICTIONS", "PanopticEvaluator", "panoptic_quality_from_files", "read_predictions"]
 
 PREDICTIONS = "panoptic"  # predictions go to <output_dir>/panoptic.json and <output_dir>/panoptic/*.png
 
@@ -182,37 +192,41 @@ def panoptic_quality_from_files(
         FileNotFoundError, ValueError: files are missing or inconsistent; names file and ids.
     """
     if vocabulary is None:
-        categories = read_json(ground_truth_json).get("categories", [])
-        vocabulary = Vocabulary.from_coco_categories(categories, Path(ground_truth_json).stem)
+        vocabulary = panoptic_vocabulary(ground_truth_json, Path(ground_truth_json).stem)
     records = load_panoptic(
         image_root=None,
         panoptic_root=ground_truth_root or Path(ground_truth_json).with_suffix(""),
         panoptic_json=ground_truth_json,
         vocabulary=vocabulary,
     )
-    predicted = _read_predictions(prediction_json)
+    predicted = read_predictions(prediction_json, vocabulary)
     missing = [record["image_id"] for record in records if record["image_id"] not in predicted]
     if missing:
         raise ValueError(
             f"{prediction_json} has no annotation for {len(missing)} images (first: {missing[:5]}); "
-            "predict them all."
+            f"predict them all.{type_hint(missing, predicted)}"
         )
     root = Path(prediction_root or Path(prediction_json).with_suffix(""))
+    files = [str(root / predicted[record["image_id"]]["file_name"]) for record in records]
+    check_files(files, f"panoptic PNGs of {prediction_json}", f"Check prediction_root ({root}).")
     # glibc gives freed memory back to the system, page by page, unless a larger block was freed before; with images of
     # a few MiB this takes as long as everything else.
     np.empty(2**24, dtype=np.uint8)
-    images = (_count_files(record, predicted[record["image_id"]], root, vocabulary) for record in records)
+    images = (_count_files(record, predicted[record["image_id"]], root) for record in records)
     groups = class_groups(vocabulary, train_vocabulary)
     return PanopticCounts.total(images, len(vocabulary)).summary(groups)
 
 
-def _count_files(
-    record: Mapping[str, Any], annotation: Mapping[str, Any], root: Path, vocabulary: Vocabulary
-) -> NDArray[np.float64]:
+def _count_files(record: Mapping[str, Any], annotation: Mapping[str, Any], root: Path) -> NDArray[np.float64]:
     """`count_segments` of one image on disk."""
     truth_path, path = record["pan_seg_file_name"], str(root / annotation["file_name"])
     truth_segments, segments = record["segments_info"], annotation["segments_info"]
     truth, prediction = read_id_map(truth_path), read_id_map(path)
+    if truth.shape != image_size(record):
+        raise ValueError(
+            f"{truth_path} is {pixel_size(truth.shape)}, but its JSON says {pixel_size(image_size(record))} of image "
+            f"{record['image_id']!r}; take PNG and JSON from the same export."
+        )
     if truth.shape != prediction.shape:
         raise ValueError(
             f"{path} has height×width {prediction.shape}, but {truth_path} has {truth.shape}; "
@@ -226,30 +240,34 @@ def _count_files(
         truth_crowd=np.array([s["iscrowd"] for s in truth_segments], dtype=bool),
         truth_areas=np.array([s.get("area", -1) for s in truth_segments], dtype=np.int64),
         prediction=check_values(prediction.take(starts), [s["id"] for s in segments], source=path),
-        prediction_classes=_contiguous(segments, vocabulary, path),
+        prediction_classes=np.array([s["category_id"] for s in segments], dtype=np.int64),
         pixels=pixels,
     )
 
 
-def _read_predictions(path: str | Path) -> dict[Any, dict[str, Any]]:
-    annotations = read_json(path).get("annotations")
-    if not isinstance(annotations, list):
-        raise ValueError(f"{path} has no list 'annotations'; it must be in the COCO panoptic format.")
-    result: dict[Any, dict[str, Any]] = {}
+def read_predictions(path: str | Path, vocabulary: Vocabulary) -> dict[Any, dict[str, Any]]:
+    """Read and check a prediction file in the COCO panoptic format.
+
+    Returns:
+        its annotations by image id, whose segments' ``category_id`` is contiguous (a position in `vocabulary`).
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: keys are missing, values have another type, ids occur twice or a class is not in the vocabulary;
+            names the file, the image and the segment.
+    """
+    content = read_json(path)
+    require_keys(content, ("annotations",), f"{path}", PANOPTIC)
+    annotations = content["annotations"]
+    require_list(annotations, f"{path}: annotations")
+    for position, annotation in enumerate(annotations):
+        check_panoptic_annotation(annotation, position, f"{path}: ", predicted=True)
+    require_unique((a["image_id"] for a in annotations), f"{path}: predicted image ids")
+    require_unique((a["file_name"] for a in annotations), f"{path}: PNG names of annotations")
+    result = {}
     for annotation in annotations:
-        missing = {"image_id", "file_name", "segments_info"} - annotation.keys()
-        if missing:
-            raise ValueError(f"{path}: an annotation lacks {sorted(missing)} (found {sorted(annotation)}).")
-        if annotation["image_id"] in result:
-            raise ValueError(f"{path}: image {annotation['image_id']!r} is predicted twice.")
-        result[annotation["image_id"]] = annotation
+        segments = annotation["segments_info"]
+        where = f"{path}: image {annotation['image_id']!r}"
+        classes = to_contiguous((segment["category_id"] for segment in segments), vocabulary, where)
+        named = [{**segment, "category_id": k} for segment, k in zip(segments, classes, strict=True)]
+        result[annotation["image_id"]] = {**annotation, "segments_info": named}
     return result
-
-
-def _contiguous(
-    segments: Sequence[Mapping[str, Any]], vocabulary: Vocabulary, path: str
-) -> NDArray[np.int64]:
-    unknown = sorted({s["category_id"] for s in segments} - vocabulary.contiguous_id.keys())
-    if unknown:
-        raise ValueError(f"{path}: category ids {unknown} are not in the vocabulary {vocabulary.name!r}.")
-    return np.array([vocabulary.contiguous_id[s["category_id"]] for s in segments], dtype=np.int64)

@@ -12,16 +12,20 @@ from numpy.typing import NDArray
 
 from possam.d2.data import DatasetCatalog, MetadataCatalog
 from possam.data import read_id_map, read_rgb, register_from_config
+from possam.data.checks import is_number, require_keys, require_list
 from possam.data.datasets import register_datasets
 from possam.data.id_maps import check_ids
 from possam.data.miniature.splits import register_miniature
 from possam.evaluation.ground_truth import GroundTruth
-from possam.evaluation.panoptic import PREDICTIONS
+from possam.evaluation.panoptic import PREDICTIONS, read_predictions
 from possam.files import read_json, read_yaml
 from possam.report.review import ImageReview, review_image
 from possam.vocabulary import Vocabulary
 
 __all__ = ["EvaluationFolder"]
+
+_TABLE = "panoptic_quality.json"
+_MEASURES = ("PQ", "SQ", "RQ", "TP", "FP", "FN")
 
 
 class EvaluationFolder:
@@ -52,6 +56,12 @@ class EvaluationFolder:
                 "wrote (tools/train_net.py --eval-only)."
             )
         self.results = read_json(self.folder / "results.json")
+        for key in ("dataset", "provenance", "compare", "panoptic_seg"):
+            if not isinstance(self.results.get(key) or {}, Mapping):
+                raise ValueError(
+                    f"{self.folder / 'results.json'}: {key} must be an object, but is {self.results[key]!r:.80}; evaluate "
+                    "again."
+                )
         about = self.results.get("dataset") or {}
         name = dataset or about.get("name") or self.folder.resolve().name
         self._register(name)
@@ -74,11 +84,24 @@ class EvaluationFolder:
 
     @cached_property
     def predictions(self) -> dict[Any, dict[str, Any]]:
-        """Predictions in the COCO panoptic format by image id; empty where the evaluation was not panoptic."""
+        """Predictions in the COCO panoptic format by image id, with contiguous classes; empty where the evaluation was
+        not panoptic.
+
+        Raises:
+            ValueError: as `read_predictions`; or an expected IoU is not a number.
+        """
         path = self.folder / f"{PREDICTIONS}.json"
         if not path.is_file():
             return {}
-        return {annotation["image_id"]: annotation for annotation in read_json(path)["annotations"]}
+        found = read_predictions(path, self.vocabulary)
+        for image_id, annotation in found.items():
+            for segment in annotation["segments_info"]:
+                if not (segment.get("iou") is None or is_number(segment["iou"])):
+                    raise ValueError(
+                        f"{path}: image {image_id!r}: iou of segment {segment['id']} must be a number, but is "
+                        f"{segment['iou']!r:.80}; evaluate again."
+                    )
+        return found
 
     @cached_property
     def class_rows(self) -> list[dict[str, Any]]:
@@ -90,7 +113,14 @@ class EvaluationFolder:
         path = self.folder / "panoptic_quality.json"
         if not path.is_file():
             return []
-        rows: list[dict[str, Any]] = read_json(path)["classes"]
+        content = read_json(path)
+        require_keys(content, ("classes",), f"{path}", _TABLE)
+        rows: list[dict[str, Any]] = content["classes"]
+        require_list(rows, f"{path}: classes")
+        for position, row in enumerate(rows):
+            require_keys(row, ("name", *_MEASURES), f"{path}: classes[{position}]", _TABLE)
+            if not all(row[key] is None or is_number(row[key]) for key in _MEASURES):
+                raise ValueError(f"{path}: classes[{position}] has values that are not numbers: {row!r:.200}.")
         if [row["name"] for row in rows] != list(self.vocabulary.display_names):
             raise ValueError(
                 f"{path} has {len(rows)} classes that are not those of the dataset {self.ground_truth.name!r}; name "
@@ -121,14 +151,7 @@ class EvaluationFolder:
                 f"{path} has height×width {index.shape}, but the image has {self.ground_truth.size(image_id)}; the "
                 f"predictions are not of the dataset {self.ground_truth.name!r} as it is now. Evaluate again."
             )
-        contiguous = self.vocabulary.contiguous_id
-        unknown = sorted({segment["category_id"] for segment in segments} - contiguous.keys())
-        if unknown:
-            raise ValueError(
-                f"{path}: category ids {unknown} are not in the vocabulary of {self.ground_truth.name!r}; name the "
-                "dataset that was evaluated."
-            )
-        return index, [{**segment, "category_id": contiguous[segment["category_id"]]} for segment in segments]
+        return index, segments
 
     def review(self, image_id: Any) -> ImageReview:
         """One image's prediction against its annotation."""

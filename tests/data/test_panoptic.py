@@ -5,6 +5,7 @@ import pytest
 
 from possam.d2.data import DatasetCatalog, MetadataCatalog
 from possam.data import load_panoptic, register_panoptic
+from possam.evaluation import panoptic_quality_from_files
 
 pytestmark = pytest.mark.usefixtures("clean_catalogs")
 
@@ -95,8 +96,18 @@ SEGMENTS = ("annotations", 0, "segments_info")
         (_set((*SEGMENTS, 0, "id"), True), r"segment ids \[True\] are not integers in"),
         (_set((*SEGMENTS, 0, "id"), [1]), r"segment ids \[\[1\]\] are not integers in"),
         (_set((*SEGMENTS, 0), None), r"image 1: segment 'number 0': expected an object"),
-        (_set((*SEGMENTS, 0, "iscrowd"), "no"), r"iscrowd of segment \d+ must be 0 or 1, not 'no'"),
-        (_set((*SEGMENTS, 0, "category_id"), [1]), r"category ids \[\[1\]\] are not in the vocabulary"),
+        (_set((*SEGMENTS, 0, "iscrowd"), "no"), r"image 1: segment \d+: iscrowd must be 0 or 1, but is 'no'"),
+        (_set((*SEGMENTS, 0, "category_id"), [1]), r"segment 3: category_id must be a category's id.* \[1\]"),
+        (_set((*SEGMENTS, 0, "category_id"), "9"), r"segment 3: category_id must be .*an integer, but is '9'"),
+        (_set((*SEGMENTS, 0, "category_id"), True), r"segment 3: category_id must be .*an integer, but is True"),
+        (_set((*SEGMENTS, 0, "area"), None), r"image 1: segment 3: area must be a number of pixels, but is None"),
+        (_set((*SEGMENTS, 0, "area"), "160"), r"image 1: segment 3: area must be .* but is '160'"),
+        (_set((*SEGMENTS, 0, "area"), 16 * 24 + 1), r"image 1: segment 3: the area 385 is more than the 384 pixels"),
+        (_set((*SEGMENTS, 0, "bbox"), [0, 0, None, 1]), r"image 1: segment 3: bbox must be four numbers"),
+        (
+            _set(("annotations", 0, "image_id"), "1"),
+            r"image ids \['1'\], which are not among its images; .* '1' and 1 differ: write ids as numbers everywhere",
+        ),
         (_set(SEGMENTS, None), r"annotations\[0\].segments_info must be a list"),
         (_set(("images",), {"a": 1}), r"images must be a list"),
         (_set(("annotations",), None), r"annotations must be a list"),
@@ -149,3 +160,35 @@ def test_coco_sample(coco_sample):
     assert [len(record["segments_info"]) for record in records] == [18, 32]
     assert [sum(s["iscrowd"] for s in record["segments_info"]) for record in records] == [1, 2]
     assert len(MetadataCatalog.get("coco_sample").vocabulary) == 133
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (None, r"categories\[1\].isthing must be 1 \(thing\) or 0 \(stuff\), but is None"),
+        ("0", r"categories\[1\].isthing must be .* but is '0'"),
+        ("false", r"categories\[1\].isthing must be .* but is 'false'"),
+        (2, r"categories\[1\].isthing must be .* but is 2"),
+        ("absent", r"panoptic.json: categories\[1\] \('grass'\) has no isthing, which .* requires: 1 for things, 0"),
+    ],
+)
+def test_categories_must_say_what_is_a_thing(dataset, value, message):
+    """Without it, sky and grass would become things."""
+    change = _drop("categories", 1, "isthing") if value == "absent" else _set(("categories", 1, "isthing"), value)
+    rewrite(dataset, change)
+    with pytest.raises(ValueError, match=message):
+        register_panoptic("made_up", **dataset["paths"])
+    with pytest.raises(ValueError, match=message):
+        panoptic_quality_from_files(
+            ground_truth_json=dataset["paths"]["panoptic_json"],
+            prediction_json=dataset["paths"]["panoptic_json"],
+            ground_truth_root=dataset["paths"]["panoptic_root"],
+        )
+    assert "made_up" not in DatasetCatalog.list()
+
+
+@pytest.mark.parametrize("categories", [None, {}, "disc", [], [3], [{"id": "5", "name": "disc", "isthing": 1}]])
+def test_categories_of_another_form_are_refused(dataset, categories):
+    rewrite(dataset, _set(("categories",), categories))
+    with pytest.raises(ValueError, match=r"panoptic.json: .*(categor|classes)"):
+        register_panoptic("made_up", **dataset["paths"])

@@ -199,15 +199,45 @@ def test_files_are_checked(world, tmp_path):
     assert np.isfinite(score(lambda annotations: None)["PQ"])
     with pytest.raises(ValueError, match=r"no annotation for 1 images \(first: \[113\]\)"):
         score(lambda annotations: annotations.pop())
-    with pytest.raises(ValueError, match="image 101 is predicted twice"):
+    with pytest.raises(ValueError, match=r"panoptic.json: predicted image ids must be distinct, but \[101\]"):
         score(lambda annotations: annotations.append(annotations[0]))
     with pytest.raises(ValueError, match=r"101.png: segment ids \[999\] are in the JSON"):
         score(lambda annotations: annotations[0]["segments_info"].append({"id": 999, "category_id": 3}))
-    with pytest.raises(ValueError, match=r"101.png: category ids \[4\] are not in the vocabulary"):
+    with pytest.raises(ValueError, match=r"panoptic.json: image 101: category ids \[4\] are not in the vocabulary"):
         score(lambda annotations: annotations[0]["segments_info"][0].update(category_id=4))
-    with pytest.raises(ValueError, match=r"an annotation lacks \['file_name'\]"):
+    with pytest.raises(ValueError, match=r"annotations\[0\]: the keys \['file_name'\] are missing"):
         score(lambda annotations: annotations[0].pop("file_name"))
-    with pytest.raises(FileNotFoundError, match="101.png does not exist"):
+    for key, value, message in (
+        ("id", None, r"panoptic.json: image 101: segment ids \[None\] are not integers"),
+        ("id", "1", r"panoptic.json: image 101: segment ids \['1'\] are not integers"),
+        ("id", [1], r"panoptic.json: image 101: segment ids \[\[1\]\] are not integers"),
+        ("category_id", "3", r"panoptic.json: image 101: segment \d+: category_id must be .* but is '3'"),
+        ("category_id", [3], r"panoptic.json: image 101: segment \d+: category_id must be .* but is \[3\]"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            score(lambda annotations, key=key, value=value: annotations[0]["segments_info"][0].update({key: value}))
+        with pytest.raises(ValueError, match=rf"panoptic.json: image 101: segment .*the keys \['{key}'\] are missing"):
+            score(lambda annotations, key=key: annotations[0]["segments_info"][0].pop(key))
+    for key, value, message in (
+        ("segments_info", None, r"annotations\[0\].segments_info must be a list"),
+        ("segments_info", {"1": {}}, r"annotations\[0\].segments_info must be a list"),
+        ("segments_info", [7], r"image 101: segment 'number 0': expected an object"),
+        ("file_name", None, r"annotations\[0\].file_name must be the name of a file"),
+        ("file_name", "102.png", r"PNG names of annotations must be distinct, but \[102.png\]"),
+        ("image_id", [1], r"annotations\[0\].image_id must be an integer or a string"),
+        ("image_id", "101", r"first: \[101\]\); predict them all. 101 and '101' differ"),
+    ):
+        with pytest.raises(ValueError, match=rf"panoptic.json.*{message}"):
+            score(lambda annotations, key=key, value=value: annotations[0].update({key: value}))
+    with pytest.raises(ValueError, match=r"image 101: segment ids must be distinct"):
+        score(lambda annotations: annotations[0]["segments_info"].append(annotations[0]["segments_info"][0]))
+    with pytest.raises(ValueError, match=r"panoptic.json: annotations\[0\]: expected an object .* got 1"):
+        score(lambda annotations: annotations.insert(0, 1))
+    world.json_path.write_text(world.json_path.read_text().replace('"height": 40', '"height": 41'))
+    with pytest.raises(ValueError, match=r"truth/101.png is 56×40 .* but its JSON says 56×41 .* image 101"):
+        score(lambda annotations: None)
+    world.json_path.write_text(world.json_path.read_text().replace('"height": 41', '"height": 40'))
+    with pytest.raises(FileNotFoundError, match="1 panoptic PNGs .* missing: .*101.png.*Check prediction_root"):
         (tmp_path / "out" / "panoptic" / "101.png").unlink()
         score(lambda annotations: None)
 

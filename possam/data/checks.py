@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -28,6 +27,8 @@ __all__ = [
     "require_unique",
     "to_contiguous",
 ]
+
+_LARGEST = 1e300
 
 
 def read_annotation_file(path: str | Path, mend: str = "") -> dict[str, Any]:
@@ -85,10 +86,8 @@ def require_size(image: Mapping[str, Any], where: str) -> None:
 
 
 def is_number(value: Any) -> bool:
-    """Whether a value of a JSON is a finite number."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return False
-    return isinstance(value, int) or math.isfinite(value)
+    """Whether a value of a JSON is a number that arithmetic can take: finite, and an integer within a float's range."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < _LARGEST
 
 
 def _is_text(value: str) -> bool:

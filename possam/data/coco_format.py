@@ -127,7 +127,8 @@ def check_area(area: float, size: tuple[int, int], where: str) -> None:
     """ValueError where a stated area is more than that of the image, whose size is (height, width)."""
     if area > size[0] * size[1]:
         raise ValueError(
-            f"{where}: the area {area:g} is more than the {size[0] * size[1]} pixels of the image; areas are in pixels."
+            f"{where}: the area {area!r:.40} is more than the {size[0] * size[1]} pixels of the image; areas are in "
+            "pixels."
         )
 
 

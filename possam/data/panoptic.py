@@ -85,7 +85,7 @@ def panoptic_vocabulary(path: str | Path, name: str) -> Vocabulary:
         ValueError: there are no categories, or one has no id, no name or no ``isthing``, which the panoptic format
             requires; names the file and the category.
     """
-    categories = read_json(path).get("categories")
+    categories: Any = read_json(path).get("categories")
     require_list(categories, f"{path}: categories")
     for position, category in enumerate(categories):
         check_category(category, position, f"{path}: ", format=PANOPTIC)

@@ -59,8 +59,8 @@ class EvaluationFolder:
         for key in ("dataset", "provenance", "compare", "panoptic_seg"):
             if not isinstance(self.results.get(key) or {}, Mapping):
                 raise ValueError(
-                    f"{self.folder / 'results.json'}: {key} must be an object, but is {self.results[key]!r:.80}; evaluate "
-                    "again."
+                    f"{self.folder / 'results.json'}: {key} must be an object, but is {self.results[key]!r:.80}; "
+                    "evaluate again."
                 )
         about = self.results.get("dataset") or {}
         name = dataset or about.get("name") or self.folder.resolve().name

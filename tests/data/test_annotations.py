@@ -175,9 +175,12 @@ def test_instances_of_annotations():
 
 def test_polygons_of_fewer_than_three_points_cover_nothing():
     """Four numbers are two points, not a box, whatever pycocotools makes of them."""
-    (one,) = read_instances(annotated(instance([[1.0, 1.0, 4.0, 4.0]])), isthing=(True, True))
-    assert mask_coder.decode(one["segmentation"]).shape == (6, 8)
-    assert mask_coder.area(one["segmentation"]) == 0
+    triangle = [1.0, 1.0, 6.0, 1.0, 6.0, 5.0]
+    (one,) = read_instances(annotated(instance([[0.0, 0.0, 8.0, 6.0], triangle])), isthing=(True, True))
+    (other,) = read_instances(annotated(instance([triangle])), isthing=(True, True))
+    assert one["segmentation"] == other["segmentation"] and mask_coder.area(one["segmentation"]) > 0
+    with pytest.raises(ValueError, match=r"image 4 \(a.jpg\) has no mask: none of its polygons has three corners"):
+        read_instances(annotated(instance([[1.0, 1.0, 4.0, 4.0]])), isthing=(True, True))
 
 
 def test_annotations_come_before_the_panoptic_png(record):

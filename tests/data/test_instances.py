@@ -11,6 +11,10 @@ TRIANGLE = [[2.0, 2.0, 10.0, 2.0, 2.0, 10.0]]
 RUNS = {"size": [16, 24], "counts": [0, 16, 368]}
 
 
+def runs(**changes):
+    return {**RUNS, **changes}
+
+
 def annotation(number, image, category, segmentation, **more):
     shape = {"segmentation": segmentation, "bbox": [2.0, 2.0, 8.0, 8.0], "area": 32.5}
     return {"id": number, "image_id": image, "category_id": category, **shape, **more}
@@ -20,7 +24,8 @@ def annotation(number, image, category, segmentation, **more):
 def content() -> dict:
     """Two images of 24×16 (width×height); the first has a star and a crowd of discs, the second nothing."""
     images = [{"id": n, "file_name": f"{n}.jpg", "height": 16, "width": 24} for n in (8, 3)]
-    annotations = [annotation(1, 8, 70, TRIANGLE, iscrowd=0), annotation(2, 8, 5, RUNS, iscrowd=1)]
+    crowd = annotation(2, 8, 5, RUNS, bbox=[0.0, 0.0, 1.0, 16.0], iscrowd=1)
+    annotations = [annotation(1, 8, 70, TRIANGLE, iscrowd=0), crowd]
     return {"images": images, "annotations": annotations}
 
 
@@ -84,12 +89,22 @@ def test_federated_records(load, content, tmp_path):
         (lambda c: c["annotations"][1].update(image_id=4), r"annotations name the image ids \[4\]"),
         (lambda c: c["annotations"][1].update(category_id=6), r"category ids \[6\] are not in the vocabulary"),
         (lambda c: c["annotations"][1].update(category_id=9), r"the classes \[grass\] have instances, but are stuff"),
-        (lambda c: c["annotations"][0].update(segmentation=[]), r"annotations \[1\] have no mask"),
-        (lambda c: c["annotations"][0].update(segmentation=[[1, 2, 3]]), r"annotations \[1\] have no mask"),
-        (lambda c: c["annotations"][1].update(segmentation={"counts": []}), r"annotations \[2\] have no mask"),
-        (lambda c: c["annotations"][1].update(area=float("nan")), r"annotations\[1\].area must be a number .* nan"),
-        (lambda c: c["annotations"][1].update(bbox=[1, 2, "x", 4]), r"annotations\[1\].bbox must be four numbers"),
-        (lambda c: c["annotations"][1].update(iscrowd=None), r"annotations\[1\].iscrowd must be 0 or 1, but is None"),
+        (lambda c: c["annotations"][0].update(segmentation=[]), r"annotation 1 of image 8 has no mask"),
+        (lambda c: c["annotations"][0].update(segmentation=[[1, 2, 3]]), r"annotation 1 of image 8 has no mask"),
+        (lambda c: c["annotations"][1].update(segmentation={"counts": []}), r"annotation 2 of image 8 has no mask"),
+        (lambda c: c["annotations"][0].update(segmentation=None), r"annotation 1 of image 8 has no mask.* got None"),
+        (lambda c: c["annotations"][1].update(segmentation=runs(size=None)), r"mask of .*annotation 2 of .* is None"),
+        (lambda c: c["annotations"][1].update(segmentation=runs(size=[24, 16])), r"annotation 2 .* 16×24 .* is 24×16"),
+        (lambda c: c["annotations"][1].update(segmentation=runs(counts=[384])), r"annotation 2 of .* covers no pixel"),
+        (lambda c: c["annotations"][1].update(area=385), r"annotation 2 of image 8: the area 385 is more than the 384"),
+        (lambda c: c["annotations"][1].update(bbox=[8, 0, 16, 16]), r"annotation 2 .* in \[0, 0, 1, 16\] .*\[8, 0, 16"),
+        (lambda c: c["annotations"][1].update(image_id="8"), r"ids \['8'\], which are .* '8' and 8 differ"),
+        (lambda c: c["annotations"][1].update(id=[1]), r"annotations\[1\].id must be an integer or a string"),
+        (lambda c: c["annotations"][1].update(category_id="5"), r"annotations\[1\]: category_id must be .*but is '5'"),
+        (lambda c: c["annotations"][1].update(area=-1), r"annotations\[1\]: area must be a number of pixels.* -1"),
+        (lambda c: c["annotations"][1].update(area=float("nan")), r"annotations\[1\]: area must be a number .* nan"),
+        (lambda c: c["annotations"][1].update(bbox=[1, 2, "x", 4]), r"annotations\[1\]: bbox must be four numbers"),
+        (lambda c: c["annotations"][1].update(iscrowd=None), r"annotations\[1\]: iscrowd must be 0 or 1, but is None"),
         (lambda c: c["annotations"][1].update(image_id=[]), r"annotations\[1\].image_id must be an integer or"),
         (lambda c: c["images"][0].update(width="x"), r"images\[0\] has .* the width 'x'"),
         (lambda c: c.update(annotations=None), r"annotations must be a list"),

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from pycocotools import mask as mask_coder
 
-from possam.data.run_lengths import to_run_lengths
+from possam.data.run_lengths import check_mask, to_run_lengths
 
 SIZE = (40, 30)
 
@@ -54,3 +54,55 @@ def test_corners_that_are_no_places_are_refused(number):
 def test_corners_a_little_outside_are_taken():
     run = to_run_lengths([[-5, -5, 35, -5, 35, 45, -5, 45]], SIZE, source="image 4")
     assert mask_coder.area(run) == SIZE[0] * SIZE[1]
+
+
+BOX = [3, 4, 12, 20]
+OTHER_THINGS = {
+    "pairs": [[3, 4], [15, 4], [15, 24], [3, 24]],
+    "three pairs": [[3, 4], [15, 4], [15, 24]],
+    "pairs in a polygon": [[[3, 4], [15, 4], [15, 24], [3, 24]]],
+    "one list": [3, 4, 15, 4, 15, 24, 3, 24],
+    "fractions": [[0.1, 0.1, 0.5, 0.1, 0.5, 0.6, 0.1, 0.6]],
+    "nothing": [],
+    "an empty polygon": [[]],
+    "empty polygons": [[], []],
+    "two corners": [[3, 4, 15, 24]],
+    "one corner thrice": [[3, 4, 3, 4, 3, 4]],
+    "a text": "3 4 15 4",
+    "objects": [{"x": 3, "y": 4}],
+    "null": None,
+    "a number": 7,
+    "texts": [["3", "4", "15", "4", "15", "24"]],
+    "outside": [[31, 41, 40, 41, 40, 50, 31, 50]],
+    "elsewhere": [[16, 25, 28, 25, 28, 39, 16, 39]],
+    "y first": [[4, 3, 24, 3, 24, 9, 4, 9]],
+    "half the size": [[1.5, 2, 7.5, 2, 7.5, 12, 1.5, 12]],
+    "no run": {"size": list(SIZE), "counts": [1200]},
+    "runs elsewhere": {"size": list(SIZE), "counts": [1199, 1]},
+    "no size": {"counts": [0, 1200]},
+    "no counts": {"size": list(SIZE)},
+}
+
+
+@pytest.mark.parametrize("what", OTHER_THINGS)
+def test_masks_of_nothing_or_of_something_else_are_refused(what):
+    with pytest.raises(ValueError, match="image 4") as caught:
+        check_mask(OTHER_THINGS[what], SIZE, box=BOX, source="annotation 2 of image 4")
+    assert len(str(caught.value)) < 500
+
+
+@pytest.mark.parametrize(
+    ("mask", "box", "own"),
+    [
+        ([[3, 4, 15, 4, 15, 24, 3, 24]], BOX, (3, 4, 12, 20)),
+        ([[3, 4, 15, 4, 15, 24, 3, 24], []], BOX, (3, 4, 12, 20)),
+        ([[3, 4, 9, 4, 9, 9], [10, 20, 15, 24, 12, 24, 9, 9]], BOX, (3, 4, 12, 20)),
+        ([[-9, -9, 9, -9, 9, 9]], [-9, -9, 18, 18], (0, 0, 9, 9)),
+        ([[3, 4, 18, 4, 18, 4]], [3, 4, 15, 0], (3, 4, 15, 0)),  # COCO has boxes without height
+        ([[0.2, 0.2, 1.6, 0.2, 1.6, 1.4]], [0.2, 0.2, 1.4, 1.2], (0.2, 0.2, 1.4, 1.2)),
+        ({"size": list(SIZE), "counts": [40, 40, 1120]}, [1, 0, 1, 40], (1, 0, 1, 40)),
+        ([[3, 4, 15, 4, 15, 24, 3, 24]], [0, 0, 0, 0], (3, 4, 12, 20)),  # a placeholder, which contradicts nothing
+    ],
+)
+def test_masks_that_reach_over_their_box_are_taken(mask, box, own):
+    assert check_mask(mask, SIZE, box=box, source="a") == pytest.approx(own)

@@ -135,7 +135,7 @@ def coco_file(rng, path):
                     "category_id": int(rng.choice([3, 5, 90])),
                     "iscrowd": int(crowd),
                     "bbox": [x, y, w, h],
-                    "area": float(mask_coder.area(runs)) * float(rng.choice([1, 40])),
+                    "area": min(float(mask_coder.area(runs)) * float(rng.choice([1, 40])), 40.0 * 56),
                     "segmentation": {"size": [40, 56], "counts": counts} if crowd else parts,
                 }
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -123,7 +124,7 @@ def check_files(paths: Iterable[str], what: str, mend: str) -> None:
     missing = []
     for path in map(Path, paths):
         if path.parent not in listings:
-            listings[path.parent] = {p.name for p in path.parent.iterdir()} if path.parent.is_dir() else set()
+            listings[path.parent] = set(os.listdir(path.parent)) if os.path.isdir(path.parent) else set()
         if path.name not in listings[path.parent]:
             missing.append(str(path))
     if missing:

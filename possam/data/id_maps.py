@@ -22,6 +22,7 @@ from possam.messages import few
 __all__ = [
     "MAX_ID",
     "VOID_ID",
+    "areas_and_boxes",
     "check_ids",
     "check_values",
     "distinct",
@@ -174,6 +175,27 @@ def runs(*maps: NDArray[np.integer]) -> tuple[NDArray[np.int64], NDArray[np.int6
 def distinct(values: NDArray[np.integer]) -> NDArray[np.integer]:
     """The values that occur in a map, in order, each once."""
     return np.unique(values.take(runs(values)[0]))
+
+
+def areas_and_boxes(
+    index: NDArray[np.int64], starts: NDArray[np.int64], pixels: NDArray[np.int64], *, width: int, count: int
+) -> tuple[list[int], list[list[int]]]:
+    """Area in pixels and box (x, y, width, height) of each segment, from runs of a map whose rows are `width` long.
+
+    Args:
+        index: R, 0 for no segment, ``j + 1`` for segment j < `count`.
+        starts, pixels: first pixel and length of each run (`runs`).
+    """
+    areas = np.bincount(index, weights=pixels, minlength=count + 1).astype(np.int64)
+    top, left = np.divmod(starts, width)
+    bottom, right = np.divmod(starts + pixels - 1, width)
+    wraps = top < bottom  # from the end of a row to the start of the next
+    left, right = np.where(wraps, 0, left), np.where(wraps, width - 1, right)
+    first, last = np.full((2, count + 1), np.iinfo(np.int64).max), np.full((2, count + 1), -1)
+    for axis, (low, high) in enumerate(((left, right), (top, bottom))):
+        np.minimum.at(first[axis], index, low)
+        np.maximum.at(last[axis], index, high)
+    return areas[1:].tolist(), np.concatenate([first, last - first + 1])[:, 1:].T.tolist()
 
 
 def index_ids(id_map: NDArray[np.integer], ids: Sequence[int]) -> NDArray[np.int64]:

@@ -123,7 +123,7 @@ def load_panoptic(
     """
     source = str(panoptic_json)
     content = read_annotation_file(panoptic_json, mend)
-    images = _images(content, source)
+    images = _images(content, source, image_names if image_root is not None else "file_name")
     finder = ImageFinder(root=image_root, names=image_names, suffix=image_suffix)
     records = []
     for annotation in content["annotations"]:
@@ -147,13 +147,13 @@ def load_panoptic(
     return records
 
 
-def _images(content: Any, source: str) -> dict[Any, Mapping[str, Any]]:
+def _images(content: Any, source: str, image_names: str) -> dict[Any, Mapping[str, Any]]:
     """The JSON's images by id, once they and the annotations are known to fit together."""
     require_keys(content, ("images", "annotations"), source, PANOPTIC)
     for key in ("images", "annotations"):
         require_list(content[key], f"{source}: {key}")
     for position, image in enumerate(content["images"]):
-        check_image(image, position, f"{source}: ", format=PANOPTIC)
+        check_image(image, position, f"{source}: ", format=PANOPTIC, image_names=image_names)
     for position, annotation in enumerate(content["annotations"]):
         check_panoptic_annotation(annotation, position, f"{source}: ")
     require_unique((image["id"] for image in content["images"]), f"{source}: image ids")

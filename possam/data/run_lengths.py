@@ -18,7 +18,7 @@ from pycocotools import mask as mask_coder
 
 from possam.data.checks import is_number, pixel_size
 
-__all__ = ["check_mask", "to_run_lengths"]
+__all__ = ["check_mask", "shared_area", "to_run_lengths"]
 
 _CORNERS = 3
 _SHARE = 0.5  # of a stated box that a mask must reach over

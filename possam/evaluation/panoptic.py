@@ -19,7 +19,7 @@ from possam.data.checks import (
     to_contiguous,
 )
 from possam.data.coco_format import PANOPTIC, check_panoptic_annotation, type_hint
-from possam.data.id_maps import check_values, read_id_map, runs, write_id_map
+from possam.data.id_maps import areas_and_boxes, check_values, read_id_map, runs, write_id_map
 from possam.data.panoptic import load_panoptic, panoptic_vocabulary
 from possam.evaluation.ground_truth import GroundTruth
 from possam.evaluation.groups import class_groups
@@ -88,7 +88,7 @@ class PanopticEvaluator(PerImageEvaluator):
             )
         }
         if self.output_dir is not None:
-            extents = _areas_and_boxes(index, starts, pixels, width=ids.shape[1], count=len(segments))
+            extents = areas_and_boxes(index, starts, pixels, width=ids.shape[1], count=len(segments))
             result["annotation"] = self._write_prediction(image_id, ids, segments, *extents)
         return result
 
@@ -147,27 +147,6 @@ class PanopticEvaluator(PerImageEvaluator):
         ]
         content = {"images": images, "annotations": annotations, "categories": categories}
         write_json(self.output_dir / f"{PREDICTIONS}.json", content)
-
-
-def _areas_and_boxes(
-    index: NDArray[np.int64], starts: NDArray[np.int64], pixels: NDArray[np.int64], *, width: int, count: int
-) -> tuple[list[int], list[list[int]]]:
-    """Area in pixels and box (x, y, width, height) of each segment, from runs of a map whose rows are `width` long.
-
-    Args:
-        index: R, 0 for no segment, ``j + 1`` for segment j < `count`.
-        starts, pixels: first pixel and length of each run (`possam.data.id_maps.runs`).
-    """
-    areas = np.bincount(index, weights=pixels, minlength=count + 1).astype(np.int64)
-    top, left = np.divmod(starts, width)
-    bottom, right = np.divmod(starts + pixels - 1, width)
-    wraps = top < bottom  # from the end of a row to the start of the next
-    left, right = np.where(wraps, 0, left), np.where(wraps, width - 1, right)
-    first, last = np.full((2, count + 1), np.iinfo(np.int64).max), np.full((2, count + 1), -1)
-    for axis, (low, high) in enumerate(((left, right), (top, bottom))):
-        np.minimum.at(first[axis], index, low)
-        np.maximum.at(last[axis], index, high)
-    return areas[1:].tolist(), np.concatenate([first, last - first + 1])[:, 1:].T.tolist()
 
 
 def panoptic_quality_from_files(

@@ -8,14 +8,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from pycocotools import mask as mask_coder
+
+from possam.data.coco_format import FEDERATED_KEYS
 from possam.data.doctor.problem import Problem
-from possam.data.id_maps import MAX_ID
+from possam.data.run_lengths import check_mask, shared_area, to_run_lengths
 from possam.vocabulary import Vocabulary, fold_name
 
 __all__ = ["ANNOTATION_CHECKS", "AnnotationFile"]
 
 # Official boxes reach a pixel or two over the edge by rounding; more is a box of another size of the image.
 _BOX_SLACK = 5
+# A mask shares half of its area with what is stated or more, a few pixels aside.
+_SHARE, _AREA_SLACK = 0.5, 16
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,51 +144,79 @@ def check_category_ids(file: AnnotationFile) -> Iterator[Problem]:
         )
 
 
-def check_segments(file: AnnotationFile) -> Iterator[Problem]:
-    """Segment ids fit a PNG's colours, and crowds are marked by 0 and 1."""
-    parts = list(file.labelled)
-    if file.kind == "panoptic":
-        outside = [
-            f"{part['id']!r} in image {i!r}"
-            for i, part in parts
-            if not (isinstance(part["id"], int) and 0 < part["id"] <= MAX_ID)
-        ]
-        if outside:
-            yield file.problem("segment ids", f"has segment ids that are no integers in [1, {MAX_ID:,}]", outside)
-    crowds = [f"{part['iscrowd']!r} in image {i!r}" for i, part in parts if part.get("iscrowd", 0) not in (0, 1)]
-    if crowds:
-        yield file.problem("crowds", "has values of iscrowd other than 0 and 1", crowds)
-
-
 def check_geometry(file: AnnotationFile) -> Iterator[Problem]:
-    """Boxes lie in their images, and run lengths are those of a mask of the image's size."""
-    if file.kind == "panoptic":
-        return
-    sizes = {image["id"]: (image["width"], image["height"]) for image in file.content["images"]}
-    boxes, masks = [], []
+    """Boxes lie in their images, and masks of instances are those of the image, the box and the area that is stated."""
+    sizes = {image["id"]: (int(image["height"]), int(image["width"])) for image in file.content["images"]}
+    boxes, areas, sizes_of_runs, masks = [], [], [], []
     for image_id, part in file.labelled:
         if image_id not in sizes:
             continue
-        width, height = sizes[image_id]
-        if not _box_in(part["bbox"], width, height):
-            boxes.append(f"annotation {part['id']}: {part['bbox']} (XYWH) in an image of {width}×{height}")
-        runs = part["segmentation"]
-        if isinstance(runs, Mapping) and list(runs.get("size", ())) != [height, width]:
-            masks.append(f"annotation {part['id']}: {runs.get('size')}, expected {[height, width]}")
-    if boxes:
-        yield file.problem("geometry", "has boxes that leave their images", boxes)
-    if masks:
-        yield file.problem("geometry", "has run lengths of another size [height, width] than the image", masks)
+        height, width = sizes[image_id]
+        where = f"annotation {part['id']}" if file.kind == "instances" else f"segment {part['id']} of {image_id!r:.80}"
+        if part.get("area", 0) > height * width:
+            areas.append(f"{where}: {part['area']} in an image of {width}×{height}")
+        runs = part.get("segmentation")
+        if "bbox" in part and not _box_in(part["bbox"], width, height):
+            boxes.append(f"{where}: {part['bbox']} (XYWH) in an image of {width}×{height}")
+        elif file.kind == "instances" and isinstance(runs, Mapping) and runs.get("size") != [height, width]:
+            sizes_of_runs.append(f"{where}: {runs.get('size')!r:.40}, expected {[height, width]}")
+        elif file.kind == "instances" and (fault := _mask_fault(part, (height, width), where)):
+            masks.append(fault)
+    for what, entries in (
+        ("has boxes that leave their images", boxes),
+        ("has areas that are larger than their images", areas),
+        ("has run lengths of another size [height, width] than the image", sizes_of_runs),
+        ("has masks that cover nothing, or something else than is stated", masks),
+    ):
+        if entries:
+            yield file.problem("geometry", what, entries)
+
+
+def _mask_fault(part: Mapping[str, Any], size: tuple[int, int], where: str) -> str:
+    """What is wrong with an instance's mask, "" for nothing."""
+    mask, box, area = part["segmentation"], part["bbox"], part["area"]
+    try:
+        own = check_mask(mask, size, box=box, source=where)
+    except ValueError as error:
+        return str(error).rstrip(".")
+    if shared_area(box, own, margin=_BOX_SLACK) < _SHARE * own[2] * own[3]:
+        return f"{where} has the bbox {box}, but its mask lies in {list(own)} (XYWH)"
+    # The field's areas of polygons are exact, and those of their pixels differ where they cross themselves.
+    for found in _areas(mask, size, where):
+        if _SHARE * area - _AREA_SLACK <= found <= area / _SHARE + _AREA_SLACK:
+            return ""
+    return f"{where} has the area {area}, but its mask covers {found:g} pixels"
+
+
+def _areas(mask: Any, size: tuple[int, int], where: str) -> Iterator[float]:
+    if not isinstance(mask, Mapping):
+        yield sum(abs(_twice_the_area(polygon)) for polygon in mask) / 2
+    yield int(mask_coder.area(to_run_lengths(mask, size, source=where)))
+
+
+def _twice_the_area(polygon: list[float]) -> float:
+    xs, ys = polygon[::2], polygon[1::2]
+    return sum(x * v - u * y for x, y, u, v in zip(xs, ys, xs[1:] + xs[:1], ys[1:] + ys[:1], strict=True))
 
 
 def check_federated(file: AnnotationFile) -> Iterator[Problem]:
     """A federated file says which classes of an image are known to be absent or not exhaustively annotated."""
     if not file.federated:
         return
-    keys = ("neg_category_ids", "not_exhaustive_category_ids")
-    bare = [f"image {image['id']!r}" for image in file.content["images"] if any(key not in image for key in keys)]
+    images, known = file.content["images"], file.vocabulary.contiguous_id
+    bare = [f"image {image['id']!r}" for image in images if any(key not in image for key in FEDERATED_KEYS)]
     if bare:
-        yield file.problem("federated", f"has images without {' or '.join(keys)}: no LVIS annotation", bare)
+        what = f"has images without {' or '.join(FEDERATED_KEYS)}: no LVIS annotation"
+        yield file.problem("federated", what, bare)
+    unknown = [
+        f"{category} in image {image['id']!r}"
+        for image in images
+        for key in FEDERATED_KEYS
+        for category in image.get(key, ())
+        if category not in known
+    ]
+    if unknown:
+        yield file.problem("federated", f"has ids in {' or '.join(FEDERATED_KEYS)} that are no category's", unknown)
 
 
 ANNOTATION_CHECKS: tuple[Callable[[AnnotationFile], Iterator[Problem]], ...] = (
@@ -192,7 +225,6 @@ ANNOTATION_CHECKS: tuple[Callable[[AnnotationFile], Iterator[Problem]], ...] = (
     check_references,
     check_categories,
     check_category_ids,
-    check_segments,
     check_geometry,
     check_federated,
 )

@@ -88,9 +88,16 @@ def _annotation_problems(tree: Tree) -> Iterator[Problem]:
         path = tree.root / name
         if not path.is_file():
             continue
-        content, fault = read_annotation_file(path, kind, spec.image_names)
+        content, fault, entries = read_annotation_file(path, kind, spec.image_names, federated)
         if fault:
-            yield Problem(kind="json", where=str(path), what=f"{path.name} {fault}", mend=tree.mend_wrong)
+            yield Problem(
+                kind="json",
+                where=str(path),
+                what=f"{path.name} {fault}",
+                mend=tree.mend_wrong,
+                details=tuple(entries[:3]),
+                count=max(1, len(entries)),
+            )
             continue
         file = AnnotationFile(
             path=path,

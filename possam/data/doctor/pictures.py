@@ -5,7 +5,7 @@ Shapes: H×W the picture.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,7 +17,7 @@ from PIL import Image, UnidentifiedImageError
 from possam.data.datasets.spec import SemanticFiles
 from possam.data.doctor.problem import Problem, gather
 from possam.data.doctor.tree import Sample
-from possam.data.id_maps import distinct, rgb_to_id
+from possam.data.id_maps import areas_and_boxes, distinct, index_ids, rgb_to_id, runs
 from possam.data.pictures import decode_rgb, is_turned
 
 __all__ = [
@@ -35,6 +35,8 @@ _IMAGE_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr
 _LABEL_MODES = {"uint8": ("L", "P"), "uint16": ("I;16", "I;16B", "I;16L", "I")}
 _LABEL_MODES["any width"] = ("1", *_LABEL_MODES["uint8"], *_LABEL_MODES["uint16"])
 _PNG_START, _PNG_END = b"\x89PNG", b"IEND\xaeB`\x82"
+# Stated areas and boxes may differ from the pixels by this: a box by pixels, an area by pixels or a share.
+_BOX_SLACK, _AREA_SLACK, _AREA_SHARE = 5, 16, 0.02
 _JPEG_START, _JPEG_END = b"\xff\xd8", b"\xff\xd9"
 
 
@@ -206,6 +208,40 @@ def check_panoptic_ids(pictures: Pictures, rules: Rules) -> Iterator[Problem]:
             yield picture.problem("segment ids", what, f"{picture.path.name}: {shown}")
 
 
+def check_panoptic_measures(pictures: Pictures, rules: Rules) -> Iterator[Problem]:
+    """Areas and boxes of the JSON are those of the PNG's segments; of stuff, which instances may cover, or more."""
+    picture, sample = pictures.panoptic, pictures.sample
+    if not sample.stated or picture is None or picture.mode not in ("RGB", "RGBA") or picture.size != sample.size:
+        return
+    if picture.pixels is None:
+        return
+    ids = rgb_to_id(np.ascontiguousarray(picture.pixels[..., :3], dtype=np.uint8))
+    starts, pixels = runs(ids)
+    index = np.maximum(index_ids(ids.take(starts), sample.segments), 0)
+    areas, boxes = areas_and_boxes(index, starts, pixels, width=ids.shape[1], count=len(sample.segments))
+    for number, (stated_area, stated_box) in enumerate(sample.stated):
+        area, box, covered = areas[number], boxes[number], sample.segments[number] in sample.hidden
+        if not area:
+            continue
+        name = f"{picture.path.name}: segment {sample.segments[number]}"
+        slack = max(_AREA_SLACK, _AREA_SHARE * area)
+        if stated_area is not None and not -slack <= stated_area - area <= (np.inf if covered else slack):
+            what = "areas in the JSON are not those of the panoptic PNGs (pixels)"
+            yield picture.problem("areas", what, f"{name}: {stated_area:g}, found {area:,}")
+        if stated_box is not None and not (_encloses(stated_box, box) and (covered or _encloses(box, stated_box))):
+            what = "boxes in the JSON are not those of the panoptic PNGs (x, y, width, height)"
+            yield picture.problem("boxes", what, f"{name}: {list(stated_box)}, found {box}")
+
+
+def _encloses(outer: Sequence[float], inner: Sequence[float]) -> bool:
+    """Whether a box XYWH lies in another one, a few pixels aside."""
+    return all(
+        outer[axis] - _BOX_SLACK <= inner[axis]
+        and inner[axis] + inner[axis + 2] <= outer[axis] + outer[axis + 2] + _BOX_SLACK
+        for axis in (0, 1)
+    )
+
+
 Check = Callable[[Pictures, Rules], Iterator[Problem]]
 HEADER_CHECKS: tuple[Check, ...] = (
     check_decodes,
@@ -214,7 +250,12 @@ HEADER_CHECKS: tuple[Check, ...] = (
     check_label_mode,
     check_panoptic_mode,
 )
-CONTENT_CHECKS: tuple[Check, ...] = (check_image_content, check_label_values, check_panoptic_ids)
+CONTENT_CHECKS: tuple[Check, ...] = (
+    check_image_content,
+    check_label_values,
+    check_panoptic_ids,
+    check_panoptic_measures,
+)
 # What training refuses. Annotations are decoded first, so that `check_decodes` tells of those that do not.
 TRAINING_HEADER_CHECKS: tuple[Check, ...] = (check_decodes, check_sizes, check_label_mode, check_panoptic_mode)
 TRAINING_CONTENT_CHECKS: tuple[Check, ...] = (check_label_values, check_panoptic_ids, *TRAINING_HEADER_CHECKS)

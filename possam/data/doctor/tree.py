@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -22,7 +22,7 @@ class Sample:
     Attributes:
         size: (width, height) as the annotation file says, or None where none says it.
         segments: ids of the segments that the annotation file lists for the panoptic PNG; hidden: those of them that
-            need no pixel there.
+            need no pixel there; stated: area and box (x, y, width, height) of each, None where they are not checked.
     """
 
     image: Path | None
@@ -31,6 +31,7 @@ class Sample:
     panoptic: Path | None = None
     segments: tuple[int, ...] = ()
     hidden: frozenset[int] = frozenset()
+    stated: tuple[tuple[float | None, tuple[float, ...] | None], ...] = ()
 
 
 class Tree:
@@ -102,7 +103,7 @@ class Tree:
     def has(self, path: Path) -> bool:
         """Whether a file is there, from one listing of its folder: a question a file is slow on a network disk."""
         if path.parent not in self._listings:
-            names = os.listdir(path.parent) if path.parent.is_dir() else []
+            names = os.listdir(path.parent) if os.path.isdir(path.parent) else []  # False for a name that is too long
             self._listings[path.parent] = frozenset(names)
         return path.name in self._listings[path.parent]
 
@@ -143,6 +144,7 @@ class Tree:
                     panoptic=self.root / self.spec.panoptic.folder / png.name if self.spec.panoptic and png else None,
                     segments=png.segments if png else (),
                     hidden=png.hidden if png else frozenset(),
+                    stated=png.stated if png else (),
                 )
             )
         return samples
@@ -155,13 +157,11 @@ class Tree:
             return path if path and self.has(path) else None
 
         return [
-            Sample(
+            replace(
+                sample,
                 image=there(sample.image),
-                size=sample.size,
                 label_map=there(sample.label_map),
                 panoptic=there(sample.panoptic),
-                segments=sample.segments,
-                hidden=sample.hidden,
             )
             for sample in self.wanted
         ]

@@ -23,12 +23,12 @@ JSON_FAULTS = {
     "no segments": (
         lambda p: change_json(p, lambda c: first(c).pop("segments_info")),
         "json",
-        "lacks ['segments_info'] in annotations[0]",
+        "annotations[0]: the keys ['segments_info'] are missing",
     ),
     "no iscrowd": (
         lambda p: change_json(p, lambda c: first(c)["segments_info"][1].pop("iscrowd")),
         "json",
-        "lacks ['iscrowd'] in a segment of annotations[0]",
+        "image 201: segment 70000: the keys ['iscrowd'] are missing",
     ),
     "unknown category": (
         lambda p: change_json(p, lambda c: first(c)["segments_info"][0].update(category_id=999)),
@@ -37,8 +37,8 @@ JSON_FAULTS = {
     ),
     "a crowd of 2": (
         lambda p: change_json(p, lambda c: first(c)["segments_info"][0].update(iscrowd=2)),
-        "crowds",
-        "2 in image 201",
+        "json",
+        "image 201: segment 7: iscrowd must be 0 or 1, but is 2",
     ),
     "swapped names": (
         lambda p: change_json(p, lambda c: swap(c["categories"], "name")),

@@ -16,6 +16,7 @@ from possam.data.id_maps import write_id_map
 from possam.data.instances import load_instances
 from possam.data.panoptic import load_panoptic
 from possam.data.semantic import load_semantic
+from possam.evaluation import panoptic_quality_from_files
 from possam.vocabulary import Vocabulary
 from tests.fuzz.mutations import OTHERS, cases, damaged, mutated, read
 
@@ -56,12 +57,13 @@ def _instance(number, image, category, segmentation, crowd=0):
 
 
 CATEGORIES = [{"id": 0, "name": "dog", "isthing": 1}, {"id": 1, "name": "cat", "isthing": 1}]
+STUFF = {"id": 2, "name": "grass", "isthing": 0}
 PANOPTIC = {
     "images": _images(),
     "annotations": [
         {"image_id": image, "file_name": f"{image}.png", "segments_info": _segments()} for image in (1, "b")
     ],
-    "categories": CATEGORIES,
+    "categories": [*CATEGORIES, STUFF],
 }
 INSTANCES = {
     "images": _images(neg_category_ids=[1], not_exhaustive_category_ids=[0]),
@@ -146,6 +148,24 @@ def test_a_panoptic_json_of_any_bytes(place, content):
     path = place / "panoptic.json"
     path.write_bytes(content)
     check_panoptic(place, path)
+
+
+@cases(200)
+@given(content=mutated(PANOPTIC), predicted=st.booleans())
+def test_scored_panoptic_jsons_of_any_content(place, content, predicted):
+    paths = place / "scored.json", place / "other.json"
+    for path, written in zip(paths, (content, PANOPTIC), strict=True):
+        path.write_text(json.dumps(written))
+    truth, prediction = paths[::-1] if predicted else paths
+
+    def score():
+        return panoptic_quality_from_files(
+            ground_truth_json=truth, prediction_json=prediction, ground_truth_root=place, prediction_root=place,
+            vocabulary=VOCABULARY if predicted else None,
+        )  # fmt: skip
+
+    found = read(score, *paths, place)
+    assert found is None or np.isnan(found["PQ"]) or 0 <= found["PQ"] <= 100
 
 
 @cases(500)

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from possam.data.doctor.problem import ABSENT, Problem
+from possam.data.doctor.problem import ABSENT, Problem, common_folder
 from possam.data.doctor.tree import Tree
 from possam.messages import few
 
@@ -155,4 +155,4 @@ def _filled(place: Path) -> bool:
 
 
 def _common(paths: list[Path]) -> str:
-    return str(paths[0]) if len(paths) == 1 else os.path.commonpath([path.parent for path in paths])
+    return str(paths[0]) if len(paths) == 1 else common_folder(path.parent for path in paths)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
-__all__ = ["ABSENT", "Problem", "gather"]
+__all__ = ["ABSENT", "Problem", "common_folder", "gather"]
 
 ABSENT = "absent"
 _DETAILS = 3
@@ -66,8 +67,16 @@ def _join(group: list[Problem]) -> Problem:
     values = sorted({value for problem in group for value in problem.values})
     return replace(
         group[0],
-        where=places.pop() if len(places) == 1 else os.path.commonpath(places),
+        where=places.pop() if len(places) == 1 else common_folder(places),
         details=details[:_DETAILS],
         values=frozenset(values[:_VALUES]),
         count=sum(problem.count for problem in group),
     )
+
+
+def common_folder(paths: Iterable[str | Path]) -> str:
+    """The folder that holds all of some files; annotation files may name some by absolute paths, others not."""
+    paths = [os.fspath(path) for path in paths]
+    if len({os.path.isabs(path) for path in paths}) > 1:
+        paths = [os.path.abspath(path) for path in paths]
+    return os.path.commonpath(paths) or "."

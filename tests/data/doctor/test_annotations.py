@@ -40,6 +40,31 @@ JSON_FAULTS = {
         "json",
         "image 201: segment 7: iscrowd must be 0 or 1, but is 2",
     ),
+    "no isthing": (
+        lambda p: change_json(p, lambda c: c["categories"][0].pop("isthing")),
+        "json",
+        "categories[0] ('person') has no isthing",
+    ),
+    "a height of null": (
+        lambda p: change_json(p, lambda c: c["images"][1].update(height=None)),
+        "json",
+        "images[1] has the height None and the width 32",
+    ),
+    "several": (
+        lambda p: change_json(p, lambda c: [a.update(segments_info=None) for a in c["annotations"]]),
+        "json",
+        "not in the COCO panoptic format (2): annotations[0].segments_info must be a list, but is None; annotations[1]",
+    ),
+    "a box that leaves the image": (
+        lambda p: change_json(p, lambda c: first(c)["segments_info"][0].update(bbox=[20, 0, 32, 24])),
+        "geometry",
+        "has boxes that leave their images: segment 7 of 201: [20, 0, 32, 24] (XYWH) in an image of 32×24",
+    ),
+    "an area larger than the image": (
+        lambda p: change_json(p, lambda c: first(c)["segments_info"][0].update(area=769)),
+        "geometry",
+        "has areas that are larger than their images: segment 7 of 201: 769 in an image of 32×24",
+    ),
     "swapped names": (
         lambda p: change_json(p, lambda c: swap(c["categories"], "name")),
         "category names",
@@ -110,6 +135,43 @@ def test_geometry_of_instances(coco):
         "instances_val2017.json has run lengths of another size [height, width] than the image: annotation 2024: "
         "[32, 24], expected [24, 32]",
     ]
+
+
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        ({"area": 600}, "annotation 2013 has the area 600, but its mask covers"),
+        ({"area": 0}, "annotation 2013 has the area 0, but its mask covers"),
+        ({"bbox": [0, 0, 1, 1]}, "annotation 2013 has the bbox [0, 0, 1, 1], but its mask lies in ["),
+        ({"segmentation": [[]]}, "annotation 2013 has no mask: none of its polygons has three corners"),
+        ({"segmentation": [[0.1, 0.1, 0.9, 0.1, 0.9, 0.9]]}, "the polygons of annotation 2013 lie between 0 and 1"),
+        ({"segmentation": {"size": [24, 32], "counts": [767]}}, "the runs of a mask of annotation 2013 cover 767"),
+    ],
+)
+def test_masks_that_are_not_what_is_stated(coco, change, what):
+    change_json(coco / INSTANCES, lambda c: first(c).update(change))
+    problem = the_problem("coco_instance_val", coco)
+    assert (problem.kind, problem.where) == ("geometry", str(coco / INSTANCES))
+    assert str(problem).startswith("instances_val2017.json has masks that cover nothing, or something else than is st")
+    assert what in str(problem)
+
+
+def test_areas_of_polygons_that_cross_themselves(coco):
+    """The field's area of a bow tie is that of its corners, in which one half is taken from the other."""
+    bow = {"segmentation": [[0, 0, 30, 20, 30, 0, 0, 20]], "bbox": [0, 0, 30, 20], "area": 0}
+    change_json(coco / INSTANCES, lambda c: first(c).update(bow))
+    assert problems_of("coco_instance_val", coco) == []
+    change_json(coco / INSTANCES, lambda c: first(c).update(area=300))
+    assert problems_of("coco_instance_val", coco) == []
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_files_as_windows_writes_them_are_read(coco, encoding):
+    text = (coco / PANOPTIC).read_text()
+    (coco / PANOPTIC).write_text(text, encoding=encoding)
+    assert problems_of("coco_panoptic_val", coco) == []
+    (coco / PANOPTIC).write_text(text[:500], encoding=encoding)
+    assert "is cut off: it ends after 500 characters" in str(problems_of("coco_panoptic_val", coco)[0])
 
 
 def test_the_two_annotation_files_must_agree(coco):

@@ -8,7 +8,19 @@ from PIL import Image
 
 from possam.data.datasets import find_spec
 from possam.data.doctor import examine
-from tests.data.doctor.planting import IMAGE, LABEL_MAP, PNG, cut, paint, problems_of, resize, save, the_problem
+from tests.data.doctor.planting import (
+    IMAGE,
+    LABEL_MAP,
+    PANOPTIC,
+    PNG,
+    change_json,
+    cut,
+    paint,
+    problems_of,
+    resize,
+    save,
+    the_problem,
+)
 
 
 def erase_segment(path, segment):
@@ -143,3 +155,38 @@ def test_a_tree_of_another_known_size_is_well(ade):
     (ade / "annotations_detectron2/validation/ADE_val_00000002.png").unlink()
     spec = dataclasses.replace(find_spec("ade20k_semantic_val"), images=2, other_counts=(1,))
     assert examine(spec, ade.parent) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "kind", "what"),
+    [
+        ({"area": 500}, "areas", "000000000201.png: segment 457: 500, found 64"),
+        ({"area": 30}, "areas", "000000000201.png: segment 457: 30, found 64"),
+        ({"bbox": [0, 0, 8, 8]}, "boxes", "000000000201.png: segment 457: [0, 0, 8, 8], found [8, 6, 8, 8]"),
+        ({"bbox": [8, 6, 20, 8]}, "boxes", "000000000201.png: segment 457: [8, 6, 20, 8], found [8, 6, 8, 8]"),
+    ],
+)
+def test_stated_areas_and_boxes_of_segments(coco, change, kind, what):
+    def thing(content):
+        (segment,) = [s for s in content["annotations"][0]["segments_info"] if s["id"] == 457]
+        segment.update(change)
+
+    change_json(coco / PANOPTIC, thing)
+    problem = the_problem("coco_panoptic_val", coco)
+    assert problem.kind == kind and what in str(problem) and "in the JSON are not those of" in str(problem)
+
+
+def test_stuff_may_be_stated_larger_than_its_pixels_but_not_smaller(coco):
+    """As in the field's ADE20K: with what instances cover."""
+
+    def stuff(area, box):
+        def change(content):
+            (segment,) = [s for s in content["annotations"][0]["segments_info"] if s["id"] == 70_000]
+            segment.update(area=area, bbox=box)
+
+        return change
+
+    change_json(coco / PANOPTIC, stuff(700, [0, 0, 32, 24]))
+    assert problems_of("coco_panoptic_val", coco) == []
+    change_json(coco / PANOPTIC, stuff(20, [2, 12, 4, 4]))
+    assert {problem.kind for problem in problems_of("coco_panoptic_val", coco)} == {"areas", "boxes"}

@@ -140,7 +140,7 @@ def _signature(records: Sequence[Record], classes: int, ignore_label: int) -> st
         files = [record[key] for key in _FILES if key in record]
         segments = [(segment["id"], segment.get("isthing")) for segment in record.get("segments_info", ())]
         masks = [one.get("segmentation") for one in record.get("annotations", ())]
-        sizes = [mask["size"] for mask in masks if isinstance(mask, Mapping)]
+        sizes = [mask.get("size") for mask in masks if isinstance(mask, Mapping)]
         digest.update(repr((record["height"], record["width"], files, segments, sizes)).encode())
         for file in files:
             try:

@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 from possam.d2.data import DatasetCatalog, MetadataCatalog
 from possam.data.annotations import read_instances, read_label_map, read_segments
+from possam.data.checks import require_id, require_keys, require_list
+from possam.data.coco_format import LVIS
 from possam.files import read_json
 from possam.vocabulary import Vocabulary
 
@@ -70,7 +72,13 @@ class GroundTruth:
         for a class it says nothing of, and None for other datasets."""
         if not self.federated:
             return None
-        entries = read_json(self.metadata.json_file)["categories"]
+        path = self.metadata.json_file
+        entries: Any = read_json(path).get("categories")
+        require_list(entries, f"{path}: categories")
+        for position, entry in enumerate(entries):
+            where = f"{path}: categories[{position}]"
+            require_keys(entry, ("id",), where, LVIS)
+            require_id(entry["id"], f"{where}.id")
         letters = {entry["id"]: entry.get("frequency", "") for entry in entries}
         return tuple(letters.get(category.dataset_id, "") for category in self.vocabulary.categories)
 

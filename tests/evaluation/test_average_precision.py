@@ -196,3 +196,13 @@ def test_a_federated_dataset_must_say_what_it_knows(federated):
     del incomplete["neg_category_ids"]
     with pytest.raises(ValueError, match=r"image 1 of the federated dataset .* lacks \['neg_category_ids'\]"):
         evaluate(federated(incomplete), output((0, 0, 0.5)))
+
+
+@pytest.mark.parametrize("content", [{}, {"categories": None}, {"categories": [3]}, {"categories": [{"id": [1]}]}])
+def test_frequencies_of_another_form_are_named(federated, content):
+    evaluator = federated(record(1, [(0, 0)]))
+    path = evaluator.ground_truth.metadata.json_file
+    with open(path, "w") as file:
+        json.dump(content, file)
+    with pytest.raises(ValueError, match=r"lvis.json: categories"):
+        _ = evaluator.ground_truth.frequencies

@@ -206,3 +206,25 @@ def test_errors(evaluation, tmp_path):
     (evaluation / "panoptic" / "12.png").unlink()
     with pytest.raises(FileNotFoundError, match="12.png does not exist"):
         write_report(evaluation, progress=False)
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "message"),
+    [
+        ("panoptic.json", lambda c: c["annotations"][0].update(segments_info=None), r"segments_info must be a list"),
+        ("panoptic.json", lambda c: c["annotations"][0]["segments_info"][0].pop("id"), r"keys \['id'\] are missing"),
+        ("panoptic.json", lambda c: c["annotations"][0]["segments_info"][0].update(iou="1"), r"image 11: iou of segm"),
+        ("panoptic.json", lambda c: c["annotations"][0]["segments_info"][0].update(category_id=7), r"ids \[7\] are"),
+        ("panoptic.json", lambda c: c.pop("annotations"), r"keys \['annotations'\] are missing"),
+        ("panoptic_quality.json", lambda c: c.pop("classes"), r"keys \['classes'\] are missing"),
+        ("panoptic_quality.json", lambda c: c["classes"][1].update(TP="3"), r"classes\[1\] has values that are not"),
+        ("panoptic_quality.json", lambda c: c["classes"].insert(0, None), r"classes\[0\]: expected an object"),
+        ("results.json", lambda c: c.update(dataset=[1]), r"dataset must be an object, but is \[1\]"),
+    ],
+)
+def test_damaged_files_are_named(evaluation, name, change, message):
+    content = json.loads((evaluation / name).read_text())
+    change(content)
+    (evaluation / name).write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=rf"/{name}.*{message}"):
+        write_report(evaluation, progress=False)

@@ -82,7 +82,8 @@ def _run_lengths(records: Sequence[Mapping[str, Any]]) -> Iterator[Problem]:
     for record in records:
         height, width = image_size(record)
         masks = (one.get("segmentation") for one in record.get("annotations", ()))
-        wrong = [mask["size"] for mask in masks if isinstance(mask, Mapping) and list(mask["size"]) != [height, width]]
+        sizes = (mask.get("size") for mask in masks if isinstance(mask, Mapping))
+        wrong = [size for size in sizes if not isinstance(size, list | tuple) or list(size) != [height, width]]
         if wrong:
             path = Path(record["file_name"])
             yield Problem(

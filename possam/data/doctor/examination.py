@@ -86,7 +86,7 @@ def _annotation_problems(tree: Tree) -> Iterator[Problem]:
     first: Contents | None = None
     for kind, name, vocabulary, federated in files:
         path = tree.root / name
-        if not path.is_file():
+        if not path.exists():
             continue
         content, fault, entries = read_annotation_file(path, kind, spec.image_names, federated)
         if fault:

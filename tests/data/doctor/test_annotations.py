@@ -16,6 +16,7 @@ JSON_FAULTS = {
     "cut off": (lambda p: cut(p, 0.6), "json", "panoptic_val2017.json is cut off: it ends after"),
     "a web page": (lambda p: p.write_text("<html>log in</html>"), "json", "is a web page"),
     "an archive": (lambda p: p.write_bytes(gzip.compress(p.read_bytes())), "json", "is a gzip archive; unpack it"),
+    "a folder": (lambda p: (p.unlink(), (p / "a").mkdir(parents=True)), "json", "cannot be read (Is a directory)"),
     "empty": (lambda p: p.write_text(""), "json", "is empty"),
     "broken": (lambda p: p.write_text('{"images": [1,,2]}'), "json", "is not valid JSON (Expecting value at line 1"),
     "another format": (lambda p: p.write_text('{"images": []}'), "json", "has no list 'annotations'"),

@@ -64,7 +64,7 @@ def test_bad_entries_are_refused(dataset):
         register_from_config(None)
     with pytest.raises(ValueError, match=r"PANOPTIC\[0\]: vocabulary must be of type str, but is 3"):
         register_from_config([{"name": "one", "vocabulary": 3, **paths}])
-    with pytest.raises(ValueError, match=r"PANOPTIC\[0\]: .*odd.json: the categories of 'one' must be a list"):
+    with pytest.raises(ValueError, match=r"PANOPTIC\[0\]: .*odd.json: categories must be a list"):
         (dataset["paths"]["panoptic_json"].parent / "odd.json").write_text('{"categories": 3}')
         odd = str(dataset["paths"]["panoptic_json"].parent / "odd.json")
         register_from_config([{"name": "one", **paths, "panoptic_json": odd}])

@@ -4,9 +4,10 @@
 #   docker run --rm -v "$PWD:/data" --user "$(id -u):$(id -g)" possam segment --sample --output output/sample
 #   docker run --rm -p 7860:7860 possam demo --host 0.0.0.0
 #
-# PyTorch is the one for CPUs. For NVIDIA GPUs take wheels that bring CUDA along, and run with --gpus all:
+# PyTorch is the one for CPUs. For NVIDIA GPUs take wheels that bring CUDA along, from pip's own index, and run with
+# --gpus all:
 #
-#   docker build -t possam:cuda --build-arg TORCH_INDEX=https://pypi.org/simple .
+#   docker build -t possam:cuda --build-arg TORCH_INDEX= .
 #
 # BASE may be any image with Python 3.11 or later and pip; for GPUs, one of Debian's kind or with a C compiler.
 ARG BASE=python:3.11-slim
@@ -22,7 +23,7 @@ RUN case "${TORCH_INDEX}" in */cpu) ;; *) command -v gcc || (apt-get update \
 WORKDIR /opt/possam
 # What takes long and seldom changes comes first: a change of the code does not install PyTorch again.
 COPY requirements.txt ./
-RUN pip install --index-url "${TORCH_INDEX}" $(grep -E '^torch(vision)?[<>=]' requirements.txt)
+RUN pip install ${TORCH_INDEX:+--index-url "${TORCH_INDEX}"} $(grep -E '^torch(vision)?[<>=]' requirements.txt)
 RUN pip install -r requirements.txt
 COPY pyproject.toml README.md LICENSE ./
 COPY possam possam

@@ -1,6 +1,7 @@
 """What can be known of the Dockerfile without Docker."""
 
 import fnmatch
+import os
 import re
 import shlex
 import subprocess
@@ -10,12 +11,12 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 
 
 def instructions():
     """(instruction, rest) a line, continued lines joined, comments left out."""
-    text = re.sub(r"^#.*\n", "", (ROOT / "Dockerfile").read_text(), flags=re.M).replace("\\\n", " ")
+    text = re.sub(r"^#.*\n", "", (ROOT / "Dockerfile").read_text(encoding="utf-8"), flags=re.M).replace("\\\n", " ")
     return [line.split(maxsplit=1) for line in text.splitlines() if line.strip()]
 
 
@@ -26,7 +27,7 @@ def values(name):
 def is_ignored(path):
     """Docker's rule: the last pattern that matches decides, and ! takes a file back."""
     ignored = False
-    for line in (ROOT / ".dockerignore").read_text().splitlines():
+    for line in (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines():
         pattern = line.removeprefix("!")
         if not pattern or pattern.startswith("#"):
             continue
@@ -65,19 +66,35 @@ def test_torch_is_installed_by_the_requirements_own_ranges():
     assert names == ["torch", "torchvision"] and all(line in (ROOT / "requirements.txt").read_text() for line in lines)
 
 
-@pytest.mark.parametrize("index, compiler", [("https://pypi.org/simple", True), ("https://a.b/whl/cpu", False)])
+@pytest.mark.parametrize("index", ["", "https://a.b/whl/cpu"])
+def test_an_empty_index_is_pips_own(tmp_path, index):
+    (command,) = [command for command in values("RUN") if "--index-url" in command]
+    (tmp_path / "pip").write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
+    (tmp_path / "pip").chmod(0o755)
+    environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "TORCH_INDEX": index}
+    done = subprocess.run(
+        ["/bin/sh", "-ec", command], cwd=ROOT, env=environment, capture_output=True, text=True, check=True
+    )
+    words = done.stdout.split()
+    assert words[:-2] == (["install", "--index-url", index] if index else ["install"])
+    assert [re.split(r"[<>=]", word)[0] for word in words[-2:]] == ["torch", "torchvision"]
+
+
+@pytest.mark.parametrize(
+    "index, compiler", [("", True), ("https://a.b/whl/cu130", True), ("https://a.b/whl/cpu", False)]
+)
 def test_a_compiler_comes_with_wheels_for_gpus_alone(tmp_path, index, compiler):
     (command,) = [command for command in values("RUN") if "gcc" in command]
-    (tmp_path / "apt-get").write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/asked\n')
+    (tmp_path / "apt-get").write_text(f'#!/bin/sh\necho "$@" >> "{tmp_path}/asked"\n')
     (tmp_path / "apt-get").chmod(0o755)
     (tmp_path / "rm").symlink_to("/bin/true")
     subprocess.run(["/bin/sh", "-ec", command], env={"PATH": str(tmp_path), "TORCH_INDEX": index}, check=True)
     asked = tmp_path / "asked"
-    assert ("gcc" in asked.read_text() if asked.is_file() else False) == compiler
+    assert ("gcc" in asked.read_text(encoding="utf-8") if asked.is_file() else False) == compiler
 
 
 def test_the_base_runs_the_package_and_the_command_is_its_own():
-    version = re.search(r"python:(\d+)\.(\d+)", (ROOT / "Dockerfile").read_text())
+    version = re.search(r"python:(\d+)\.(\d+)", (ROOT / "Dockerfile").read_text(encoding="utf-8"))
     least = re.search(r">=(\d+)\.(\d+)", PYPROJECT["project"]["requires-python"])
     assert tuple(map(int, version.groups())) >= tuple(map(int, least.groups()))
     assert values("ENTRYPOINT") == ['["possam"]'] and "possam" in PYPROJECT["project"]["scripts"]

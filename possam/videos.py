@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -33,7 +35,8 @@ def read_video(path: Path, *, every: int = 1) -> Iterator[tuple[int, NDArray[np.
     """
     if not path.is_file():
         raise FileNotFoundError(f"there is no video at {path}; check the path.")
-    capture = cv2.VideoCapture(str(path))
+    name: Any = os.fsencode(path)  # OpenCV crashes on a str of which a byte is no UTF-8
+    capture = cv2.VideoCapture(name)
     try:
         rate, stated = capture.get(cv2.CAP_PROP_FPS), int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
         damaged: list[int] = []

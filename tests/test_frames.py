@@ -1,6 +1,7 @@
 import errno
 import logging
 import os
+import sys
 
 import cv2
 import numpy as np
@@ -171,3 +172,12 @@ def test_further_images_of_a_file_are_named(tmp_path, caplog):
     with caplog.at_level(logging.WARNING):
         assert sum(len(list(read_frames(source))) for source in find_sources([tmp_path])) == 2
     assert "a.gif has 3 images, of which only the first is taken" in caplog.text and "b.png" not in caplog.text
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such names")
+def test_a_video_whose_name_is_no_utf_8(video):
+    """OpenCV crashes where such a name comes as a str."""
+    odd = os.fsdecode(os.fsencode(video.parent) + b"/caf\xe9.avi")
+    os.rename(video, odd)
+    (source,) = find_sources([odd])
+    assert len(list(read_frames(source))) == 5

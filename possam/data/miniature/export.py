@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
@@ -111,7 +112,8 @@ def _write_scene(
     """Draws and writes one scene; returns its annotation, with the image's size beside it."""
     scene = draw_scene([seed, index], palette)
     file_name = f"{index:06d}.png"
-    if not cv2.imwrite(str(paths["image_root"] / file_name), scene.image[..., ::-1]):
+    target: Any = os.fsencode(paths["image_root"] / file_name)  # OpenCV crashes on a str of which a byte is no UTF-8
+    if not cv2.imwrite(target, scene.image[..., ::-1]):
         raise OSError(f"cannot write {paths['image_root'] / file_name}")
     write_id_map(paths["panoptic_root"] / file_name, scene.ids)
     segments = [

@@ -59,3 +59,12 @@ def test_configurable_functions():
 
     assert build(2) == 2
     assert build(get_cfg(), scale=10) == pytest.approx(0.01)
+
+
+def test_files_are_utf_8_whatever_the_locale(tmp_path):
+    (tmp_path / "a.yaml").write_bytes("OUTPUT_DIR: Größe\n".encode())
+    with CfgNode._open_cfg(str(tmp_path / "a.yaml")) as file:
+        assert file.encoding == "utf-8"  # a locale's own is written "UTF-8"
+    cfg = get_cfg()
+    cfg.merge_from_file(str(tmp_path / "a.yaml"))
+    assert cfg.OUTPUT_DIR == "Größe"

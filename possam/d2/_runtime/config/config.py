@@ -15,7 +15,7 @@ class CfgNode(_CfgNode):
 
     @classmethod
     def _open_cfg(cls, filename: str) -> IO[str]:
-        return PathManager.open(filename, "r")
+        return PathManager.open(filename, "r", encoding="utf-8")
 
     def merge_from_file(self, cfg_filename: str, allow_unsafe: bool = True) -> None:
         """Merge a YAML file, after its ``_BASE_`` files, into this node.

@@ -92,11 +92,11 @@ def default_setup(cfg: Any, args: Any) -> None:
     log.info(f"Command line: {args}")
     config_file = getattr(args, "config_file", "")
     if config_file:
-        with PathManager.open(config_file, "r") as file:
+        with PathManager.open(config_file, "r", encoding="utf-8") as file:
             log.info(f"Contents of {config_file}:\n{file.read()}")
     if comm.is_main_process() and folder:
         log.info(f"Full config:\n{cfg.dump()}")
-        with PathManager.open(os.path.join(folder, "config.yaml"), "w") as file:
+        with PathManager.open(os.path.join(folder, "config.yaml"), "w", encoding="utf-8") as file:
             file.write(cfg.dump())
     # Ranks differ, or they would augment alike.
     seed_all_rng(None if cfg.SEED < 0 else cfg.SEED + rank)

@@ -63,7 +63,7 @@ def setup_logger(
 @functools.cache  # two loggers that write to one file share one handle
 def _log_stream(path: str) -> Any:
     PathManager.mkdirs(os.path.dirname(path) or ".")
-    return PathManager.open(path, "a")
+    return PathManager.open(path, "a", encoding="utf-8")
 
 
 def log_every_n_seconds(lvl: int, msg: str, n: int = 1, *, name: str | None = None) -> None:

@@ -6,6 +6,7 @@ import math
 import os
 import tempfile
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -23,6 +24,7 @@ __all__ = [
 ]
 
 _MOST_VALUES = 100_000
+_TEMPORARY = ".tmp"
 # The longer marks first: that of UTF-32 begins with that of UTF-16.
 _MARKS = {
     codecs.BOM_UTF32_LE: "utf-32",
@@ -56,10 +58,24 @@ def write_atomically(path: str | Path, write: Callable[[IO[bytes]], object]) -> 
 
     A run that is stopped half-way leaves the old file, or none, never half of a new one. Missing parent
     folders are made.
+
+    Raises:
+        OSError: it could not be written; the error names `path`.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    try:
+        _write_and_rename(path, write)
+    except OSError as error:
+        # The system names the temporary file, or, where the disk is full, none.
+        unnamed = error.filename is None or str(error.filename).endswith(_TEMPORARY)
+        if error.errno is not None and unnamed:
+            raise OSError(error.errno, error.strerror, str(path)) from error
+        raise
+
+
+def _write_and_rename(path: Path, write: Callable[[IO[bytes]], object]) -> None:
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=_TEMPORARY)
     try:
         with os.fdopen(handle, "wb") as file:
             write(file)
@@ -71,7 +87,8 @@ def write_atomically(path: str | Path, write: Callable[[IO[bytes]], object]) -> 
         os.chmod(temporary, 0o666 & ~umask)
         os.replace(temporary, path)
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        with suppress(OSError):  # the first error is the one to know
+            os.unlink(temporary)
         raise
 
 

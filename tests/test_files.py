@@ -1,5 +1,7 @@
+import errno
 import json
 import os
+import tempfile
 
 import pytest
 
@@ -24,6 +26,37 @@ def test_a_failed_write_leaves_the_old_file_and_no_rubbish(tmp_path):
         write_atomically(path, half)
     assert read_json(path) == {"old": 1}
     assert os.listdir(tmp_path) == ["x.json"]
+
+
+def raising(*error):
+    def write(*_, **__):
+        raise OSError(*error)
+
+    return write
+
+
+def test_an_error_of_the_system_names_the_file_and_not_the_temporary_one(tmp_path, monkeypatch):
+    path = tmp_path / "x.json"
+    full = (errno.ENOSPC, "No space left on device")
+    for write, filename in (
+        (raising(*full), str(path)),
+        (raising(*full, "another.png"), "another.png"),
+        (raising("without a number"), None),
+    ):
+        with pytest.raises(OSError) as caught:
+            write_atomically(path, write)
+        assert caught.value.filename == filename
+    assert os.listdir(tmp_path) == []
+    monkeypatch.setattr(tempfile, "mkstemp", raising(errno.EACCES, "Permission denied", f"{tmp_path}/.x.json.abc.tmp"))
+    with pytest.raises(PermissionError) as caught:
+        write_json(path, {})
+    assert caught.value.filename == str(path)
+
+
+def test_the_first_error_is_not_hidden_by_a_temporary_file_that_cannot_be_deleted(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "unlink", raising(errno.EIO, "Input/output error"))
+    with pytest.raises(OSError, match="No space"):
+        write_atomically(tmp_path / "x.json", raising(errno.ENOSPC, "No space left on device"))
 
 
 def test_files_get_the_usual_permissions(tmp_path):

@@ -91,9 +91,18 @@ class Trainer(DefaultTrainer):
         return [ExactResume(self._trainer.data_loader), *made]
 
     def after_train(self) -> None:
-        if self.iter < self.max_iter:  # a step failed, perhaps in this process alone: to evaluate would be to wait
-            self._hooks = [hook for hook in self._hooks if not isinstance(hook, hooks.EvalHook)]
-        super().after_train()
+        """Let hooks finish; after a failed step without evaluating, and without an error that would hide the first."""
+        if self.iter >= self.max_iter:
+            super().after_train()
+            return
+        self.storage.iter = self.iter
+        for hook in self._hooks:
+            if isinstance(hook, hooks.EvalHook):
+                continue  # a step failed, perhaps in this process alone: to evaluate would be to wait
+            try:
+                hook.after_train()
+            except Exception as error:
+                logger.warning("%s could not finish after the error: %s", type(hook).__name__, error)
 
     def build_writers(self) -> list[EventWriter]:
         return build_writers(self.cfg)

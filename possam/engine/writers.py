@@ -10,7 +10,8 @@ import json
 import math
 import uuid
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -55,31 +56,46 @@ def build_writers(cfg: CfgNode) -> list[EventWriter]:
     ]
     if cfg.LOG.WANDB_PROJECT:
         makers.append(partial(WandbWriter, cfg))
-    return [LateWriter(make) for make in makers]
+    return [LateWriter(make, folder=folder) for make in makers]
 
 
 class LateWriter(EventWriter):  # type: ignore[misc]
     """A writer that is made when it is known at which step the run begins: when there is something to write."""
 
-    def __init__(self, make: Callable[[int], EventWriter]) -> None:
+    def __init__(self, make: Callable[[int], EventWriter], *, folder: Path) -> None:
         """
         Args:
             make: makes the writer, given the first step of this run.
+            folder: what it writes to, for errors.
         """
         self._make = make
+        self._folder = folder
         self._writer: EventWriter | None = None
 
     def write(self) -> None:
-        if self._writer is None:
-            histories = list(get_event_storage().histories().values())
-            if not histories:
-                return
-            self._writer = self._make(min(history.values()[0][1] for history in histories))
-        self._writer.write()
+        """Write what is new. OSError, with the folder and what to do, where it cannot be written."""
+        with self._advice():
+            if self._writer is None:
+                histories = list(get_event_storage().histories().values())
+                if not histories:
+                    return
+                self._writer = self._make(min(history.values()[0][1] for history in histories))
+            self._writer.write()
 
     def close(self) -> None:
         if self._writer is not None:
-            self._writer.close()
+            with self._advice():
+                self._writer.close()
+
+    @contextmanager
+    def _advice(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise OSError(
+                f"The metrics of the run cannot be written to {self._folder} ({error.strerror or error}). Free some "
+                "space or make the folder writable, and go on from the last checkpoint with --resume."
+            ) from error
 
 
 class _NewScalars(EventWriter):  # type: ignore[misc]

@@ -168,3 +168,32 @@ def test_every_loading_process_watches_its_parent(scenes, tmp_path, monkeypatch)
         with torch.random.fork_rng():
             loader.worker_init_fn(0)
     assert started == ["watches", "watches"]
+
+
+class Closing(HookBase):
+    """A hook that cannot finish, as a writer on a full disk, or one that can."""
+
+    def __init__(self, closed, error=None):
+        self.closed, self.error = closed, error
+
+    def after_train(self):
+        self.closed.append(type(self.error))
+        if self.error:
+            raise self.error
+
+
+@pytest.mark.parametrize("error", [OSError("the checkpoint was not saved"), FloatingPointError("not finite")])
+def test_a_hook_that_cannot_finish_does_not_hide_the_error_before_it(scenes, tmp_path, caplog, error):
+    trainer, closed = Trainer(configure(scenes, tmp_path)), []
+    trainer.register_hooks([Failing(error), Closing(closed, OSError("No space left on device")), Closing(closed)])
+    with pytest.raises(type(error), match=str(error)):
+        trainer.train()
+    assert closed == [OSError, type(None)]
+    assert "Closing could not finish after the error: No space left on device" in caplog.text
+
+
+def test_a_hook_that_cannot_finish_a_whole_training_ends_it(scenes, tmp_path):
+    trainer = Trainer(configure(scenes, tmp_path))
+    trainer.register_hooks([Closing([], OSError("No space left on device"))])
+    with pytest.raises(OSError, match="No space left on device"):
+        trainer.train()

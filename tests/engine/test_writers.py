@@ -1,5 +1,6 @@
 """What a run writes of its metrics, also when it is resumed: on both sides of the door."""
 
+import errno
 import json
 import math
 import sys
@@ -9,8 +10,9 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from possam.d2.engine import TrainerBase, hooks
+from possam.d2.utils import EventStorage, EventWriter
 from possam.engine import load_config
-from possam.engine.writers import JSONLines, build_writers, check_writers
+from possam.engine.writers import JSONLines, LateWriter, build_writers, check_writers
 
 
 class Run(TrainerBase):
@@ -139,3 +141,22 @@ def test_weights_and_biases_is_off_unless_asked_for(tmp_path, monkeypatch):
     for function in (check_writers, build_writers):
         with pytest.raises(ValueError, match=r"WANDB_PROJECT is 'masks', but .* run `pip install wandb`"):
             function(cfg)
+
+
+def test_a_full_disk_is_said_with_the_folder_and_what_to_do(tmp_path):
+    class Full(EventWriter):
+        def __init__(self, first):
+            pass
+
+        def write(self):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        close = write
+
+    writer = LateWriter(Full, folder=tmp_path)
+    writer.close()  # nothing was written
+    with EventStorage() as storage:
+        storage.put_scalar("lr", 1.0)
+        for action in (writer.write, writer.close):
+            with pytest.raises(OSError, match=rf"{tmp_path} \(No space left on device\)\. Free some space.*--resume"):
+                action()

@@ -17,6 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from possam.data.miniature.export import export_split
 from possam.data.miniature.splits import SPLITS
 from possam.data.root import datasets_root
+from possam.output import run_command
 
 
 def _arguments(argv: list[str] | None) -> argparse.Namespace:
@@ -64,4 +65,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command(main))

@@ -16,7 +16,9 @@ from possam.engine import Checkpointer, Trainer, load_config, prepare_datasets, 
 from possam.engine.data_check import check_class_names, check_tasks, check_test_sets
 from possam.engine.preemption import Preempted, preemptible
 from possam.engine.setup import keep_config, set_up
+from possam.messages import describe_os_error
 from possam.models import PosSAM
+from possam.output import guarded_output
 from possam.report import write_report
 
 __all__ = ["JOB_ERRORS", "run_job", "sentence"]
@@ -45,7 +47,8 @@ def run_job(args: argparse.Namespace) -> None:
 
 def sentence(error: BaseException) -> str:
     """An error in one sentence; that of a data loader's process comes wrapped in its traceback, with it at the end."""
-    text = str(error) or type(error).__name__  # Python's own MemoryError says nothing
+    text = describe_os_error(error) if isinstance(error, OSError) else str(error)
+    text = text or type(error).__name__  # Python's own MemoryError says nothing
     return text.strip().splitlines()[-1] if "Original Traceback" in text else text
 
 
@@ -65,7 +68,7 @@ def _read(args: argparse.Namespace) -> CfgNode:
 
 
 def _work(cfg: CfgNode, args: argparse.Namespace) -> None:
-    with preemptible():
+    with guarded_output(), preemptible():
         prepare_datasets(cfg)  # a process that was started here has its own catalogs
         _check_folder(cfg)
         set_up(cfg, args)

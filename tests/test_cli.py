@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -106,6 +107,7 @@ def raising(error):
 
 
 CHECK = "check the path and its rights."
+FREE = "free some space or write to another disk."
 
 
 @pytest.mark.parametrize(
@@ -116,6 +118,9 @@ CHECK = "check the path and its rights."
         (PermissionError(13, "Permission denied", "/root/a"), 1, f"error: /root/a: Permission denied; {CHECK}\n"),
         (FileNotFoundError(2, "No such file", "/root/a"), 1, f"error: /root/a: No such file; {CHECK}\n"),
         (OSError(28, "No space left on device"), 1, "error: [Errno 28] No space left on device\n"),
+        (OSError(28, "No space left", "/full/a"), 1, f"error: /full/a: No space left; {FREE}\n"),
+        (OSError(122, "Disk quota exceeded", "/full/a"), 1, f"error: /full/a: Disk quota exceeded; {FREE}\n"),
+        (ImportError("Detectron2 is not installed", name="detectron2"), 1, "error: Detectron2 is not installed\n"),
         (ConnectionError("cannot fetch sam_vit_b"), 1, "error: cannot fetch sam_vit_b\n"),
         (KeyboardInterrupt(), 130, "stopped\n"),
     ],
@@ -139,7 +144,7 @@ def test_a_reader_that_goes_away_is_no_error(lines):
         "import sys, possam.cli.data as data; from possam.cli import main; "
         f"data.run_list = lambda _: print('line\\n' * {lines}) or 0; sys.exit(main(['data', 'list']))"
     )
-    command = f'{sys.executable} -c "{code}" | true'
+    command = f'{shlex.quote(sys.executable)} -c "{code}" | true'
     done = subprocess.run(command, shell=True, capture_output=True, text=True, check=True)
     assert (done.stdout, done.stderr) == ("", "")
 

@@ -31,6 +31,7 @@ from benchmarks.measure import measure  # noqa: E402
 from tabulate import tabulate  # noqa: E402
 
 from possam.files import full_path, write_json  # noqa: E402
+from possam.output import run_command  # noqa: E402
 
 HEADER = ("what", "against", "ours", "theirs", "time", "peak", "theirs", "memory", "error")
 
@@ -108,4 +109,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run_command(main))

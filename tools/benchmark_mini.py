@@ -21,6 +21,7 @@ from typing import Any
 from tabulate import tabulate
 
 from possam.files import full_path
+from possam.output import run_command
 
 ROOT = Path(__file__).resolve().parent.parent
 DATASET = "mini_b_report"
@@ -85,4 +86,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run_command(main))

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ from possam.engine.trainer import build_test_loader
 from possam.evaluation import build_evaluators
 from possam.files import full_path
 from possam.inference import MaskGrid, merge_panoptic
+from possam.output import run_command
 
 GRID: dict[str, list[Any]] = {
     "rule": ["posterior", "ldp"],
@@ -109,4 +111,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run_command(main))

@@ -11,11 +11,12 @@ import argparse
 import sys
 
 from possam.cli.demo import add_arguments, run
+from possam.output import run_command
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_arguments(parser)
     try:
-        sys.exit(run(parser.parse_args()))
+        sys.exit(run_command(run, parser.parse_args()))
     except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")

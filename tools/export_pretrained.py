@@ -14,21 +14,22 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from possam.d2.config import CfgNode, get_cfg
-from possam.d2.utils import setup_logger
-from possam.engine import Checkpointer, Trainer, load_config, prepare_datasets
 from possam.files import full_path, read_json
-from possam.models import add_possam_config
-from possam.models.state import DTYPES
+from possam.output import run_command
+
+if TYPE_CHECKING:
+    from possam.d2.config import CfgNode
 
 _ON_THE_CPU = ["MODEL.DEVICE", "cpu", "SOLVER.AMP.ENABLED", "False"]
-_DTYPES = {str(dtype).removeprefix("torch."): dtype for dtype in DTYPES}
 
 
 def as_written(path: str, overrides: list[str]) -> CfgNode:
     """A valid configuration without this machine's changes: the exported model is to run on another."""
+    from possam.d2.config import get_cfg
+    from possam.models import add_possam_config
+
     cfg = get_cfg()
     add_possam_config(cfg)
     cfg.merge_from_file(str(full_path(path)))
@@ -46,10 +47,15 @@ def read_results(paths: list[Path]) -> dict[str, Any]:
 
 
 def main() -> None:
+    from possam.d2.utils import setup_logger
+    from possam.engine import Checkpointer, Trainer, load_config, prepare_datasets
+    from possam.models.state import DTYPES
+
+    dtypes = {str(dtype).removeprefix("torch."): dtype for dtype in DTYPES}
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config-file", required=True, help="config.yaml beside the checkpoint")
     parser.add_argument("--output", required=True, type=full_path, help="folder to write")
-    parser.add_argument("--dtype", choices=list(_DTYPES), default="float32", help="of the parameters in the file")
+    parser.add_argument("--dtype", choices=list(dtypes), default="float32", help="of the parameters in the file")
     parser.add_argument("--results", action="append", type=full_path, default=[], help="a results.json for the README")
     parser.add_argument("--push-to-hub", metavar="OWNER/NAME", help="repository of the hub to upload to, too")
     parser.add_argument("--private", action="store_true", help="make a new repository of the hub private")
@@ -64,7 +70,7 @@ def main() -> None:
     Checkpointer(model).load(cfg.MODEL.WEIGHTS)
     what: dict[str, Any] = {
         "cfg": as_written(args.config_file, args.opts),
-        "dtype": _DTYPES[args.dtype],
+        "dtype": dtypes[args.dtype],
         "results": read_results(args.results),
     }
     folder = model.save_pretrained(args.output, **what)
@@ -75,6 +81,6 @@ def main() -> None:
 
 if __name__ == "__main__":
     try:
-        main()
+        sys.exit(run_command(main))
     except (ValueError, FileNotFoundError) as error:
         sys.exit(f"error: {error}")

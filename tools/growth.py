@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from torch.nn.functional import normalize
 from possam.engine import Trainer, load_config, prepare_datasets
 from possam.files import full_path, read_json, write_json
 from possam.models import PosSAM
+from possam.output import run_command
 from possam.vocabulary import ClassEmbeddings, Vocabulary
 
 CONFIG = "configs/coco/possam_vit_b.yaml"
@@ -123,4 +125,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run_command(main))

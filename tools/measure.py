@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import resource
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -30,6 +31,7 @@ from possam.encoders import FrozenCLIP
 from possam.engine import Trainer, load_config, prepare_datasets
 from possam.engine.trainer import build_step
 from possam.files import full_path
+from possam.output import run_command
 from possam.vocabulary import TextBank, Vocabulary
 from possam.vocabulary.templates import VILD_TEMPLATES
 
@@ -117,4 +119,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run_command(main))

@@ -20,6 +20,7 @@ import copy
 import itertools
 import logging
 import math
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -39,6 +40,7 @@ from possam.data.miniature.world import Scene, Segment, draw_scene
 from possam.encoders.clip import FrozenCLIP, mini
 from possam.files import full_path
 from possam.layers.mask_pooling import mask_pool
+from possam.output import run_command
 from possam.vocabulary import Vocabulary
 from possam.vocabulary.templates import VILD_TEMPLATES, fill_template
 
@@ -327,4 +329,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run_command(main))

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import sys
 import time
 from pathlib import Path
 
@@ -29,6 +30,7 @@ from possam.data.miniature.lexicon import EVERYTHING
 from possam.data.miniature.world import SIZE, draw_scene
 from possam.encoders.sam import PIXEL_MEAN, PIXEL_STD, build_image_encoder
 from possam.files import full_path, write_atomically
+from possam.output import run_command
 
 _TRAIN, _HELD_OUT = 101, 102  # first seed of the scenes; no split of the data set uses them
 
@@ -188,4 +190,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run_command(main))

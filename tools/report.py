@@ -11,7 +11,7 @@ import argparse
 import sys
 
 from possam.files import full_path
-from possam.report import write_report
+from possam.output import run_command
 
 
 def main() -> None:
@@ -26,11 +26,13 @@ def main() -> None:
     parser.add_argument("--output", type=full_path, help="the page; by default report.html in that folder")
     parser.add_argument("--images", type=int, default=6, help="how many of the best and of the worst images to show")
     args = parser.parse_args()
+    from possam.report import write_report
+
     print(write_report(args.evaluation, dataset=args.dataset, output=args.output, images=args.images))
 
 
 if __name__ == "__main__":
     try:
-        main()
+        sys.exit(run_command(main))
     except (ValueError, FileNotFoundError) as error:
         sys.exit(f"error: {error}")

@@ -18,7 +18,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from possam.engine.config import load_config
+from possam.output import run_command
 
 MISSING = "tools/submit.py needs submitit, which is not installed; install it with `pip install 'possam[slurm]'`."
 
@@ -68,6 +68,8 @@ def submit(args: argparse.Namespace) -> Any:
     Raises:
         ValueError: the configuration is wrong, submitit is missing, or there is no Slurm here.
     """
+    from possam.engine.config import load_config
+
     cfg = load_config(args.config_file, args.opts)
     try:
         import submitit
@@ -117,10 +119,13 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-if __name__ == "__main__":
-    parser = build_parser()
+def main() -> None:
     try:
-        job = submit(parser.parse_args())
+        job = submit(build_parser().parse_args())
     except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")
     print(f"Job {job.job_id}: {job.paths.stdout}")
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main))

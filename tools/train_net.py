@@ -15,10 +15,14 @@ from __future__ import annotations
 
 import sys
 
-from possam.d2.engine import default_argument_parser
-from possam.job import JOB_ERRORS, run_job, sentence
+from possam.output import run_command
 
-if __name__ == "__main__":
+
+def main() -> None:
+    # Here, so that a Detectron2 that cannot be used is told in a sentence.
+    from possam.d2.engine import default_argument_parser
+    from possam.job import JOB_ERRORS, run_job, sentence
+
     parser = default_argument_parser(__doc__)
     parser.set_defaults(dist_url="auto")  # on one machine; Detectron2's is the same for all runs of a user
     try:
@@ -28,3 +32,10 @@ if __name__ == "__main__":
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         sys.exit(130)
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(run_command(main))
+    except ValueError as error:  # of the environment
+        sys.exit(f"error: {error}")

@@ -7,7 +7,6 @@ is heavy to import, PyTorch above all, is imported where a subcommand runs, so t
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 
@@ -21,6 +20,8 @@ from possam.cli import segment as segment
 from possam.cli import train as train
 from possam.cli import weights as weights
 from possam.cli.parsing import HelpFormatter
+from possam.messages import describe_os_error
+from possam.output import run_command
 
 __all__ = ["COMMANDS", "build_parser", "main"]
 
@@ -70,10 +71,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     Args:
         argv: the words after `possam`; None: those of the process.
     Returns:
-        the exit code: 0 where all is well, 1 on problems and on errors of the user's, which are one sentence on
-        stderr, 2 on words that are no command (argparse exits), 130 on Ctrl-C, 75 for a training that was told to
-        make room.
+        the exit code: 0 where all is well, 1 on problems, on errors of the user's, which are one sentence on stderr,
+        and where stdout did not take all that was printed, 2 on words that are no command (argparse exits), 130 on
+        Ctrl-C, 75 for a training that was told to make room.
     """
+    return run_command(_main, argv)
+
+
+def _main(argv: Sequence[str] | None) -> int:
     arguments, rest = build_parser().parse_known_args(argv)
     if rest and hasattr(arguments, "settings") and not any(word.startswith("-") for word in rest):
         arguments.settings += rest  # KEY VALUE behind an option, where argparse no longer takes them
@@ -83,22 +88,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         arguments.parser.print_help(sys.stderr)
         return 2
     try:
-        code = arguments.run(arguments)
-        sys.stdout.flush()
-        return code
+        return int(arguments.run(arguments))
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         return 130
-    except BrokenPipeError:
-        # The reader of a pipe, such as `head`, has gone; the interpreter's own flush at exit must not complain.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
     except (ValueError, OSError) as error:
-        print(f"error: {_sentence(error)}", file=sys.stderr)
+        sentence = describe_os_error(error) if isinstance(error, OSError) else str(error)
+        print(f"error: {sentence}", file=sys.stderr)
         return 1
-
-
-def _sentence(error: ValueError | OSError) -> str:
-    if isinstance(error, OSError) and error.filename is not None:
-        return f"{error.filename}: {error.strerror}; check the path and its rights."
-    return str(error)

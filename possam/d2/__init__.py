@@ -24,7 +24,9 @@ _INSTALL_PAGE = "https://detectron2.readthedocs.io/en/latest/tutorials/install.h
 
 def _choose(wish: str) -> str:
     if wish not in _CHOICES:
-        raise ValueError(f"POSSAM_D2 must be one of {', '.join(_CHOICES)}, but it is '{wish}'")
+        raise ValueError(
+            f"POSSAM_D2 must be one of {', '.join(_CHOICES)}, but it is '{wish}'; unset the variable for auto."
+        )
     if wish == "builtin":
         return wish
     if importlib.util.find_spec("detectron2") is None:
@@ -32,7 +34,8 @@ def _choose(wish: str) -> str:
             return "builtin"
         raise ImportError(
             f"POSSAM_D2=detectron2, but Detectron2 is not installed. Install it as {_INSTALL_PAGE} says, "
-            "or use the built-in subset with POSSAM_D2=builtin."
+            "or use the built-in subset with POSSAM_D2=builtin.",
+            name="detectron2",
         )
     try:
         # It draws in the compiled operators, on which a broken installation fails.
@@ -40,12 +43,13 @@ def _choose(wish: str) -> str:
     except Exception as error:
         raise ImportError(
             f"Detectron2 is installed but cannot be imported ({type(error).__name__}: {error}). Repair it as "
-            f"{_INSTALL_PAGE} says, or use the built-in subset with POSSAM_D2=builtin."
+            f"{_INSTALL_PAGE} says, or use the built-in subset with POSSAM_D2=builtin.",
+            name="detectron2",
         ) from error
     return "detectron2"
 
 
-BACKEND: str = _choose(os.environ.get("POSSAM_D2", "auto"))
+BACKEND: str = _choose(os.environ.get("POSSAM_D2") or "auto")
 """What stands behind the door in this process: "detectron2" or "builtin"."""
 
 logging.getLogger(__name__).info("Detectron2 backend: %s", BACKEND)

@@ -19,6 +19,7 @@ from rich.progress import TransferSpeedColumn as SpeedColumn
 
 from possam.encoders.weight_files import WEIGHTS, WeightFile, compare, file_sha256, find_weights, known_file
 from possam.files import write_atomically
+from possam.output import guarded_output
 
 __all__ = ["WEIGHTS", "NoConnection", "WeightFile", "download", "verify"]
 
@@ -35,6 +36,7 @@ class NoConnection(ConnectionError, ValueError):
     """A file could not be fetched. A ValueError too, as every error whose message tells the user what to do."""
 
 
+@guarded_output()
 def download(name: str, folder: str | Path) -> Path:
     """Fetch official weights into a folder, or leave them alone if they are there and right.
 

@@ -28,6 +28,7 @@ from possam.evaluation import (
 )
 from possam.files import write_json
 from possam.models import PosSAM, TestTimeAugmentation
+from possam.output import guarded_output
 from possam.vocabulary import Vocabulary
 
 logger = logging.getLogger(__name__)
@@ -54,6 +55,7 @@ def build_predictor(cfg: CfgNode, model: PosSAM) -> Predictor:
     return TestTimeAugmentation(model, scales=views.SCALES, flip=views.FLIP) if views.ENABLED else model
 
 
+@guarded_output()
 def evaluate_datasets(
     cfg: CfgNode, model: PosSAM, loader_of: Callable[[str], Any], *, predictor: Predictor | None = None
 ) -> OrderedDict[str, Any]:
@@ -80,13 +82,14 @@ def evaluate_datasets(
     )
     results = OrderedDict((name, report.get("results", {})) for name, report in reports.items())
     if comm.is_main_process() and reports:
-        if len(results) > 1:
-            print(f"\n{format_comparison(results, title='dataset')}\n")
         content = {name: {**report["results"], "dataset": report["dataset"]} for name, report in reports.items()}
         write_json(Path(cfg.OUTPUT_DIR) / "evaluation" / "results.json", {"datasets": content, "provenance": origin})
+        if len(results) > 1:
+            print(f"\n{format_comparison(results, title='dataset')}\n")
     return results
 
 
+@guarded_output()
 def evaluate(
     cfg: CfgNode, model: PosSAM, dataset: str, loader: Any, *, predictor: Predictor | None = None
 ) -> dict[str, Any]:
@@ -135,14 +138,15 @@ def _evaluate(
     metrics = {name: evaluator.evaluate() for name, evaluator in evaluators.items()}
     if not comm.is_main_process():
         return {}
-    print(f"\n{dataset}, {ensemble}\n\n{format_table(metrics[ensemble])}\n")
-    if len(metrics) > 1 or "quality" in scored:
-        print(f"{format_comparison(metrics)}\n")
     results = dict(metrics[ensemble])
     if len(metrics) > 1:
         results["compare"] = {name: metric[_METRICS[scored[0]]] for name, metric in metrics.items()}
     about = _describe(ground_truth, scored, model.train_vocabulary, evaluators[ensemble].evaluators[0].num_images)
     write_json(folder / "results.json", {**results, "dataset": about, "provenance": origin})
+    # After the file: what is printed may be lost.
+    print(f"\n{dataset}, {ensemble}\n\n{format_table(metrics[ensemble])}\n")
+    if len(metrics) > 1 or "quality" in scored:
+        print(f"{format_comparison(metrics)}\n")
     logger.info("Results and predictions are in %s", folder)
     return {"results": results, "dataset": about}
 

@@ -19,12 +19,14 @@ from possam.data.pictures import UnreadableFile
 from possam.encoders.feature_cache import SHARD, FeatureCache, missing_shards, shards, write_shard
 from possam.engine.datasets import build_test_mapper
 from possam.models import PosSAM
+from possam.output import guarded_output
 
 logger = logging.getLogger(__name__)
 
 BATCH_SIZE = 16
 
 
+@guarded_output()
 def training_features(cfg: CfgNode, model: PosSAM, records: list[dict[str, Any]]) -> FeatureCache:
     """Features of every image of `records`, plain and mirrored, from disk or computed now, the processes sharing it.
 

@@ -31,6 +31,7 @@ import torch.distributed as dist
 from possam.d2.utils import comm
 from possam.engine.address import check_environment, check_url
 from possam.engine.preemption import EXIT_CODE, Preempted, handling
+from possam.output import run_command
 
 __all__ = ["run"]
 
@@ -134,7 +135,8 @@ def _start(main: Main, args: argparse.Namespace, url: str) -> None:
     with tempfile.TemporaryDirectory() as folder, handling(pass_on):
         try:
             for local in range(args.num_gpus):
-                process = context.Process(target=_work, args=(main, args, url, local, folder, os.getpid()))
+                work = (_work, main, args, url, local, folder, os.getpid())
+                process = context.Process(target=run_command, args=work)
                 process.start()
                 processes.append(process)
             for number in told:  # perhaps before the last was there
@@ -168,7 +170,10 @@ def _work(main: Main, args: argparse.Namespace, url: str, local: int, folder: st
         sys.exit(CTRL_C)
     except Exception as error:
         error.add_note(f"In process {rank}:\n{traceback.format_exc()}")
-        Path(folder, str(rank)).write_bytes(_pickled(error))
+        try:
+            Path(folder, str(rank)).write_bytes(_pickled(error))
+        except OSError:  # the parent can then tell the exit code alone
+            print(f"error: {error}", file=sys.stderr)
         sys.exit(1)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from possam.files import write_atomically
+from possam.output import guarded_output
 from possam.report.page import build_page
 from possam.report.source import EvaluationFolder
 from possam.vocabulary import Vocabulary
@@ -12,6 +13,7 @@ from possam.vocabulary import Vocabulary
 __all__ = ["EvaluationFolder", "build_page", "write_report"]
 
 
+@guarded_output()
 def write_report(
     folder: str | Path,
     *,

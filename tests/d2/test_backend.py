@@ -32,6 +32,26 @@ def test_without_detectron2_asking_for_it_says_how_to_install_it():
     assert "ImportError" in result.stderr and "tutorials/install.html" in result.stderr
 
 
+@pytest.mark.parametrize("wish", ["detectron2", "detectron"])
+def test_commands_and_tools_say_it_in_a_sentence(wish):
+    """A tool imports nothing of this before it can."""
+    for code in (
+        "from possam.cli import main; sys.exit(main(['info']))",
+        "import runpy; sys.argv[1:] = []; runpy.run_path('tools/train_net.py', run_name='__main__')",
+        "import runpy; sys.argv[1:] = ['--config-file', 'a']; runpy.run_path('tools/submit.py', run_name='__main__')",
+        "import runpy; sys.argv[1:] = ['--evaluation', 'a']; runpy.run_path('tools/report.py', run_name='__main__')",
+        "import runpy; sys.argv[1:] = []; runpy.run_path('tools/export_pretrained.py', run_name='__main__')",
+    ):
+        result = run(HIDE + code, wish)
+        assert result.returncode == 1, code
+        assert result.stderr.startswith("error: POSSAM_D2") and "builtin" in result.stderr, result.stderr
+        assert len(result.stderr.splitlines()) == 1, result.stderr
+
+
+def test_an_empty_wish_is_none():
+    assert run(HIDE + SHOW, "").stdout.strip() == "builtin"
+
+
 def test_an_unknown_wish_names_the_valid_ones():
     result = run(SHOW, "detectron")
     assert result.returncode != 0

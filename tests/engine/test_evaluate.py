@@ -1,7 +1,9 @@
 """Several test sets in one run, and what is written about them."""
 
+import io
 import json
 import math
+import sys
 from pathlib import Path
 
 import pytest
@@ -131,6 +133,30 @@ def test_one_dataset_alone_writes_the_same(run):
     one, two = (_read(chosen, B, "results.json") for chosen in (cfg, single))
     assert "compare" not in result
     assert {k: v for k, v in one.items() if k != "provenance"} == {k: v for k, v in two.items() if k != "provenance"}
+
+
+def test_results_are_written_before_tables_are_made_and_printed(run, monkeypatch):
+    cfg, model = run("ab", "DATASETS.TEST", str([A, B]), "TEST.COMPARE", "[]")
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding="cp1252"))
+    results = score(cfg, model)
+    sys.stdout.flush()
+    assert b"?(IoU)" in written.getvalue()  # the rho of the rank correlation
+    assert _read(cfg, "results.json")["datasets"].keys() == results.keys()
+
+    module = sys.modules["possam.engine.evaluate"]  # the package has a function of that name
+
+    def fail(*_, **__):
+        raise KeyError("tables cannot be made")
+
+    for table, place in (("format_table", (A, "results.json")), ("format_comparison", ("results.json",))):
+        _folder(cfg).joinpath(*place).unlink()
+        with monkeypatch.context() as patch, pytest.raises(KeyError, match="tables"):
+            patch.setattr(module, table, fail)
+            if table == "format_comparison":
+                patch.setattr(module, "_evaluate", lambda *_: {"results": {}, "dataset": {}})
+            score(cfg, model)
+        assert _folder(cfg).joinpath(*place).is_file()
 
 
 def test_tasks_are_those_of_the_dataset(run, caplog):

@@ -60,7 +60,7 @@ DIFFERENT = {"CfgNode.dump"}
 def imports(door: Path, root: str) -> dict[str, str]:
     """Name → module below ``root`` from which a door imports it."""
     found = {}
-    for node in ast.walk(ast.parse(door.read_text())):
+    for node in ast.walk(ast.parse(door.read_text(encoding="utf-8"))):
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith(root + "."):
             found.update({alias.name: node.module.removeprefix(root) for alias in node.names})
     return found

@@ -67,7 +67,7 @@ def test_a_notebook_runs_and_shows_what_it_gives(path, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_a_notebook_is_small_and_says_nothing_of_the_machine(path):
-    text = path.read_text()
+    text = path.read_text(encoding="utf-8")
     assert len(text) < LARGEST
     notebook = nbformat.read(path, as_version=4)
     nbformat.validate(notebook)

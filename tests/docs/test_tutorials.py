@@ -32,7 +32,7 @@ class Block:
 
 def blocks_of(page):
     blocks = []
-    for match in FENCE.finditer(page.read_text()):
+    for match in FENCE.finditer(page.read_text(encoding="utf-8")):
         if match["language"] == "text":
             blocks[-1].shown, blocks[-1].place = match["code"].strip(), match.span("code")
         else:
@@ -118,7 +118,7 @@ def test_a_page_runs_from_top_to_bottom(page, runner, workplace):
 
 
 def write_outputs(page, blocks, outputs):
-    text = page.read_text()
+    text = page.read_text(encoding="utf-8")
     for block, output in reversed(list(zip(blocks, outputs, strict=True))):
         if block.place:
             text = text[: block.place[0]] + output.strip() + "\n" + text[block.place[1] :]
@@ -150,12 +150,12 @@ LINKING = [*PAGES, ROOT / "docs" / "tutorials" / "README.md", ROOT / "CONTRIBUTI
 
 @pytest.mark.parametrize("page", LINKING, ids=lambda page: page.stem)
 def test_links_lead_somewhere(page):
-    for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
+    for target in re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8")):
         if not target.startswith("http"):
             assert (page.parent / target).exists(), f"{page.name} links to {target}, which does not exist"
 
 
 def test_what_contributing_names_is_there():
-    text = (ROOT / "CONTRIBUTING.md").read_text()
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
     for path in re.findall(r"`((?:possam|tests|configs|tools)/[\w/.]+)`", text):
         assert (ROOT / path).exists(), path

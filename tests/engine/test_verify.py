@@ -46,7 +46,7 @@ def test_every_size_trains_both_ways_and_is_tested_on_everything(size):
 
 def test_the_run_of_all_test_sets_has_those_of_the_single_runs_but_lvis():
     def read(name):
-        return yaml.safe_load(Path(f"configs/eval/sets/{name}.yaml").read_text())["DATASETS"]["TEST"]
+        return yaml.safe_load(Path(f"configs/eval/sets/{name}.yaml").read_text(encoding="utf-8"))["DATASETS"]["TEST"]
 
     singles = [read(name)[0] for name in EVALUATED if name not in ("all", "lvis")]
     assert sorted(read("all")) == sorted(singles)
@@ -55,7 +55,7 @@ def test_the_run_of_all_test_sets_has_those_of_the_single_runs_but_lvis():
 def test_no_two_trainings_write_to_one_folder():
     folders = {}
     for path in WHOLE:
-        folders.setdefault(yaml.safe_load(path.read_text()).get("OUTPUT_DIR"), []).append(path)
+        folders.setdefault(yaml.safe_load(path.read_text(encoding="utf-8")).get("OUTPUT_DIR"), []).append(path)
     assert all(folder and len(paths) == 1 for folder, paths in folders.items())
 
 

@@ -17,7 +17,7 @@ A = Vocabulary.load("mini_a")
 
 def setting(path):
     """The one key and value in which an ablation differs from the whole model."""
-    content = yaml.safe_load(path.read_text())
+    content = yaml.safe_load(path.read_text(encoding="utf-8"))
     assert content.pop("_BASE_") == "../coco/possam_vit_b.yaml" and content.pop("OUTPUT_DIR")
     keys = []
     while isinstance(content, dict):

@@ -6,7 +6,7 @@ from possam.models.state import describe_frozen
 
 
 def test_it_names_the_encoders_and_the_training_vocabulary(mini_model, tmp_path):
-    text = (mini_model.save_pretrained(tmp_path / "model") / "README.md").read_text()
+    text = (mini_model.save_pretrained(tmp_path / "model") / "README.md").read_text(encoding="utf-8")
     assert all(entry["fingerprint"] in text for entry in describe_frozen(mini_model).values())
     assert "mini_a: 24 kinds of things and 6 of stuff. plain circle, striped circle," in text
     assert "## Results" not in text
@@ -17,7 +17,7 @@ def test_it_reports_results_dataset_by_dataset(mini_model, tmp_path):
         "mini_b_report": {"panoptic_seg": {"PQ": 67.43, "PQ_seen": None}, "segm": {"AP": float("nan")}},
         "other": {"sem_seg": {"mIoU": 12.34}},
     }
-    text = (mini_model.save_pretrained(tmp_path / "model", results=results) / "README.md").read_text()
+    text = (mini_model.save_pretrained(tmp_path / "model", results=results) / "README.md").read_text(encoding="utf-8")
     lines = text.split("## Results")[1].strip().splitlines()
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines]
     assert rows[0] == ["dataset", "PQ", "PQ seen", "mIoU", "AP"]

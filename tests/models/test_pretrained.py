@@ -294,7 +294,7 @@ def test_push_to_hub_uploads_what_save_pretrained_writes(model, saved, tmp_path,
     ]
     for name in ("config.yaml", "model.safetensors", "vocabulary.json"):
         assert (hub.place / name).read_bytes() == (saved / name).read_bytes()
-    assert 'from_pretrained("someone/mini-possam")' in (hub.place / "README.md").read_text()
+    assert 'from_pretrained("someone/mini-possam")' in (hub.place / "README.md").read_text(encoding="utf-8")
     assert_same_outputs(model, PosSAM.from_pretrained(hub.place))
 
 
@@ -418,7 +418,7 @@ def test_weights_that_are_not_there_name_the_command(folder, tmp_path, monkeypat
 def test_the_readmes_example_runs(saved, tmp_path, monkeypatch):
     from PIL import Image
 
-    text = (saved / "README.md").read_text()
+    text = (saved / "README.md").read_text(encoding="utf-8")
     code = text.split("```python\n")[1].split("```")[0]
     monkeypatch.chdir(saved.parent)
     Image.effect_noise((200, 160), 90).convert("RGB").save("photo.jpg")

@@ -13,7 +13,7 @@ SCRIPTS = Path(__file__).parents[3] / "datasets"
 def test_every_preparation_has_its_script_and_its_place_in_the_readme():
     scripts = {path.stem.removeprefix("prepare_") for path in SCRIPTS.glob("prepare_*.py")}
     assert scripts == set(PREPARATIONS)
-    readme = (SCRIPTS / "README.md").read_text()
+    readme = (SCRIPTS / "README.md").read_text(encoding="utf-8")
     for name in PREPARATIONS:
         assert f"possam data prepare {name}\n" in readme, name
         if name != "mini":

@@ -113,7 +113,7 @@ def test_the_exit_code_of_a_command_is_its_own_otherwise(stdout, capsys):
 def test_no_traceback_at_the_end_of_the_process(redirect, code, said, lines):
     program = (
         "import sys, time; from possam.output import run_command; "
-        f"sys.exit(run_command(lambda: time.sleep(0.1) or print('ρ\\n' * {lines})))"
+        f"sys.exit(run_command(lambda: time.sleep(0.1) or print('\\u03c1\\n' * {lines})))"
     )
     command = f'{shlex.quote(sys.executable)} -c "{program}" {redirect}'
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)

@@ -96,7 +96,8 @@ class _Line:
         self.text = ""
         bar = BarColumn(bar_width=20 if console.width > 100 else 8)
         columns = ("[bold]Training", bar, "{task.completed:,.0f}/{task.total:,.0f}")
-        rest = TextColumn("{task.fields[text]}", table_column=Column(ratio=1, no_wrap=True, overflow="ellipsis"))
+        cut: Any = "ellipsis" if "utf" in console.encoding else "crop"  # a character that ASCII does not have
+        rest = TextColumn("{task.fields[text]}", table_column=Column(ratio=1, no_wrap=True, overflow=cut))
         self._progress = Progress(*columns, rest, console=console, transient=True, expand=True)
         outputs = (sys.stdout, sys.stderr)
         handlers = [handler for handler in _handlers() if handler.stream in outputs]

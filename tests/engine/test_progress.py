@@ -74,7 +74,7 @@ class Terminal:
 
     def __init__(self):
         self.master, slave = os.openpty()
-        self.file = os.fdopen(slave, "w", buffering=1)
+        self.file = os.fdopen(slave, "w", buffering=1, encoding="utf-8")
         self.text = ""
         self.reader = threading.Thread(target=self._read, daemon=True)
         self.reader.start()
@@ -132,6 +132,14 @@ def test_a_narrow_terminal_keeps_step_and_time_left(terminal, loggers):
     run(Console(width=60))
     plain = ESCAPE.sub("", terminal.close()).replace("\r", "\n")
     assert re.search(r"^Training .* 2/6 0:00:0\d left  loss 3\.5.*…", plain, re.M)
+
+
+def test_a_narrow_terminal_without_the_mark_of_what_is_cut_off_ends_no_run(terminal, loggers):
+    terminal.file.reconfigure(encoding="ascii")
+    terminal.take()
+    loggers()
+    run(Console(width=60))
+    assert re.search(r"Training .* 2/6 0:00:0\d left  loss 3", ESCAPE.sub("", terminal.close()))
 
 
 def test_the_terminal_is_left_whole_by_a_run_that_fails(terminal, loggers):

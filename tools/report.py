@@ -33,6 +33,7 @@ def main() -> None:
 
 if __name__ == "__main__":
     try:
-        sys.exit(run_command(main))
+        if code := run_command(main):
+            sys.exit(code)
     except (ValueError, FileNotFoundError) as error:
         sys.exit(f"error: {error}")

@@ -176,12 +176,12 @@ def _two(folder):
         records[3]["height"] = 31
     with pytest.raises(ValueError, match="disagree") as caught:
         check_data(configure(folder), ["made_up"], records, limit=0.9)
-    Path(folder, f"{comm.get_rank()}.txt").write_text(str(caught.value))
+    Path(folder, f"{comm.get_rank()}.txt").write_text(str(caught.value), encoding="utf-8")
 
 
 def test_all_processes_stop_with_the_same_error(two_processes, tmp_path):
     two_processes(_two, str(tmp_path))
-    first, second = ((tmp_path / f"{rank}.txt").read_text() for rank in range(2))
+    first, second = ((tmp_path / f"{rank}.txt").read_text(encoding="utf-8") for rank in range(2))
     assert first == second and "3.jpg" in first
 
 

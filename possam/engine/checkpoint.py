@@ -51,7 +51,8 @@ class Checkpointer(DetectionCheckpointer):
             keep: how many periodic checkpoints (model_<iteration>.pth) to keep, the last saved ones; 0 keeps all.
                 Others, such as model_final.pth and model_best.pth, are always kept.
             save_to_disk: by default, whether this is the main process.
-            checkpointables: further objects with state_dict and load_state_dict, saved under their keywords.
+            checkpointables: further objects with state_dict and load_state_dict, saved under their keywords. One that
+                has a check_state_dict, too, is asked before anything of a checkpoint is loaded.
 
         Raises:
             ValueError: `keep` is negative.
@@ -142,12 +143,15 @@ class Checkpointer(DetectionCheckpointer):
 
     # ------------------------------------------------------------------ loading
 
-    def load(self, path: str, *args: Any, **kwargs: Any) -> dict[str, Any]:
+    def load(self, path: str, checkpointables: list[str] | None = None) -> dict[str, Any]:
         """Load `path`, a .pth or .safetensors file or its URL; an empty path loads nothing.
 
         Where nothing but the model is checkpointed, it takes over the vocabulary that the file was trained on, with a
         warning if that is another than its own: what it has seen does not go by a configuration. A training keeps its
         own vocabulary; it can start from parameters of another, but not go on from them.
+
+        Args:
+            checkpointables: which of them to load with the model; None: all that the file holds.
 
         Returns:
             What else the file holds, such as the iteration.
@@ -167,9 +171,9 @@ class Checkpointer(DetectionCheckpointer):
                     f"No checkpoint at {path}. Check MODEL.WEIGHTS, which a training from scratch leaves empty."
                 )
             Manifest(Path(path).parent).check(Path(path).name)
-        self._goes_on = bool(kwargs.get("checkpointables", args[0] if args else self.checkpointables))
+        self._wanted = list(self.checkpointables) if checkpointables is None else checkpointables
         try:
-            return super().load(path, *args, **kwargs)
+            return super().load(path, checkpointables)
         finally:
             self._parsed_url_during_load = None  # Detectron2 would refuse to load again after an error
 
@@ -262,8 +266,12 @@ class Checkpointer(DetectionCheckpointer):
                 f"{source} was trained on the vocabulary {saved.name}, but DATASETS.TRAIN or MODEL.TRAIN_VOCABULARY "
                 f"give {own.name}: {difference}"
             )
-        if told and self._goes_on:
+        if told and self._wanted:
             raise ValueError(f"{told}. Train on the same classes, or start from its parameters with MODEL.WEIGHTS.")
+        for key in self._wanted:
+            check = getattr(self.checkpointables[key], "check_state_dict", None)
+            if check and key in checkpoint:
+                check(checkpoint[key])
         load_checkpoint(self.model, checkpoint, source)
         if told and self.checkpointables:
             logger.warning("%s. Training starts from it; classes of the former alone will count as unseen.", told)

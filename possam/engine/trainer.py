@@ -34,10 +34,11 @@ from possam.engine.datasets import build_test_mapper, check_queries, check_vocab
 from possam.engine.evaluate import build_predictor, evaluate_datasets
 from possam.engine.features import training_features
 from possam.engine.hooks import ExactResume
-from possam.engine.optimizer import build_optimizer
+from possam.engine.optimizer import build_optimizer, present_settings
 from possam.engine.preemption import Preemption
 from possam.engine.progress import TrainingProgress
 from possam.engine.resume import ResumableLoader, SeededSamples, TrainingOrder
+from possam.engine.settings import EFFECTIVE, FIXED, differences, images_digest, training_settings
 from possam.engine.step import TrainingStep
 from possam.engine.unreadable import ReadableSamples
 from possam.engine.writers import build_writers, check_writers
@@ -78,6 +79,7 @@ class Trainer(DefaultTrainer):
         self.start_iter = 0
         self.max_iter = cfg.SOLVER.MAX_ITER
         self.cfg = cfg
+        self.images = images_digest(records)
         self.register_hooks(self.build_hooks())
 
     def build_hooks(self) -> list[HookBase | None]:
@@ -89,6 +91,56 @@ class Trainer(DefaultTrainer):
             made.insert(schedule + 1, TrainingProgress(images=self.cfg.SOLVER.IMS_PER_BATCH, period=period))
             made.append(hooks.PeriodicWriter(self.build_writers(), period=period))
         return [ExactResume(self._trainer.data_loader), *made]
+
+    def state_dict(self) -> dict[str, Any]:
+        return {**super().state_dict(), "config": training_settings(self.cfg), "images": self.images}
+
+    def check_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Check that this run can go on from a checkpoint, and name the settings that change in a warning.
+
+        Raises:
+            ValueError: it has had more steps than `SOLVER.MAX_ITER`, or is of another model or another order of data.
+        """
+        done = state_dict["iteration"] + 1
+        if done > self.max_iter:
+            raise ValueError(
+                f"The checkpoint is of step {done}, but SOLVER.MAX_ITER is {self.max_iter}; set it to {done} or more."
+            )
+        saved, present = state_dict.get("config"), training_settings(self.cfg)
+        if saved is None:
+            logger.warning(
+                "The checkpoint is of an earlier version and does not keep the settings it was trained with, so they "
+                "are not compared: the present ones hold from step %d on.", done + 1
+            )  # fmt: skip
+            return
+        refused = differences(saved, present, FIXED)
+        if state_dict.get("images", self.images) != self.images:
+            refused.append("the images of DATASETS.TRAIN are others or in another order")
+        if refused:
+            raise ValueError(
+                f"The checkpoint cannot be gone on from, since the model or the order of the data would be another: "
+                f"{'; '.join(refused)}. Set it as it was, or start a new run in another OUTPUT_DIR without --resume; "
+                "MODEL.WEIGHTS takes the weights alone."
+            )
+        if changed := differences(saved, present, EFFECTIVE):
+            logger.warning("Settings differ from the checkpoint's and hold from step %d on: %s.",
+                           done + 1, "; ".join(changed))  # fmt: skip
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from a state, under the present settings of optimizer and schedule."""
+        saved = self.cfg.clone()
+        saved.defrost()
+        for key, value in state_dict.get("config", {}).items():
+            if key.startswith("SOLVER.WEIGHT_DECAY"):  # they make the optimizer's groups
+                saved.SOLVER[key.removeprefix("SOLVER.")] = value
+        step = state_dict["_trainer"]
+        optimizer = present_settings(self.optimizer, step["optimizer"], model=self.model, saved=saved)
+        super().load_state_dict({**state_dict, "_trainer": {**step, "optimizer": optimizer}})
+        groups = self.optimizer.param_groups
+        self.scheduler.base_lrs = [group["initial_lr"] for group in groups]
+        self.scheduler.last_epoch = self.iter + 1
+        for group, rate in zip(groups, self.scheduler.get_lr(), strict=True):
+            group["lr"] = rate
 
     def after_train(self) -> None:
         """Let hooks finish; after a failed step without evaluating, and without an error that would hide the first."""

@@ -1,0 +1,111 @@
+"""Settings that a checkpoint keeps and a resumed run is compared with."""
+
+import io
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from possam.d2.config import CfgNode, get_cfg
+from possam.engine import Trainer, load_config
+from possam.engine.settings import EFFECTIVE, FIXED, differences, images_digest, training_settings
+
+# Of the project's own settings, those of the machine, of logs, checkpoints and evaluation.
+INDIFFERENT = (
+    "DATALOADER.MAX_UNREADABLE", "DATASETS.CHECK", "DATASETS.PANOPTIC", "DATASETS.SEMANTIC", "INPUT.FEATURE_FOLDER",
+    "LOG", "MODEL.COMPILE", "MODEL.ENSEMBLE", "MODEL.TEXT_CACHE", "SOLVER.CHECKPOINT_KEEP", "TEST",
+    "MODEL.TRAIN_VOCABULARY",  # must be that of DATASETS.TRAIN
+    "MODEL.CLIP.WEIGHTS", "MODEL.SAM.SEED", "MODEL.SAM.WEIGHTS",  # compared by fingerprint
+)  # fmt: skip
+
+
+def config(*settings):
+    return load_config("configs/mini/possam.yaml", ["SEED", "1", *settings])
+
+
+def leaves(node, prefix=""):
+    for key, value in node.items():
+        if isinstance(value, CfgNode):
+            yield from leaves(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key
+
+
+def test_every_setting_of_the_project_is_of_one_kind():
+    theirs = set(leaves(get_cfg()))
+    for key in leaves(config()):
+        kinds = [one for one in (*FIXED, *EFFECTIVE, *INDIFFERENT) if key == one or key.startswith(f"{one}.")]
+        assert len(kinds) == 1 or (key in theirs and len(kinds) < 2), (key, kinds)
+
+
+def test_the_settings_are_plain_data_without_folders():
+    settings = training_settings(config("OUTPUT_DIR", "/secret"))
+    file = io.BytesIO()
+    torch.save(settings, file)
+    file.seek(0)
+    assert torch.load(file, weights_only=True) == settings
+    assert "/" not in repr(settings)
+    assert settings["SOLVER.BASE_LR"] > 0 and "MODEL.DECODER.QUERIES" in settings and settings["SEED"] == 1
+
+
+def test_differences_name_the_key_and_both_values():
+    saved = training_settings(config("SOLVER.STEPS", "(3,)", "SOLVER.BASE_LR", "1e-3", "MODEL.LOSS.MASK", "5.0"))
+    present = training_settings(config("SOLVER.STEPS", "[3]", "SOLVER.BASE_LR", "1e-4", "MODEL.LOSS.MASK", "2.0",
+                                       "SEED", "7"))  # fmt: skip
+    effective = ["MODEL.LOSS.MASK was 5.0, is 2.0", "SOLVER.BASE_LR was 0.001, is 0.0001"]
+    assert differences(saved, present, EFFECTIVE) == effective
+    assert differences(saved, present, FIXED) == ["SEED was 1, is 7"]
+    assert differences(saved, saved, (*FIXED, *EFFECTIVE)) == []
+    del saved["SOLVER.BASE_LR"]  # of a version that did not have it
+    assert differences(saved, present, EFFECTIVE) == effective[:1]
+
+
+def test_images_are_told_apart_by_name_and_order_wherever_they_are():
+    def digest(*names):
+        return images_digest([{"file_name": name} for name in names])
+
+    assert digest("/a/1.png", "/a/2.png") == digest("/b/1.png", "/b/2.png")
+    assert len({digest("1.png", "2.png"), digest("2.png", "1.png"), digest("1.png", "3.png"), digest("1.png")}) == 4
+
+
+def check(cfg, saved, *, iteration=2, images="same"):
+    trainer = SimpleNamespace(cfg=cfg, max_iter=cfg.SOLVER.MAX_ITER, images="same")
+    Trainer.check_state_dict(trainer, {"iteration": iteration, "config": training_settings(saved), "images": images})
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("SEED", "2"), ("SEED", "-1"), ("DATASETS.TRAIN", "('mini_b_selection',)"),
+        ("DATALOADER.ASPECT_RATIO_GROUPING", "True"), ("MODEL.DECODER.QUERIES", "9"),
+        ("MODEL.PYRAMID.NAME", "resample"), ("MODEL.CLIP.NAME", "mini_weak"), ("MODEL.LDP.LAYERS", "1"),
+    ],
+)  # fmt: skip
+def test_what_makes_another_run_is_refused_by_name(key, value):
+    with pytest.raises(ValueError, match=rf"cannot be gone on from.*{key} was .*, is .*MODEL.WEIGHTS"):
+        check(config(key, value), config())
+
+
+def test_other_images_and_fewer_steps_are_refused():
+    with pytest.raises(ValueError, match="the images of DATASETS.TRAIN are others or in another order"):
+        check(config(), config(), images="other")
+    with pytest.raises(ValueError, match="is of step 9, but SOLVER.MAX_ITER is 8; set it to 9 or more"):
+        check(config("SOLVER.MAX_ITER", "8"), config(), iteration=8)
+    check(config("SOLVER.MAX_ITER", "8"), config("SOLVER.MAX_ITER", "8"), iteration=7)  # to evaluate is left
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("SOLVER.BASE_LR", "1e-5"), ("SOLVER.IMS_PER_BATCH", "2"), ("SOLVER.ACCUMULATE", "2"), ("MODEL.LOSS.DICE", "1.0"),
+     ("SOLVER.STEPS", "(1,)"), ("SOLVER.NON_FINITE", "skip"), ("SOLVER.CLIP_GRADIENTS.CLIP_VALUE", "0.5")],
+)  # fmt: skip
+def test_what_takes_effect_is_named_in_a_warning(caplog, key, value):
+    check(config(key, value), config())
+    (record,) = caplog.records
+    assert record.levelname == "WARNING" and f"hold from step 4 on: {key} was" in record.getMessage()
+
+
+def test_the_same_run_elsewhere_is_no_difference(caplog):
+    settings = ["OUTPUT_DIR", "b", "DATALOADER.NUM_WORKERS", "3", "TEST.TOP_K", "7", "MODEL.WEIGHTS", "w.pth"]
+    check(config(*settings), config())
+    assert not caplog.records

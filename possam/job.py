@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import re
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from possam.d2.utils import comm
 from possam.engine import Checkpointer, Trainer, load_config, prepare_datasets, run, unwrap
 from possam.engine.data_check import check_class_names, check_tasks, check_test_sets
 from possam.engine.preemption import Preempted, preemptible
+from possam.engine.run_folder import LEASE, check_shared, exclusive, starting_run
 from possam.engine.setup import keep_config, set_up
 from possam.messages import describe_os_error
 from possam.models import PosSAM
@@ -25,6 +28,8 @@ __all__ = ["JOB_ERRORS", "run_job", "sentence"]
 
 JOB_ERRORS = (ValueError, OSError, FloatingPointError, MemoryError)
 """What a job that cannot be done raises, with a `sentence` for a person."""
+
+logger = logging.getLogger(__name__)
 
 _LOST = re.compile(r"DataLoader worker \(pid.*\) (is killed by signal: [\w ]+|exited unexpectedly)")
 _ALONE = re.compile(r".*gloo/transport.*(closed|reset) by peer", re.DOTALL)
@@ -68,9 +73,10 @@ def _read(args: argparse.Namespace) -> CfgNode:
 
 
 def _work(cfg: CfgNode, args: argparse.Namespace) -> None:
-    with guarded_output(), preemptible():
+    with guarded_output(), preemptible(), exclusive(cfg.OUTPUT_DIR, patience=LEASE if args.resume else 0):
         prepare_datasets(cfg)  # a process that was started here has its own catalogs
         _check_folder(cfg)
+        _check_shared(cfg, args)
         set_up(cfg, args)
         try:
             model = _evaluate(cfg) if args.eval_only else _train(cfg, resume=args.resume)
@@ -91,6 +97,17 @@ def _check_folder(cfg: CfgNode) -> None:
         raise OSError(problem)
 
 
+def _check_shared(cfg: CfgNode, args: argparse.Namespace) -> None:
+    """Check that all machines see one output folder where something is read from it; else a warning is enough."""
+    try:
+        check_shared(cfg.OUTPUT_DIR)
+    except ValueError as error:
+        pictures = cfg.DATASETS.TEST and (cfg.TEST.PICTURES or getattr(args, "report", False))
+        if args.resume or pictures:
+            raise
+        logger.warning("%s This run needs no such folder, but --resume, pictures and reports do.", error)
+
+
 def _evaluate(cfg: CfgNode) -> PosSAM:
     check_test_sets(cfg)
     model = Trainer.build_model(cfg)
@@ -102,9 +119,10 @@ def _evaluate(cfg: CfgNode) -> PosSAM:
 
 
 def _train(cfg: CfgNode, *, resume: bool) -> PosSAM:
-    trainer = Trainer(cfg)
-    trainer.resume_or_load(resume=resume)
-    keep_config(cfg, eval_only=False)
+    with nullcontext() if resume else starting_run(cfg.OUTPUT_DIR):
+        trainer = Trainer(cfg)
+        trainer.resume_or_load(resume=resume)
+        keep_config(cfg, eval_only=False)
     trainer.train()
     return unwrap(trainer.model)
 

@@ -17,6 +17,7 @@ from possam.d2.checkpoint import DetectionCheckpointer
 from possam.d2.utils import comm
 from possam.encoders.state_dicts import not_finite
 from possam.engine.manifest import Manifest
+from possam.engine.run_folder import begin_run, check_shared, claim_checkpoint, earlier_checkpoints
 from possam.files import read_json, write_atomically
 from possam.models.pretrained import PARAMETERS, VOCABULARY
 from possam.models.state import describe_frozen, load_checkpoint, read_checkpoint, take_vocabulary
@@ -38,7 +39,7 @@ class Checkpointer(DetectionCheckpointer):
     Files hold the trained parameters alone, by name and sha256 of the weights which frozen encoders they were trained
     over, and on which vocabulary; the encoders themselves come from their own files. A run that is killed while saving
     leaves the older checkpoints and no part of a new one; `manifest.json` beside them tells whole files from damaged
-    ones.
+    ones, and `earlier_checkpoints.json` names those of earlier runs, which are not gone on from.
     """
 
     def __init__(
@@ -61,7 +62,7 @@ class Checkpointer(DetectionCheckpointer):
             raise ValueError(f"SOLVER.CHECKPOINT_KEEP is {keep}, but must be 0, which keeps all, or more.")
         super().__init__(model, save_dir, save_to_disk=save_to_disk, **checkpointables)
         self.keep = keep
-        self._goes_on = False  # with the checkpointables of what is loaded
+        self._wanted: list[str] = []  # checkpointables of the file that is being loaded
 
     # ------------------------------------------------------------------ saving
 
@@ -93,8 +94,8 @@ class Checkpointer(DetectionCheckpointer):
     def save(self, name: str, **kwargs: Any) -> None:
         """Write `name`.pth: the model, the checkpointables, what it was trained over and on, and `kwargs`.
 
-        Afterwards the pointer file names it, and periodic checkpoints beyond `keep` are deleted; one that cannot be is
-        named in a warning.
+        Afterwards the pointer file names it, and this run's periodic checkpoints beyond `keep` are deleted; one that
+        cannot be is named in a warning.
 
         Raises:
             FloatingPointError: a parameter is NaN or infinite; nothing is written.
@@ -118,6 +119,7 @@ class Checkpointer(DetectionCheckpointer):
             for leftover in path.parent.glob(_LEFTOVERS):
                 _remove(leftover)
             _write(path, content)
+            claim_checkpoint(self.save_dir, path.name)
             self.tag_last_checkpoint(path.name)
         except OSError as error:
             raise OSError(
@@ -126,13 +128,25 @@ class Checkpointer(DetectionCheckpointer):
             ) from error
         self._purge(path.name)
 
+    def begin(self) -> str:
+        """Let the folder be that of a new run: what is there stays, and is not gone on from.
+
+        Returns:
+            The last saved checkpoint of earlier runs; empty if there is none.
+        """
+        begin_run(self.save_dir)
+        pointer = Path(self.save_dir) / POINTER
+        if pointer.is_file():
+            pointer.replace(pointer.with_name(f"{POINTER}.earlier"))
+        return next((str(Path(self.save_dir) / name) for name in self._by_age()), "")
+
     def tag_last_checkpoint(self, last_filename_basename: str) -> None:
         """Let the pointer file name a checkpoint."""
         name = last_filename_basename.encode()
         write_atomically(Path(self.save_dir) / POINTER, lambda file: file.write(name))
 
     def _purge(self, saved: str) -> None:
-        periodic = [name for name in self._by_age() if _PERIODIC.fullmatch(name)]
+        periodic = [name for name in self._resumable() if _PERIODIC.fullmatch(name)]
         surplus = [name for name in periodic[self.keep :] if name != saved] if self.keep else []
         removed = [name for name in surplus if _remove(Path(self.save_dir) / name)]
         if removed:
@@ -178,9 +192,21 @@ class Checkpointer(DetectionCheckpointer):
             self._parsed_url_during_load = None  # Detectron2 would refuse to load again after an error
 
     def has_checkpoint(self) -> bool:
-        """Whether the main process finds a checkpoint, whole or not, or a pointer to one; all processes must ask."""
-        found = bool(self.save_dir) and bool(self._pointed() or self._by_age())
-        return bool(comm.all_gather(found)[0])
+        """Whether the main process finds a checkpoint, whole or not, or a pointer to one; all processes must ask.
+
+        Raises:
+            ValueError: the list of those of earlier runs, which do not count, is damaged.
+        """
+        found, problem = False, ""
+        if self.save_dir and comm.is_main_process():
+            try:
+                found = bool(self._resumable() or self._dangling())
+            except ValueError as error:
+                problem = str(error)
+        found, problem = comm.all_gather((found, problem))[0]
+        if problem:
+            raise ValueError(problem)
+        return found
 
     def get_checkpoint_file(self) -> str:
         """The last saved checkpoint that is whole, as the main process finds it; all processes must ask.
@@ -188,8 +214,9 @@ class Checkpointer(DetectionCheckpointer):
         Damaged ones that are passed over, and a pointer file that names another, are named in warnings.
 
         Raises:
-            ValueError: none is whole.
+            ValueError: none is whole, or the folder is not the same in all processes.
         """
+        check_shared(self.save_dir)
         chosen, problem = "", ""
         if comm.is_main_process():
             try:
@@ -203,8 +230,8 @@ class Checkpointer(DetectionCheckpointer):
 
     def _last_whole(self) -> str:
         folder, pointed, problems = Path(self.save_dir), self._pointed(), []
-        names = self._by_age()
-        if pointed and pointed not in names:
+        names = self._resumable()
+        if self._dangling():
             problems.append(f"{folder / POINTER} names {pointed}, which is not there")
         for name in names:
             try:
@@ -229,6 +256,15 @@ class Checkpointer(DetectionCheckpointer):
         content = read_checkpoint(path)
         if missing := [key for key in self.checkpointables if key not in content]:
             raise ValueError(f"{path} cannot be gone on from: it holds no {' and no '.join(map(repr, missing))}")
+
+    def _resumable(self) -> list[str]:
+        """The checkpoints of the present run, whole or not, the last saved one first."""
+        earlier = earlier_checkpoints(self.save_dir)
+        return [name for name in self._by_age() if name not in earlier]
+
+    def _dangling(self) -> bool:
+        """Whether the pointer file names what is not there."""
+        return bool(pointed := self._pointed()) and pointed not in self._by_age()
 
     def _by_age(self) -> list[str]:
         """The checkpoints of the folder, whole or not, the last saved one first."""

@@ -38,10 +38,11 @@ from possam.engine.optimizer import build_optimizer, present_settings
 from possam.engine.preemption import Preemption
 from possam.engine.progress import TrainingProgress
 from possam.engine.resume import ResumableLoader, SeededSamples, TrainingOrder
+from possam.engine.run_folder import EARLIER
 from possam.engine.settings import EFFECTIVE, FIXED, differences, images_digest, training_settings
 from possam.engine.step import TrainingStep
 from possam.engine.unreadable import ReadableSamples
-from possam.engine.writers import build_writers, check_writers
+from possam.engine.writers import build_writers, check_writers, set_aside
 from possam.models import PosSAM
 from possam.processes import end_with_parent
 
@@ -91,6 +92,20 @@ class Trainer(DefaultTrainer):
             made.insert(schedule + 1, TrainingProgress(images=self.cfg.SOLVER.IMS_PER_BATCH, period=period))
             made.append(hooks.PeriodicWriter(self.build_writers(), period=period))
         return [ExactResume(self._trainer.data_loader), *made]
+
+    def train(self) -> None:  # type: ignore[override]
+        """Train from `start_iter` to `max_iter`; from then on the checkpoints that --resume finds are this run's."""
+        if comm.is_main_process() and not self.start_iter:
+            last = self.checkpointer.begin()
+            set_aside(self.cfg.OUTPUT_DIR)
+            if last:
+                logger.warning(
+                    "%s is the last checkpoint of an earlier run in this folder. The present run starts at iteration "
+                    "0, replaces files of the same name, and with --resume goes on from its own checkpoints alone. To "
+                    "use the earlier run's weights, set MODEL.WEIGHTS to that file; to go on with it, delete %s.",
+                    *(last, EARLIER),
+                )
+        super().train()
 
     def state_dict(self) -> dict[str, Any]:
         return {**super().state_dict(), "config": training_settings(self.cfg), "images": self.images}

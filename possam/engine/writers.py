@@ -6,6 +6,7 @@ that every step is there once; Weights & Biases cannot, and keeps the first.
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import uuid
@@ -22,10 +23,9 @@ from possam.d2.config import CfgNode
 from possam.d2.utils import EventWriter, TensorboardXWriter, get_event_storage
 from possam.files import write_atomically
 
-__all__ = ["JSONLines", "LateWriter", "WandbWriter", "build_writers", "check_writers"]
+__all__ = ["JSONLines", "LateWriter", "WandbWriter", "build_writers", "check_writers", "set_aside"]
 
 _LINES = "metrics.json"
-_EARLIER = "metrics.earlier.json"
 _WANDB_ID = "wandb_id.txt"
 
 
@@ -57,6 +57,19 @@ def build_writers(cfg: CfgNode) -> list[EventWriter]:
     if cfg.LOG.WANDB_PROJECT:
         makers.append(partial(WandbWriter, cfg))
     return [LateWriter(make, folder=folder) for make in makers]
+
+
+def set_aside(folder: str | Path) -> None:
+    """Give what an earlier run left in a folder other names: a new run that is interrupted must not go on with it."""
+    for path in (Path(folder) / _LINES, Path(folder) / _WANDB_ID):
+        if path.is_file():
+            path.replace(_free_name(path))
+
+
+def _free_name(path: Path) -> Path:
+    """`metrics.json` → `metrics.earlier.json`, or `metrics.earlier2.json` and so on where there is one already."""
+    names = (f"{path.stem}.earlier{number if number > 1 else ''}{path.suffix}" for number in itertools.count(1))
+    return next(found for name in names if not (found := path.with_name(name)).exists())
 
 
 class LateWriter(EventWriter):  # type: ignore[misc]
@@ -136,7 +149,7 @@ class JSONLines(_NewScalars):
         path = Path(path)
         if path.is_file():
             if first_step == 0:
-                path.replace(path.with_name(_EARLIER))
+                path.replace(_free_name(path))
             else:
                 lines = path.read_bytes().splitlines(keepends=True)
                 kept = b"".join(line for line in lines if _before(line, first_step))

@@ -439,6 +439,66 @@ def test_a_file_that_was_replaced_is_refused_until_the_manifest_forgets_it(tmp_p
     run.checkpointer.load(str(path), checkpointables=[])
 
 
+# ------------------------------------------------------------------ earlier runs in the folder
+
+
+def test_a_new_run_is_not_gone_on_from_an_earlier_one_whose_files_stay(tmp_path):
+    earlier = Run(tmp_path)
+    earlier.save(1)
+    earlier.save(2, "model_final")
+    run = Run(tmp_path, keep=1)
+    assert run.checkpointer.begin() == str(tmp_path / "model_final.pth")
+    assert resumed(tmp_path) is None  # it was killed before its first checkpoint
+    (tmp_path / "manifest.json").unlink()
+    assert resumed(tmp_path) is None
+    run.save(0)
+    assert resumed(tmp_path) == 0
+    run.save(3)
+    assert resumed(tmp_path) == 3
+    assert [name for name in files(tmp_path) if name.endswith(".pth")] == [
+        "model_0000001.pth", "model_0000003.pth", "model_final.pth"
+    ]  # fmt: skip
+    run.save(4, "model_final")
+    (tmp_path / "model_0000003.pth").unlink()
+    assert resumed(tmp_path) == 4
+    Run(tmp_path).checkpointer.begin()
+    assert resumed(tmp_path) is None
+    (tmp_path / "earlier_checkpoints.json").unlink()  # as the warning says
+    assert resumed(tmp_path) == 4
+
+
+def test_a_stale_pointer_of_an_earlier_run_does_not_stop_a_new_one(tmp_path):
+    (tmp_path / "last_checkpoint").write_text("model_0000004.pth")
+    assert Run(tmp_path).checkpointer.begin() == ""
+    assert resumed(tmp_path) is None
+    assert (tmp_path / "last_checkpoint.earlier").read_text() == "model_0000004.pth"
+
+
+def test_a_damaged_list_of_earlier_checkpoints_stops_resuming(tmp_path):
+    Run(tmp_path).save(1)
+    (tmp_path / "earlier_checkpoints.json").write_text("")
+    with pytest.raises(ValueError, match="earlier_checkpoints.json is not valid JSON"):
+        resumed(tmp_path)
+
+
+class Checked(Progress):
+    def check_state_dict(self, state):
+        raise ValueError(f"iteration {state['iteration']} is of another run")
+
+
+def test_what_is_resumed_is_checked_before_anything_is_loaded_and_weights_alone_are_not(tmp_path):
+    run = Run(tmp_path)
+    run.save(1)
+    model = nn.Linear(40, 500)
+    checkpointer = Checkpointer(model, str(tmp_path), trainer=Checked())
+    before = model.weight.clone()
+    with pytest.raises(ValueError, match="iteration 1 is of another run"):
+        checkpointer.resume_or_load("", resume=True)
+    assert torch.equal(model.weight, before)
+    checkpointer.resume_or_load(str(tmp_path / "model_0000001.pth"), resume=False)
+    assert (model.weight == 1).all()
+
+
 # ------------------------------------------------------------------ disks, folders, old checkpoints
 
 

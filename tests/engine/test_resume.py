@@ -122,6 +122,53 @@ def test_a_resumed_run_may_share_its_images_out_otherwise(scenes, tmp_path):
     assert resumed[0][3]["loss_class"] == pytest.approx(whole[STOP][3]["loss_class"], rel=0.1)  # of other points
 
 
+def test_a_resumed_run_follows_the_present_settings_from_its_first_step(scenes, tmp_path, caplog):
+    """Of a cosine that had come to 0, whose end is now later."""
+    cosine = ["SOLVER.LR_SCHEDULER_NAME", "WarmupCosineLR", "SOLVER.WARMUP_ITERS", "0", "SOLVER.BASE_LR", "1e-3"]
+    train(configure(scenes, tmp_path, *cosine, "SOLVER.MAX_ITER", "1"), resume=False)
+    saved = torch.load(tmp_path / "model_final.pth", weights_only=True)
+    caplog.clear()
+    train(configure(scenes, tmp_path, *cosine, "SOLVER.MAX_ITER", "1"), resume=True)
+    assert not [record for record in caplog.records if record.levelname == "WARNING"]
+
+    settings = ["SOLVER.BASE_LR", "2e-3", "SOLVER.WEIGHT_DECAY", "0.0", "SOLVER.OPTIMIZER_EPS", "1e-6"]
+    cfg = configure(scenes, tmp_path, *cosine, *settings, "SOLVER.MAX_ITER", "2")
+    trainer = Trainer(cfg)
+    trainer.resume_or_load(resume=True)
+    (group,) = trainer.optimizer.param_groups  # all with the same weight decay now
+    assert (group["weight_decay"], group["eps"], group["initial_lr"]) == (0.0, 1e-6, 2e-3)
+    assert group["lr"] == trainer.scheduler.get_lr()[0] == pytest.approx(1e-3)  # half-way
+    for key, old, new in [("BASE_LR", "0.001", "0.002"), ("WEIGHT_DECAY", "0.05", "0.0"), ("MAX_ITER", "1", "2"),
+                          ("OPTIMIZER_EPS", "1e-08", "1e-06")]:  # fmt: skip
+        assert f"SOLVER.{key} was {old}, is {new}" in caplog.text
+    trainer.train()
+    assert trainer.storage.latest()["lr"] == (pytest.approx(1e-3), 1)
+
+    for key in ("config", "images"):  # as of an earlier version
+        del saved["trainer"][key]
+    torch.save(saved, tmp_path / "model_final.pth")
+    (tmp_path / "manifest.json").unlink()
+    caplog.clear()
+    old = Trainer(configure(scenes, tmp_path, *cosine, "SOLVER.MAX_ITER", "2"))
+    old.resume_or_load(resume=True)
+    assert "does not keep the settings it was trained with" in caplog.text
+    assert old.start_iter == 1 and old.optimizer.param_groups[0]["lr"] == pytest.approx(5e-4)
+
+
+def test_a_new_run_in_an_old_folder_is_the_one_that_is_resumed(scenes, tmp_path, caplog):
+    one = ["SOLVER.MAX_ITER", "1"]
+    train(configure(scenes, tmp_path, *one), resume=False)
+    assert "earlier run" not in caplog.text
+    new = Trainer(configure(scenes, tmp_path, *one))
+    new.resume_or_load(resume=False)
+    new.max_iter = 0  # stopped before its first step
+    new.train()
+    assert "model_final.pth is the last checkpoint of an earlier run" in caplog.text and "MODEL.WEIGHTS" in caplog.text
+    assert (tmp_path / "metrics.earlier.json").is_file() and not (tmp_path / "metrics.json").exists()
+    assert [entry[0] for entry in train(configure(scenes, tmp_path, *one), resume=True)] == [0]
+    assert train(configure(scenes, tmp_path, *one), resume=True) == []
+
+
 def _two(scenes, runs):
     logs = whole_and_resumed(scenes, runs)
     rank = comm.get_rank()

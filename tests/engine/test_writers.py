@@ -12,7 +12,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from possam.d2.engine import TrainerBase, hooks
 from possam.d2.utils import EventStorage, EventWriter
 from possam.engine import load_config
-from possam.engine.writers import JSONLines, LateWriter, build_writers, check_writers
+from possam.engine.writers import JSONLines, LateWriter, build_writers, check_writers, set_aside
 
 
 class Run(TrainerBase):
@@ -160,3 +160,15 @@ def test_a_full_disk_is_said_with_the_folder_and_what_to_do(tmp_path):
         for action in (writer.write, writer.close):
             with pytest.raises(OSError, match=rf"{tmp_path} \(No space left on device\)\. Free some space.*--resume"):
                 action()
+
+
+def test_what_earlier_runs_left_is_set_aside_one_beside_the_other(tmp_path):
+    for number in "123":
+        (tmp_path / "metrics.json").write_text(number)
+        (tmp_path / "wandb_id.txt").write_text(number)
+        set_aside(tmp_path)
+        set_aside(tmp_path)
+    assert sorted((path.name, path.read_text()) for path in tmp_path.iterdir()) == [
+        ("metrics.earlier.json", "1"), ("metrics.earlier2.json", "2"), ("metrics.earlier3.json", "3"),
+        ("wandb_id.earlier.txt", "1"), ("wandb_id.earlier2.txt", "2"), ("wandb_id.earlier3.txt", "3"),
+    ]  # fmt: skip

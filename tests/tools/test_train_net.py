@@ -21,6 +21,7 @@ from possam.data import SegmentationMapper
 from possam.data.miniature.export import export_split
 from possam.engine import Trainer
 from possam.engine.preemption import Preempted
+from possam.engine.run_folder import exclusive
 
 SPLITS = ("mini_a_train", "mini_b_selection", "mini_b_report")
 SHORT = ["SOLVER.MAX_ITER", "2", "SOLVER.IMS_PER_BATCH", "4", "TEST.BATCH_SIZE", "2", "TEST.PICTURES", "1"]
@@ -135,6 +136,25 @@ def test_resume_goes_on_where_it_stopped(start, tmp_path):
     start(tmp_path, *settings, "SOLVER.MAX_ITER", "3", resume=True)
     lines = [json.loads(line) for line in (tmp_path / "metrics.json").read_text().splitlines()]
     assert [line["iteration"] for line in lines if "total_loss" in line] == [1, 2]
+
+
+@pytest.mark.parametrize("eval_only", [False, True])
+def test_a_second_run_in_the_folder_of_a_running_one_is_refused(start, tmp_path, eval_only):
+    ready, told = os.pipe()
+    child = os.fork()
+    if child == 0:
+        with exclusive(tmp_path):
+            os.write(told, b"1")
+            time.sleep(60)
+    os.read(ready, 1)
+    before = sorted(tmp_path.iterdir())
+    try:
+        with pytest.raises(ValueError, match=rf"^Another run \(process {child} on .* is writing to OUTPUT_DIR"):
+            start(tmp_path, "MODEL.WEIGHTS", "any.pth", eval_only=eval_only)
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+    assert sorted(tmp_path.iterdir()) == before
 
 
 # ------------------------------------------------------------------ interrupted

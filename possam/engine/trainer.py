@@ -100,10 +100,11 @@ class Trainer(DefaultTrainer):
             set_aside(self.cfg.OUTPUT_DIR)
             if last:
                 logger.warning(
-                    "%s is the last checkpoint of an earlier run in this folder. The present run starts at iteration "
-                    "0, replaces files of the same name, and with --resume goes on from its own checkpoints alone. To "
-                    "use the earlier run's weights, set MODEL.WEIGHTS to that file; to go on with it, delete %s.",
-                    *(last, EARLIER),
+                    "OUTPUT_DIR %s already has checkpoints of an earlier run, the last of them %s. The present run "
+                    "starts at iteration 0, replaces files of the same name, and with --resume goes on from its own "
+                    "checkpoints alone. To use the earlier run's weights, set MODEL.WEIGHTS to that file; to go on "
+                    "with that run, delete %s and use --resume.",
+                    *(self.cfg.OUTPUT_DIR, last, EARLIER),
                 )
         super().train()
 

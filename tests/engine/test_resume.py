@@ -163,7 +163,8 @@ def test_a_new_run_in_an_old_folder_is_the_one_that_is_resumed(scenes, tmp_path,
     new.resume_or_load(resume=False)
     new.max_iter = 0  # stopped before its first step
     new.train()
-    assert "model_final.pth is the last checkpoint of an earlier run" in caplog.text and "MODEL.WEIGHTS" in caplog.text
+    assert "already has checkpoints of an earlier run" in caplog.text and "/model_final.pth. The" in caplog.text
+    assert "set MODEL.WEIGHTS" in caplog.text
     assert (tmp_path / "metrics.earlier.json").is_file() and not (tmp_path / "metrics.json").exists()
     assert [entry[0] for entry in train(configure(scenes, tmp_path, *one), resume=True)] == [0]
     assert train(configure(scenes, tmp_path, *one), resume=True) == []

@@ -227,7 +227,7 @@ def _inputs(ensemble: str) -> tuple[Any, ...]:
         max_length=100_000,
         elem_id="words",
     )
-    names = [key for key, _ in ENSEMBLE_REGISTRY]
+    names = list(ENSEMBLE_REGISTRY)
     chosen = gr.Dropdown(names, value=ensemble, label="Ensemble of LDP and CLIP", elem_id="ensemble")
     return image, words, chosen, gr.Button("Segment", variant="primary", elem_id="segment")
 

@@ -96,7 +96,7 @@ def main() -> None:
     args = parser.parse_args()
     setup_logger(name="possam")
     runs = [SelectionRun(folder, args.dataset) for folder in args.runs]
-    for name, _ in ENSEMBLE_REGISTRY:
+    for name in ENSEMBLE_REGISTRY:
         results = [run.score(name, {}, run.object_threshold) for run in runs]
         print(f"{name} as it comes:", ", ".join(f"{result['PQ']:.2f}" for result in results), flush=True)
     tried = []

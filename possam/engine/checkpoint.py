@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import IO, Any, cast
 
 import torch
+from fvcore.common.checkpoint import Checkpointer as FvcoreCheckpointer
 from torch import nn
 
-from possam.d2.checkpoint import DetectionCheckpointer
 from possam.d2.utils import comm
 from possam.encoders.state_dicts import not_finite
 from possam.engine.manifest import Manifest
@@ -33,8 +33,8 @@ _LEFTOVERS = ".*.pth.*.tmp"  # of write_atomically, when it was killed
 _COPIES = 3  # AdamW keeps two numbers beside every parameter
 
 
-class Checkpointer(DetectionCheckpointer):
-    """Detectron2's checkpointer, strict and safe: what does not fit raises instead of being logged, and no code runs.
+class Checkpointer(FvcoreCheckpointer):  # type: ignore[misc]
+    """fvcore's checkpointer, strict and safe: what does not fit raises instead of being logged, and no code runs.
 
     Files hold the trained parameters alone, by name and sha256 of the weights which frozen encoders they were trained
     over, and on which vocabulary; the encoders themselves come from their own files. A run that is killed while saving
@@ -60,6 +60,8 @@ class Checkpointer(DetectionCheckpointer):
         """
         if keep < 0:
             raise ValueError(f"SOLVER.CHECKPOINT_KEEP is {keep}, but must be 0, which keeps all, or more.")
+        if save_to_disk is None:
+            save_to_disk = comm.is_main_process()
         super().__init__(model, save_dir, save_to_disk=save_to_disk, **checkpointables)
         self.keep = keep
         self._wanted: list[str] = []  # checkpointables of the file that is being loaded
@@ -177,7 +179,7 @@ class Checkpointer(DetectionCheckpointer):
                 the model stays as it was.
         """
         if path and ("?" in path or path.endswith((".pkl", ".pyth"))):
-            # Detectron2 unpickles such files, code and all, and takes wishes from a query.
+            # Model zoos have such files, which are pickles, and Detectron2 such names.
             raise ValueError(f"{path} is not the name of a checkpoint, which is a .pth or .safetensors file.")
         if path and "://" not in path:
             if not Path(path).is_file():
@@ -186,10 +188,7 @@ class Checkpointer(DetectionCheckpointer):
                 )
             Manifest(Path(path).parent).check(Path(path).name)
         self._wanted = list(self.checkpointables) if checkpointables is None else checkpointables
-        try:
-            return super().load(path, checkpointables)
-        finally:
-            self._parsed_url_during_load = None  # Detectron2 would refuse to load again after an error
+        return super().load(path, checkpointables)
 
     def has_checkpoint(self) -> bool:
         """Whether the main process finds a checkpoint, whole or not, or a pointer to one; all processes must ask.

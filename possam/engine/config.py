@@ -147,7 +147,7 @@ def check_config(cfg: CfgNode) -> None:
     _one_of("MODEL.META_ARCHITECTURE", cfg.MODEL.META_ARCHITECTURE, [name for name, _ in META_ARCH_REGISTRY])
     check_ranges(cfg)
     _check_parts(cfg)
-    ensembles = [name for name, _ in ENSEMBLE_REGISTRY]
+    ensembles = list(ENSEMBLE_REGISTRY)
     _one_of("MODEL.ENSEMBLE.NAME", cfg.MODEL.ENSEMBLE.NAME, ensembles)
     for name in cfg.TEST.COMPARE:
         _one_of("TEST.COMPARE", name, ensembles)

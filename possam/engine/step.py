@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
 from functools import reduce
 from itertools import chain
@@ -73,6 +73,7 @@ class TrainingStep(SimpleTrainer):
         # bf16 has fp32's range: its gradients need no scaling.
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=precision is torch.float16)
         self.left_out = 0  # steps in a row
+        self._batches: Iterator[list[dict[str, Any]]] | None = None
 
     def run_step(self) -> None:
         """Take one step.
@@ -82,7 +83,9 @@ class TrainingStep(SimpleTrainer):
             MemoryError: this process has not enough.
         """
         start = time.perf_counter()
-        batch = next(self._data_loader_iter)
+        if self._batches is None:  # not before the first step: starting the loader starts its processes
+            self._batches = iter(self.data_loader)
+        batch = next(self._batches)
         waited = time.perf_counter() - start
         share = len(batch) // self.accumulate
         self.optimizer.zero_grad()
@@ -90,7 +93,7 @@ class TrainingStep(SimpleTrainer):
             try:
                 losses = self._differentiate([batch[at : at + share] for at in range(0, len(batch), share)])
                 self.after_backward()
-                self._write_metrics(losses, waited)
+                self.write_metrics(losses, waited, self.iter)
                 self._update()
                 self.left_out = 0
             except _NotFinite as problem:

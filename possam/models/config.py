@@ -87,7 +87,7 @@ def add_possam_config(cfg: CfgNode) -> None:
 def _add_ensembles(cfg: CfgNode) -> None:
     """`MODEL.ENSEMBLE`: the post-processor in use, and a node of constants for every registered one."""
     node = CfgNode({"NAME": "mase"})
-    for name, ensemble in ENSEMBLE_REGISTRY:
+    for name, ensemble in ENSEMBLE_REGISTRY.items():
         node[name.upper()] = CfgNode({key.upper(): value for key, value in ensemble_constants(ensemble).items()})
     cfg.MODEL.ENSEMBLE = node
 

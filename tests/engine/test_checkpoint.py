@@ -16,10 +16,10 @@ from safetensors.torch import save_file
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from possam.d2.engine import AMPTrainer
 from possam.d2.modeling import build_model
 from possam.engine import Checkpointer
 from possam.engine import checkpoint as checkpoint_module
+from possam.engine.step import TrainingStep
 from possam.models.state import describe_frozen, write_safetensors
 from possam.vocabulary import Vocabulary
 
@@ -568,17 +568,18 @@ def test_a_checkpoint_that_cannot_be_deleted_is_named_and_the_run_goes_on(tmp_pa
 
 
 def test_the_scale_of_mixed_precision_is_kept(tmp_path):
-    def trainer(scale):
+    def trainer():
         model = nn.Linear(3, 2)
-        scaler = torch.amp.GradScaler("cpu", init_scale=scale, growth_interval=7)
-        optimizer = torch.optim.AdamW(model.parameters())
-        return AMPTrainer(model, [], optimizer, grad_scaler=scaler), scaler
+        step = TrainingStep(
+            model=model, loader=[], optimizer=torch.optim.AdamW(model.parameters()), precision=torch.float16
+        )
+        return step, step.scaler
 
-    saved, scaler = trainer(1024.0)
+    saved, scaler = trainer()
     scaler.scale(torch.zeros(()))  # the scale is made when it is first used
     scaler.update(512.0)
     Checkpointer(saved.model, str(tmp_path), trainer=saved).save("model_0000001")
-    other, others = trainer(4.0)
+    other, others = trainer()
     Checkpointer(other.model, str(tmp_path), trainer=other).resume_or_load("", resume=True)
     assert others.state_dict() == scaler.state_dict() and others.get_scale() == 512.0
 

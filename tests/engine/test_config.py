@@ -105,7 +105,7 @@ def test_a_missing_configuration_is_named():
 def test_every_ensemble_can_be_set_constant_by_constant():
     cfg = load_config("configs/mini/possam.yaml", ["MODEL.ENSEMBLE.MASE.ALPHA", "0.25"])
     assert cfg.MODEL.ENSEMBLE.MASE.ALPHA == 0.25
-    assert {name.upper() for name, _ in ENSEMBLE_REGISTRY} <= set(cfg.MODEL.ENSEMBLE)
+    assert {name.upper() for name in ENSEMBLE_REGISTRY} <= set(cfg.MODEL.ENSEMBLE)
 
 
 @pytest.mark.parametrize(

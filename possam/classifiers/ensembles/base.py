@@ -15,9 +15,7 @@ import torch
 from torch import Tensor
 
 from possam.classifiers.evidence import MaskEvidence
-from possam.d2.utils import Registry
 
-ENSEMBLE_REGISTRY = Registry("ENSEMBLE")
 _Class = TypeVar("_Class", bound=type)
 
 
@@ -34,6 +32,10 @@ class Ensemble(ABC):
     @abstractmethod
     def explain(self, evidence: MaskEvidence) -> dict[str, Tensor]:
         """Per-mask quantities behind the scores, for pictures and tables."""
+
+
+ENSEMBLE_REGISTRY: dict[str, type[Ensemble]] = {}
+"""Classes by the names that configurations use, such as "mase"."""
 
 
 class PosteriorEnsemble(Ensemble):
@@ -103,8 +105,8 @@ def register_ensemble(name: str) -> Callable[[_Class], _Class]:
     """Class decorator: register an ensemble under the name that configurations use."""
 
     def register(ensemble: _Class) -> _Class:
-        # Registry.register would take the class's own name, and configurations speak of "mase".
-        ENSEMBLE_REGISTRY._do_register(name, ensemble)
+        assert name not in ENSEMBLE_REGISTRY, f"an ensemble is registered as {name!r} already"
+        ENSEMBLE_REGISTRY[name] = ensemble
         return ensemble
 
     return register
@@ -116,19 +118,17 @@ def build_ensemble(name: str, **constants: Any) -> Ensemble:
     Raises:
         ValueError: unknown name or constant (the message lists the valid ones), or a constant out of range.
     """
-    known = {key: ensemble for key, ensemble in ENSEMBLE_REGISTRY}
-    if name not in known:
-        raise ValueError(
-            f"unknown ensemble {name!r}{_closest(name, known)}; the valid ones are {_listed(known)}"
-        )
-    valid = inspect.signature(known[name]).parameters
+    if name not in ENSEMBLE_REGISTRY:
+        known = f"the valid ones are {_listed(ENSEMBLE_REGISTRY)}"
+        raise ValueError(f"unknown ensemble {name!r}{_closest(name, ENSEMBLE_REGISTRY)}; {known}")
+    valid = inspect.signature(ENSEMBLE_REGISTRY[name]).parameters
     for constant in constants:
         if constant not in valid:
             raise ValueError(
                 f"ensemble {name!r} has no constant {constant!r}{_closest(constant, valid)}; "
                 f"the valid ones are {_listed(valid)}"
             )
-    return known[name](**constants)
+    return ENSEMBLE_REGISTRY[name](**constants)
 
 
 def _closest(word: str, among: Any) -> str:

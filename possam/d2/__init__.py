@@ -1,8 +1,8 @@
 """The one door to Detectron2.
 
 Everything of Detectron2 that this project uses is imported from here: ``from possam.d2.structures import Instances``.
-Behind the door stands Detectron2 itself, or a built-in subset with the same names, signatures and behaviour for
-machines on which it is not installed. The environment variable ``POSSAM_D2`` chooses, once per process:
+Behind the door stands Detectron2 itself, or, for machines on which it is not installed, a built-in subset: the names
+that this project uses, with the same behaviour. A call that works with the subset works with Detectron2. The environment variable ``POSSAM_D2`` chooses, once per process:
 
 - ``auto`` (default): Detectron2 if it is installed, else the subset;
 - ``detectron2``: Detectron2, or an ImportError;

@@ -1,12 +1,12 @@
-"""Boxes, masks, batches of images, instances."""
+"""Boxes and instances."""
 
 from typing import TYPE_CHECKING
 
 from possam.d2 import BACKEND
 
 if TYPE_CHECKING or BACKEND == "builtin":
-    from possam.d2._runtime.structures import BitMasks, Boxes, BoxMode, ImageList, Instances, PolygonMasks, pairwise_iou
+    from possam.d2._runtime.structures import Boxes, BoxMode, Instances
 else:
-    from detectron2.structures import BitMasks, Boxes, BoxMode, ImageList, Instances, PolygonMasks, pairwise_iou
+    from detectron2.structures import Boxes, BoxMode, Instances
 
-__all__ = ["BitMasks", "BoxMode", "Boxes", "ImageList", "Instances", "PolygonMasks", "pairwise_iou"]
+__all__ = ["BoxMode", "Boxes", "Instances"]

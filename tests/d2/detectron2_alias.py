@@ -27,8 +27,15 @@ ABSENT_MODULES = {
     "detectron2.utils.testing": ["convert_scripted_instances"],
 }
 ABSENT_NAMES = {
-    "detectron2.data.samplers": ["GroupedBatchSampler"],
     "detectron2.config": ["downgrade_config", "instantiate", "upgrade_config"],
+    "detectron2.data": ["MapDataset", "ToIterableDataset", "build_batch_data_loader"],
+    "detectron2.data.common": ["AspectRatioGroupedDataset", "set_default_dataset_from_list_serialize_method"],
+    "detectron2.data.samplers": [
+        "GroupedBatchSampler",
+        "RandomSubsetTrainingSampler",
+        "RepeatFactorTrainingSampler",
+        "TrainingSampler",
+    ],
 }
 
 
@@ -89,6 +96,13 @@ def reload_script_model(module: Any) -> Any:
     return torch.jit.load(buffer)
 
 
+def configurable(init_func: Any = None, *, from_config: Any = None) -> Any:
+    """The subset's decorator of constructors; functions are decorated too at the top of Detectron2's tests."""
+    if init_func is not None:
+        return importlib.import_module(f"{RUNTIME}.config.config").configurable(init_func)
+    return lambda function: Absent("configurable(from_config=…)")
+
+
 def pytest_configure(config: Any) -> None:
     assert "detectron2" not in sys.modules
     sys.meta_path.insert(0, AliasFinder())
@@ -100,6 +114,7 @@ def pytest_configure(config: Any) -> None:
         for attribute in attributes:
             if not hasattr(module, attribute):
                 setattr(module, attribute, Absent(f"{name}.{attribute}"))
+    importlib.import_module("detectron2.config").configurable = configurable  # type: ignore[attr-defined]
     importlib.import_module("detectron2.utils.testing").reload_script_model = reload_script_model  # type: ignore
     if importlib.util.find_spec("omegaconf") is None:
         sys.modules["omegaconf"] = absent_module("omegaconf", ["OmegaConf"])

@@ -52,15 +52,6 @@ def test_configurable_takes_arguments_or_a_config_or_both():
         Part(cfg, unknown=1)
 
 
-def test_configurable_functions():
-    @configurable(from_config=lambda cfg, scale=1: {"rate": cfg.SOLVER.BASE_LR * scale})
-    def build(rate):
-        return rate
-
-    assert build(2) == 2
-    assert build(get_cfg(), scale=10) == pytest.approx(0.01)
-
-
 def test_files_are_utf_8_whatever_the_locale(tmp_path):
     (tmp_path / "a.yaml").write_bytes("OUTPUT_DIR: Größe\n".encode())
     with CfgNode._open_cfg(str(tmp_path / "a.yaml")) as file:

@@ -1,7 +1,5 @@
 """Helpers of the built-in runtime."""
 
-import logging
-import pickle
 import random
 
 import numpy as np
@@ -11,8 +9,7 @@ import torch
 from possam.d2._runtime.utils.collect_env import collect_env_info
 from possam.d2._runtime.utils.env import seed_all_rng
 from possam.d2._runtime.utils.events import EventStorage
-from possam.d2._runtime.utils.logger import log_every_n_seconds, runtime_logger, setup_logger
-from possam.d2._runtime.utils.serialize import PicklableWrapper
+from possam.d2._runtime.utils.logger import runtime_logger, setup_logger
 
 
 def test_one_seed_for_all_libraries():
@@ -39,18 +36,6 @@ def test_every_rank_writes_its_own_file_once(tmp_path):
         logger.warning("hello")
     assert (tmp_path / "log.txt").read_text().count("hello") == 1
     assert "d2_test_1 WARNING: hello" in (tmp_path / "log.txt.rank1").read_text()
-
-
-def test_a_message_is_held_back(caplog):
-    with caplog.at_level(logging.INFO):
-        for _ in range(3):
-            log_every_n_seconds(logging.INFO, "again", n=60, name="d2_test_held")
-    assert [record.getMessage() for record in caplog.records] == ["again"]
-
-
-def test_functions_survive_pickling():
-    assert pickle.loads(pickle.dumps(PicklableWrapper(max)))(1, 2) == 2
-    assert PicklableWrapper(PicklableWrapper(max))._obj is max
 
 
 def test_environment_report_names_the_libraries():

@@ -48,39 +48,14 @@ def get_cfg() -> CfgNode:
     return _C.clone()
 
 
-def configurable(init_func: Callable | None = None, *, from_config: Callable | None = None) -> Any:
-    """Let a constructor, or a function, also take a config in place of its arguments.
+def configurable(init_func: Callable) -> Callable:
+    """Let a class's ``__init__`` also take a config in place of its arguments.
 
-    On ``__init__``, the class supplies ``from_config(cls, cfg, …)``, which returns keyword arguments; called with a
-    config (first argument, or ``cfg=``), the constructor gets those, overridden by any further keywords. On a
-    function, ``from_config`` is passed to the decorator. Called without a config, nothing changes.
-
-    Args:
-        init_func: the ``__init__`` to decorate.
-        from_config: for functions, a function of ``cfg`` that returns keyword arguments.
+    The class supplies ``from_config(cls, cfg, …)``, which returns keyword arguments; called with a config (first
+    argument, or ``cfg=``), the constructor gets those, overridden by any further keywords. Called without a config,
+    nothing changes.
     """
-    if init_func is not None:
-        valid = inspect.isfunction(init_func) and init_func.__name__ == "__init__" and from_config is None
-        assert valid, "@configurable without arguments only decorates an __init__ method"
-        return _configurable_init(init_func)
-    if from_config is None:
-        return configurable
-    assert inspect.isfunction(from_config), "configurable(from_config=…) takes a function"
 
-    def decorate(function: Callable) -> Callable:
-        @functools.wraps(function)
-        def wrapped(*args: Any, **kwargs: Any) -> Any:
-            if _has_cfg(args, kwargs):
-                return function(**_explicit_arguments(from_config, args, kwargs))
-            return function(*args, **kwargs)
-
-        wrapped.from_config = from_config  # type: ignore[attr-defined]
-        return wrapped
-
-    return decorate
-
-
-def _configurable_init(init_func: Callable) -> Callable:
     @functools.wraps(init_func)
     def wrapped(self: Any, *args: Any, **kwargs: Any) -> None:
         from_config = getattr(type(self), "from_config", None)

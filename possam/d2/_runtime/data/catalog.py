@@ -51,10 +51,6 @@ class Metadata(types.SimpleNamespace):
             return
         super().__setattr__(key, val)
 
-    def as_dict(self) -> dict[str, Any]:
-        """A shallow copy of all facts."""
-        return dict(self.__dict__)
-
     def set(self, **kwargs: Any) -> "Metadata":
         """Set several facts; returns itself."""
         for key, value in kwargs.items():

@@ -3,5 +3,4 @@
 # ruff: noqa: F401, F403
 from . import hooks
 from .defaults import *
-from .launch import *
 from .train_loop import *

@@ -1,54 +1,25 @@
 """The standard training script in parts: arguments, setup, trainer."""
 
 import argparse
-import logging
 import os
 import sys
-import weakref
 from typing import Any
 
 import torch
+from fvcore.common.checkpoint import Checkpointer
 from torch import nn
-from torch.nn.parallel import DistributedDataParallel
 
-from ..checkpoint import DetectionCheckpointer
-from ..data import build_detection_test_loader, build_detection_train_loader
-from ..evaluation import DatasetEvaluator, inference_on_dataset, print_csv_format
-from ..modeling import build_model
-from ..solver import build_lr_scheduler, build_optimizer
+from ..solver import build_lr_scheduler
 from ..utils import comm
 from ..utils.collect_env import collect_env_info
 from ..utils.env import seed_all_rng
-from ..utils.events import CommonMetricPrinter, EventWriter, JSONWriter, TensorboardXWriter
+from ..utils.events import EventWriter
 from ..utils.file_io import PathManager
-from ..utils.logger import runtime_logger, setup_logger
+from ..utils.logger import setup_logger
 from . import hooks
-from .train_loop import AMPTrainer, SimpleTrainer, TrainerBase
+from .train_loop import SimpleTrainer, TrainerBase
 
-__all__ = ["DefaultTrainer", "create_ddp_model", "default_argument_parser", "default_setup", "default_writers"]
-
-logger = runtime_logger(__name__)
-
-
-def create_ddp_model(model: nn.Module, *, fp16_compression: bool = False, **kwargs: Any) -> nn.Module:
-    """Wrap a model for distributed training, where there is more than one process.
-
-    Args:
-        model: on this process's device.
-        fp16_compression: exchange gradients in half precision.
-        kwargs: for DistributedDataParallel.
-    """
-    if comm.get_world_size() == 1:
-        return model
-    # DistributedDataParallel takes device ids for models on GPUs only.
-    on_gpu = any(parameter.is_cuda for parameter in model.parameters())
-    kwargs.setdefault("device_ids", [comm.get_local_rank()] if on_gpu else None)
-    wrapped = DistributedDataParallel(model, **kwargs)
-    if fp16_compression:
-        from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import fp16_compress_hook
-
-        wrapped.register_comm_hook(state=None, hook=fp16_compress_hook)
-    return wrapped
+__all__ = ["DefaultTrainer", "default_argument_parser", "default_setup"]
 
 
 def default_argument_parser(epilog: str | None = None) -> argparse.ArgumentParser:
@@ -80,7 +51,7 @@ def default_setup(cfg: Any, args: Any) -> None:
 
     Args:
         cfg: the full config; it is also written to ``config.yaml`` in OUTPUT_DIR.
-        args: the parsed command line; ``eval_only`` and ``config_file`` are looked at if there.
+        args: the parsed command line; ``eval_only`` is looked at if there.
     """
     folder, rank = cfg.OUTPUT_DIR, comm.get_rank()
     if comm.is_main_process() and folder:
@@ -90,10 +61,6 @@ def default_setup(cfg: Any, args: Any) -> None:
     log.info(f"This is process {rank} of {comm.get_world_size()}")
     log.info(f"Environment:\n{collect_env_info()}")
     log.info(f"Command line: {args}")
-    config_file = getattr(args, "config_file", "")
-    if config_file:
-        with PathManager.open(config_file, "r", encoding="utf-8") as file:
-            log.info(f"Contents of {config_file}:\n{file.read()}")
     if comm.is_main_process() and folder:
         log.info(f"Full config:\n{cfg.dump()}")
         with PathManager.open(os.path.join(folder, "config.yaml"), "w", encoding="utf-8") as file:
@@ -108,22 +75,15 @@ def default_setup(cfg: Any, args: Any) -> None:
         torch.backends.cudnn.allow_tf32 = cfg.FLOAT32_PRECISION != "highest"
 
 
-def default_writers(output_dir: str, max_iter: int | None = None) -> list[EventWriter]:
-    """The terminal, ``metrics.json`` and TensorBoard, the latter two in ``output_dir``."""
-    PathManager.mkdirs(output_dir)
-    metrics = os.path.join(output_dir, "metrics.json")
-    return [CommonMetricPrinter(max_iter), JSONWriter(metrics), TensorboardXWriter(output_dir)]
-
-
 def _of_inner_trainer(name: str) -> Any:
     return property(lambda self: getattr(self._trainer, name), lambda self, value: setattr(self._trainer, name, value))
 
 
 class DefaultTrainer(TrainerBase):
-    """Training as a config describes it: model, optimizer, loaders, hooks, evaluation.
+    """Training as a config describes it: learning rate, checkpoints, evaluation, writers.
 
-    Subclasses replace parts by overriding the ``build_…`` methods. ``model``, ``optimizer`` and ``data_loader`` are
-    those of the `SimpleTrainer` or `AMPTrainer` inside, ``_trainer``.
+    A subclass's constructor sets ``_trainer``, the `SimpleTrainer` that takes the steps, and ``cfg``, ``scheduler``,
+    ``checkpointer``, ``start_iter`` and ``max_iter``, and registers the hooks.
     """
 
     _trainer: SimpleTrainer
@@ -131,25 +91,9 @@ class DefaultTrainer(TrainerBase):
     optimizer = _of_inner_trainer("optimizer")
     data_loader = _of_inner_trainer("data_loader")
 
-    def __init__(self, cfg: Any):
-        super().__init__()
-        if not logging.getLogger("detectron2").isEnabledFor(logging.INFO):
-            setup_logger()  # nobody has: a script without default_setup should not train in silence
-        if cfg.SOLVER.REFERENCE_WORLD_SIZE not in (0, comm.get_world_size()):
-            raise ValueError("SOLVER.REFERENCE_WORLD_SIZE (scaling to the number of processes) needs Detectron2")
-        model = self.build_model(cfg)
-        optimizer = self.build_optimizer(cfg, model)
-        loader = self.build_train_loader(cfg)
-        model = create_ddp_model(model, broadcast_buffers=False)
-        step = AMPTrainer if cfg.SOLVER.AMP.ENABLED else SimpleTrainer
-        self._trainer = step(model, loader, optimizer)
-        self.scheduler = self.build_lr_scheduler(cfg, optimizer)
-        # Weak, or the trainer and its checkpointer would keep each other alive.
-        self.checkpointer = DetectionCheckpointer(model, cfg.OUTPUT_DIR, trainer=weakref.proxy(self))
-        self.start_iter = 0
-        self.max_iter = cfg.SOLVER.MAX_ITER
-        self.cfg = cfg
-        self.register_hooks(self.build_hooks())
+    cfg: Any
+    checkpointer: Checkpointer
+    scheduler: Any
 
     def resume_or_load(self, resume: bool = True) -> None:
         """Go on from the last checkpoint in OUTPUT_DIR if ``resume`` and there is one, else load MODEL.WEIGHTS."""
@@ -175,8 +119,8 @@ class DefaultTrainer(TrainerBase):
         return result
 
     def build_writers(self) -> list[EventWriter]:
-        """`default_writers` into OUTPUT_DIR."""
-        return default_writers(self.cfg.OUTPUT_DIR, self.max_iter)
+        """Where the event storage is written to."""
+        raise NotImplementedError
 
     def train(self) -> None:  # type: ignore[override]
         """Train from ``start_iter`` to ``max_iter``."""
@@ -194,65 +138,11 @@ class DefaultTrainer(TrainerBase):
         self._trainer.load_state_dict(state_dict["_trainer"])
 
     @classmethod
-    def build_model(cls, cfg: Any) -> nn.Module:
-        """The model, on its device."""
-        model = build_model(cfg)
-        logger.info(f"Model:\n{model}")
-        return model
-
-    @classmethod
-    def build_optimizer(cls, cfg: Any, model: nn.Module) -> torch.optim.Optimizer:
-        """The optimizer over the model's trainable parameters."""
-        return build_optimizer(cfg, model)
-
-    @classmethod
     def build_lr_scheduler(cls, cfg: Any, optimizer: torch.optim.Optimizer) -> Any:
         """The schedule of the learning rate."""
         return build_lr_scheduler(cfg, optimizer)
 
     @classmethod
-    def build_train_loader(cls, cfg: Any) -> Any:
-        """The loader of training batches."""
-        return build_detection_train_loader(cfg)
-
-    @classmethod
-    def build_test_loader(cls, cfg: Any, dataset_name: str) -> Any:
-        """The loader of one test dataset."""
-        return build_detection_test_loader(cfg, dataset_name)
-
-    @classmethod
-    def build_evaluator(cls, cfg: Any, dataset_name: str) -> DatasetEvaluator:
-        """The evaluator of one test dataset; there is no default one."""
-        raise NotImplementedError("override build_evaluator, or pass evaluators to test()")
-
-    @classmethod
-    def test(cls, cfg: Any, model: nn.Module, evaluators: Any = None) -> Any:
-        """Evaluate on every dataset of DATASETS.TEST.
-
-        Args:
-            cfg: the config.
-            model: the model.
-            evaluators: one per dataset; by default those of `build_evaluator`.
-
-        Returns:
-            {dataset: results}, or the results themselves where there is one dataset.
-        """
-        names = list(cfg.DATASETS.TEST)
-        if isinstance(evaluators, DatasetEvaluator):
-            evaluators = [evaluators]
-        assert evaluators is None or len(evaluators) == len(names), f"{len(names)} datasets need as many evaluators"
-        results: dict[str, Any] = {}
-        for position, name in enumerate(names):
-            loader = cls.build_test_loader(cfg, name)
-            try:
-                evaluator = cls.build_evaluator(cfg, name) if evaluators is None else evaluators[position]
-            except NotImplementedError as error:
-                logger.warning(f"'{name}' is not evaluated: {error}")
-                results[name] = {}
-                continue
-            results[name] = inference_on_dataset(model, loader, evaluator)
-            if comm.is_main_process():
-                assert isinstance(results[name], dict), f"an evaluator returned {type(results[name])}, not a dict"
-                logger.info(f"Results for {name}:")
-                print_csv_format(results[name])
-        return next(iter(results.values())) if len(results) == 1 else results
+    def test(cls, cfg: Any, model: nn.Module) -> Any:
+        """Evaluate the model: a nested dict of numbers."""
+        raise NotImplementedError

@@ -1,31 +1,23 @@
 """What training does beside its steps."""
 
 import datetime
-import math
-import operator
 import time
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
 import torch
-from fvcore.common.checkpoint import Checkpointer
 from fvcore.common.checkpoint import PeriodicCheckpointer as _PeriodicCheckpointer
-from fvcore.common.param_scheduler import ParamScheduler
 from fvcore.common.timer import Timer
 
 from ..evaluation.testing import flatten_results_dict
-from ..solver import LRMultiplier
 from ..solver import LRScheduler as _TorchScheduler
 from ..utils import comm
 from ..utils.events import EventWriter
 from ..utils.logger import runtime_logger
 from .train_loop import HookBase
 
-__all__ = [
-    "BestCheckpointer", "CallbackHook", "EvalHook", "IterationTimer", "LRScheduler", "PeriodicCheckpointer",
-    "PeriodicWriter",
-]
+__all__ = ["EvalHook", "IterationTimer", "LRScheduler", "PeriodicCheckpointer", "PeriodicWriter"]
 
 logger = runtime_logger(__name__)
 
@@ -33,19 +25,6 @@ logger = runtime_logger(__name__)
 def _duration(seconds: float) -> str:
     return str(datetime.timedelta(seconds=int(seconds)))
 
-
-class CallbackHook(HookBase):
-    """A hook made of functions of the trainer."""
-
-    def __init__(
-        self, *, before_train: Callable[[Any], Any] | None = None, after_train: Callable[[Any], Any] | None = None,
-        before_step: Callable[[Any], Any] | None = None, after_step: Callable[[Any], Any] | None = None,
-    ):
-        given = {"before_train": before_train, "after_train": after_train}
-        for moment, function in {**given, "before_step": before_step, "after_step": after_step}.items():
-            if function is not None:
-                # On the hook itself, where it hides the method of the class.
-                setattr(self, moment, lambda call=function: call(self.trainer))
 
 class IterationTimer(HookBase):
     """Records the seconds of each step as "time", and reports the pace at the end."""
@@ -115,76 +94,11 @@ class PeriodicCheckpointer(_PeriodicCheckpointer, HookBase):
         self.step(self.trainer.iter)
 
 
-class BestCheckpointer(HookBase):
-    """Saves a checkpoint when a metric is better than ever; register it after the `EvalHook` that computes it."""
-
-    def __init__(
-        self, eval_period: int, checkpointer: Checkpointer, val_metric: str, mode: str = "max",
-        file_prefix: str = "model_best",
-    ):
-        """
-        Args:
-            eval_period: that of the evaluation.
-            checkpointer: what saves.
-            val_metric: name of a scalar in the event storage, such as "panoptic_seg/PQ".
-            mode: "max" or "min" is better.
-            file_prefix: name of the checkpoint.
-        """
-        better = {"max": operator.gt, "min": operator.lt}
-        assert mode in better, f"mode must be 'max' or 'min', but it is '{mode}'"
-        self._period = eval_period
-        self._checkpointer = checkpointer
-        self._val_metric = val_metric
-        self._better = better[mode]
-        self._file_prefix = file_prefix
-        self.best_metric: float | None = None
-        self.best_iter: int | None = None
-
-    def _check(self) -> None:
-        latest = self.trainer.storage.latest().get(self._val_metric)
-        if latest is None:
-            logger.warning(f"The metric '{self._val_metric}' was never computed, so no checkpoint is saved for it")
-            return
-        value, iteration = latest
-        improved = self.best_metric is None or self._better(value, self.best_metric)
-        if not improved or not math.isfinite(value):
-            logger.info(f"{self._val_metric} {value:.5f} is no better than {self.best_metric} @ {self.best_iter}")
-            return
-        self._checkpointer.save(self._file_prefix, iteration=iteration)
-        logger.info(f"{self._val_metric} {value:.5f} @ {iteration} is the best so far (before: {self.best_metric})")
-        self.best_metric, self.best_iter = value, iteration
-
-    def after_step(self) -> None:
-        done = self.trainer.iter + 1
-        # The last iteration is left to after_train, when its evaluation has run.
-        if self._period > 0 and done % self._period == 0 and done != self.trainer.max_iter:
-            self._check()
-
-    def after_train(self) -> None:
-        if self.trainer.iter + 1 >= self.trainer.max_iter:
-            self._check()
-
-
 class LRScheduler(HookBase):
-    """Steps a scheduler after every iteration, and records the learning rate as "lr"."""
-
-    def __init__(self, optimizer: torch.optim.Optimizer | None = None, scheduler: Any = None):
-        """
-        Args:
-            optimizer: by default the trainer's.
-            scheduler: one of PyTorch's, or a schedule of fvcore, which multiplies the optimizer's own rate; by
-                default the trainer's.
-        """
-        self._optimizer: Any = optimizer
-        self._scheduler = scheduler
+    """Steps the trainer's scheduler after every iteration, and records the learning rate as "lr"."""
 
     def before_train(self) -> None:
-        if self._optimizer is None:
-            self._optimizer = self.trainer.optimizer
-        if isinstance(self.scheduler, ParamScheduler):
-            self._scheduler = LRMultiplier(
-                self._optimizer, self.scheduler, self.trainer.max_iter, last_iter=self.trainer.iter - 1
-            )
+        self._optimizer = self.trainer.optimizer
         self._group = LRScheduler.get_best_param_group_id(self._optimizer)
 
     @staticmethod
@@ -205,7 +119,7 @@ class LRScheduler(HookBase):
     @property
     def scheduler(self) -> Any:
         """The scheduler in use."""
-        return self._scheduler or self.trainer.scheduler
+        return self.trainer.scheduler
 
     def state_dict(self) -> dict[str, Any]:
         return self.scheduler.state_dict() if isinstance(self.scheduler, _TorchScheduler) else {}
@@ -221,16 +135,14 @@ class EvalHook(HookBase):
     All processes must register it alike, since they wait for one another.
     """
 
-    def __init__(self, eval_period: int, eval_function: Callable[[], Any], eval_after_train: bool = True):
+    def __init__(self, eval_period: int, eval_function: Callable[[], Any]):
         """
         Args:
             eval_period: 0 evaluates at the end only.
             eval_function: returns a nested dict of numbers, or nothing.
-            eval_after_train: False leaves out the evaluation at the end.
         """
         self._period = eval_period
         self._func: Callable[[], Any] | None = eval_function
-        self._eval_after_train = eval_after_train
 
     def _evaluate(self) -> None:
         assert self._func is not None, "training is over"
@@ -249,6 +161,6 @@ class EvalHook(HookBase):
 
     def after_train(self) -> None:
         # Not after an interrupted run, whose iteration is lower.
-        if self._eval_after_train and self.trainer.iter + 1 >= self.trainer.max_iter:
+        if self.trainer.iter + 1 >= self.trainer.max_iter:
             self._evaluate()
         self._func = None  # a closure that holds the trainer would keep it alive

@@ -1,21 +1,18 @@
-"""The training loop, its hooks, and one step of it."""
+"""The training loop, its hooks, and what a step starts from."""
 
-import concurrent.futures
-import time
 import weakref
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
-from torch.nn.parallel import DataParallel, DistributedDataParallel
 
 from ..utils import comm
 from ..utils.events import EventStorage, get_event_storage
 from ..utils.logger import runtime_logger
 
-__all__ = ["AMPTrainer", "HookBase", "SimpleTrainer", "TrainerBase"]
+__all__ = ["HookBase", "SimpleTrainer", "TrainerBase"]
 
 logger = runtime_logger(__name__)
 
@@ -139,87 +136,17 @@ class TrainerBase:
 
 
 class SimpleTrainer(TrainerBase):
-    """One optimizer, one loader, one step: losses of a batch, backward, update.
+    """One optimizer and one loader; subclasses say in `run_step` what a step is."""
 
-    The model returns one loss tensor or a dict of them, which are added.
-    """
-
-    def __init__(
-        self, model: nn.Module, data_loader: Any, optimizer: torch.optim.Optimizer, gather_metric_period: int = 1,
-        zero_grad_before_forward: bool = False, async_write_metrics: bool = False,
-    ):
+    def __init__(self, model: nn.Module, data_loader: Any, optimizer: torch.optim.Optimizer):
         """
         Args:
             model: set to training mode here.
             data_loader: an iterable of batches.
             optimizer: over the model's parameters.
-            gather_metric_period: record losses every so many iterations; gathering waits for the GPU.
-            zero_grad_before_forward: clear gradients before the forward pass rather than before the backward pass.
-            async_write_metrics: record losses in a thread.
         """
         super().__init__()
         self.model, self.data_loader, self.optimizer = model.train(), data_loader, optimizer
-        self._data_loader_iter_obj: Iterator[Any] | None = None
-        self.zero_grad_before_forward = zero_grad_before_forward
-        self.gather_metric_period, self.async_write_metrics = gather_metric_period, async_write_metrics
-        self.concurrent_executor = concurrent.futures.ThreadPoolExecutor(max_workers=1)
-
-    def run_step(self) -> None:
-        loss_dict, losses, data_time = self._forward()
-        losses.backward()
-        self._record(loss_dict, data_time)
-        self.optimizer.step()
-
-    def _forward(self) -> tuple[dict[str, torch.Tensor], torch.Tensor, float]:
-        """Losses, their sum, and seconds waited for the batch; gradients are cleared on return."""
-        assert self.model.training, f"the model of {type(self).__name__} was switched to eval mode"
-        start = time.perf_counter()
-        batch = next(self._data_loader_iter)
-        data_time = time.perf_counter() - start
-        if self.zero_grad_before_forward:
-            self.optimizer.zero_grad()
-        loss_dict, losses = self._losses(batch)
-        if not self.zero_grad_before_forward:
-            self.optimizer.zero_grad()
-        return loss_dict, losses, data_time
-
-    def _losses(self, batch: Any) -> tuple[dict[str, torch.Tensor], Any]:
-        output = self.model(batch)
-        if isinstance(output, torch.Tensor):
-            return {"total_loss": output}, output
-        return output, sum(output.values())
-
-    def _record(self, loss_dict: dict[str, torch.Tensor], data_time: float) -> None:
-        self.after_backward()
-        if self.async_write_metrics:
-            self.concurrent_executor.submit(self._write_metrics, loss_dict, data_time, iter=self.iter)
-        else:
-            self._write_metrics(loss_dict, data_time)
-
-    @property
-    def _data_loader_iter(self) -> Iterator[Any]:
-        # Made at the first step only: the iterator starts worker processes.
-        if self._data_loader_iter_obj is None:
-            self._data_loader_iter_obj = iter(self.data_loader)
-        return self._data_loader_iter_obj
-
-    def reset_data_loader(self, data_loader_builder: Callable[[], Any]) -> None:
-        """Drop the loader and build another."""
-        del self.data_loader
-        self._data_loader_iter_obj = None
-        self.data_loader = data_loader_builder()
-
-    def _write_metrics(
-        self, loss_dict: Mapping[str, torch.Tensor], data_time: float, prefix: str = "", iter: int | None = None
-    ) -> None:
-        current = self.iter if iter is None else iter
-        if (current + 1) % self.gather_metric_period:
-            return
-        try:
-            SimpleTrainer.write_metrics(loss_dict, data_time, current, prefix)
-        except Exception:
-            logger.exception("Recording the losses failed:")  # in a thread nobody else would say so
-            raise
 
     @staticmethod
     def write_metrics(loss_dict: Mapping[str, torch.Tensor], data_time: float, cur_iter: int, prefix: str = "") -> None:
@@ -250,54 +177,3 @@ class SimpleTrainer(TrainerBase):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         super().load_state_dict(state_dict)
         self.optimizer.load_state_dict(state_dict["optimizer"])
-
-    def after_train(self) -> None:
-        super().after_train()
-        self.concurrent_executor.shutdown(wait=True)
-
-
-class AMPTrainer(SimpleTrainer):
-    """A `SimpleTrainer` under CUDA's automatic mixed precision."""
-
-    def __init__(
-        self, model: nn.Module, data_loader: Any, optimizer: torch.optim.Optimizer, gather_metric_period: int = 1,
-        zero_grad_before_forward: bool = False, grad_scaler: Any = None, precision: torch.dtype = torch.float16,
-        log_grad_scaler: bool = False, async_write_metrics: bool = False,
-    ):
-        """
-        Args:
-            grad_scaler: by default PyTorch's GradScaler; bfloat16 works with one that is disabled.
-            precision: of autocast, torch.float16 or torch.bfloat16.
-            log_grad_scaler: record the scale as "[metric]grad_scaler".
-
-        The other arguments are those of `SimpleTrainer`.
-        """
-        several = isinstance(model, DistributedDataParallel) and len(model.device_ids or ()) > 1
-        assert not several and not isinstance(model, DataParallel), "AMPTrainer runs one GPU per process"
-        super().__init__(
-            model, data_loader, optimizer, gather_metric_period, zero_grad_before_forward, async_write_metrics
-        )
-        self.grad_scaler = torch.amp.GradScaler("cuda") if grad_scaler is None else grad_scaler
-        self.precision = precision
-        self.log_grad_scaler = log_grad_scaler
-
-    def run_step(self) -> None:
-        assert torch.cuda.is_available(), "AMPTrainer needs CUDA"
-        loss_dict, losses, data_time = self._forward()
-        self.grad_scaler.scale(losses).backward()
-        if self.log_grad_scaler:
-            get_event_storage().put_scalar("[metric]grad_scaler", self.grad_scaler.get_scale())
-        self._record(loss_dict, data_time)
-        self.grad_scaler.step(self.optimizer)
-        self.grad_scaler.update()
-
-    def _losses(self, batch: Any) -> tuple[dict[str, torch.Tensor], Any]:
-        with torch.autocast("cuda", dtype=self.precision):
-            return super()._losses(batch)
-
-    def state_dict(self) -> dict[str, Any]:
-        return {**super().state_dict(), "grad_scaler": self.grad_scaler.state_dict()}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        super().load_state_dict(state_dict)
-        self.grad_scaler.load_state_dict(state_dict["grad_scaler"])

@@ -1,21 +1,14 @@
-"""What an evaluator is, and the loop that feeds it."""
+"""What an evaluator is, and the mode in which models are evaluated."""
 
-import datetime
-import logging
-import time
-from collections.abc import Callable, Iterator, MutableSequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
-import torch
 from torch import nn
 
-from ..utils.comm import get_world_size, is_main_process
-from ..utils.logger import log_every_n_seconds, runtime_logger
+from ..utils.comm import is_main_process
 
-__all__ = ["DatasetEvaluator", "DatasetEvaluators", "inference_context", "inference_on_dataset"]
-
-logger = runtime_logger(__name__)
+__all__ = ["DatasetEvaluator", "DatasetEvaluators", "inference_context"]
 
 
 class DatasetEvaluator:
@@ -55,52 +48,6 @@ class DatasetEvaluators(DatasetEvaluator):
                 assert not twice, f"several evaluators report {sorted(twice)}"
                 results.update(partial)
         return results
-
-
-def inference_on_dataset(
-    model: Any, data_loader: Any, evaluator: Any, callbacks: dict[str, Callable[[], None]] | None = None
-) -> dict[str, Any]:
-    """Run a model, in eval mode and without gradients, over a loader with a length, and evaluate.
-
-    Args:
-        model: a function of a batch; a module's mode is restored afterwards.
-        data_loader: gives batches.
-        evaluator: a `DatasetEvaluator`, a list of them, or None only to run the model.
-        callbacks: functions for "on_start", "before_inference", "after_inference" and "on_end".
-
-    Returns:
-        What the evaluator reports, or {} where it reports nothing.
-    """
-    if evaluator is None or isinstance(evaluator, MutableSequence):
-        evaluator = DatasetEvaluators(evaluator or [])
-    total = len(data_loader)
-    logger.info(f"Start inference on {total} batches")
-    evaluator.reset()
-
-    def call(name: str) -> None:
-        (callbacks or {}).get(name, lambda: None)()
-
-    start, compute = time.perf_counter(), 0.0
-    with inference_context(model) if isinstance(model, nn.Module) else nullcontext(), torch.no_grad():
-        call("on_start")
-        for done, inputs in enumerate(data_loader, start=1):
-            before = time.perf_counter()
-            call("before_inference")
-            outputs = model(inputs)
-            call("after_inference")
-            if torch.cuda.is_available():
-                torch.cuda.synchronize()  # otherwise the clock stops before the work does
-            compute += time.perf_counter() - before
-            evaluator.process(inputs, outputs)
-            pace = (time.perf_counter() - start) / done
-            left = datetime.timedelta(seconds=int(pace * (total - done)))
-            message = f"Inference done {done}/{total}. {pace:.4f} s / iter (model: {compute / done:.4f}). ETA={left}"
-            log_every_n_seconds(logging.INFO, message, n=5)
-        call("on_end")
-    seconds = time.perf_counter() - start
-    logger.info(f"Total inference time: {seconds:.1f} s, {compute:.1f} s in the model, on {get_world_size()} devices")
-    results = evaluator.evaluate()
-    return {} if results is None else results
 
 
 @contextmanager

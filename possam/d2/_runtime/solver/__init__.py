@@ -1,4 +1,4 @@
-"""Optimizers and learning rates."""
+"""Learning rates."""
 
 # ruff: noqa: F403
 from .build import *

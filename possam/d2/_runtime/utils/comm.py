@@ -53,11 +53,6 @@ def get_local_rank() -> int:
     return dist.get_rank(group=get_local_process_group()) if _grouped() else 0
 
 
-def get_local_size() -> int:
-    """Number of processes on this machine."""
-    return dist.get_world_size(group=get_local_process_group()) if _grouped() else 1
-
-
 def is_main_process() -> bool:
     """Whether this is rank 0."""
     return get_rank() == 0
@@ -113,15 +108,3 @@ def gather(data: Any, dst: int = 0, group: Any = None) -> list[Any]:
 def shared_random_seed() -> int:
     """A random number below 2**31 on which all processes agree."""
     return all_gather(np.random.randint(2**31))[0]
-
-
-def reduce_dict(input_dict: dict[str, torch.Tensor], average: bool = True) -> dict[str, torch.Tensor]:
-    """Sum (or average) scalar tensors over processes; only rank 0 gets the reduced values."""
-    if get_world_size() == 1:
-        return input_dict
-    names = sorted(input_dict)
-    with torch.no_grad():
-        values = torch.stack([input_dict[name] for name in names])
-        dist.reduce(values, dst=0)
-        divisor = get_world_size() if average and is_main_process() else 1
-        return dict(zip(names, values / divisor, strict=True))

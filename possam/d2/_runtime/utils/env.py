@@ -9,8 +9,6 @@ import torch
 
 from .logger import runtime_logger
 
-TORCH_VERSION: tuple[int, ...] = tuple(int(part) for part in torch.__version__.split(".")[:2])
-
 
 def seed_all_rng(seed: int | None = None) -> None:
     """Seed Python, NumPy and PyTorch (all devices) with one number; ``None`` draws a fresh one."""

@@ -8,7 +8,6 @@ import functools
 import logging
 import os
 import sys
-import time
 from typing import Any
 
 from termcolor import colored
@@ -17,7 +16,6 @@ from .file_io import PathManager
 
 _RUNTIME = __name__.rsplit(".", 2)[0]
 _TIME_FORMAT = "%m/%d %H:%M:%S"
-_LAST_TIME: dict[tuple[str, int], float] = {}
 
 
 def runtime_logger(module_name: str) -> logging.Logger:
@@ -64,12 +62,3 @@ def setup_logger(
 def _log_stream(path: str) -> Any:
     PathManager.mkdirs(os.path.dirname(path) or ".")
     return PathManager.open(path, "a", encoding="utf-8")
-
-
-def log_every_n_seconds(lvl: int, msg: str, n: int = 1, *, name: str | None = None) -> None:
-    """Log at most once in ``n`` seconds per line that calls this."""
-    caller = sys._getframe(1)
-    place = (caller.f_code.co_filename, caller.f_lineno)
-    if time.time() - _LAST_TIME.get(place, 0.0) >= n:
-        _LAST_TIME[place] = time.time()
-        (logging.getLogger(name) if name else runtime_logger(caller.f_globals["__name__"])).log(lvl, msg)

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from fvcore.transforms.transform import NoOpTransform, Transform
+from fvcore.transforms.transform import Transform
 from PIL import Image
 
-__all__ = ["ColorTransform", "PILColorTransform", "ResizeTransform"]
+__all__ = ["ResizeTransform"]
 
 _TORCH_MODES = {
     Image.Resampling.NEAREST: "nearest", Image.Resampling.BILINEAR: "bilinear", Image.Resampling.BICUBIC: "bicubic",
@@ -60,37 +60,3 @@ class ResizeTransform(Transform):
 
     def apply_segmentation(self, segmentation: np.ndarray) -> np.ndarray:
         return self.apply_image(segmentation, interp=Image.Resampling.NEAREST)
-
-    def inverse(self) -> "ResizeTransform":
-        return ResizeTransform(self.new_h, self.new_w, self.h, self.w, self.interp)
-
-
-class ColorTransform(Transform):
-    """A function of colours alone: array in, array out, geometry untouched."""
-
-    op: Callable[[Any], Any]
-
-    def __init__(self, op: Callable[[Any], Any]):
-        if not callable(op):
-            raise ValueError(f"op must be a function of an image, but {type(op).__name__} came")
-        super().__init__()
-        self._set_attributes(locals())
-
-    def apply_image(self, img: np.ndarray) -> np.ndarray:
-        return self.op(img)
-
-    def apply_coords(self, coords: np.ndarray) -> np.ndarray:
-        return coords
-
-    def apply_segmentation(self, segmentation: np.ndarray) -> np.ndarray:
-        return segmentation
-
-    def inverse(self) -> Transform:
-        return NoOpTransform()
-
-
-class PILColorTransform(ColorTransform):
-    """A `ColorTransform` whose function takes and returns PIL images."""
-
-    def apply_image(self, img: np.ndarray) -> np.ndarray:
-        return np.array(self.op(Image.fromarray(img)))

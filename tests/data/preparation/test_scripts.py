@@ -1,4 +1,4 @@
-"""The scripts in datasets/, one a preparation."""
+"""The script datasets/prepare.py."""
 
 import os
 import subprocess
@@ -10,22 +10,18 @@ from possam.data.preparation import PREPARATIONS
 SCRIPTS = Path(__file__).parents[3] / "datasets"
 
 
-def test_every_preparation_has_its_script_and_its_place_in_the_readme():
-    scripts = {path.stem.removeprefix("prepare_") for path in SCRIPTS.glob("prepare_*.py")}
-    assert scripts == set(PREPARATIONS)
+def test_every_preparation_has_its_place_in_the_readme():
     readme = (SCRIPTS / "README.md").read_text(encoding="utf-8")
     for name in PREPARATIONS:
         assert f"possam data prepare {name}\n" in readme, name
-        if name != "mini":
-            assert f'["data", "prepare", "{name}", *sys.argv[1:]]' in (SCRIPTS / f"prepare_{name}.py").read_text()
 
 
-def test_a_script_prepares_and_says_what_is_wrong(fresh, tmp_path):
+def test_the_script_prepares_and_says_what_is_wrong(fresh, tmp_path):
     root = fresh("pascal_voc")
 
     def call(*words):
         environment = {**os.environ, "PYTHONPATH": str(SCRIPTS.parent), "OMP_NUM_THREADS": "1"}
-        command = [sys.executable, SCRIPTS / "prepare_pascal_voc.py", "--processes", "1", *words]
+        command = [sys.executable, SCRIPTS / "prepare.py", "pascal_voc", "--processes", "1", *words]
         return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
 
     done = call("--root", root, "--splits", "val")

@@ -2,7 +2,8 @@
 
 Everything of Detectron2 that this project uses is imported from here: ``from possam.d2.structures import Instances``.
 Behind the door stands Detectron2 itself, or, for machines on which it is not installed, a built-in subset: the names
-that this project uses, with the same behaviour. A call that works with the subset works with Detectron2. The environment variable ``POSSAM_D2`` chooses, once per process:
+that this project uses, with the same behaviour. A call that works with the subset works with Detectron2.
+The environment variable ``POSSAM_D2`` chooses, once per process:
 
 - ``auto`` (default): Detectron2 if it is installed, else the subset;
 - ``detectron2``: Detectron2, or an ImportError;

@@ -40,7 +40,8 @@ def run_job(args: argparse.Namespace) -> None:
 
     Args:
         args: as Detectron2's `default_argument_parser` gives them: config_file, opts, resume, eval_only, num_gpus,
-            num_machines, machine_rank, dist_url; and perhaps report: write an HTML page of every evaluation.
+            num_machines, machine_rank, dist_url; config_file may be a list; and perhaps report: write an HTML page of
+            every evaluation.
 
     Raises:
         ValueError, OSError, FloatingPointError, MemoryError: the job cannot be done; `sentence` says why.

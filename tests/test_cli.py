@@ -315,6 +315,32 @@ def test_settings_may_stand_before_and_behind_options(monkeypatch):
         main("data list extra".split())
 
 
+def test_configurations_may_follow_the_first(monkeypatch):
+    seen = []
+    monkeypatch.setattr("possam.job.run_job", lambda job: seen.append((job.config_file, job.opts)))
+    assert main("train a.yaml K b.yaml".split()) == 0
+    assert main("train a.yaml b.yml --resume c.yaml K 1".split()) == 0
+    assert main("eval a b.yaml --weights w.pth K 1".split()) == 0
+    assert seen == [
+        (["a.yaml"], ["K", "b.yaml"]),
+        (["a.yaml", "b.yml", "c.yaml"], ["K", "1"]),
+        (["a", "b.yaml"], ["K", "1", "MODEL.WEIGHTS", "w.pth"]),
+    ]
+
+
+def test_a_test_set_is_verified_over_a_model(tmp_path, capsys):
+    mine = tmp_path / "mine.yaml"
+    mine.write_text("DATASETS: {TEST: [mini_b_report]}\nTEST: {TASKS: [semantic], PICTURES: 0}\n")
+    assert main(["configs", "verify", str(tmp_path), "--model", "configs/mini/possam.yaml"]) == 0
+    shown = capsys.readouterr().out
+    assert shown.startswith(f"configs/mini/possam.yaml + {mine}: PosSAM, ") and "classes: semantic)" in shown
+    assert main(["configs", "verify", "configs/eval/lvis.yaml"]) == 0
+    assert capsys.readouterr().out.startswith("configs/coco/possam_vit_b.yaml + configs/eval/lvis.yaml: PosSAM, ")
+    mine.write_text("DATASETS: {TEST: [mini_b_report]}\nTEST: {TASK: [semantic]}\n")
+    assert main(["configs", "verify", str(mine), "--model", "configs/mini/possam.yaml"]) == 1
+    assert f"{mine}: error: {mine}: " in capsys.readouterr().err
+
+
 def test_a_folder_without_configurations_is_told(tmp_path, capsys):
     assert main(["configs", "verify", str(tmp_path)]) == 1
     assert "no configuration" in capsys.readouterr().err

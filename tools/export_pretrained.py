@@ -25,14 +25,15 @@ if TYPE_CHECKING:
 _ON_THE_CPU = ["MODEL.DEVICE", "cpu", "SOLVER.AMP.ENABLED", "False"]
 
 
-def as_written(path: str, overrides: list[str]) -> CfgNode:
+def as_written(paths: list[str], overrides: list[str]) -> CfgNode:
     """A valid configuration without this machine's changes: the exported model is to run on another."""
     from possam.d2.config import get_cfg
     from possam.models import add_possam_config
 
     cfg = get_cfg()
     add_possam_config(cfg)
-    cfg.merge_from_file(str(full_path(path)))
+    for path in paths:
+        cfg.merge_from_file(str(full_path(path)))
     cfg.merge_from_list(overrides)
     return cfg
 
@@ -53,7 +54,8 @@ def main() -> None:
 
     dtypes = {str(dtype).removeprefix("torch."): dtype for dtype in DTYPES}
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--config-file", required=True, help="config.yaml beside the checkpoint")
+    text = "config.yaml beside the checkpoint; may be repeated: a later file holds over those before it"
+    parser.add_argument("--config-file", action="append", required=True, metavar="FILE", help=text)
     parser.add_argument("--output", required=True, type=full_path, help="folder to write")
     parser.add_argument("--dtype", choices=list(dtypes), default="float32", help="of the parameters in the file")
     parser.add_argument("--results", action="append", type=full_path, default=[], help="a results.json for the README")

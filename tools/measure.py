@@ -82,7 +82,7 @@ def measure_text(cfg: CfgNode, vocabulary: Vocabulary, folder: Path | None) -> N
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--config-file", required=True)
+    parser.add_argument("--config-file", action="append", required=True, metavar="FILE", help="may be repeated")
     parser.add_argument("--classes", type=int, default=10, help="size of the vocabulary; its text is not timed")
     parser.add_argument("--targets", type=int, default=20)
     parser.add_argument("--repeat", type=int, default=1)
@@ -110,7 +110,7 @@ def main() -> None:
 
     trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad) / 1e6
     frozen = sum(parameter.numel() for parameter in model.parameters()) / 1e6 - trained
-    print(f"{args.config_file}: {trained:.1f} M trained, {frozen:.1f} M frozen parameters")
+    print(f"{' + '.join(args.config_file)}: {trained:.1f} M trained, {frozen:.1f} M frozen parameters")
     for _ in range(args.repeat):
         model.eval()
         print("forward and merging:", measured(lambda: model([inputs]), model.device), flush=True)

@@ -100,7 +100,8 @@ def submit(args: argparse.Namespace) -> Any:
 def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
-    add("--config-file", required=True, metavar="FILE", help="configuration of the run")
+    text = "configuration of the run; may be repeated: a later file holds over those before it"
+    add("--config-file", action="append", required=True, metavar="FILE", help=text)
     add("--resume", action="store_true", help="go on from the last checkpoint in OUTPUT_DIR, if any, from the start")
     add("--eval-only", action="store_true", help="evaluate, do not train")
     add("--partition", metavar="NAME", help="Slurm's partition (default: the cluster's)")

@@ -6,6 +6,8 @@ Examples:
     torchrun --nproc-per-node 8 tools/train_net.py --config-file configs/coco/possam_vit_b.yaml
     python tools/train_net.py --config-file configs/mini/possam.yaml --eval-only \\
         MODEL.WEIGHTS output/mini/model_final.pth
+    python tools/train_net.py --config-file configs/coco/possam_vit_b.yaml --config-file configs/eval/all.yaml \\
+        --eval-only MODEL.WEIGHTS output/coco/vit_b/model_final.pth OUTPUT_DIR output/eval/vit_b
 
 Exit codes: 0 done; 1 an error, said in one sentence; 75 told to make room (SIGTERM, SIGUSR1, SIGUSR2): saved, to be
 started again with --resume; 130 Ctrl-C. torchrun gives codes of its own.
@@ -13,6 +15,7 @@ started again with --resume; 130 Ctrl-C. torchrun gives codes of its own.
 
 from __future__ import annotations
 
+import argparse
 import sys
 
 from possam.output import run_command
@@ -23,7 +26,14 @@ def main() -> None:
     from possam.d2.engine import default_argument_parser
     from possam.job import JOB_ERRORS, run_job, sentence
 
-    parser = default_argument_parser(__doc__)
+    parser = argparse.ArgumentParser(
+        parents=[default_argument_parser()],
+        conflict_handler="resolve",  # Detectron2's own --config-file takes one file
+        epilog=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    text = "configuration to start from; may be repeated: a later file holds over those before it"
+    parser.add_argument("--config-file", action="append", default=[], metavar="FILE", help=text)
     parser.set_defaults(dist_url="auto")  # on one machine; Detectron2's is the same for all runs of a user
     try:
         run_job(parser.parse_args())

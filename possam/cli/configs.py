@@ -18,7 +18,9 @@ __all__ = ["add_command"]
 _VERIFY = """\
 Build every configuration's model, without memory for its weights, and look up its datasets and classes: misspelt
 keys, sizes that do not fit and unknown names come out in seconds, not after hours in a queue. Neither data nor weights
-need to be there."""
+need to be there. A file of a test set, which has DATASETS and TEST alone, is merged over that of a model."""
+
+_MODEL = "configs/coco/possam_vit_b.yaml"
 
 
 def add_command(commands: Commands) -> None:
@@ -33,15 +35,18 @@ def add_command(commands: Commands) -> None:
             "possam configs verify",
             "possam configs verify configs/coco/possam_vit_b.yaml",
             "possam configs verify configs/mini",
+            "possam configs verify configs/eval --model configs/coco/possam_vit_h.yaml",
         ],
     )
     parser.add_argument(
         "paths", nargs="*", type=full_path, metavar="CONFIG", help="YAML files, or folders of them (default: configs)"
     )
+    text = f"configuration of the model that test sets are verified with (default: {_MODEL})"
+    parser.add_argument("--model", type=Path, default=Path(_MODEL), metavar="CONFIG", help=text)
 
 
 def run_verify(arguments: argparse.Namespace) -> int:
-    from possam.engine.verify import find_configs, verify_config
+    from possam.engine.verify import find_configs, is_test_set, verify_config
 
     paths = [
         found
@@ -53,7 +58,7 @@ def run_verify(arguments: argparse.Namespace) -> int:
     failed = 0
     for path in paths:
         try:
-            print(verify_config(path), flush=True)
+            print(verify_config([arguments.model, path] if is_test_set(path) else path), flush=True)
         except (ValueError, FileNotFoundError) as error:
             # One wrong configuration does not hide what the others are.
             print(f"{path}: error: {error}", file=sys.stderr, flush=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Sequence
+from itertools import takewhile
 from typing import TYPE_CHECKING
 
 from possam.cli.parsing import add_parser
@@ -15,12 +16,14 @@ if TYPE_CHECKING:
 __all__ = ["add_command"]
 
 _TRAIN = """\
-Train a model on a configuration's DATASETS.TRAIN and evaluate it on its DATASETS.TEST. Any setting of the configuration
-can be given behind it as KEY VALUE. Several processes are started with --num-gpus (gloo on a CPU, NCCL on GPUs); under
-torchrun, use tools/train_net.py, and on Slurm tools/submit.py. Told to make room (SIGTERM, SIGUSR1 or SIGUSR2), the run
+Train a model on a configuration's DATASETS.TRAIN and evaluate it on its DATASETS.TEST. Further
+configurations can follow, each of which holds over those before it, and then settings as KEY VALUE. Several processes
+are started with --num-gpus (gloo on a CPU, NCCL on GPUs); under torchrun, use tools/train_net.py, and on Slurm
+tools/submit.py. Told to make room (SIGTERM, SIGUSR1 or SIGUSR2), the run
 saves at the end of its step and ends with exit code 75; started again with --resume, it goes on as if never stopped."""
 _EVAL = """\
-Evaluate trained parameters on a configuration's DATASETS.TEST. Results and predictions are written under
+Evaluate trained parameters on a configuration's DATASETS.TEST. A test set of configs/eval/ can follow the model's
+configuration, and holds over it. Results and predictions are written under
 OUTPUT_DIR/evaluation/<dataset>; docs/evaluation.md says what the numbers mean."""
 
 
@@ -34,7 +37,8 @@ def add_command(commands: Commands) -> None:
     parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint in OUTPUT_DIR, if any")
     examples = [
         "possam eval configs/mini/possam.yaml --weights output/mini/model_final.pth --report",
-        "possam eval configs/eval/vit_b/all.yaml --weights output/coco/vit_b/model_final.pth --num-gpus 8",
+        "possam eval configs/coco/possam_vit_b.yaml configs/eval/all.yaml --num-gpus 8 "
+        "--weights output/coco/vit_b/model_final.pth OUTPUT_DIR output/eval/vit_b",
     ]
     parser = _add(commands, "eval", run_eval, "evaluate a trained model", _EVAL, examples)
     parser.add_argument("--weights", required=True, metavar="PATH", help="a checkpoint: model_final.pth")
@@ -50,7 +54,8 @@ def _add(
 ) -> argparse.ArgumentParser:
     parser = add_parser(commands, name, run, summary=summary, description=description, examples=examples)
     parser.add_argument("config", type=full_path, metavar="CONFIG", help="a YAML file of configs/, or one's own")
-    parser.add_argument("settings", nargs="*", metavar="KEY VALUE", help="settings that replace the configuration's")
+    text = "further configurations (.yaml), and settings (KEY VALUE) that replace the configurations'"
+    parser.add_argument("settings", nargs="*", metavar="CONFIG or KEY VALUE", help=text)
     parser.add_argument("--num-gpus", type=int, default=1, metavar="N", help="processes on this machine (default: 1)")
     parser.add_argument("--report", action="store_true", help="write an HTML report of every panoptic evaluation")
     return parser
@@ -69,9 +74,10 @@ def _run(
 ) -> int:
     from possam.job import JOB_ERRORS, run_job, sentence
 
+    more = list(takewhile(lambda word: word.endswith((".yaml", ".yml")), settings))
     job = argparse.Namespace(
-        config_file=str(arguments.config),
-        opts=list(settings),
+        config_file=[str(arguments.config), *more],
+        opts=list(settings[len(more) :]),
         resume=resume,
         eval_only=eval_only,
         report=arguments.report,

@@ -38,36 +38,48 @@ PATHS = (
 """Keys of paths, whose `~` is written out. Those of `DATASETS.PANOPTIC` and `DATASETS.SEMANTIC` are when registered."""
 
 
-def load_config(path: str | Path | None = None, overrides: Sequence[str] = ()) -> CfgNode:
-    """Read a YAML configuration over the defaults, apply `KEY VALUE` overrides, and check the result.
+ConfigFiles = str | Path | Sequence[str | Path] | None
+"""One YAML file, or several, of which a later one holds over those before it."""
+
+
+def list_files(files: ConfigFiles) -> list[Path]:
+    """Files of a configuration as a list; an empty name is none."""
+    names = [files] if isinstance(files, str | Path) else files or []
+    return [full_path(name) for name in names if str(name)]
+
+
+def load_config(path: ConfigFiles = None, overrides: Sequence[str] = ()) -> CfgNode:
+    """Read YAML configurations over the defaults, apply `KEY VALUE` overrides, and check the result.
 
     A home folder, `~`, that a path begins with is written out. Settings that have no effect are named in a warning.
 
     Raises:
-        FileNotFoundError: `path` does not exist.
+        FileNotFoundError: a file does not exist.
         ValueError: an unknown key or a value out of its range; the message names the valid ones.
     """
     cfg = get_cfg()
     add_possam_config(cfg)
     defaults = cfg.clone()
-    if path:
-        path = full_path(path)
-        if not path.is_file():
-            raise FileNotFoundError(f"No configuration at {path}; the project's own are under configs/.")
-        check_files(path)
-        with _merging(cfg, str(path)):
+    files = list_files(path)
+    for file in files:
+        if not file.is_file():
+            raise FileNotFoundError(f"No configuration at {file}; the project's own are under configs/.")
+        check_files(file)
+        with _merging(cfg, str(file)):
             # Without YAML tags that run code, which Detectron2 would allow.
-            cfg.merge_from_file(str(path), allow_unsafe=False)
+            cfg.merge_from_file(str(file), allow_unsafe=False)
+            _check_given(cfg, defaults)
     for key in overrides[::2]:
         if not isinstance(key, str):
             raise ValueError(f"the overrides {list(overrides)!r:.200} must be KEY VALUE pairs, but a key is {key!r}.")
     with _merging(cfg, f"the overrides {list(overrides)!r:.200}"):
         cfg.merge_from_list(list(overrides))
-    _check_given(cfg, defaults)
+        _check_given(cfg, defaults)
     _write_out_paths(cfg)
     check_config(cfg)
     if ignored := ignored_settings(cfg):
-        logger.warning("%s: these settings have no effect: %s.", path or "The configuration", "; ".join(ignored))
+        source = " + ".join(map(str, files)) or "The configuration"
+        logger.warning("%s: these settings have no effect: %s.", source, "; ".join(ignored))
     return cfg
 
 

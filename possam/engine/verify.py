@@ -9,19 +9,20 @@ from pathlib import Path
 
 import open_clip
 import torch
+from fvcore.common.config import BASE_KEY
 from torch import nn
 
 from possam.d2.config import CfgNode
 from possam.d2.data import MetadataCatalog
 from possam.d2.modeling import META_ARCH_REGISTRY
 from possam.encoders.weight_files import WEIGHTS, known_file
-from possam.engine.config import check_files, load_config, schedule_warning
+from possam.engine.config import ConfigFiles, check_files, list_files, load_config, schedule_warning
 from possam.engine.datasets import check_vocabularies, prepare_datasets
 from possam.engine.ignored_settings import ignored_settings
-from possam.files import full_path
+from possam.files import full_path, read_yaml
 from possam.messages import few
 
-__all__ = ["find_configs", "verify_config"]
+__all__ = ["find_configs", "is_test_set", "verify_config"]
 
 # A configuration for GPUs is verified on any machine.
 _ANYWHERE = ("MODEL.DEVICE", "cpu", "SOLVER.AMP.ENABLED", "False")
@@ -30,7 +31,7 @@ _NEEDS_PANOPTIC = "quality"
 _COUNTS: dict[str, tuple[int, int]] = {}
 
 
-def verify_config(path: str | Path, overrides: Sequence[str] = ()) -> str:
+def verify_config(path: ConfigFiles, overrides: Sequence[str] = ()) -> str:
     """Build a configuration's model on the meta device and look up its datasets; neither weights nor data are read.
 
     Checked are: every key and value; that SAM's weights are the official ones of its size (or a file that is there)
@@ -38,7 +39,7 @@ def verify_config(path: str | Path, overrides: Sequence[str] = ()) -> str:
     registered, its vocabulary loads, training sets share one, and every task has a test set that can be scored on it.
 
     Args:
-        path: a YAML file.
+        path: a YAML file, or several, of which a later one holds over those before it.
         overrides: `KEY VALUE` pairs, as on the command line of a training.
 
     Returns:
@@ -59,13 +60,13 @@ def verify_config(path: str | Path, overrides: Sequence[str] = ()) -> str:
     size = f"{cfg.MODEL.META_ARCHITECTURE}, {trained / 1e6:.2f} M trained, {frozen / 1e6:.2f} M frozen"
     warning = f"; without effect: {', '.join(ignored)}" if ignored else ""
     warning += f"; {doubt}" if (doubt := schedule_warning(cfg)) else ""
-    return f"{path}: {size}; {data}{warning}"
+    return f"{' + '.join(map(str, list_files(path)))}: {size}; {data}{warning}"
 
 
 def find_configs(folder: str | Path = "configs") -> list[Path]:
-    """Every configuration under a folder that can be run, sorted by path.
+    """Every configuration under a folder that can be run, and every test set (`is_test_set`), sorted by path.
 
-    Those that name no training vocabulary, neither by a training dataset nor by itself, are parts that others take as
+    Others that name no training vocabulary, neither by a training dataset nor by itself, are parts that others take as
     their `_BASE_`. A file that cannot be read is among those returned, for `verify_config` to say why.
 
     Raises:
@@ -74,7 +75,15 @@ def find_configs(folder: str | Path = "configs") -> list[Path]:
     folder = full_path(folder)
     if not folder.is_dir():
         raise FileNotFoundError(f"There is no folder {folder}; run this where the project's configs/ is, or name it.")
-    return [path for path in sorted(folder.rglob("*.yaml")) if not _is_part(path)]
+    return [path for path in sorted(folder.rglob("*.yaml")) if not _is_part(path) or is_test_set(path)]
+
+
+def is_test_set(path: str | Path) -> bool:
+    """Whether a configuration says what to test on and nothing of the model, which another file has to give."""
+    if not _is_part(Path(path)):
+        return False
+    content = read_yaml(path)
+    return bool(content.get("DATASETS", {}).get("TEST")) and {"MODEL", BASE_KEY}.isdisjoint(content)
 
 
 def _is_part(path: Path) -> bool:
@@ -121,7 +130,7 @@ def _training(cfg: CfgNode) -> str:
     if not vocabularies:
         raise ValueError(
             "It names no training vocabulary, so that it cannot be run by itself; set DATASETS.TRAIN or "
-            "MODEL.TRAIN_VOCABULARY, or use a configuration that has it as a _BASE_."
+            "MODEL.TRAIN_VOCABULARY, use a configuration that has it as a _BASE_, or give it behind one of a model."
         )
     name, vocabulary = next(iter(vocabularies.items()))
     return f"trains {' + '.join(cfg.DATASETS.TRAIN) or 'nothing'} ({len(vocabulary)} classes)"

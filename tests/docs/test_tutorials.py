@@ -10,6 +10,7 @@ import shlex
 import subprocess
 import sys
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -141,8 +142,8 @@ def test_commands_that_are_not_run_name_files_and_keys_that_exist(page):
             keys = [word for word in words if re.fullmatch(r"[A-Z_]+(\.[A-Z_]+)*", word)]
             if keys:
                 settings = [part for key in keys for part in (key, words[words.index(key) + 1])]
-                config = words[words.index("--config-file") + 1]
-                load_config(ROOT / config, [*settings, "MODEL.DEVICE", "cpu", "SOLVER.AMP.ENABLED", "False"])
+                files = [ROOT / file for option, file in pairwise(words) if option == "--config-file"]
+                load_config(files, [*settings, "MODEL.DEVICE", "cpu", "SOLVER.AMP.ENABLED", "False"])
 
 
 LINKING = [*PAGES, ROOT / "docs" / "tutorials" / "README.md", ROOT / "CONTRIBUTING.md"]

@@ -102,6 +102,39 @@ def test_a_missing_configuration_is_named():
         load_config("configs/no_such.yaml")
 
 
+def test_a_later_file_holds_over_those_before_it(tmp_path):
+    first, second = tmp_path / "first.yaml", tmp_path / "second.yaml"
+    first.write_text(f"_BASE_: {Path('configs/mini/possam.yaml').absolute()}\nSEED: 5\nTEST: {{TOP_K: 7}}\n")
+    second.write_text("TEST: {TOP_K: 8, TASKS: [panoptic]}\nDATASETS: {TEST: [mini_b_selection]}\n")
+    cfg = load_config([first, str(second)], ["OUTPUT_DIR", "here"])
+    assert (cfg.SEED, cfg.TEST.TOP_K, cfg.TEST.TASKS, cfg.OUTPUT_DIR) == (5, 8, ["panoptic"], "here")
+    assert (tuple(cfg.DATASETS.TRAIN), tuple(cfg.DATASETS.TEST)) == (("mini_a_train",), ("mini_b_selection",))
+    assert load_config([second, first]).TEST.TOP_K == 7
+    assert load_config([first]) == load_config(first)
+    cpu = ["MODEL.DEVICE", "cpu"]
+    assert load_config([], cpu) == load_config("", cpu) == load_config(None, cpu)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("TEST: {TOPP_K: 8}\n", "two.yaml: .*TOPP_K.*TEST.TOP_K"),
+        ("TEST: {TOP_K: many}\n", "two.yaml: .*TEST.TOP_K"),
+        ("TEST: {TOP_K: }\n", "two.yaml: .*TEST.TOP_K is empty"),
+        ("- TEST\n", "two.yaml is not a YAML mapping"),
+        ("_BASE_: gone.yaml\n", "two.yaml is based on 'gone.yaml'"),
+        (None, "No configuration at .*two.yaml"),
+    ],
+)
+def test_of_several_files_the_wrong_one_is_named(tmp_path, content, message):
+    path = tmp_path / "two.yaml"
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises((ValueError, FileNotFoundError), match=message) as error:
+        load_config(["configs/mini/possam.yaml", path, "configs/eval/all.yaml"])
+    assert "possam.yaml" not in str(error.value)
+
+
 def test_every_ensemble_can_be_set_constant_by_constant():
     cfg = load_config("configs/mini/possam.yaml", ["MODEL.ENSEMBLE.MASE.ALPHA", "0.25"])
     assert cfg.MODEL.ENSEMBLE.MASE.ALPHA == 0.25

@@ -7,9 +7,10 @@ import pytest
 import torch
 import yaml
 
-from possam.engine.verify import find_configs, verify_config
+from possam.engine.verify import find_configs, is_test_set, verify_config
 
-WHOLE = find_configs("configs")
+TEST_SETS = [path for path in find_configs("configs") if is_test_set(path)]
+WHOLE = [path for path in find_configs("configs") if path not in TEST_SETS]
 PARTS = sorted(set(Path("configs").rglob("*.yaml")) - set(WHOLE))
 EVALUATED = ["a847", "ade20k", "all", "cityscapes", "coco", "lvis", "mapillary", "pas20", "pas21", "pc459", "pc59"]
 
@@ -29,24 +30,27 @@ def test_every_part_builds_once_a_training_vocabulary_is_named(path):
 
 
 def test_nothing_else_is_taken_for_a_part():
-    sets = {Path(f"configs/eval/sets/{name}.yaml") for name in EVALUATED}
-    assert set(PARTS) == {Path("configs/base.yaml"), Path("configs/coco/possam_tiny.yaml")} | sets
+    assert set(TEST_SETS) == {Path(f"configs/eval/{name}.yaml") for name in EVALUATED}
+    assert set(PARTS) == {Path("configs/base.yaml"), Path("configs/coco/possam_tiny.yaml"), *TEST_SETS}
 
 
 @pytest.mark.parametrize("size", ["b", "l", "h"])
 def test_every_size_trains_both_ways_and_is_tested_on_everything(size):
-    for name in EVALUATED:
-        line = verify_config(f"configs/eval/vit_{size}/{name}.yaml")
+    model = f"configs/coco/possam_vit_{size}.yaml"
+    for path in TEST_SETS:
+        line = verify_config([model, path])
+        assert line.startswith(f"{model} + {path}: PosSAM, ") and "without effect" not in line
         assert "trains coco_panoptic_train (133 classes)" in line
-    line = verify_config(f"configs/eval/vit_{size}/ade20k_to_coco.yaml")
+        assert f"tests {yaml.safe_load(path.read_text())['DATASETS']['TEST'][0]} (" in line
+    line = verify_config([f"configs/ade20k/possam_vit_{size}.yaml", "configs/eval/coco.yaml"])
     assert "trains ade20k_panoptic_train (150 classes), tests coco_panoptic_val (133 classes: panoptic" in line
-    assert "tests coco_panoptic_val" in verify_config(f"configs/coco/possam_vit_{size}.yaml")
+    assert "tests coco_panoptic_val" in verify_config(model)
     assert "trains ade20k_panoptic_train" in verify_config(f"configs/ade20k/possam_vit_{size}.yaml")
 
 
 def test_the_run_of_all_test_sets_has_those_of_the_single_runs_but_lvis():
     def read(name):
-        return yaml.safe_load(Path(f"configs/eval/sets/{name}.yaml").read_text(encoding="utf-8"))["DATASETS"]["TEST"]
+        return yaml.safe_load(Path(f"configs/eval/{name}.yaml").read_text(encoding="utf-8"))["DATASETS"]["TEST"]
 
     singles = [read(name)[0] for name in EVALUATED if name not in ("all", "lvis")]
     assert sorted(read("all")) == sorted(singles)

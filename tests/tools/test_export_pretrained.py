@@ -43,12 +43,16 @@ def test_exports_what_the_trainer_saved_from_any_machine(run, mini_model, tmp_pa
     results = ["--results", str(run / "results.json"), "--results", str(run / "other" / "results.json")]
     weights = ["MODEL.WEIGHTS", str(run / "model_final.pth")]
     options = ["--dtype", "float16", "--output", str(tmp_path / "exported"), *results]
-    assert export(monkeypatch, "--config-file", str(run / "config.yaml"), *options, *weights) == ""
+    more = tmp_path / "more.yaml"
+    more.write_text("TEST: {TOP_K: 77}\n")
+    files = ["--config-file", str(run / "config.yaml"), "--config-file", str(more)]
+    assert export(monkeypatch, *files, *options, *weights) == ""
     folder = tmp_path / "exported"
     with safe_open(folder / "model.safetensors", framework="pt") as file:
         assert file.get_tensor("classifier.void").dtype == torch.float16
     config = yaml.safe_load((folder / "config.yaml").read_text())
     # Exported on a CPU, it goes to the GPU where there is one.
+    assert config["TEST"]["TOP_K"] == 77
     assert "DEVICE" not in config["MODEL"] and config["SOLVER"]["AMP"]["ENABLED"] is True
     card = (folder / "README.md").read_text()
     assert "| mini_b_report | 12.3 | –" in card and "| other         | –    | 56.8" in card

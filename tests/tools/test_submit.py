@@ -43,6 +43,12 @@ def test_slurm_is_told_what_was_asked_for(slurm, tmp_path):
     assert not run.args.resume and run.checkpoint().function.args.resume
 
 
+def test_several_configurations_are_handed_on(slurm, tmp_path):
+    words = ["--config-file", "configs/eval/all.yaml", "TEST.TASKS", "['panoptic']", "OUTPUT_DIR", str(tmp_path)]
+    run = submit.submit(parse(*words)).submission().function
+    assert run.args.config_file == ["configs/mini/possam.yaml", "configs/eval/all.yaml"]
+
+
 def test_mistakes_are_told_before_anything_waits_in_a_queue(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="SOLVER.STEP"):
         submit.submit(parse("SOLVER.STEP", "1"))

@@ -1,6 +1,7 @@
 """The main job on a few scenes, as a person starts it: train, evaluate, resume, in one process and in several."""
 
 import argparse
+import contextlib
 import json
 import os
 import re
@@ -88,6 +89,25 @@ def start(world, miniature, monkeypatch):
         job.run_job(argparse.Namespace(**vars(arguments), **how))
 
     return started
+
+
+@pytest.mark.parametrize(
+    ("words", "files"),
+    [
+        ([], []),
+        (["--config-file", "a.yaml"], ["a.yaml"]),
+        (["--config-file", "a.yaml", "--eval-only", "--config-file", "b.yaml", "K", "1"], ["a.yaml", "b.yaml"]),
+    ],
+)
+def test_configurations_are_merged_in_the_order_of_the_command_line(monkeypatch, words, files):
+    seen = []
+    monkeypatch.setattr(job, "run_job", seen.append)
+    monkeypatch.setattr(sys, "argv", ["train_net.py", *words])
+    with contextlib.suppress(SystemExit):
+        runpy.run_path("tools/train_net.py", run_name="__main__")
+    assert seen[0].config_file == files and seen[0].eval_only == ("--eval-only" in words)
+    assert seen[0].opts == words[words.index("K") :] if "K" in words else seen[0].opts == []
+    assert seen[0].num_gpus == 1 and seen[0].dist_url == "auto"
 
 
 def test_trains_evaluates_every_ensemble_and_draws(trained):

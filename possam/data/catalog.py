@@ -11,7 +11,6 @@ from possam.vocabulary import Vocabulary
 
 __all__ = ["IGNORE_LABEL", "is_registered", "register"]
 
-LABEL_DIVISOR = 1000
 IGNORE_LABEL = 255
 
 
@@ -62,18 +61,9 @@ def register(
         DatasetCatalog.remove(name)
         MetadataCatalog.remove(name)
     DatasetCatalog.register(name, load)
-    contiguous = vocabulary.contiguous_id
-    isthing = vocabulary.isthing
-    MetadataCatalog.get(name).set(
-        **facts,
-        # One list of classes serves both names: a contiguous id indexes either of them.
-        thing_classes=list(vocabulary.display_names),
-        stuff_classes=list(vocabulary.display_names),
-        thing_dataset_id_to_contiguous_id={k: v for k, v in contiguous.items() if isthing[v]},
-        stuff_dataset_id_to_contiguous_id={k: v for k, v in contiguous.items() if not isthing[v]},
-        label_divisor=LABEL_DIVISOR,
-        evaluator_type=f"possam_{tasks[0]}",
-    )
+    # Detectron2's loader reads the first, its visualizer both; a contiguous id indexes either of them.
+    names = list(vocabulary.display_names)
+    MetadataCatalog.get(name).set(**facts, thing_classes=names, stuff_classes=names)
 
 
 def _root_of(name: str) -> str | None:

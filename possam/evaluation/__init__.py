@@ -8,7 +8,7 @@ from possam.evaluation.mask_quality import MaskQualityEvaluator
 from possam.evaluation.panoptic import PanopticEvaluator, panoptic_quality_from_files
 from possam.evaluation.per_image import PerImageEvaluator
 from possam.evaluation.semantic import SemanticEvaluator
-from possam.evaluation.tables import format_class_table, format_comparison, format_table
+from possam.evaluation.tables import format_comparison, format_table
 
 __all__ = [
     "EVALUATOR_REGISTRY",
@@ -22,7 +22,6 @@ __all__ = [
     "SemanticEvaluator",
     "ap_library",
     "build_evaluators",
-    "format_class_table",
     "format_comparison",
     "format_table",
     "panoptic_quality_from_files",

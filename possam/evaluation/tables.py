@@ -8,7 +8,7 @@ from tabulate import tabulate
 
 from possam.evaluation.groups import GROUP_NAMES
 
-__all__ = ["format_class_table", "format_comparison", "format_table"]
+__all__ = ["format_comparison", "format_table"]
 
 # Rows of a table: metric → task.
 _ROWS = {"PQ": "panoptic_seg", "SQ": "panoptic_seg", "RQ": "panoptic_seg", "mIoU": "sem_seg", "AP": "segm"}
@@ -77,24 +77,8 @@ def format_comparison(
     return _table(rows, [title, *columns])
 
 
-def format_class_table(rows: Sequence[Mapping[str, Any]], *, seen: Sequence[bool] | None = None) -> str:
-    """One row a class: PQ, SQ, RQ and the numbers of matches and misses, of `PanopticEvaluator.per_class`.
-
-    Args:
-        seen: K bools (`Vocabulary.seen`) for a column that marks the seen classes, or None.
-    """
-    body = []
-    for k, row in enumerate(rows):
-        marks = [] if seen is None else ["seen" if seen[k] else "unseen"]
-        values = [_number(row[metric]) for metric in ("PQ", "SQ", "RQ")]
-        body.append([row["name"], *marks, *values, row["TP"], row["FP"], row["FN"]])
-    words = ["class"] if seen is None else ["class", "in training"]
-    return _table(body, [*words, "PQ", "SQ", "RQ", "TP", "FP", "FN"], words=len(words))
-
-
-def _table(rows: Sequence[Sequence[Any]], headers: Sequence[str], *, words: int = 1) -> str:
-    """`words`: how many columns at the left hold no numbers."""
-    align = ["left"] * words + ["right"] * (len(headers) - words)
+def _table(rows: Sequence[Sequence[Any]], headers: Sequence[str]) -> str:
+    align = ["left"] + ["right"] * (len(headers) - 1)
     return tabulate(rows, headers=headers, tablefmt="github", colalign=align, disable_numparse=True)
 
 

@@ -40,7 +40,7 @@ def test_semantic_datasets(tmp_path, vocabulary_file):
     (record,) = DatasetCatalog.get("leaves")
     assert (record["image_id"], record["height"], record["width"]) == ("a", 4, 6)
     metadata = MetadataCatalog.get("leaves")
-    assert (metadata.tasks, metadata.ignore_label, metadata.evaluator_type) == (("semantic",), 7, "possam_semantic")
+    assert (metadata.tasks, metadata.ignore_label) == (("semantic",), 7)
     assert metadata.vocabulary.display_names == ("disc", "grass", "star")
     with pytest.raises(ValueError, match="'leaves' is registered already with another ignore_label"):
         register_from_config([{**entry, "ignore_label": 255}], "SEMANTIC")

@@ -30,9 +30,7 @@ def test_records_and_metadata(dataset):
     metadata = MetadataCatalog.get("made_up")
     assert metadata.vocabulary.display_names == ("disc", "grass", "star")
     assert metadata.thing_classes == metadata.stuff_classes == ["disc", "grass", "star"]
-    assert metadata.thing_dataset_id_to_contiguous_id == {5: 0, 70: 2}
-    assert metadata.stuff_dataset_id_to_contiguous_id == {9: 1}
-    assert (metadata.ignore_label, metadata.evaluator_type) == (255, "possam_panoptic")
+    assert (metadata.tasks[0], metadata.ignore_label) == ("panoptic", 255)
     assert (metadata.tasks, metadata.federated) == (("panoptic", "semantic", "instance"), False)
 
 

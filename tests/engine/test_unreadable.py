@@ -166,7 +166,7 @@ def test_evaluation_names_the_file(records, mini_config):
     cut(records[2]["file_name"])
     before = dict(DatasetCatalog.data), dict(MetadataCatalog.data)
     DatasetCatalog.register("made_up", lambda: records)
-    MetadataCatalog.get("made_up").set(vocabulary=WORDS, thing_classes=[], evaluator_type="none")
+    MetadataCatalog.get("made_up").set(vocabulary=WORDS, thing_classes=[])
     try:
         loader = build_test_loader(mini_config, "made_up")
         with pytest.raises(ValueError, match=r"2\.jpg does not decode"):

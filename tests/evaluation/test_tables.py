@@ -1,4 +1,4 @@
-from possam.evaluation.tables import format_class_table, format_comparison, format_table
+from possam.evaluation.tables import format_comparison, format_table
 
 NAN = float("nan")
 PANOPTIC = {
@@ -68,9 +68,3 @@ def test_comparison_of_datasets():
     rows = cells(format_comparison(results, title="dataset"))
     assert rows[0] == ["dataset", "mIoU", "mIoU seen", "mIoU unseen", "AP", "AP rare"]
     assert rows[1] == ["a", "30.0", "40.0", "20.0", "–", "–"] and rows[2][-2:] == ["10.0", "5.0"]
-
-
-def test_class_table():
-    rows = [{"name": "sea", "PQ": 12.34, "SQ": 80.0, "RQ": NAN, "TP": 3, "FP": 1, "FN": 0}]
-    assert cells(format_class_table(rows))[1] == ["sea", "12.3", "80.0", "–", "3", "1", "0"]
-    assert cells(format_class_table(rows, seen=[False]))[1][:2] == ["sea", "unseen"]

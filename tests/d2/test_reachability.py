@@ -27,7 +27,7 @@ class Definition(NamedTuple):
 
 
 def parse(folder: Path) -> dict[Path, ast.Module]:
-    return {path: ast.parse(path.read_text()) for path in sorted(folder.rglob("*.py"))}
+    return {path: ast.parse(path.read_text(encoding="utf-8")) for path in sorted(folder.rglob("*.py"))}
 
 
 def production() -> list[ast.Module]:

@@ -41,7 +41,7 @@ def test_every_size_trains_both_ways_and_is_tested_on_everything(size):
         line = verify_config([model, path])
         assert line.startswith(f"{model} + {path}: PosSAM, ") and "without effect" not in line
         assert "trains coco_panoptic_train (133 classes)" in line
-        assert f"tests {yaml.safe_load(path.read_text())['DATASETS']['TEST'][0]} (" in line
+        assert f"tests {yaml.safe_load(path.read_text(encoding='utf-8'))['DATASETS']['TEST'][0]} (" in line
     line = verify_config([f"configs/ade20k/possam_vit_{size}.yaml", "configs/eval/coco.yaml"])
     assert "trains ade20k_panoptic_train (150 classes), tests coco_panoptic_val (133 classes: panoptic" in line
     assert "tests coco_panoptic_val" in verify_config(model)

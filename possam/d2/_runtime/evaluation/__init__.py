@@ -1,4 +1,4 @@
-"""Running a model over a dataset and judging what comes out."""
+"""What judges a model, and the mode in which it is judged."""
 
 # ruff: noqa: F403
 from .evaluator import *

@@ -1,6 +1,6 @@
 """Axis-aligned boxes.
 
-N, M: numbers of boxes. Coordinates are absolute pixels as floats, x before y, x1 and y1 exclusive.
+N: number of boxes. Coordinates are absolute pixels as floats, x before y, x1 and y1 exclusive.
 """
 
 from enum import IntEnum, unique

@@ -11,7 +11,6 @@ if TYPE_CHECKING or BACKEND == "builtin":
         SimpleTrainer,
         TrainerBase,
         default_argument_parser,
-        default_setup,
         hooks,
     )
 else:
@@ -21,7 +20,6 @@ else:
         SimpleTrainer,
         TrainerBase,
         default_argument_parser,
-        default_setup,
         hooks,
     )
 
@@ -31,6 +29,5 @@ __all__ = [
     "SimpleTrainer",
     "TrainerBase",
     "default_argument_parser",
-    "default_setup",
     "hooks",
 ]

@@ -15,7 +15,6 @@ from possam.d2._runtime.engine import (
     SimpleTrainer,
     TrainerBase,
     default_argument_parser,
-    default_setup,
 )
 from possam.d2._runtime.utils.events import EventStorage, EventWriter, get_event_storage
 
@@ -149,18 +148,9 @@ def test_hooks_are_called_in_order_at_every_moment():
     assert calls == [(name, moment) for moment in moments for name in "ab"]
 
 
-def test_setup_leaves_a_record_and_a_seed(cfg, tmp_path):
-    cfg.SEED = 5
+def test_the_command_line_has_the_standard_options():
     arguments = default_argument_parser().parse_args(["--num-gpus", "2", "--resume", "SOLVER.MAX_ITER", "3"])
     assert arguments.num_gpus == 2 and arguments.resume and arguments.opts == ["SOLVER.MAX_ITER", "3"]
-    default_setup(cfg, arguments)
-    first = torch.rand(1)
-    default_setup(cfg, arguments)
-    assert torch.equal(first, torch.rand(1))
-    loaded = get_cfg()
-    loaded.merge_from_file(str(tmp_path / "config.yaml"))
-    assert loaded == cfg
-    assert "Environment" in (tmp_path / "log.txt").read_text()
 
 
 def test_scalars_outside_a_storage_are_an_error():

@@ -1,4 +1,4 @@
-"""The standard training script in parts: arguments, setup, trainer."""
+"""The standard training script in parts: arguments and trainer."""
 
 import argparse
 import os
@@ -11,15 +11,11 @@ from torch import nn
 
 from ..solver import build_lr_scheduler
 from ..utils import comm
-from ..utils.collect_env import collect_env_info
-from ..utils.env import seed_all_rng
 from ..utils.events import EventWriter
-from ..utils.file_io import PathManager
-from ..utils.logger import setup_logger
 from . import hooks
 from .train_loop import SimpleTrainer, TrainerBase
 
-__all__ = ["DefaultTrainer", "default_argument_parser", "default_setup"]
+__all__ = ["DefaultTrainer", "default_argument_parser"]
 
 
 def default_argument_parser(epilog: str | None = None) -> argparse.ArgumentParser:
@@ -44,35 +40,6 @@ def default_argument_parser(epilog: str | None = None) -> argparse.ArgumentParse
     parser.add_argument("--dist-url", default=url, help="where the processes meet")
     parser.add_argument("opts", nargs=argparse.REMAINDER, default=None, help="KEY VALUE … that override the config")
     return parser
-
-
-def default_setup(cfg: Any, args: Any) -> None:
-    """Loggers, a record of the environment, arguments and config, and the random seed.
-
-    Args:
-        cfg: the full config; it is also written to ``config.yaml`` in OUTPUT_DIR.
-        args: the parsed command line; ``eval_only`` is looked at if there.
-    """
-    folder, rank = cfg.OUTPUT_DIR, comm.get_rank()
-    if comm.is_main_process() and folder:
-        PathManager.mkdirs(folder)
-    setup_logger(folder or None, distributed_rank=rank, name="fvcore")
-    log = setup_logger(folder or None, distributed_rank=rank)
-    log.info(f"This is process {rank} of {comm.get_world_size()}")
-    log.info(f"Environment:\n{collect_env_info()}")
-    log.info(f"Command line: {args}")
-    if comm.is_main_process() and folder:
-        log.info(f"Full config:\n{cfg.dump()}")
-        with PathManager.open(os.path.join(folder, "config.yaml"), "w", encoding="utf-8") as file:
-            file.write(cfg.dump())
-    # Ranks differ, or they would augment alike.
-    seed_all_rng(None if cfg.SEED < 0 else cfg.SEED + rank)
-    if not getattr(args, "eval_only", False):  # benchmarking pays off over many equal batches
-        torch.backends.cudnn.benchmark = cfg.CUDNN_BENCHMARK
-    if cfg.FLOAT32_PRECISION:
-        log.info(f"float32 precision: {cfg.FLOAT32_PRECISION}")
-        torch.set_float32_matmul_precision(cfg.FLOAT32_PRECISION)
-        torch.backends.cudnn.allow_tf32 = cfg.FLOAT32_PRECISION != "highest"
 
 
 def _of_inner_trainer(name: str) -> Any:

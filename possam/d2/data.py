@@ -11,7 +11,6 @@ if TYPE_CHECKING or BACKEND == "builtin":
         MetadataCatalog,
         build_detection_test_loader,
         build_detection_train_loader,
-        detection_utils,
         get_detection_dataset_dicts,
         transforms,
     )
@@ -22,7 +21,6 @@ else:
         MetadataCatalog,
         build_detection_test_loader,
         build_detection_train_loader,
-        detection_utils,
         get_detection_dataset_dicts,
         transforms,
     )
@@ -33,7 +31,6 @@ __all__ = [
     "MetadataCatalog",
     "build_detection_test_loader",
     "build_detection_train_loader",
-    "detection_utils",
     "get_detection_dataset_dicts",
     "transforms",
 ]

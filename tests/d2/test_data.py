@@ -1,8 +1,6 @@
 """Datasets, loaders and catalogs of the built-in runtime."""
 
-import numpy as np
 import pytest
-from PIL import Image
 from torch.utils.data import SequentialSampler
 
 from possam.d2._runtime.data import (
@@ -11,7 +9,6 @@ from possam.d2._runtime.data import (
     MetadataCatalog,
     build_detection_test_loader,
     build_detection_train_loader,
-    detection_utils,
     get_detection_dataset_dicts,
 )
 from possam.d2._runtime.data.samplers import InferenceSampler
@@ -88,12 +85,3 @@ def test_catalogs(dataset):
 def test_datasets_are_joined(dataset):
     assert len(get_detection_dataset_dicts([dataset, dataset], filter_empty=False)) == 6
     assert len(get_detection_dataset_dicts(dataset, filter_empty=False)) == 3
-
-
-def test_images_are_read_upright(tmp_path):
-    pixels = np.arange(24, dtype=np.uint8).reshape(2, 4, 3)
-    path = str(tmp_path / "image.png")
-    exif = Image.Exif()
-    exif[274] = 6  # turned by 90 degrees
-    Image.fromarray(pixels).save(path, exif=exif)
-    assert (detection_utils.read_image(path, "RGB") == np.rot90(pixels, k=-1)).all()

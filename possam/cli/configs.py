@@ -42,7 +42,7 @@ def add_command(commands: Commands) -> None:
         "paths", nargs="*", type=full_path, metavar="CONFIG", help="YAML files, or folders of them (default: configs)"
     )
     text = f"configuration of the model that test sets are verified with (default: {_MODEL})"
-    parser.add_argument("--model", type=Path, default=Path(_MODEL), metavar="CONFIG", help=text)
+    parser.add_argument("--model", type=full_path, default=Path(_MODEL), metavar="CONFIG", help=text)
 
 
 def run_verify(arguments: argparse.Namespace) -> int:

@@ -170,7 +170,7 @@ def test_a_second_run_in_the_folder_of_a_running_one_is_refused(start, tmp_path,
     before = sorted(tmp_path.iterdir())
     try:
         with pytest.raises(ValueError, match=rf"^Another run \(process {child} on .* is writing to OUTPUT_DIR"):
-            start(tmp_path, "MODEL.WEIGHTS", "any.pth", eval_only=eval_only)
+            start(tmp_path, "MODEL.WEIGHTS", __file__, eval_only=eval_only)
     finally:
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)

@@ -13,6 +13,7 @@ from possam.layers import Linear, MultiScaleDeformableAttention, PositionEmbeddi
 
 STRIDES = (32, 16, 8)
 MASK_STRIDE = 4
+PYRAMID_STRIDES = (MASK_STRIDE, *reversed(STRIDES))
 _POSITIONS = 1024
 
 
@@ -54,18 +55,31 @@ class DeformablePixelDecoder(nn.Module):
         self,
         *,
         channels: int = 256,
+        in_channels: Mapping[int, int] | None = None,
         layers: int = 6,
         heads: int = 8,
         points: int = 4,
         feedforward: int = 1024,
     ) -> None:
+        """
+        Args:
+            channels: C, of all that goes out.
+            in_channels: of the maps that come in, by stride; C for all where it is not given.
+
+        Raises:
+            ValueError: no layer, or no map of a stride.
+        """
         super().__init__()
+        self.in_channels = dict(in_channels or dict.fromkeys(PYRAMID_STRIDES, channels))
+        if missing := [stride for stride in PYRAMID_STRIDES if stride not in self.in_channels]:
+            raise ValueError(f"the pixel decoder needs maps of strides 4, 8, 16 and 32, but has none of {missing}")
         if layers < 1:
             raise ValueError(f"the pixel decoder needs at least one layer, but got layers={layers}")
         self.channels = channels
         groups = math.gcd(32, channels)
         self.input_projections = nn.ModuleList(
-            nn.Sequential(nn.Conv2d(channels, channels, kernel_size=1), nn.GroupNorm(groups, channels)) for _ in STRIDES
+            nn.Sequential(nn.Conv2d(self.in_channels[stride], channels, kernel_size=1), nn.GroupNorm(groups, channels))
+            for stride in STRIDES
         )
         self.position = PositionEmbeddingSine(channels)
         self.level_embedding = nn.Embedding(len(STRIDES), channels)
@@ -74,7 +88,8 @@ class DeformablePixelDecoder(nn.Module):
             for _ in range(layers)
         )
         self.lateral = nn.Sequential(
-            nn.Conv2d(channels, channels, kernel_size=1, bias=False), nn.GroupNorm(groups, channels)
+            nn.Conv2d(self.in_channels[MASK_STRIDE], channels, kernel_size=1, bias=False),
+            nn.GroupNorm(groups, channels),
         )
         self.smooth = nn.Sequential(
             nn.Conv2d(channels, channels, kernel_size=3, padding=1, bias=False),
@@ -99,8 +114,8 @@ class DeformablePixelDecoder(nn.Module):
         """Decodes a pyramid.
 
         Args:
-            pyramid: {stride: B×C×H/stride×W/stride} with strides 4, 8, 16 and 32; sizes that do not
-                divide are taken as they come.
+            pyramid: {stride: B×in_channels[stride]×H/stride×W/stride} with strides 4, 8, 16 and 32; sizes that do
+                not divide are taken as they come.
 
         Returns:
             Mask features B×C×H/4×W/4, and the maps of strides 32, 16 and 8, B×C×H/stride×W/stride each.
@@ -128,9 +143,10 @@ class DeformablePixelDecoder(nn.Module):
         return self.mask_features(self.smooth(fine)).contiguous(), scales
 
     def _validate(self, pyramid: Mapping[int, Tensor]) -> None:
-        for stride in (MASK_STRIDE, *reversed(STRIDES)):
+        for stride in PYRAMID_STRIDES:
             if stride not in pyramid:
                 raise ValueError(f"the pixel decoder needs maps of strides 4, 8, 16 and 32, but got {sorted(pyramid)}")
             shape = tuple(pyramid[stride].shape)
-            if len(shape) != 4 or shape[1] != self.channels:
-                raise ValueError(f"expected stride {stride} as B×{self.channels}×h×w, but got shape {shape}")
+            channels = self.in_channels[stride]
+            if len(shape) != 4 or shape[1] != channels:
+                raise ValueError(f"expected stride {stride} as B×{channels}×h×w, but got shape {shape}")

@@ -3,26 +3,22 @@
 from .attention import CrossAttentionLayer, FeedForwardLayer, MultiheadAttention, SelfAttentionLayer
 from .deformable_attention import MultiScaleDeformableAttention, level_reference_points
 from .deformable_attention_sampling import deformable_sampling
-from .feature_pyramid import FeaturePyramid
 from .linear import Linear
 from .mask_pooling import mask_pool
 from .mlp import MLP
 from .norm import LayerNorm2d
 from .point_sampling import point_sample
 from .position_encoding import PositionEmbeddingSine
-from .resampled_pyramid import ResampledPyramid
 
 __all__ = [
     "MLP",
     "CrossAttentionLayer",
-    "FeaturePyramid",
     "FeedForwardLayer",
     "LayerNorm2d",
     "Linear",
     "MultiScaleDeformableAttention",
     "MultiheadAttention",
     "PositionEmbeddingSine",
-    "ResampledPyramid",
     "SelfAttentionLayer",
     "deformable_sampling",
     "level_reference_points",

@@ -16,9 +16,9 @@ from possam.d2.config import CfgNode
 from possam.d2.data import MetadataCatalog
 from possam.decoders import DeformablePixelDecoder, MaskDecoder, TwoWayDecoder
 from possam.encoders import FrozenCLIP, FrozenSAM
-from possam.layers import FeaturePyramid, ResampledPyramid
 from possam.losses import HungarianMatcher, SetCriterion
 from possam.messages import did_you_mean
+from possam.necks import FeaturePyramid, ResampledPyramid
 from possam.vocabulary import Vocabulary
 
 
@@ -34,33 +34,46 @@ PYRAMIDS: dict[str, Callable[..., nn.Module]] = {"fpn": FeaturePyramid, "resampl
 """`MODEL.PYRAMID.NAME`: (in_channels, channels, in_stride) → module of F_sam to {stride: map}."""
 
 
-def _mask2former(cfg: CfgNode, sam: FrozenSAM) -> DecoderParts:
+def pixel_decoder_from_config(cfg: CfgNode, in_channels: Mapping[int, int] | None = None) -> DeformablePixelDecoder:
+    """The pixel decoder over maps of these channels by stride; by default all have the decoder's own."""
     decoder = cfg.MODEL.DECODER
+    return DeformablePixelDecoder(
+        channels=decoder.CHANNELS,
+        in_channels=in_channels,
+        layers=decoder.PIXEL_LAYERS,
+        heads=decoder.HEADS,
+        points=decoder.POINTS,
+        feedforward=decoder.PIXEL_FEEDFORWARD,
+    )
+
+
+def mask_decoder_from_config(cfg: CfgNode) -> MaskDecoder:
+    """Mask2Former's mask decoder."""
+    decoder = cfg.MODEL.DECODER
+    return MaskDecoder(
+        channels=decoder.CHANNELS,
+        queries=decoder.QUERIES,
+        layers=decoder.LAYERS,
+        heads=decoder.HEADS,
+        feedforward=decoder.FEEDFORWARD,
+        iou_head=decoder.IOU_HEAD,
+    )
+
+
+def _mask2former(cfg: CfgNode, sam: FrozenSAM) -> DecoderParts:
+    channels = cfg.MODEL.DECODER.CHANNELS
     pyramid = look_up("MODEL.PYRAMID.NAME", cfg.MODEL.PYRAMID.NAME, PYRAMIDS)
     return DecoderParts(
-        pyramid=pyramid(in_channels=sam.out_channels, channels=decoder.CHANNELS, in_stride=sam.stride),
-        pixel_decoder=DeformablePixelDecoder(
-            channels=decoder.CHANNELS,
-            layers=decoder.PIXEL_LAYERS,
-            heads=decoder.HEADS,
-            points=decoder.POINTS,
-            feedforward=decoder.PIXEL_FEEDFORWARD,
-        ),
-        mask_decoder=MaskDecoder(
-            channels=decoder.CHANNELS,
-            queries=decoder.QUERIES,
-            layers=decoder.LAYERS,
-            heads=decoder.HEADS,
-            feedforward=decoder.FEEDFORWARD,
-            iou_head=decoder.IOU_HEAD,
-        ),
+        pyramid=pyramid(in_channels=sam.out_channels[sam.stride], channels=channels, in_stride=sam.stride),
+        pixel_decoder=pixel_decoder_from_config(cfg),
+        mask_decoder=mask_decoder_from_config(cfg),
     )
 
 
 def _two_way(cfg: CfgNode, sam: FrozenSAM) -> DecoderParts:
     decoder = cfg.MODEL.DECODER
     mask_decoder = TwoWayDecoder(
-        in_channels=sam.out_channels,
+        in_channels=sam.out_channels[sam.stride],
         in_stride=sam.stride,
         channels=decoder.CHANNELS,
         queries=decoder.QUERIES,

@@ -3,7 +3,7 @@ import torch
 from torch.nn import functional as F
 
 from possam.decoders import DeformablePixelDecoder, MaskDecoder
-from possam.layers import FeaturePyramid
+from possam.necks import FeaturePyramid
 from tests.reference.mask_decoder import decode_masks
 
 C, Q = 16, 5

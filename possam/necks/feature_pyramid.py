@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from .norm import LayerNorm2d
+from possam.layers import LayerNorm2d
 
 STRIDES = (4, 8, 16, 32)
 

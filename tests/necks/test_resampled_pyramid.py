@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from possam.layers import ResampledPyramid
+from possam.necks import ResampledPyramid
 
 
 @pytest.mark.parametrize("in_stride", [4, 8, 16, 32])

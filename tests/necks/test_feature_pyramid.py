@@ -2,7 +2,8 @@ import pytest
 import torch
 from torch import nn
 
-from possam.layers import FeaturePyramid, LayerNorm2d
+from possam.layers import LayerNorm2d
+from possam.necks import FeaturePyramid
 
 
 @pytest.mark.parametrize("in_stride", [4, 8, 16, 32])

@@ -14,7 +14,7 @@ from possam.data import read_rgb
 from possam.engine.datasets import build_test_mapper
 from possam.engine.evaluate import build_predictor
 from possam.evaluation import GroundTruth
-from possam.models import PosSAM
+from possam.models import OpenVocabularySegmenter
 from possam.visualize import save_picture, side_by_side
 from possam.visualize.sizes import shrink_image, shrink_index, shrunk_size
 from possam.vocabulary import Vocabulary
@@ -26,7 +26,7 @@ _LONGEST = 1024  # longer side of a panel in pixels; masks have no more to show
 Record = dict[str, Any]
 
 
-def draw_cases(cfg: CfgNode, model: PosSAM, dataset: str) -> list[Path]:
+def draw_cases(cfg: CfgNode, model: OpenVocabularySegmenter, dataset: str) -> list[Path]:
     """Draw the `TEST.PICTURES` images that show each kind of case best, and return the pictures' paths.
 
     The kinds are those of `case_kinds`; a dataset without panoptic annotations has one kind, "sample": images from all

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from possam.models import PosSAM, Prediction
+from possam.models import OpenVocabularySegmenter, Prediction
 
 __all__ = ["Candidate", "MaskExplanation", "explain_mask"]
 
@@ -72,7 +72,7 @@ class MaskExplanation:
 
 
 def explain_mask(
-    model: PosSAM,
+    model: OpenVocabularySegmenter,
     prediction: Prediction,
     scores: Tensor,
     query: int,
@@ -83,7 +83,7 @@ def explain_mask(
     """Explain any mask of a prediction, also one that became no segment.
 
     Args:
-        scores: Q×K float32, what `ensemble` made of the prediction (`PosSAM.score`).
+        scores: Q×K float32, what `ensemble` made of the prediction (`OpenVocabularySegmenter.score`).
         query: which of the Q masks.
         ensemble: its name; by default the model's own.
         top: how many names to list of each.

@@ -20,7 +20,7 @@ from possam.engine.preemption import Preempted, preemptible
 from possam.engine.run_folder import LEASE, check_shared, exclusive, starting_run
 from possam.engine.setup import keep_config, set_up
 from possam.messages import describe_os_error
-from possam.models import PosSAM
+from possam.models import OpenVocabularySegmenter
 from possam.output import guarded_output
 from possam.report import write_report
 
@@ -109,7 +109,7 @@ def _check_shared(cfg: CfgNode, args: argparse.Namespace) -> None:
         logger.warning("%s This run needs no such folder, but --resume, pictures and reports do.", error)
 
 
-def _evaluate(cfg: CfgNode) -> PosSAM:
+def _evaluate(cfg: CfgNode) -> OpenVocabularySegmenter:
     check_test_sets(cfg)
     model = Trainer.build_model(cfg)
     check_class_names(cfg, model)
@@ -119,7 +119,7 @@ def _evaluate(cfg: CfgNode) -> PosSAM:
     return model
 
 
-def _train(cfg: CfgNode, *, resume: bool) -> PosSAM:
+def _train(cfg: CfgNode, *, resume: bool) -> OpenVocabularySegmenter:
     with nullcontext() if resume else starting_run(cfg.OUTPUT_DIR):
         trainer = Trainer(cfg)
         trainer.resume_or_load(resume=resume)
@@ -144,7 +144,7 @@ def _plain(error: RuntimeError) -> BaseException:
     )
 
 
-def _show(cfg: CfgNode, model: PosSAM, *, report: bool) -> None:
+def _show(cfg: CfgNode, model: OpenVocabularySegmenter, *, report: bool) -> None:
     if cfg.TEST.PICTURES:
         paths = [path for dataset in cfg.DATASETS.TEST for path in draw_cases(cfg, model, dataset)]
         if paths:

@@ -15,7 +15,7 @@ from scipy import ndimage
 from possam.classifiers.ensembles.mase import training_mass
 from possam.data import ResizeLongestSide
 from possam.data.pictures import Picture, to_rgb
-from possam.models import Perception, PosSAM, Prediction
+from possam.models import OpenVocabularySegmenter, Perception, Prediction
 from possam.segmentation import Origin, Segmentation, enlarge
 from possam.vocabulary import Vocabulary
 from possam.vocabulary.words import read_words
@@ -35,7 +35,7 @@ class Predictor:
     image costs only its names and the merging. Several threads may call one predictor.
     """
 
-    def __init__(self, model: PosSAM, *, keep_images: int = 4, max_names: int = 5000) -> None:
+    def __init__(self, model: OpenVocabularySegmenter, *, keep_images: int = 4, max_names: int = 5000) -> None:
         """
         Args:
             model: trained; it is put in eval mode.
@@ -45,10 +45,10 @@ class Predictor:
         Raises:
             ValueError: `model` is no model, such as the name of one, or `keep_images` is negative.
         """
-        if not callable(getattr(model, "perceive", None)):
+        if not isinstance(model, OpenVocabularySegmenter):
             wanted = repr(str(model)) if isinstance(model, str | Path) else "name or folder"
             raise ValueError(
-                f"Predictor takes a model such as PosSAM, but got {model!r:.100} ({type(model).__name__}); "
+                f"Predictor takes a model, but got {model!r:.100} ({type(model).__name__}); "
                 f"use Predictor.from_pretrained({wanted}) to load one."
             )
         if keep_images < 0:
@@ -63,7 +63,7 @@ class Predictor:
         """Load a model by the name of one that comes with the package, a folder, or a repository of the hub.
 
         Args:
-            source, options: as `PosSAM.from_pretrained`; "possam-mini" is in the package.
+            source, options: as `OpenVocabularySegmenter.from_pretrained`; "possam-mini" is in the package.
         """
         from possam.shipped import pretrained_folder
 
@@ -72,7 +72,7 @@ class Predictor:
                 f"from_pretrained takes the name or the folder of a model, but got a {type(source).__name__}; "
                 "a model that is loaded already is given to Predictor itself."
             )
-        return cls(PosSAM.from_pretrained(pretrained_folder(source), **options))
+        return cls(OpenVocabularySegmenter.from_pretrained(pretrained_folder(source), **options))
 
     @overload
     def __call__(
@@ -150,7 +150,7 @@ class Predictor:
         new = {key: image for key, image in zip(keys, images, strict=True) if key not in found}
         if new:
             inputs = [{"image": torch.tensor(self._fit(image)).permute(2, 0, 1)} for image in new.values()]
-            found |= dict(zip(new, self.model.perceive(inputs), strict=True))
+            found |= dict(zip(new, self.model.propose(inputs), strict=True))
         recent = [*((key, seen) for key, seen in self._seen.items() if key not in found), *found.items()]
         self._seen = dict(recent[max(0, len(recent) - self.keep_images) :])
         return [found[key] for key in keys]
@@ -171,9 +171,9 @@ class Predictor:
         height, width = image.shape[:2]
         shrink = min(1.0, _MERGE_SIDE / max(height, width))
         size = (max(1, round(height * shrink)), max(1, round(width * shrink)))
-        prediction = self.model.name(perception, vocabulary, size)
+        prediction = self.model.classify(perception, vocabulary, size)
         scores = self.model.score(prediction, ensemble)
-        merged = self.model.merge(scores, prediction.masks, prediction.evidence.iou, vocabulary, ("panoptic",))
+        merged = self.model.postprocess(prediction, scores, ("panoptic",))
         ids, segments = merged["panoptic_seg"]
         id_map = enlarge(ids.cpu().numpy(), (height, width))
         return Segmentation(

@@ -17,7 +17,7 @@ from torch import Tensor
 from possam.data.id_maps import write_id_map
 from possam.explanation import MaskExplanation, explain_mask
 from possam.files import write_json
-from possam.models import PosSAM, Prediction
+from possam.models import OpenVocabularySegmenter, Prediction
 from possam.visualize import draw_explanation, draw_panoptic
 from possam.vocabulary import Vocabulary
 
@@ -33,7 +33,7 @@ class Origin(NamedTuple):
 
     prediction: Prediction
     scores: Tensor
-    model: PosSAM
+    model: OpenVocabularySegmenter
     ensemble: str
 
 
@@ -233,7 +233,7 @@ class Segmentation:
 
     def _merged(self, task: str, caller: str) -> dict[str, Any]:
         prediction, scores, model, _ = self._from_model(caller)
-        return model.merge(scores, prediction.masks, prediction.evidence.iou, prediction.vocabulary, (task,))
+        return model.postprocess(prediction, scores, (task,))
 
     def _from_model(self, caller: str) -> Origin:
         origin: Origin | None = vars(self).get("_origin")

@@ -18,7 +18,7 @@ PALETTE = palette_of(Vocabulary.load("mini_b").display_names)
 
 @pytest.fixture
 def predictor(mini_model):
-    mini_model.object_threshold = 0.0
+    mini_model.postprocessor.object_threshold = 0.0
     return Predictor(mini_model)
 
 

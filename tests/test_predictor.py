@@ -30,7 +30,7 @@ def scene():
 
 @pytest.fixture
 def predictor(mini_model):
-    mini_model.object_threshold = 0.0
+    mini_model.postprocessor.object_threshold = 0.0
     return Predictor(mini_model)
 
 
@@ -181,16 +181,16 @@ def test_what_another_thread_evicts_is_not_missed(mini_model, scene):
 @pytest.mark.parametrize("keep_images", [0, 1])
 def test_threads_share_a_predictor(mini_model, monkeypatch, keep_images):
     mini_model.object_threshold = 0.0
-    network, answers = mini_model.perceive, {}
+    network, answers = mini_model.propose, {}
 
-    def perceive(inputs):  # once per image, so that threads meet at what the predictor, model and text bank remember
+    def propose(inputs):  # once per image, so that threads meet at what the predictor, model and text bank remember
         levels = [int(entry["image"][0, 0, 0]) for entry in inputs]
         for level, entry in zip(levels, inputs, strict=True):
             if level not in answers:
                 answers[level] = network([entry])[0]
         return [answers[level] for level in levels]
 
-    monkeypatch.setattr(mini_model, "perceive", perceive)
+    monkeypatch.setattr(mini_model, "propose", propose)
     images = [np.full((16, 16, 3), level, np.uint8) for level in (0, 200)]
     words = [["lawn: stuff"], ["sea: stuff", "striped star"]]
     tasks = list(itertools.product(images, words, ["mase", "clip", "geometric"]))
@@ -240,7 +240,7 @@ def test_too_many_names_are_refused(mini_model, scene):
 
 
 def test_nothing_found_is_an_empty_result(mini_model, scene):
-    mini_model.object_threshold = 1.0
+    mini_model.postprocessor.object_threshold = 1.0
     result = Predictor(mini_model)(torch.zeros(8, 8, 3, dtype=torch.uint8).numpy(), WORDS)
     assert result.segments_info == [] and not result.segmentation.any() and result.labels == []
 

@@ -1,4 +1,4 @@
-"""Make a folder for `PosSAM.from_pretrained` of a trainer's checkpoint, and upload it to the Hugging Face hub if asked.
+"""Make a folder for `from_pretrained` of a trainer's checkpoint, and upload it to the Hugging Face hub if asked.
 
 Works on the CPU, whatever device the configuration names, and needs the frozen encoders' weights, but no images.
 

@@ -25,7 +25,7 @@ from torch.nn.functional import normalize
 
 from possam.engine import Trainer, load_config, prepare_datasets
 from possam.files import full_path, read_json, write_json
-from possam.models import PosSAM
+from possam.models import OpenVocabularySegmenter
 from possam.output import run_command
 from possam.vocabulary import ClassEmbeddings, Vocabulary
 
@@ -71,7 +71,7 @@ def point(axis: str, value: int) -> dict[str, Any]:
     }
     cfg = load_config(CONFIG, [str(part) for pair in settings.items() for part in pair])
     prepare_datasets(cfg)
-    model: PosSAM = Trainer.build_model(cfg).eval()
+    model: OpenVocabularySegmenter = Trainer.build_model(cfg).eval()
     model.text_bank = RandomText(model.clip.embed_dim)  # type: ignore[assignment]
     vocabulary = Vocabulary.from_names([f"class {index}" for index in range(sizes["classes"])])
     model.train_vocabulary = vocabulary

@@ -268,7 +268,7 @@ def mask_accuracy(clip: FrozenCLIP, vocabulary: Vocabulary, *, scenes: int) -> t
     correct, count = np.zeros(len(vocabulary), int), np.zeros(len(vocabulary), int)
     for index in range(scenes):
         scene = draw_scene([HELD_OUT_SPLIT, index], palette)
-        dense = clip(torch.from_numpy(scene.image).permute(2, 0, 1)[None].float())
+        dense = clip.final(torch.from_numpy(scene.image).permute(2, 0, 1)[None].float())
         masks = torch.from_numpy(np.stack([scene.mask(segment) for segment in scene.segments]))
         pooled, empty = mask_pool(dense, masks[None].float() * 2 - 1)
         best = name_class[(clip.project(pooled[0]) @ texts.T).argmax(dim=1)]

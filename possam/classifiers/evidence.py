@@ -42,6 +42,11 @@ class MaskEvidence:
     clip_scale: float
     exact_seen: Tensor
 
+    @property
+    def void(self) -> Tensor:
+        """v, the in-vocabulary classifier's probability that a mask is nothing: Q float32."""
+        return self.ldp_logits.float().softmax(dim=-1)[:, -1]
+
     def __post_init__(self) -> None:
         masks, classes, width = self.iou.shape[0], self.text.num_classes, self.text.embeddings.shape[1]
         expected = {

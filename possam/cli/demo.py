@@ -5,8 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from possam.cli.parsing import add_parser
-from possam.files import full_path
+from possam.cli.parsing import add_parser, add_weights
 
 if TYPE_CHECKING:
     from possam.cli.parsing import Commands
@@ -35,9 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", default="possam-mini", help="a shipped name, folder or hub repository "
                         "(default: possam-mini)")  # fmt: skip
     parser.add_argument("--device", help="cpu, cuda, cuda:1 … (default: the model's own)")
-    parser.add_argument("--sam-weights", type=full_path, metavar="PATH",
-                        help="SAM's checkpoint, where the model needs it")  # fmt: skip
-    parser.add_argument("--clip-weights", metavar="PATH", help="CLIP's weights or tag, where the model needs them")
+    add_weights(parser)
     parser.add_argument("--host", default="127.0.0.1", help="address to listen at; 0.0.0.0 lets other machines in "
                         "(default: 127.0.0.1)")  # fmt: skip
     parser.add_argument("--port", type=_port, metavar="N", help="(default: the first free one from 7860 on)")
@@ -57,8 +54,7 @@ def run(arguments: argparse.Namespace) -> int:
     predictor = Predictor.from_pretrained(
         arguments.model,
         device=arguments.device,
-        sam_weights=arguments.sam_weights,
-        clip_weights=arguments.clip_weights,
+        weights=arguments.weights,
     )
     launch(predictor, name=arguments.model, host=arguments.host, port=arguments.port, share=arguments.share)
     return 0

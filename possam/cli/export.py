@@ -6,13 +6,13 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from possam.cli.parsing import add_parser
+from possam.cli.parsing import add_parser, add_weights
 from possam.files import full_path
 
 if TYPE_CHECKING:
     from possam.cli.parsing import Commands
     from possam.export import Difference
-    from possam.models import PosSAM
+    from possam.models import OpenVocabularySegmenter
     from possam.vocabulary import Vocabulary
 
 __all__ = ["add_command"]
@@ -49,24 +49,21 @@ def add_command(commands: Commands) -> None:
     parser.add_argument("--only-classes", action="store_true", help="write classes.npz alone")
     parser.add_argument("--image-size", type=int, metavar="N", help="side of the image (default: the model's own)")
     parser.add_argument("--no-check", action="store_true", help="do not compare the files with the model")
-    parser.add_argument("--sam-weights", type=full_path, metavar="PATH",
-                        help="SAM's checkpoint, where the model needs it")  # fmt: skip
-    parser.add_argument("--clip-weights", metavar="PATH", help="CLIP's weights or tag, where the model needs them")
+    add_weights(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
     from possam.export import CLASSES, check_formats, export_classes, export_model
-    from possam.models import PosSAM
+    from possam.models import OpenVocabularySegmenter
     from possam.shipped import pretrained_folder
     from possam.vocabulary.words import read_line
 
     formats = check_formats(arguments.formats)
     vocabulary = read_line(arguments.classes) if arguments.classes else None
-    model = PosSAM.from_pretrained(
+    model = OpenVocabularySegmenter.from_pretrained(
         pretrained_folder(arguments.model),
         device="cpu",
-        sam_weights=arguments.sam_weights,
-        clip_weights=arguments.clip_weights,
+        weights=arguments.weights,
     )
     classes = vocabulary or model.train_vocabulary
     if arguments.only_classes:
@@ -85,7 +82,7 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _compare(model: PosSAM, folder: Path, classes: Vocabulary) -> list[Difference]:
+def _compare(model: OpenVocabularySegmenter, folder: Path, classes: Vocabulary) -> list[Difference]:
     """Differences on the package's sample scene, at the size of the export."""
     import numpy as np
     import torch

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from possam.files import full_path
 
 if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
 
-__all__ = ["HelpFormatter", "add_group", "add_parser", "add_root"]
+__all__ = ["HelpFormatter", "add_group", "add_parser", "add_root", "add_weights"]
 
 
 class HelpFormatter(argparse.RawDescriptionHelpFormatter):
@@ -51,6 +51,34 @@ def add_group(commands: Commands, name: str, *, summary: str, examples: Sequence
     """Add a word that has subcommands of its own, and return those."""
     parser = add_parser(commands, name, None, summary=summary, examples=examples)
     return parser.add_subparsers(title="commands", metavar="COMMAND")
+
+
+def add_weights(parser: argparse.ArgumentParser) -> None:
+    """Add the option `--weights ROLE=PATH`, read as a dict, of all commands that load a saved model."""
+    parser.add_argument(
+        "--weights",
+        type=_role_and_path,
+        action=_Collect,
+        default={},
+        metavar="ROLE=PATH",
+        help="weights of a frozen encoder that the model needs, such as sam=sam_vit_b_01ec64.pth (repeatable)",
+    )
+
+
+def _role_and_path(text: str) -> tuple[str, str]:
+    role, equals, path = text.partition("=")
+    if not role or not equals or not path:
+        raise argparse.ArgumentTypeError(f"{text!r} is not ROLE=PATH, such as sam=sam_vit_b_01ec64.pth")
+    return role, path
+
+
+class _Collect(argparse.Action):
+    """Put (key, value) pairs together in a dict."""
+
+    def __call__(
+        self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, option: str | None = None
+    ) -> None:
+        setattr(namespace, self.dest, {**getattr(namespace, self.dest), values[0]: values[1]})
 
 
 def add_root(parser: argparse.ArgumentParser) -> None:

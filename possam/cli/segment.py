@@ -6,7 +6,7 @@ import argparse
 import sys
 from typing import TYPE_CHECKING
 
-from possam.cli.parsing import add_parser
+from possam.cli.parsing import add_parser, add_weights
 from possam.files import full_path
 
 if TYPE_CHECKING:
@@ -45,9 +45,7 @@ def add_command(commands: Commands) -> None:
                         "(default: possam-mini, which knows only the words of its drawn world)")  # fmt: skip
     parser.add_argument("--ensemble", metavar="NAME", help="how LDP and CLIP are joined (default: the model's way)")
     parser.add_argument("--device", help="cpu, cuda, cuda:1 … (default: the model's own)")
-    parser.add_argument("--sam-weights", type=full_path, metavar="PATH",
-                        help="SAM's checkpoint, where the model needs it")  # fmt: skip
-    parser.add_argument("--clip-weights", metavar="PATH", help="CLIP's weights or tag, where the model needs them")
+    add_weights(parser)
     parser.add_argument("--every", type=int, default=1, metavar="N", help="take each N-th frame of videos (default: 1)")
 
 
@@ -72,8 +70,7 @@ def run(arguments: argparse.Namespace) -> int:
     predictor = Predictor.from_pretrained(
         arguments.model,
         device=arguments.device,
-        sam_weights=arguments.sam_weights,
-        clip_weights=arguments.clip_weights,
+        weights=arguments.weights,
     )
     with progress_bar("segmenting") as progress:
         outcome = segment_files(

@@ -34,7 +34,7 @@ _PLANE = 255
 class FeatureSource(Protocol):
     """Where cached features of the frozen encoders come from."""
 
-    def get(self, key: str) -> dict[str, Tensor] | None:
+    def get(self, key: str) -> Mapping[str, Mapping[int, Tensor]] | None:
         """The features stored under a `sample_key`, or None."""
         ...
 
@@ -117,7 +117,9 @@ class SegmentationMapper:
             sample["instances"] = self._targets(record, transforms)
         return sample
 
-    def _cached_features(self, sample: dict[str, Any], transforms: Transform) -> dict[str, Tensor] | None:
+    def _cached_features(
+        self, sample: dict[str, Any], transforms: Transform
+    ) -> Mapping[str, Mapping[int, Tensor]] | None:
         flipped = whole_image(transforms)
         if flipped is None or self.feature_cache is None:
             return None

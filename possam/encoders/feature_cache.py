@@ -3,6 +3,8 @@
 A shard is a safetensors file with the features of `SHARD` samples, and the samples' keys and checksums among its
 metadata. Only the sample that is asked for is read, so the set may be larger than memory.
 
+Tensors of a shard are called "role.stride".
+
 Shapes: n ≤ SHARD samples of a shard, C×h×w a feature map.
 """
 
@@ -12,7 +14,7 @@ import json
 import logging
 import shutil
 import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,6 +23,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from possam.encoders.base import FeatureMaps
 from possam.files import write_atomically
 
 __all__ = ["SHARD", "Encode", "FeatureCache", "missing_shards", "write_shard"]
@@ -29,8 +32,8 @@ logger = logging.getLogger(__name__)
 
 SHARD = 64
 """Samples in a shard: 320 MB of them at 1024² with the largest encoders."""
-Encode = Callable[[list[Tensor]], dict[str, Tensor]]
-"""Images (3×H×W RGB in [0, 255]) to named feature maps, each B×C×h×w."""
+Encode = Callable[[list[Tensor]], Mapping[str, FeatureMaps]]
+"""Images (3×H×W RGB in [0, 255]) to the feature maps of frozen encoders, {role: {stride: B×C×h×w}}."""
 
 
 class _Place(NamedTuple):
@@ -68,8 +71,8 @@ class FeatureCache:
     def __len__(self) -> int:
         return len(self._places)
 
-    def get(self, key: str) -> dict[str, Tensor] | None:
-        """Maps of one sample, each C×h×w float16, or None where they were never computed.
+    def get(self, key: str) -> dict[str, FeatureMaps] | None:
+        """Maps of one sample, {role: {stride: C×h×w float16}}, or None where they were never computed.
 
         Raises:
             OSError: the sample's shard has gone, or what is read is not what was written.
@@ -85,7 +88,11 @@ class FeatureCache:
         for name, checksum in place.checksums.items():
             if _checksum(maps[name]) != checksum:
                 raise OSError(f"The feature shard {place.path} is damaged: the {name} features of {key}. {_MEND}")
-        return maps
+        found: dict[str, FeatureMaps] = {}
+        for name, values in maps.items():
+            role, _, stride = name.rpartition(".")
+            found.setdefault(role, {})[int(stride)] = values
+        return found
 
 
 _MEND = "Remove it and start again with --resume: no other shard is computed again."
@@ -128,13 +135,14 @@ def write_shard(
     parts: dict[str, list[Tensor]] = {}
     for batch in samples:
         keys += [key for key, _ in batch]
-        for name, maps in encode([image for _, image in batch]).items():
-            parts.setdefault(name, []).append(maps.to("cpu", torch.float16).contiguous())
-    features = {name: torch.cat(maps) for name, maps in parts.items()}
-    for name, maps in features.items():
-        if not torch.isfinite(maps).all():
+        for role, maps in encode([image for _, image in batch]).items():
+            for stride, values in maps.items():
+                parts.setdefault(f"{role}.{stride}", []).append(values.to("cpu", torch.float16).contiguous())
+    features = {name: torch.cat(batches) for name, batches in parts.items()}
+    for name, values in features.items():
+        if not torch.isfinite(values).all():
             raise ValueError(f"The {name} features do not fit in half precision; set INPUT.CACHE_FEATURES False.")
-    checksums = {name: [_checksum(one) for one in maps] for name, maps in features.items()}
+    checksums = {name: [_checksum(one) for one in values] for name, values in features.items()}
     content = save(features, metadata={"samples": json.dumps({"keys": keys, "checksums": checksums})})
     path = _path(folder, index)
     try:

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from possam.encoders.frozen import working_dtype
+from possam.encoders.base import working_dtype
 from possam.layers.linear import HAS_ONEDNN, multiply
 
 __all__ = ["fast_linear", "linear", "runs_eagerly_on_cpu"]

@@ -6,9 +6,10 @@ Shape legend: B images, H×W padded input, p patch size, C channels after the ne
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 
 import torch
@@ -16,13 +17,12 @@ import torch.nn.functional as F
 from segment_anything.modeling import ImageEncoderViT
 from torch import Tensor, nn
 
-from possam.encoders.frozen import frozen, no_autocast, working_dtype
+from possam.encoders.base import SHIPPED, FeatureMaps, FrozenEncoder, frozen, no_autocast, working_dtype
 from possam.encoders.sam_attention import resize_relative_positions, run_block
 from possam.encoders.state_dicts import Unfilled, differences, digest_tensors, not_finite, read_state_dict, take_over
-from possam.encoders.weight_files import WEIGHTS
+from possam.encoders.weight_files import WEIGHTS, known_file
 from possam.messages import did_you_mean
 
-SHIPPED = "shipped"
 _SHIPPED_FILES = {"mini": Path(__file__).parent / "weights" / "mini_sam.safetensors"}
 # SAM's preprocessing (segment_anything/build_sam.py): RGB mean and deviation on the 0..255 scale.
 PIXEL_MEAN = (123.675, 116.28, 103.53)
@@ -96,30 +96,19 @@ def build_image_encoder(name: str, *, image_size: int | None = None) -> ImageEnc
     )
 
 
-class FrozenSAM(nn.Module):
-    """SAM's image encoder, never trained: no gradients, always in eval mode, whatever is asked of the model
-    around it.
+class FrozenSAM(FrozenEncoder):
+    """SAM's image encoder. It has one map, of stride p and C channels.
 
     Attributes:
-        stride: side of a patch p, the stride of the features.
-        out_channels: C.
-        fingerprint: identity of the weights, for caches of features.
+        stride: side of a patch p in pixels.
     """
 
-    pixel_mean: Tensor
-    pixel_std: Tensor
-
     def __init__(self, *, encoder: ImageEncoderViT, name: str) -> None:
-        super().__init__()
-        self.name = name
+        super().__init__(name=name, pixel_mean=torch.tensor(PIXEL_MEAN), pixel_std=torch.tensor(PIXEL_STD))
         self.encoder = encoder
         self.stride: int = encoder.patch_embed.proj.kernel_size[0]
-        self.out_channels: int = encoder.neck[0].out_channels
-        self.register_buffer("pixel_mean", torch.tensor(PIXEL_MEAN).view(1, 3, 1, 1), persistent=False)
-        self.register_buffer("pixel_std", torch.tensor(PIXEL_STD).view(1, 3, 1, 1), persistent=False)
-        self._fingerprint: str | None = None
-        self.requires_grad_(False)
-        self.train(False)
+        self.out_channels = {self.stride: encoder.neck[0].out_channels}
+        self.freeze()
 
     @classmethod
     def build(
@@ -152,28 +141,41 @@ class FrozenSAM(nn.Module):
             _load(encoder, name, path)
         return cls(encoder=encoder, name=name)
 
-    def train(self, mode: bool = True) -> FrozenSAM:
-        """Stays in eval mode: the encoder is frozen."""
-        return super().train(False)
+    @classmethod
+    def names(cls) -> list[str]:
+        return list(SIZES)
+
+    @classmethod
+    def check_weights(cls, *, key: str, name: str, weights: str) -> None:
+        if cls.finds_weights(weights):
+            return
+        official = known_file(weights)
+        if official is None or official.model != name:
+            sizes = {file.model: file.filename for file in WEIGHTS.values() if not file.tag}
+            known = f"the official ones are called {sizes[name]}" if name in sizes else f"{name} has no official ones"
+            raise ValueError(
+                f"{key}.WEIGHTS {weights!r} is neither a file nor called as the official weights of "
+                f"{key}.NAME {name!r}: {known}."
+            )
 
     @frozen
-    def forward(self, images: Tensor) -> Tensor:
-        """Encodes images (METHOD.md 1.1).
+    def forward(self, images: Tensor, *, strides: Sequence[int] | None = None) -> FeatureMaps:
+        """Encode images (METHOD.md 1.1).
 
         Matrix products are in autocast's type where autocast is on, and otherwise in the weights' own; what is added
         up from block to block is always in float32.
 
         Args:
             images: B×3×H×W float32, RGB in [0, 255], padded so that p divides H and W.
+            strides: there is one, p.
 
         Returns:
-            B×C×H/p×W/p float32.
+            {p: B×C×H/p×W/p float32}.
 
         Raises:
             ValueError: another number of dimensions or channels, or p does not divide H or W.
         """
-        if images.dim() != 4 or images.shape[1] != 3:
-            raise ValueError(f"expected images of shape B×3×H×W, got {tuple(images.shape)}")
+        self.check_input(images, strides)
         height, width = images.shape[-2:]
         if height % self.stride or width % self.stride or not height or not width:
             raise ValueError(
@@ -191,14 +193,12 @@ class FrozenSAM(nn.Module):
             x = x.permute(0, 3, 1, 2)
             for convolution, norm in zip(encoder.neck[::2], encoder.neck[1::2], strict=True):
                 x = norm(_convolve(convolution, x, dtype).float())
-        return x
+        return {self.stride: x}
 
-    @property
+    @cached_property
     def fingerprint(self) -> str:
-        """sha256 (hex) over the encoder's name and weights, computed on first use; the file's format is no part."""
-        if self._fingerprint is None:
-            self._fingerprint = digest_tensors(self.encoder.state_dict(), "sam", self.name)
-        return self._fingerprint
+        """sha256 (hex) of the encoder's name and weights; the format of their file is no part of it."""
+        return digest_tensors(self.encoder.state_dict(), "sam", self.name)
 
 
 def resize_positions(positions: Tensor, height: int, width: int) -> Tensor:

@@ -13,17 +13,15 @@ from pathlib import Path
 import torch
 from fvcore.common.config import BASE_KEY
 
-from possam.classifiers import ENSEMBLE_REGISTRY, build_ensemble, check_streams
+from possam.classifiers import ENSEMBLE_REGISTRY, build_ensemble
 from possam.d2.config import CfgNode, get_cfg
-from possam.d2.modeling import META_ARCH_REGISTRY
 from possam.data import AUGMENTATIONS
-from possam.encoders.clip.building import model_names
-from possam.encoders.sam import SIZES
 from possam.engine.ignored_settings import ignored_settings
 from possam.evaluation import EVALUATOR_REGISTRY
 from possam.files import expand_home, full_path, read_yaml
+from possam.inference import SEMANTIC
 from possam.messages import did_you_mean
-from possam.models import DECODERS, EMBEDDINGS, PYRAMIDS, add_possam_config
+from possam.models import add_possam_config, model_spec
 from possam.models.ranges import check_ranges
 from possam.vocabulary import Vocabulary
 
@@ -156,9 +154,15 @@ def _flat_keys(node: CfgNode, prefix: str = "") -> list[str]:
 
 def check_config(cfg: CfgNode) -> None:
     """Check what can be checked without data or weights. Raises ValueError naming the key and the valid values."""
-    _one_of("MODEL.META_ARCHITECTURE", cfg.MODEL.META_ARCHITECTURE, [name for name, _ in META_ARCH_REGISTRY])
+    spec = model_spec(cfg.MODEL.META_ARCHITECTURE)
     check_ranges(cfg)
-    _check_parts(cfg)
+    spec.check_encoders(cfg)
+    spec.check_config(cfg)
+    if cfg.MODEL.TRAIN_VOCABULARY:
+        try:
+            Vocabulary.load(cfg.MODEL.TRAIN_VOCABULARY)
+        except (ValueError, OSError) as error:
+            raise ValueError(f"MODEL.TRAIN_VOCABULARY: {error}") from error
     ensembles = list(ENSEMBLE_REGISTRY)
     _one_of("MODEL.ENSEMBLE.NAME", cfg.MODEL.ENSEMBLE.NAME, ensembles)
     for name in cfg.TEST.COMPARE:
@@ -173,6 +177,7 @@ def check_config(cfg: CfgNode) -> None:
     _one_of("SOLVER.WARMUP_METHOD", cfg.SOLVER.WARMUP_METHOD, ["linear", "constant"])
     _one_of("FLOAT32_PRECISION", cfg.get("FLOAT32_PRECISION", ""), ["", "highest", "high", "medium"])
     _one_of("SOLVER.NON_FINITE", cfg.SOLVER.NON_FINITE, ["stop", "skip"])
+    _one_of("TEST.SEMANTIC_RESIZE", cfg.TEST.SEMANTIC_RESIZE, list(SEMANTIC))
     _one_of("DATASETS.CHECK", cfg.DATASETS.CHECK, ["full", "sizes", "none"])
     _check_ensembles(cfg)
     if cfg.SOLVER.IMS_PER_BATCH % cfg.SOLVER.ACCUMULATE:
@@ -217,34 +222,6 @@ def check_config(cfg: CfgNode) -> None:
         raise ValueError(f"SOLVER.AMP.ENABLED needs a CUDA device, not MODEL.DEVICE {cfg.MODEL.DEVICE!r}.")
     if device.type == "cuda" and not torch.cuda.is_available():
         raise ValueError(f"MODEL.DEVICE is {cfg.MODEL.DEVICE!r}, but there is no CUDA device; add `MODEL.DEVICE cpu`.")
-
-
-def _check_parts(cfg: CfgNode) -> None:
-    """The parts of the model that are chosen by name."""
-    model = cfg.MODEL
-    _one_of("MODEL.SAM.NAME", model.SAM.NAME, list(SIZES))
-    if model.CLIP.NAME not in (names := model_names()):
-        raise ValueError(
-            f"MODEL.CLIP.NAME is {model.CLIP.NAME!r}, but must be a model of open_clip (`possam weights list` shows "
-            f"those with official weights).{did_you_mean(model.CLIP.NAME, names)}"
-        )
-    if model.TRAIN_VOCABULARY:
-        try:
-            Vocabulary.load(model.TRAIN_VOCABULARY)
-        except (ValueError, OSError) as error:
-            raise ValueError(f"MODEL.TRAIN_VOCABULARY: {error}") from error
-    _one_of("MODEL.PYRAMID.NAME", model.PYRAMID.NAME, list(PYRAMIDS))
-    _one_of("MODEL.DECODER.NAME", model.DECODER.NAME, list(DECODERS))
-    _one_of("MODEL.EMBEDDING.NAME", model.EMBEDDING.NAME, list(EMBEDDINGS))
-    try:
-        check_streams(model.LDP.STREAMS)
-    except (ValueError, TypeError) as error:  # TypeError: lists among the names
-        raise ValueError(f"MODEL.LDP.STREAMS: {error}.") from error
-    if model.DECODER.IOU_HEAD and not model.LOSS.IOU:
-        raise ValueError(
-            "MODEL.LOSS.IOU is 0, so that the IoU head would stay random and still weigh the scores; "
-            "leave it out with MODEL.DECODER.IOU_HEAD False."
-        )
 
 
 def _check_ensembles(cfg: CfgNode) -> None:

@@ -21,7 +21,7 @@ from possam.data.doctor.records import UNREADABLE
 from possam.engine.unreadable import too_many
 from possam.evaluation import GroundTruth, scored_tasks
 from possam.files import read_json, write_json
-from possam.models import PosSAM
+from possam.models import OpenVocabularySegmenter
 
 __all__ = ["check_class_names", "check_data", "check_tasks", "check_test_sets"]
 
@@ -53,7 +53,7 @@ def check_test_sets(cfg: CfgNode) -> None:
         check_data(cfg, [name], records, limit=0)
 
 
-def check_class_names(cfg: CfgNode, model: PosSAM) -> None:
+def check_class_names(cfg: CfgNode, model: OpenVocabularySegmenter) -> None:
     """Check that the class names of the training and of every dataset of `DATASETS.TEST` fit into CLIP's context.
 
     Raises:

@@ -27,7 +27,7 @@ from possam.evaluation import (
     scored_tasks,
 )
 from possam.files import write_json
-from possam.models import PosSAM, TestTimeAugmentation
+from possam.models import OpenVocabularySegmenter, TestTimeAugmentation
 from possam.output import guarded_output
 from possam.vocabulary import Vocabulary
 
@@ -46,10 +46,10 @@ class Predictor(Protocol):
     def segment(
         self, prediction: Any, ensemble: str | None = None, tasks: tuple[str, ...] | None = None
     ) -> dict[str, Any]:
-        """The outputs of these tasks, as `PosSAM.segment` gives them."""
+        """The outputs of these tasks, as `OpenVocabularySegmenter.segment` gives them."""
 
 
-def build_predictor(cfg: CfgNode, model: PosSAM) -> Predictor:
+def build_predictor(cfg: CfgNode, model: OpenVocabularySegmenter) -> Predictor:
     """The model, or its test-time augmentation where `TEST.AUG` asks for it; `build_test_mapper` makes its images."""
     views = cfg.TEST.AUG
     return TestTimeAugmentation(model, scales=views.SCALES, flip=views.FLIP) if views.ENABLED else model
@@ -57,7 +57,7 @@ def build_predictor(cfg: CfgNode, model: PosSAM) -> Predictor:
 
 @guarded_output()
 def evaluate_datasets(
-    cfg: CfgNode, model: PosSAM, loader_of: Callable[[str], Any], *, predictor: Predictor | None = None
+    cfg: CfgNode, model: OpenVocabularySegmenter, loader_of: Callable[[str], Any], *, predictor: Predictor | None = None
 ) -> OrderedDict[str, Any]:
     """Score a model on every dataset of `DATASETS.TEST`, each with its own names, whatever the order.
 
@@ -91,7 +91,7 @@ def evaluate_datasets(
 
 @guarded_output()
 def evaluate(
-    cfg: CfgNode, model: PosSAM, dataset: str, loader: Any, *, predictor: Predictor | None = None
+    cfg: CfgNode, model: OpenVocabularySegmenter, dataset: str, loader: Any, *, predictor: Predictor | None = None
 ) -> dict[str, Any]:
     """Score `model` on `dataset`: `MODEL.ENSEMBLE` on those of `TEST.TASKS` that the dataset has annotations for,
     `TEST.COMPARE` on the first of these alone.
@@ -111,7 +111,12 @@ def evaluate(
 
 
 def _evaluate(
-    cfg: CfgNode, model: PosSAM, dataset: str, loader: Any, predictor: Predictor, origin: Mapping[str, Any] | None
+    cfg: CfgNode,
+    model: OpenVocabularySegmenter,
+    dataset: str,
+    loader: Any,
+    predictor: Predictor,
+    origin: Mapping[str, Any] | None,
 ) -> dict[str, Any]:
     """"results" (what `evaluate` returns) and "dataset" (what they are about); empty but on the main process."""
     if wrong := not_finite(model.state_dict()):
@@ -152,7 +157,7 @@ def _evaluate(
 
 
 def _predict(
-    model: PosSAM,
+    model: OpenVocabularySegmenter,
     predictor: Predictor,
     loader: Any,
     evaluators: Mapping[str, Evaluators],

@@ -18,7 +18,7 @@ from possam.data import SegmentationMapper, sample_key
 from possam.data.pictures import UnreadableFile
 from possam.encoders.feature_cache import SHARD, FeatureCache, missing_shards, shards, write_shard
 from possam.engine.datasets import build_test_mapper
-from possam.models import PosSAM
+from possam.models import OpenVocabularySegmenter
 from possam.output import guarded_output
 
 logger = logging.getLogger(__name__)
@@ -27,7 +27,7 @@ BATCH_SIZE = 16
 
 
 @guarded_output()
-def training_features(cfg: CfgNode, model: PosSAM, records: list[dict[str, Any]]) -> FeatureCache:
+def training_features(cfg: CfgNode, model: OpenVocabularySegmenter, records: list[dict[str, Any]]) -> FeatureCache:
     """Features of every image of `records`, plain and mirrored, from disk or computed now, the processes sharing it.
 
     The folder's name is a hash of the encoders' weights, the input size and the images, so a change of any of them
@@ -68,9 +68,9 @@ def _samples(mapper: SegmentationMapper, records: Iterable[dict[str, Any]]) -> l
     return samples
 
 
-def _signature(cfg: CfgNode, model: PosSAM, records: list[dict[str, Any]]) -> str:
+def _signature(cfg: CfgNode, model: OpenVocabularySegmenter, records: list[dict[str, Any]]) -> str:
     digest = hashlib.sha256()
-    parts: list[object] = [model.sam.fingerprint, model.clip.fingerprint, cfg.MODEL.CLIP.INPUT_SCALE]
+    parts: list[object] = [model.reads, *(encoder.fingerprint for encoder in model.frozen_encoders.values())]
     parts += [cfg.INPUT.IMAGE_SIZE, cfg.INPUT.PAD_TO_SQUARE, SHARD]
     for record in records:
         status = Path(record["file_name"]).stat()

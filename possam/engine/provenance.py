@@ -18,6 +18,7 @@ from torch import nn
 import possam
 from possam.d2 import BACKEND
 from possam.d2.config import CfgNode
+from possam.models.state import describe_frozen
 
 __all__ = ["file_sha256", "git_commit", "parameters_sha256", "provenance", "versions"]
 
@@ -37,17 +38,15 @@ def provenance(cfg: CfgNode, model: nn.Module) -> dict[str, Any]:
 
     Args:
         cfg: the resolved configuration.
-        model: a system with frozen encoders `sam` and `clip`, each with a `name` and a `fingerprint`, that are not part
-            of its state.
+        model: a system; its frozen encoders are not part of its state.
 
     Returns:
         "date" (UTC, ISO 8601), "commit" (`git_commit`), "versions", "seed" (`SEED`; negative: none was set),
         "checkpoint": the file `MODEL.WEIGHTS` names and its sha256, or None; "parameters": sha256 of the trained
-        parameters as they are scored, which differ from the checkpoint's after a training; "frozen": name and
-        fingerprint of each encoder; "ensemble": its name and constants; "config": all settings.
+        parameters as they are scored, which differ from the checkpoint's after a training; "frozen": what
+        identifies each encoder; "ensemble": its name and constants; "config": all settings.
     """
     name = cfg.MODEL.ENSEMBLE.NAME
-    frozen = {part: getattr(model, part) for part in ("sam", "clip")}
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "commit": git_commit(),
@@ -55,9 +54,7 @@ def provenance(cfg: CfgNode, model: nn.Module) -> dict[str, Any]:
         "seed": cfg.SEED,
         "checkpoint": _checkpoint(cfg.MODEL.WEIGHTS),
         "parameters": parameters_sha256(model),
-        "frozen": {
-            part: {"name": encoder.name, "fingerprint": encoder.fingerprint} for part, encoder in frozen.items()
-        },
+        "frozen": describe_frozen(model),
         "ensemble": {"name": name, "constants": dict(cfg.MODEL.ENSEMBLE[name.upper()])},
         "config": yaml.safe_load(cfg.dump()),
     }

@@ -39,8 +39,8 @@ class TrainingStep(SimpleTrainer):
     same in all of them, so that each can check it by itself. Neither the weights nor the optimizer's state change in a
     step that is not finite.
 
-    Forward passes that share a step are told so where the model can be told (`accumulating`, as `PosSAM` has it): then
-    the mean of their losses is the loss of the whole batch, however its segments are spread over the passes.
+    Forward passes that share a step are told so where the model can be told (`accumulating`, as the systems have it):
+    then the mean of their losses is the loss of the whole batch, however its segments are spread over the passes.
 
     In fp16 a gradient that is not finite is the scaler's ordinary business, which leaves the step out and lowers its
     scale; only where the scale has come down to 1 is it not the scale's fault. Losses are never scaled, so that they

@@ -43,7 +43,7 @@ from possam.engine.settings import EFFECTIVE, FIXED, differences, images_digest,
 from possam.engine.step import TrainingStep
 from possam.engine.unreadable import ReadableSamples
 from possam.engine.writers import build_writers, check_writers, set_aside
-from possam.models import PosSAM
+from possam.models import OpenVocabularySegmenter
 from possam.processes import end_with_parent
 
 logger = logging.getLogger(__name__)
@@ -176,7 +176,7 @@ class Trainer(DefaultTrainer):
         return build_writers(self.cfg)
 
     @classmethod
-    def build_model(cls, cfg: CfgNode) -> PosSAM:
+    def build_model(cls, cfg: CfgNode) -> OpenVocabularySegmenter:
         model = unwrap(build_model(cfg))
         trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
         frozen = sum(parameter.numel() for parameter in model.parameters()) - trained
@@ -285,11 +285,11 @@ def distribute(model: nn.Module) -> nn.Module:
     return DistributedDataParallel(model, device_ids=devices, gradient_as_bucket_view=True, **_LEAVE_BUFFERS)
 
 
-def unwrap(model: nn.Module) -> PosSAM:
+def unwrap(model: nn.Module) -> OpenVocabularySegmenter:
     """The model itself, out of DDP's wrapper if it is in one."""
     bare = model.module if isinstance(model, DistributedDataParallel) else model
-    if not isinstance(bare, PosSAM):
-        raise TypeError(f"The trainer and the evaluation are for PosSAM, not for {type(bare).__name__}.")
+    if not isinstance(bare, OpenVocabularySegmenter):
+        raise TypeError(f"expected a model of possam.models, but got a {type(bare).__name__}")
     return bare
 
 

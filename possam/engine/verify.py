@@ -7,26 +7,23 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-import open_clip
 import torch
 from fvcore.common.config import BASE_KEY
 from torch import nn
 
 from possam.d2.config import CfgNode
 from possam.d2.data import MetadataCatalog
-from possam.d2.modeling import META_ARCH_REGISTRY
-from possam.encoders.weight_files import WEIGHTS, known_file
 from possam.engine.config import ConfigFiles, check_files, list_files, load_config, schedule_warning
 from possam.engine.datasets import check_vocabularies, prepare_datasets
 from possam.engine.ignored_settings import ignored_settings
 from possam.files import full_path, read_yaml
 from possam.messages import few
+from possam.models import model_spec
 
 __all__ = ["find_configs", "is_test_set", "verify_config"]
 
 # A configuration for GPUs is verified on any machine.
 _ANYWHERE = ("MODEL.DEVICE", "cpu", "SOLVER.AMP.ENABLED", "False")
-_WITHOUT_WEIGHTS = ("MODEL.SAM.WEIGHTS", "", "MODEL.CLIP.WEIGHTS", "", "MODEL.TEXT_CACHE", "")
 _NEEDS_PANOPTIC = "quality"
 _COUNTS: dict[str, tuple[int, int]] = {}
 
@@ -34,8 +31,8 @@ _COUNTS: dict[str, tuple[int, int]] = {}
 def verify_config(path: ConfigFiles, overrides: Sequence[str] = ()) -> str:
     """Build a configuration's model on the meta device and look up its datasets; neither weights nor data are read.
 
-    Checked are: every key and value; that SAM's weights are the official ones of its size (or a file that is there)
-    and CLIP's a tag that open_clip knows for the model; that all parts of the model fit together; that every dataset is
+    Checked are: every key and value; that the weights of every frozen encoder are official ones of its name, or a file
+    that is there; that all parts of the model fit together; that every dataset is
     registered, its vocabulary loads, training sets share one, and every task has a test set that can be scored on it.
 
     Args:
@@ -52,8 +49,10 @@ def verify_config(path: ConfigFiles, overrides: Sequence[str] = ()) -> str:
     with _quiet():
         cfg = load_config(path, [*overrides, *_ANYWHERE])
         ignored = ignored_settings(cfg)
-        _check_sam_weights(cfg)
-        _check_clip_weights(cfg)
+        spec = model_spec(cfg.MODEL.META_ARCHITECTURE)
+        for role, encoder in spec.encoders.items():
+            node = cfg.MODEL[role.upper()]
+            encoder.check_weights(key=f"MODEL.{role.upper()}", name=node.NAME, weights=node.WEIGHTS)
         prepare_datasets(cfg)
         data = f"{_training(cfg)}, {_tests(cfg)}"
         trained, frozen = _count_parameters(cfg)
@@ -95,36 +94,6 @@ def _is_part(path: Path) -> bool:
         return False
 
 
-def _check_sam_weights(cfg: CfgNode) -> None:
-    name, weights = cfg.MODEL.SAM.NAME, cfg.MODEL.SAM.WEIGHTS
-    if weights in ("", "shipped") or Path(weights).is_file():
-        return
-    official = known_file(weights)
-    if official is None or official.model != name:
-        sizes = {file.model: file.filename for file in WEIGHTS.values() if not file.tag}
-        expected = f"the official ones are called {sizes[name]}" if name in sizes else f"{name} has no official ones"
-        raise ValueError(
-            f"MODEL.SAM.WEIGHTS {weights!r} is neither a file nor called as the official weights of "
-            f"MODEL.SAM.NAME {name!r}: {expected}."
-        )
-
-
-def _check_clip_weights(cfg: CfgNode) -> None:
-    name, weights = cfg.MODEL.CLIP.NAME, cfg.MODEL.CLIP.WEIGHTS
-    official = known_file(weights) if weights else None
-    tags = open_clip.list_pretrained_tags_by_model(name)
-    tag = official.tag if official is not None else weights
-    if official is not None and official.model != name.removesuffix("-quickgelu"):
-        raise ValueError(
-            f"MODEL.CLIP.WEIGHTS {weights!r} are those of {official.model}, not of MODEL.CLIP.NAME {name!r}."
-        )
-    if tag not in tags and weights not in ("", "shipped") and not Path(weights).is_file():
-        raise ValueError(
-            f"MODEL.CLIP.WEIGHTS {weights!r} is neither a file nor a tag that open_clip knows for "
-            f"MODEL.CLIP.NAME {name!r}; its tags: {', '.join(tags) or 'none'}."
-        )
-
-
 def _training(cfg: CfgNode) -> str:
     vocabularies = check_vocabularies(cfg)
     if not vocabularies:
@@ -161,13 +130,14 @@ def _tasks_of(name: str) -> Sequence[str]:
 def _count_parameters(cfg: CfgNode) -> tuple[int, int]:
     """Trained and frozen parameters of the model that `cfg` builds."""
     cfg = cfg.clone()
-    cfg.merge_from_list(list(_WITHOUT_WEIGHTS))
+    spec = model_spec(cfg.MODEL.META_ARCHITECTURE)
+    cfg.merge_from_list([part for key in [*spec.weights.values(), "MODEL.TEXT_CACHE"] for part in (key, "")])
     # Many configurations share a model and differ in their datasets alone: it is built once.
     key = f"{cfg.MODEL.dump()}{cfg.TEST.COMPARE}"
     if key not in _COUNTS:
         # Not `build_model`, which would move the model to a device, and what is on none cannot be moved.
         with torch.device("meta"):
-            model: nn.Module = META_ARCH_REGISTRY.get(cfg.MODEL.META_ARCHITECTURE)(cfg)
+            model: nn.Module = spec.build(cfg)
         trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
         _COUNTS[key] = trained, sum(parameter.numel() for parameter in model.parameters()) - trained
     return _COUNTS[key]

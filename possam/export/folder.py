@@ -19,7 +19,8 @@ from possam.export.programs import Program, decoder_program, encoder_program, sc
 from possam.export.rows import export_classes
 from possam.export.signature import signature_of
 from possam.files import write_json
-from possam.models import PosSAM
+from possam.models import OpenVocabularySegmenter
+from possam.models.base import PADDING
 from possam.models.state import describe_frozen
 from possam.vocabulary import Vocabulary
 
@@ -31,11 +32,11 @@ DESCRIPTION = "export.json"
 CLASSES = "classes.npz"
 _VERSION = 1
 _PACKAGES = ("torch", "onnx", "onnxscript")
-_SIDE = 32  # what PosSAM pads images to multiples of
+_SIDE = PADDING
 
 
 def export_model(
-    model: PosSAM,
+    model: OpenVocabularySegmenter,
     folder: str | Path,
     *,
     formats: Sequence[str] = ("pt2", "onnx"),
@@ -93,7 +94,7 @@ def _replace(made: Path, target: Path, files: Collection[str]) -> None:
         os.replace(made / file, target / file)
 
 
-def _write_programs(model: PosSAM, folder: Path, formats: Sequence[str], side: int) -> dict[str, Any]:
+def _write_programs(model: OpenVocabularySegmenter, folder: Path, formats: Sequence[str], side: int) -> dict[str, Any]:
     """Export the three programs one after the other, so that only one is in memory; what export.json says of them."""
     programs: dict[str, Any] = {}
     for build in (encoder_program, decoder_program, scorer_program):
@@ -107,7 +108,7 @@ def _write_programs(model: PosSAM, folder: Path, formats: Sequence[str], side: i
 def _write_program(program: Program, folder: Path, formats: Sequence[str]) -> dict[str, Any]:
     logger.info("Exporting the %s", program.name)
     exported = program.export()
-    signature = signature_of(exported, program.dynamic)
+    signature = signature_of(exported, program.inputs, program.dynamic)
     files = {
         name: [path.name for path in FORMATS[name].write(exported, signature, folder / program.name)]
         for name in formats
@@ -119,7 +120,7 @@ def _write_program(program: Program, folder: Path, formats: Sequence[str]) -> di
     }
 
 
-def _describe(model: PosSAM, side: int) -> dict[str, Any]:
+def _describe(model: OpenVocabularySegmenter, side: int) -> dict[str, Any]:
     """What export.json says of the model and of the image it takes."""
     return {
         "version": _VERSION,
@@ -130,14 +131,14 @@ def _describe(model: PosSAM, side: int) -> dict[str, Any]:
             "range": [0, 255],
             "resize": "longer side to size, bilinear",
             "pad": "right and bottom",
-            "pad_colour": model.sam.pixel_mean.flatten().tolist(),
+            "pad_colour": next(iter(model.frozen_encoders.values())).pixel_mean.flatten().tolist(),
         },
         "constants": {
             "ensemble": model.ensemble,
             "ldp_scale": model.classifier.scale.item(),
             "clip_scale": model.clip.logit_scale,
-            "object_threshold": model.object_threshold,
-            "overlap_threshold": model.overlap_threshold,
+            "object_threshold": model.postprocessor.object_threshold,
+            "overlap_threshold": model.postprocessor.overlap_threshold,
         },
         "fingerprints": {
             "frozen": describe_frozen(model),

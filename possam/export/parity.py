@@ -15,7 +15,7 @@ from torch import Tensor
 
 from possam.export.programs import ImageEncoder, MaskDecoder, Scorer
 from possam.files import read_json
-from possam.models import PosSAM
+from possam.models import OpenVocabularySegmenter
 
 __all__ = ["Difference", "compare", "run_onnx", "run_pt2"]
 
@@ -36,7 +36,7 @@ class Difference:
     relative: float
 
 
-def compare(model: PosSAM, folder: str | Path, images: Tensor, classes: Arrays) -> list[Difference]:
+def compare(model: OpenVocabularySegmenter, folder: str | Path, images: Tensor, classes: Arrays) -> list[Difference]:
     """Run every program of a folder, and the model, on the same inputs.
 
     Programs are compared one by one: each takes what the model itself gave for the step before, so that a difference

@@ -6,8 +6,10 @@ R most names of a class; h×w = S/4×S/4.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +18,7 @@ from torch.export import Dim, ExportedProgram
 from possam.classifiers import MaskEvidence
 from possam.export.pruning import without_unused
 from possam.export.rows import RowEmbeddings
-from possam.models import PosSAM
+from possam.models import OpenVocabularySegmenter
 
 __all__ = ["ImageEncoder", "MaskDecoder", "Program", "Scorer", "decoder_program", "encoder_program", "scorer_program"]
 
@@ -28,31 +30,41 @@ _EXAMPLES = 2
 
 
 class ImageEncoder(nn.Module):
-    """image B×3×S×S float32, RGB in [0, 255], padded with SAM's mean colour → F_sam and F_clip."""
+    """image B×3×S×S float32, RGB in [0, 255], padded with the first encoder's mean color → the maps that the
+    model reads of each frozen encoder, by the names of `feature_names`."""
 
-    def __init__(self, model: PosSAM) -> None:
+    def __init__(self, model: OpenVocabularySegmenter) -> None:
         super().__init__()
-        self.sam, self.clip = model.sam, model.clip
+        self.encoders = nn.ModuleDict(model.frozen_encoders)
+        self.names = feature_names(model)
 
     def forward(self, image: Tensor) -> dict[str, Tensor]:
-        return {"sam_features": self.sam(image), "clip_features": self.clip(image)}
+        maps: dict[str, Tensor] = {}
+        for role, names in self.names.items():
+            found = self.encoders[role](image, strides=tuple(names))
+            maps |= {name: found[stride] for stride, name in names.items()}
+        return maps
 
 
 class MaskDecoder(nn.Module):
-    """F_sam, F_clip → what `possam.models.Perception` holds, B×… each. No name is known yet."""
+    """The encoder's maps → what `possam.models.Perception` holds, B×… each. No name is known yet."""
 
-    def __init__(self, model: PosSAM) -> None:
+    def __init__(self, model: OpenVocabularySegmenter) -> None:
         super().__init__()
         self.model = model
+        self.names = feature_names(model)
 
-    def forward(self, sam_features: Tensor, clip_features: Tensor) -> dict[str, Tensor]:
-        return self.model.read_features(sam_features, clip_features)
+    def forward(self, *maps: Tensor) -> dict[str, Tensor]:
+        given = iter(maps)
+        return self.model.predict_masks(
+            {role: {stride: next(given) for stride in names} for role, names in self.names.items()}
+        )
 
 
 class Scorer(nn.Module):
     """What was perceived, and any vocabulary's text → logits, and the scores of the model's own ensemble."""
 
-    def __init__(self, model: PosSAM) -> None:
+    def __init__(self, model: OpenVocabularySegmenter) -> None:
         super().__init__()
         self.classifier = model.classifier
         self.ensemble = model.ensembles[model.ensemble]
@@ -127,6 +139,12 @@ class Program:
     inputs: Mapping[str, Tensor]
     dynamic: Mapping[str, Mapping[int, str]] = field(default_factory=dict)
 
+    def _nested(self, shapes: Mapping[str, Any]) -> tuple[Any, ...]:
+        """Shapes in the order of the inputs, as torch.export wants them: those of `*maps` are one tuple."""
+        parameters = inspect.signature(self.module.forward).parameters.values()
+        together = any(each.kind is inspect.Parameter.VAR_POSITIONAL for each in parameters)
+        return (tuple(shapes.values()),) if together else tuple(shapes.values())
+
     @torch.no_grad()
     def export(self) -> ExportedProgram:
         """Trace it. The result has no parameter that it does not use.
@@ -140,7 +158,7 @@ class Program:
         }
         try:
             program = torch.export.export(
-                self.module.eval(), tuple(self.inputs.values()), dynamic_shapes=shapes, strict=False
+                self.module.eval(), tuple(self.inputs.values()), dynamic_shapes=self._nested(shapes), strict=False
             )
         except RuntimeError as error:  # torch.export's own errors are its subclasses
             reason = str(error).strip().partition("\n")[0]
@@ -148,23 +166,33 @@ class Program:
         return without_unused(program)
 
 
-def encoder_program(model: PosSAM, image_size: int, features: Features) -> Program:
-    """Image to F_sam and F_clip; S is `image_size`."""
+def feature_names(model: OpenVocabularySegmenter) -> dict[str, dict[int, str]]:
+    """Names of the maps between encoder and decoder, {role: {stride: name}}: "clip_features", and with the stride where
+    the model reads several of an encoder."""
+    return {
+        role: {stride: f"{role}_features" + (f"_{stride}" if len(strides) > 1 else "") for stride in strides}
+        for role, strides in model.reads.items()
+    }
+
+
+def encoder_program(model: OpenVocabularySegmenter, image_size: int, features: Features) -> Program:
+    """Image to features; S is `image_size`."""
     image = torch.zeros(_EXAMPLES, 3, image_size, image_size)
     return Program(
         name="encoder", module=ImageEncoder(model), inputs={"image": image}, dynamic={"image": {0: "batch"}}
     )
 
 
-def decoder_program(model: PosSAM, image_size: int, features: Features) -> Program:
-    """F_sam and F_clip to masks and embeddings."""
-    inputs = {name: torch.zeros(_EXAMPLES, *features[name]) for name in ("sam_features", "clip_features")}
+def decoder_program(model: OpenVocabularySegmenter, image_size: int, features: Features) -> Program:
+    """Features to masks and embeddings."""
+    names = [name for names in feature_names(model).values() for name in names.values()]
+    inputs = {name: torch.zeros(_EXAMPLES, *features[name]) for name in names}
     return Program(
         name="decoder", module=MaskDecoder(model), inputs=inputs, dynamic={name: {0: "batch"} for name in inputs}
     )
 
 
-def scorer_program(model: PosSAM, image_size: int, features: Features) -> Program:
+def scorer_program(model: OpenVocabularySegmenter, image_size: int, features: Features) -> Program:
     """Embeddings and text to scores."""
     perceived = {
         "ldp_embeddings": torch.float32,

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from possam.files import write_atomically
-from possam.models import PosSAM
+from possam.models import OpenVocabularySegmenter
 from possam.vocabulary import ClassEmbeddings, Vocabulary
 
 __all__ = ["RowEmbeddings", "class_rows", "export_classes", "vocabulary_arrays"]
@@ -47,7 +47,7 @@ def class_rows(vocabulary: Vocabulary) -> NDArray[np.int64]:
     return np.array([group + group[:1] * (most - len(group)) for group in groups], dtype=np.int64)
 
 
-def vocabulary_arrays(model: PosSAM, vocabulary: Vocabulary) -> dict[str, NDArray[Any]]:
+def vocabulary_arrays(model: OpenVocabularySegmenter, vocabulary: Vocabulary) -> dict[str, NDArray[Any]]:
     """What the scorer takes of a vocabulary, and what a person wants to read.
 
     Returns:
@@ -63,7 +63,7 @@ def vocabulary_arrays(model: PosSAM, vocabulary: Vocabulary) -> dict[str, NDArra
     }
 
 
-def export_classes(model: PosSAM, vocabulary: Vocabulary, path: str | Path) -> Path:
+def export_classes(model: OpenVocabularySegmenter, vocabulary: Vocabulary, path: str | Path) -> Path:
     """Write `vocabulary_arrays` as an .npz file, which needs NumPy alone to be read."""
     arrays = vocabulary_arrays(model, vocabulary)
     write_atomically(path, lambda file: np.savez(file, allow_pickle=False, **arrays))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -32,18 +32,22 @@ class Signature:
     symbols: Mapping[str, str]
 
 
-def signature_of(program: ExportedProgram, dynamic: Mapping[str, Mapping[int, str]]) -> Signature:
+def signature_of(
+    program: ExportedProgram, names: Iterable[str], dynamic: Mapping[str, Mapping[int, str]]
+) -> Signature:
     """Read the signature of a program whose module gives a dict of tensors.
 
     Args:
+        names: of the inputs, in their order.
         dynamic: names of the inputs' axes, {input: {axis: name}}.
     """
     places = [node for node in program.graph.nodes if node.op == "placeholder"]
-    inputs = {
-        node.name: node.meta["val"]
+    given = [
+        node.meta["val"]
         for node, spec in zip(places, program.graph_signature.input_specs, strict=True)
         if spec.kind is InputKind.USER_INPUT
-    }
+    ]
+    inputs = dict(zip(names, given, strict=True))
     symbols = {
         str(inputs[name].shape[axis]): axis_name for name, axes in dynamic.items() for axis, axis_name in axes.items()
     }

@@ -104,6 +104,10 @@ class MaskGrid:
             result[(slice(None), *tile)] = self.restore(tile=tile) > 0
         return result
 
+    def at_image_size(self) -> MaskGrid:
+        """The same masks at the size of the image in the padded input."""
+        return MaskGrid(self.logits, **{key: self._sizes[key] for key in ("padded_size", "image_size")})
+
     def to(self, device: torch.device) -> MaskGrid:
         """The same masks on another device; themselves where they are there."""
         return self if device == self.device else MaskGrid(self.logits.to(device), **self._sizes)

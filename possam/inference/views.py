@@ -27,11 +27,13 @@ class View(NamedTuple):
         scores: Q×K float32 in [0, 1], without void.
         mask_logits: Q×h×w float32.
         iou: Q float32 in [0, 1], predicted quality.
+        void: Q float32 in [0, 1], probability of being nothing.
     """
 
     scores: Tensor
     mask_logits: Tensor
     iou: Tensor
+    void: Tensor
 
 
 def stack_views(views: Sequence[View]) -> View:
@@ -45,6 +47,7 @@ def stack_views(views: Sequence[View]) -> View:
         scores=torch.cat([view.scores for view in views]) / len(views),
         mask_logits=torch.cat([view.mask_logits for view in views]),
         iou=torch.cat([view.iou for view in views]),
+        void=torch.cat([view.void for view in views]),
     )
 
 
@@ -61,7 +64,7 @@ def join_views(views: Sequence[View], *, min_iou: float = 0.5) -> View:
         min_iou: in [0, 1].
 
     Returns:
-        A view of G masks, those of the first view first; `iou` is the members' mean.
+        A view of G masks, those of the first view first; `iou` and `void` are the members' mean.
 
     Raises:
         ValueError: no view, shapes disagree, or `min_iou` is out of range.
@@ -70,7 +73,7 @@ def join_views(views: Sequence[View], *, min_iou: float = 0.5) -> View:
     check_fraction("min_iou", min_iou)
     if len(views) == 1:
         return views[0]
-    scores, iou = views[0].scores.clone(), views[0].iou.clone()
+    scores, iou, void = views[0].scores.clone(), views[0].iou.clone(), views[0].void.clone()
     probability = views[0].mask_logits.sigmoid()
     members = torch.ones_like(iou)
     for view in views[1:]:
@@ -78,16 +81,18 @@ def join_views(views: Sequence[View], *, min_iou: float = 0.5) -> View:
         joined, mate = _assign(probability / members[:, None, None], scores / members[:, None], view, new, min_iou)
         scores[joined] += view.scores[mate]
         iou[joined] += view.iou[mate]
+        void[joined] += view.void[mate]
         probability[joined] += new[mate]
         members[joined] += 1
         alone = torch.ones(len(new), dtype=torch.bool, device=new.device)
         alone[mate] = False
         scores = torch.cat([scores, view.scores[alone]])
         iou = torch.cat([iou, view.iou[alone]])
+        void = torch.cat([void, view.void[alone]])
         probability = torch.cat([probability, new[alone]])
         members = torch.cat([members, torch.ones_like(view.iou[alone])])
     mean = probability / members[:, None, None]
-    return View(scores=scores / len(views), mask_logits=mean.logit(_EPS), iou=iou / members)
+    return View(scores=scores / len(views), mask_logits=mean.logit(_EPS), iou=iou / members, void=void / members)
 
 
 def _assign(

@@ -1,18 +1,20 @@
-"""The systems: wiring of encoders, decoders and classifiers, registered as meta-architectures."""
+"""The systems, each in one file, over a common base and a registry."""
 
+from possam.models.base import OpenVocabularySegmenter
 from possam.models.config import add_possam_config
-from possam.models.parts import DECODERS, EMBEDDINGS, PYRAMIDS
 from possam.models.possam import PosSAM
 from possam.models.prediction import Perception, Prediction
+from possam.models.spec import ModelSpec, model_spec, model_specs
 from possam.models.test_time_augmentation import TestTimeAugmentation
 
 __all__ = [
-    "DECODERS",
-    "EMBEDDINGS",
-    "PYRAMIDS",
+    "ModelSpec",
+    "OpenVocabularySegmenter",
     "Perception",
     "PosSAM",
     "Prediction",
     "TestTimeAugmentation",
     "add_possam_config",
+    "model_spec",
+    "model_specs",
 ]

@@ -48,6 +48,7 @@ def add_possam_config(cfg: CfgNode) -> None:
         }
     )
     model.EMBEDDING = CfgNode({"NAME": "ldp"})  # or "clip": pooled CLIP features without LDP
+    model.FC_CLIP = CfgNode({"ENSEMBLE_ON_VALID_MASK": False})  # True: masks too small for CLIP are not judged by it
     model.LDP = CfgNode({"LAYERS": 2, "HEADS": 8, "STREAMS": ["sam", "clip"]})
     model.LOSS = CfgNode(
         {
@@ -76,6 +77,8 @@ def add_possam_config(cfg: CfgNode) -> None:
     cfg.TEST.TASKS = ["panoptic", "semantic", "instance"]
     cfg.TEST.OBJECT_THRESHOLD = 0.1
     cfg.TEST.OVERLAP_THRESHOLD = 0.8
+    cfg.TEST.VOID_COMPETES = False  # panoptic: a mask goes where void is more probable than its best class
+    cfg.TEST.SEMANTIC_RESIZE = "masks"  # or "scores": class sums are resized to the output, not masks
     cfg.TEST.TOP_K = 100
     cfg.TEST.BATCH_SIZE = 1
     cfg.TEST.COMPARE = []  # ensembles to score beside MODEL.ENSEMBLE, on the same forward passes

@@ -39,10 +39,9 @@ go in, a mask and a name for every pixel come out.
 ## Use
 
 ```python
-from possam.models import {architecture}
-from possam.predictor import Predictor
+from possam import Predictor
 
-predictor = Predictor({architecture}.from_pretrained("{source}"))
+predictor = Predictor.from_pretrained("{source}")
 result = predictor("photo.jpg", {names})
 print(result.labels, result.segmentation.shape)
 ```
@@ -50,7 +49,7 @@ print(result.labels, result.segmentation.shape)
 ## What is in here
 
 `model.safetensors` holds the {count:,} trained parameters alone. The frozen encoders come from their own files, named
-by `config.yaml` or by `sam_weights` and `clip_weights` of `from_pretrained`, and must be these:
+by `config.yaml` or by `weights` of `from_pretrained`, and must be these:
 
 {encoders}
 

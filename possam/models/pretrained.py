@@ -10,6 +10,7 @@ import logging
 import os
 import re
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -22,6 +23,7 @@ from possam.encoders.weight_files import WEIGHTS, known_file
 from possam.files import expand_home, full_path, write_atomically
 from possam.models.model_card import Results, model_card
 from possam.models.saved_config import SavedConfig
+from possam.models.spec import ModelSpec, model_spec
 from possam.models.state import describe_frozen, load_checkpoint, read_checkpoint, write_safetensors
 from possam.vocabulary import Vocabulary
 
@@ -48,8 +50,7 @@ class Pretrained(nn.Module):
         source: str | Path,
         *,
         revision: str | None = None,
-        sam_weights: str | Path | None = None,
-        clip_weights: str | Path | None = None,
+        weights: Mapping[str, str | Path] | None = None,
         device: str | torch.device | None = None,
         cache_dir: str | Path | None = None,
         text_cache: str | Path | None = None,
@@ -60,7 +61,7 @@ class Pretrained(nn.Module):
         Args:
             source: a folder, which is read without the network, or a repository "owner/name" of the hub.
             revision: branch, tag or commit of the repository.
-            sam_weights, clip_weights: weights of the frozen encoders, as MODEL.SAM.WEIGHTS and MODEL.CLIP.WEIGHTS take
+            weights: of frozen encoders by role, such as {"clip": "clip.safetensors"}, as MODEL.<ROLE>.WEIGHTS takes
                 them; by default the saved configuration's. Whatever they are, they must be those of the training.
             device: where the model goes; by default where it was, or the CPU, with a warning, if that is not here.
             cache_dir: folder of downloads; by default the hub's own.
@@ -73,15 +74,24 @@ class Pretrained(nn.Module):
                 frozen encoders are not those it was trained over.
         """
         folder = _find(source, revision=revision, cache_dir=cache_dir, token=token)
-        cfg = SavedConfig.read(folder / CONFIG).over_defaults(architecture=cls.__name__)
+        saved = SavedConfig.read(folder / CONFIG)
+        try:
+            spec = model_spec(saved.architecture)
+        except ValueError as error:
+            hint = "If a newer version of possam wrote it, update possam."
+            raise ValueError(f"{folder / CONFIG}: {error} {hint}") from error
+        if not issubclass(spec.model, cls):
+            raise ValueError(
+                f"{folder / CONFIG} describes a {spec.name}, not a {cls.__name__}; use {spec.name}.from_pretrained."
+            )
+        cfg = saved.over_defaults()
         where = _device(device, cfg.MODEL.DEVICE, folder / CONFIG)
-        for node, weights in ((cfg.MODEL.SAM, sam_weights), (cfg.MODEL.CLIP, clip_weights)):
-            node.WEIGHTS = node.WEIGHTS if weights is None else expand_home(weights)
-        _check_weights(cfg, source)
+        _set_weights(cfg, spec, weights or {}, source)
         cfg.MODEL.TRAIN_VOCABULARY = str(folder / VOCABULARY)
         cfg.MODEL.TEXT_CACHE = _text_cache(text_cache)
         checkpoint = read_checkpoint(folder / PARAMETERS)
-        model = cls(cfg)
+        model = spec.build(cfg)
+        assert isinstance(model, cls)
         load_checkpoint(model, checkpoint, str(folder / PARAMETERS))
         return model.to(where).eval()
 
@@ -162,7 +172,7 @@ class Pretrained(nn.Module):
             architecture=type(self).__name__,
             parameters=sum(value.numel() for value in self.state_dict().values()),
             frozen=frozen,
-            weights={role: config[f"MODEL.{role.upper()}.WEIGHTS"] for role in frozen},
+            weights={role: config[key] for role, key in model_spec(type(self).__name__).weights.items()},
             vocabulary=self.train_vocabulary,
             results=results,
         )
@@ -206,16 +216,23 @@ def _download(repo_id: str, **options: Any) -> Path:
         ) from error
 
 
-def _check_weights(cfg: CfgNode, source: str | Path) -> None:
-    for role in ("sam", "clip"):
-        name, weights = cfg.MODEL[role.upper()].NAME, cfg.MODEL[role.upper()].WEIGHTS
-        if weights in ("", "shipped") or Path(weights).is_file() or (role == "clip" and "/" not in weights):
-            continue  # nothing to find here: a CLIP's weights may be named by a tag
-        official = known_file(weights) or next((file for file in WEIGHTS.values() if file.model == name), None)
+def _set_weights(
+    cfg: CfgNode, spec: ModelSpec, weights: Mapping[str, str | Path], source: str | Path
+) -> None:
+    """Put the weights given into the configuration, and check that those of all encoders can be found here."""
+    if unknown := sorted(set(weights) - set(spec.encoders)):
+        raise ValueError(f"weights are given for {unknown}, but a {spec.name} has {', '.join(spec.encoders)}.")
+    for role, encoder in spec.encoders.items():
+        node = cfg.MODEL[role.upper()]
+        node.WEIGHTS = expand_home(weights.get(role, node.WEIGHTS))
+        if encoder.finds_weights(node.WEIGHTS):
+            continue
+        official = known_file(node.WEIGHTS)
+        official = official or next((file for file in WEIGHTS.values() if file.model == node.NAME), None)
         fetch = f"Fetch them with `possam weights download {official.name}`, or say" if official else "Say"
         raise FileNotFoundError(
-            f"{source} needs the weights of {role.upper()} {name}, and {Path(weights).absolute()} does not exist. "
-            f"{fetch} where they are with {role}_weights=…"
+            f"{source} needs the weights of {role.upper()} {node.NAME}, and {Path(node.WEIGHTS).absolute()} does not "
+            f"exist. {fetch} where they are with weights={{{role!r}: …}} (on the command line --weights {role}=PATH)."
         )
 
 

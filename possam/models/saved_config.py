@@ -19,7 +19,7 @@ from possam.models.ranges import check_ranges
 # Settings of the machine a model was trained on, not of the model; they would also tell the world its folders.
 _OF_THE_MACHINE = ("OUTPUT_DIR", "INPUT.FEATURE_FOLDER", "MODEL.TEXT_CACHE", "MODEL.TRAIN_VOCABULARY", "MODEL.WEIGHTS")
 _OWN_DATASETS = re.compile(r"DATASETS\.(?!TRAIN$|TEST$)")
-_WEIGHTS = ("MODEL.SAM.WEIGHTS", "MODEL.CLIP.WEIGHTS")
+_WEIGHTS = re.compile(r"MODEL\.\w+\.WEIGHTS")
 
 
 class SavedConfig:
@@ -42,8 +42,8 @@ class SavedConfig:
         theirs, ours = _flatten(get_cfg()), _flatten(_defaults())
         settings = _flatten(yaml.safe_load(text))
         settings["MODEL.DEVICE"] = torch.device(settings["MODEL.DEVICE"]).type
-        for key in _WEIGHTS:
-            if "/" in settings.get(key, ""):
+        for key in filter(_WEIGHTS.fullmatch, list(settings)):
+            if "/" in settings[key]:
                 settings[key] = f"weights/{Path(settings[key]).name}"
         kept = {
             key: value
@@ -66,22 +66,22 @@ class SavedConfig:
     def to_yaml(self) -> str:
         return yaml.safe_dump(_nest(self._settings))
 
-    def over_defaults(self, *, architecture: str) -> CfgNode:
-        """The whole configuration: these settings over this version's defaults.
-
-        Args:
-            architecture: the class that the configuration is expected to build.
-
-        Raises:
-            ValueError: it builds another class, or a setting is unknown, of the wrong type or out of its range.
-        """
+    @property
+    def architecture(self) -> str:
+        """`MODEL.META_ARCHITECTURE`. Raises ValueError if it is missing or no string."""
         name = self._settings.get("MODEL.META_ARCHITECTURE")
         if name is None:
             raise ValueError(f"{self._source} is no configuration of this package: it has no MODEL.META_ARCHITECTURE.")
         if not isinstance(name, str):
-            raise ValueError(f"{self._source} has the MODEL.META_ARCHITECTURE {name!r:.80}; expected {architecture!r}.")
-        if name != architecture:
-            raise ValueError(f"{self._source} describes a {name}, not a {architecture}; use {name}.from_pretrained.")
+            raise ValueError(f"{self._source} has the MODEL.META_ARCHITECTURE {name!r:.80}; expected a name.")
+        return name
+
+    def over_defaults(self) -> CfgNode:
+        """The whole configuration: these settings over this version's defaults.
+
+        Raises:
+            ValueError: a setting is unknown, of the wrong type or out of its range.
+        """
         cfg = _defaults()
         known = _flatten(cfg)
         unknown = [key for key in self._settings if key not in known]

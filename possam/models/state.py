@@ -18,7 +18,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from possam.encoders import FrozenCLIP, FrozenSAM
+from possam.encoders import FrozenEncoder
 from possam.encoders.state_dicts import not_finite
 from possam.files import write_atomically
 from possam.vocabulary import Vocabulary
@@ -28,19 +28,35 @@ _SHOWN = 5
 
 
 def describe_frozen(model: nn.Module) -> dict[str, dict[str, Any]]:
-    """The frozen encoders of a model: {"sam": {"name", "fingerprint"}, "clip": {"name", "fingerprint", "input_scale"}}.
+    """The frozen encoders of a model by their attribute: {"sam": {"name", "fingerprint", …}, …}, as they describe
+    themselves.
 
     The fingerprint is a sha256 of the weights themselves, whatever file they came in. It takes 0.7 s for SAM ViT-L;
     encoders remember their own.
     """
-    found: dict[str, dict[str, Any]] = {}
-    for role, module in model.named_children():
-        if isinstance(module, FrozenSAM):
-            found[role] = {"name": module.name, "fingerprint": module.fingerprint}
-        elif isinstance(module, FrozenCLIP):
-            scale = module.input_scale
-            found[role] = {"name": module.name, "fingerprint": module.fingerprint, "input_scale": scale}
-    return found
+    return {role: module.describe() for role, module in model.named_modules() if isinstance(module, FrozenEncoder)}
+
+
+def exclude_frozen(model: nn.Module) -> None:
+    """Leave a model's frozen encoders out of its state dict, and do not ask for them when one is loaded: they come from
+    files of their own."""
+    model.register_state_dict_post_hook(_drop_frozen)
+    model.register_load_state_dict_post_hook(_excuse_frozen)
+
+
+def _frozen_prefixes(model: nn.Module) -> tuple[str, ...]:
+    return tuple(f"{role}." for role, module in model.named_modules() if isinstance(module, FrozenEncoder))
+
+
+def _drop_frozen(model: nn.Module, state: dict[str, Tensor], prefix: str, _metadata: Any) -> None:
+    prefixes = tuple(prefix + role for role in _frozen_prefixes(model))
+    for key in [key for key in state if prefixes and key.startswith(prefixes)]:
+        del state[key]
+
+
+def _excuse_frozen(model: nn.Module, incompatible: Any) -> None:
+    prefixes = _frozen_prefixes(model)
+    incompatible.missing_keys[:] = [key for key in incompatible.missing_keys if not key.startswith(prefixes)]
 
 
 def check_frozen(model: nn.Module, saved: Any, source: str) -> None:
@@ -80,8 +96,8 @@ def _difference(role: str, saved: Mapping[str, Any] | None, own: Mapping[str, An
         return [f"{_label(word, saved)} {scales}: set {key}.INPUT_SCALE, by which the encoder's own is multiplied"]
     elif saved.get("fingerprint") != own["fingerprint"]:
         mend = (
-            f"these are other weights of the same encoder; set {key}.WEIGHTS ({role}_weights of from_pretrained) "
-            "to those it was trained with"
+            f"these are other weights of the same encoder; set {key}.WEIGHTS (weights={{{role!r}: …}} of "
+            "from_pretrained) to those it was trained with"
         )
     else:
         return []

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from possam.inference import MaskGrid, View, join_views, stack_views
-from possam.models.possam import PosSAM
+from possam.models.base import OpenVocabularySegmenter
 from possam.models.prediction import Prediction
 from possam.vocabulary import Vocabulary
 
@@ -28,7 +28,7 @@ class TestTimeAugmentation(nn.Module):
 
     __test__ = False  # its name looks like a test case's
 
-    def __init__(self, model: PosSAM, *, scales: list[float], flip: bool) -> None:
+    def __init__(self, model: OpenVocabularySegmenter, *, scales: list[float], flip: bool) -> None:
         """
         Args:
             model: the trained model.
@@ -72,7 +72,7 @@ class TestTimeAugmentation(nn.Module):
         ensemble: str | None = None,
         tasks: tuple[str, ...] | None = None,
     ) -> dict[str, Any]:
-        """As `PosSAM.segment`, of one image's views; a single plain view gives what the model alone gives."""
+        """As the model's own `segment`, of one image's views; a single plain view gives what the model alone gives."""
         tasks = self.model.tasks if tasks is None else tasks
         first, mirrored = views[0]
         if len(views) == 1 and not mirrored:
@@ -109,9 +109,11 @@ class TestTimeAugmentation(nn.Module):
             output_size=(grid[0], grid[1]),
         ).restore()
         scores = self.model.score(prediction, ensemble)
-        return View(scores, masks.flip(-1) if flip else masks, prediction.evidence.iou.float())
+        evidence = prediction.evidence
+        return View(scores, masks.flip(-1) if flip else masks, evidence.iou.float(), evidence.void)
 
     def _merge(self, view: View, prediction: Prediction, tasks: tuple[str, ...]) -> dict[str, Any]:
         # The grid spans exactly the image, so there is no padding to take away.
         masks = MaskGrid(view.mask_logits, output_size=prediction.output_size)
-        return self.model.merge(view.scores, masks, view.iou, prediction.vocabulary, tasks)
+        isthing = prediction.vocabulary.isthing
+        return self.model.postprocessor(view.scores, masks, view.iou, view.void, isthing=isthing, tasks=tasks)

@@ -35,13 +35,13 @@ def test_nothing_trains(clip):
     assert not any(module.training for module in clip.modules())
     assert not any(parameter.requires_grad for parameter in clip.parameters())
     pixels = image().requires_grad_()
-    assert not clip(pixels).requires_grad
+    assert not clip.final(pixels).requires_grad
     assert not clip.project(torch.zeros(2, clip.feature_dim, requires_grad=True)).requires_grad
     assert not clip.encode_text(["a star"]).requires_grad
 
 
 def test_shapes_types_and_unit_vectors(clip):
-    dense = clip(image(128, 96, batch=2))
+    dense = clip.final(image(128, 96, batch=2))
     assert clip.input_scale == 2.0 and clip.stride == 16
     assert dense.shape == (2, clip.feature_dim, 16, 12) and dense.dtype == torch.float32
     projected = clip.project(torch.randn(2, 5, clip.feature_dim))
@@ -62,7 +62,7 @@ def test_pixels_are_normalised_and_enlarged_before_the_tower(clip):
     pixels = image(48, 64)
     enlarged = F.interpolate(pixels, scale_factor=2, mode="bilinear", align_corners=False)
     expected = clip.model.visual.trunk.forward_features((enlarged / 255 - 0.5) / 0.25)
-    torch.testing.assert_close(clip(pixels), expected, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(clip.final(pixels), expected, atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize(("height", "width"), [(128, 128), (125, 131), (33, 250), (3, 5)])
@@ -70,7 +70,7 @@ def test_any_size_maps_onto_whole_cells(clip, height, width):
     rows, columns = clip.input_size(height, width)
     assert rows % clip.stride == 0 == columns % clip.stride
     assert abs(rows - 2 * height) <= clip.stride / 2 or rows == clip.stride
-    assert clip(image(height, width)).shape[-2:] == (rows // clip.stride, columns // clip.stride)
+    assert clip.final(image(height, width)).shape[-2:] == (rows // clip.stride, columns // clip.stride)
 
 
 def test_dense_map_spans_exactly_the_image():
@@ -81,7 +81,7 @@ def test_dense_map_spans_exactly_the_image():
         blank, marked = torch.full((2, 1, 3, height, width), 90.0)
         top, left = height * 5 // 8, width // 4
         marked[..., top : top + 12, left : left + 12] = 255
-        change = (clip(marked) - clip(blank)).abs().sum(dim=1)[0]
+        change = (clip.final(marked) - clip.final(blank)).abs().sum(dim=1)[0]
         change = change**2 / (change**2).sum()
         rows, columns = ((torch.arange(n) + 0.5) / n for n in change.shape)
         assert abs(float(change.sum(1) @ rows) - (top + 6) / height) < 0.06

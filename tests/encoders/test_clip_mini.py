@@ -65,7 +65,7 @@ def accuracy(clip, scenes):
     hits = []
     for index in range(scenes):
         scene = draw_scene([204, index], palette)
-        dense = clip(torch.from_numpy(scene.image).permute(2, 0, 1)[None].float())
+        dense = clip.final(torch.from_numpy(scene.image).permute(2, 0, 1)[None].float())
         masks = torch.from_numpy(np.stack([scene.mask(segment) for segment in scene.segments]))
         pooled, _ = mask_pool(dense, 2.0 * masks[None] - 1)
         guess = classes[(clip.project(pooled[0]) @ texts.T).argmax(dim=1)].tolist()

@@ -43,7 +43,7 @@ def run(block, tokens, rotation, **kwargs):
 
 
 def full_mask(clip, pixels):
-    return clip.project(clip(pixels).mean(dim=(2, 3)))
+    return clip.project(clip.final(pixels).mean(dim=(2, 3)))
 
 
 def test_siglip_is_its_own_embedding_when_its_pool_attends_uniformly():
@@ -52,7 +52,7 @@ def test_siglip_is_its_own_embedding_when_its_pool_attends_uniformly():
     query.weight.data.zero_()
     query.bias.data.zero_()
     pixels = images(32, 32)
-    assert clip(pixels).shape == (2, 32, 4, 4)
+    assert clip.final(pixels).shape == (2, 32, 4, 4)
     expected = clip.model.encode_image(normalised(pixels), normalize=True)
     torch.testing.assert_close(full_mask(clip, pixels), expected, **EXACT)
 
@@ -65,7 +65,7 @@ def test_siglip_over_a_mask_is_its_pool_over_the_masks_patches():
     query.bias.data.zero_()
     pixels = images(32, 32)
     inside = torch.rand(4, 4, generator=torch.Generator().manual_seed(2)) > 0.5
-    pooled = clip(pixels)[:, :, inside].mean(dim=2)
+    pooled = clip.final(pixels)[:, :, inside].mean(dim=2)
     expected = trunk.attn_pool(trunk.forward_features(normalised(pixels))[:, inside.flatten()])
     torch.testing.assert_close(clip.project(pooled), F.normalize(expected, dim=-1), **EXACT)
 
@@ -93,11 +93,11 @@ def test_in_the_last_block_each_patch_attends_to_itself(name):
     tokens = run(trunk.blocks[-1], tokens, rotation, attn_mask=only_itself)
     values = trunk.norm(tokens) if POOLS[name][0] == "avg" else tokens
     values = values[:, trunk.num_prefix_tokens :]
-    torch.testing.assert_close(clip(pixels).flatten(2).transpose(1, 2), values, **EXACT)
+    torch.testing.assert_close(clip.final(pixels).flatten(2).transpose(1, 2), values, **EXACT)
     # One patch, taken for the class token or for the mean, goes through the tower's own ending.
     ending = trunk.fc_norm(values if POOLS[name][0] == "avg" else trunk.norm(values))
     expected = F.normalize(clip.model.visual.head(trunk.head(ending[:, 5])), dim=-1)
-    torch.testing.assert_close(clip.project(clip(pixels).flatten(2)[:, :, 5]), expected, **EXACT)
+    torch.testing.assert_close(clip.project(clip.final(pixels).flatten(2)[:, :, 5]), expected, **EXACT)
 
 
 def test_a_tower_that_averages_is_its_own_embedding_when_its_last_block_mixes_nothing():
@@ -118,16 +118,16 @@ def test_another_size_equals_the_tower_set_to_that_size(name):
     clip = tower(name)
     pixels = images(40, 56)
     before = {key: value.clone() for key, value in clip.model.visual.trunk.named_buffers()}
-    actual = clip(pixels)
+    actual = clip.final(pixels)
     assert actual.shape == (2, 32, 5, 7)
     resized = copy.deepcopy(clip)
     resized.model.visual.trunk.set_input_size((40, 56))
-    torch.testing.assert_close(actual, resized(pixels), **EXACT)
+    torch.testing.assert_close(actual, resized.final(pixels), **EXACT)
     if rotary := getattr(clip.model.visual.trunk, "rope", None):
         assert tuple(rotary.feat_shape) == (4, 4)
     after = dict(clip.model.visual.trunk.named_buffers())
     assert all(torch.equal(after[key], value) for key, value in before.items())
-    assert not torch.allclose(actual[..., :4, :4], clip(pixels[..., :32, :32]), atol=1e-3)  # positions matter
+    assert not torch.allclose(actual[..., :4, :4], clip.final(pixels[..., :32, :32]), atol=1e-3)  # positions matter
 
 
 @pytest.mark.parametrize("custom_text", [False, True])

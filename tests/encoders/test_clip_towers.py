@@ -30,7 +30,7 @@ def vit(**kwargs):
 def test_convnext_pooled_over_the_whole_map_is_the_image_embedding(proj):
     clip = convnext(timm_proj=proj)
     pixels = images(64, 64)
-    dense = clip(pixels)
+    dense = clip.final(pixels)
     assert dense.shape == (2, 64, 2, 2) == (2, clip.feature_dim, 64 // clip.stride, 64 // clip.stride)
     expected = clip.model.encode_image(normalised(pixels), normalize=True)
     torch.testing.assert_close(clip.project(dense.mean(dim=(2, 3))), expected, atol=1e-6, rtol=1e-5)
@@ -40,7 +40,7 @@ def test_convnext_at_another_size_is_still_the_image_embedding():
     clip = convnext()
     pixels = images(96, 160)
     expected = clip.model.encode_image(normalised(pixels), normalize=True)
-    torch.testing.assert_close(clip.project(clip(pixels).mean(dim=(2, 3))), expected, atol=1e-6, rtol=1e-5)
+    torch.testing.assert_close(clip.project(clip.final(pixels).mean(dim=(2, 3))), expected, atol=1e-6, rtol=1e-5)
 
 
 def shaken(clip):
@@ -103,7 +103,7 @@ def test_resnet_equals_its_attention_pool_when_attention_is_uniform():
     pool.k_proj.weight.data.zero_()
     pool.k_proj.bias.data.zero_()
     pixels = images(64, 64)
-    dense = clip(pixels)
+    dense = clip.final(pixels)
     assert dense.shape == (2, 256, 2, 2)
     expected = clip.model.encode_image(normalised(pixels), normalize=True)
     torch.testing.assert_close(clip.project(dense.mean(dim=(2, 3))), expected, atol=1e-5, rtol=1e-4)
@@ -115,14 +115,14 @@ def test_resnet_equals_its_attention_pool_for_one_cell_whatever_the_attention():
     pool.positional_embedding.data[:] = pool.positional_embedding.data.mean(dim=0)
     pixels = images(32, 32)
     expected = clip.model.encode_image(normalised(pixels), normalize=True)
-    torch.testing.assert_close(clip.project(clip(pixels)[:, :, 0, 0]), expected, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(clip.project(clip.final(pixels)[:, :, 0, 0]), expected, atol=1e-5, rtol=1e-4)
 
 
 def test_resnet_projection_is_a_1x1_convolution():
     """OPSNet's Spatial Adapter: projecting the map and then pooling equals pooling and then projecting."""
     clip = resnet()
     pool = clip.model.visual.attnpool
-    dense = clip(images(96, 64))
+    dense = clip.final(images(96, 64))
     moved = dense + pool.positional_embedding.mean(dim=0)[None, :, None, None]
     values = F.conv2d(moved, pool.v_proj.weight[:, :, None, None], pool.v_proj.bias)
     projected = F.conv2d(values, pool.c_proj.weight[:, :, None, None], pool.c_proj.bias)
@@ -143,7 +143,7 @@ def test_vit_equals_blocks_whose_last_attention_sees_only_itself(custom):
         tokens = block(tokens)
     only_itself = torch.zeros(17, 17).masked_fill(~torch.eye(17, dtype=torch.bool), float("-inf"))
     tokens = visual.transformer.resblocks[-1](tokens, attn_mask=only_itself)[:, 1:]
-    dense = clip(pixels)
+    dense = clip.final(pixels)
     torch.testing.assert_close(dense.flatten(2).transpose(1, 2), tokens, atol=1e-5, rtol=1e-4)
     expected = F.normalize(visual.ln_post(tokens[:, 3]) @ visual.proj, dim=-1)
     torch.testing.assert_close(clip.project(dense.flatten(2)[:, :, 3]), expected, atol=1e-5, rtol=1e-4)
@@ -157,12 +157,12 @@ def test_vit_of_one_block_that_averages_patches_is_the_image_embedding_when_patc
     only_itself = torch.zeros(17, 17).masked_fill(~torch.eye(17, dtype=torch.bool), float("-inf"))
     pooled, _ = visual._pool(block(visual._embeds(normalised(pixels)), attn_mask=only_itself))
     expected = F.normalize(pooled @ visual.proj, dim=-1)
-    torch.testing.assert_close(clip.project(clip(pixels).mean(dim=(2, 3))), expected, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(clip.project(clip.final(pixels).mean(dim=(2, 3))), expected, atol=1e-5, rtol=1e-4)
 
 
 def test_vit_takes_any_size_and_keeps_positions_in_place():
     clip = vit()
-    assert clip(images(40, 72)).shape == (2, 32, 5, 9)
+    assert clip.final(images(40, 72)).shape == (2, 32, 5, 9)
     visual = clip.model.visual
     # A position embedding that grows linearly along x must still do so on a wider grid.
     visual.positional_embedding.data[1:] = torch.arange(4.0).repeat(4)[:, None]
@@ -202,7 +202,7 @@ def test_the_towers_type_decides_not_a_name():
     model = resnet().model
     model.visual.__class__ = Renamed
     clip = FrozenCLIP(model=model, tokenizer=tokenize, pixel_mean=MEAN, pixel_std=STD)
-    assert clip(images(32, 32)).shape == (2, 256, 1, 1)
+    assert clip.final(images(32, 32)).shape == (2, 256, 1, 1)
     model.visual = torch.nn.Linear(2, 2)
     with pytest.raises(ValueError, match="Linear.*ConvNeXt.*ModifiedResNet.*VisionTransformer"):
         FrozenCLIP(model=model, tokenizer=tokenize, pixel_mean=MEAN, pixel_std=STD)

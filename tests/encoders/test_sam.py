@@ -40,8 +40,8 @@ def test_native_size_equals_segment_anything(tmp_path, name, suffix):
     x = images(128, 128)
     with torch.no_grad():
         expected = reference(preprocessed(x))
-    assert torch.allclose(frozen(x), expected, atol=1e-5 * float(expected.abs().max()))
-    assert frozen(x).shape == (2, frozen.out_channels, 128 // frozen.stride, 128 // frozen.stride)
+    assert torch.allclose(frozen.final(x), expected, atol=1e-5 * float(expected.abs().max()))
+    assert frozen.final(x).shape == (2, frozen.out_channels[frozen.stride], 128 // frozen.stride, 128 // frozen.stride)
 
 
 def test_a_whole_sam_checkpoint_loads_unchanged(tmp_path):
@@ -80,13 +80,13 @@ def test_builds_on_the_meta_device(name, weights):
     with torch.device("meta"):
         frozen = FrozenSAM.build(name=name, weights=weights)
     assert all(tensor.is_meta for tensor in frozen.state_dict().values())
-    assert (frozen.stride, frozen.out_channels) == (SIZES[name].patch_size, SIZES[name].out_chans)
+    assert (frozen.stride, frozen.out_channels[frozen.stride]) == (SIZES[name].patch_size, SIZES[name].out_chans)
 
 
 @pytest.mark.parametrize("size", [(64, 64), (96, 160), (256, 128)])
 def test_any_size_divisible_by_the_patch_size_works(size):
     frozen = FrozenSAM.build(name="vit_tiny")
-    assert frozen(images(*size, batch=1)).shape == (1, 16, size[0] // 16, size[1] // 16)
+    assert frozen.final(images(*size, batch=1)).shape == (1, 16, size[0] // 16, size[1] // 16)
 
 
 def test_another_size_equals_an_encoder_with_resized_positions():
@@ -104,7 +104,7 @@ def test_another_size_equals_an_encoder_with_resized_positions():
     x = images(192, 192)
     with torch.no_grad():
         expected = larger(preprocessed(x))
-    assert torch.allclose(frozen(x), expected, atol=1e-5)
+    assert torch.allclose(frozen.final(x), expected, atol=1e-5)
 
 
 def test_positions_are_untouched_at_their_own_size():
@@ -119,7 +119,7 @@ def test_frozen_whatever_is_asked():
     frozen = model[0]
     assert not frozen.training and not any(m.training for m in frozen.modules())
     assert not any(p.requires_grad for p in frozen.parameters())
-    assert not frozen(images(64, 64).requires_grad_()).requires_grad
+    assert not frozen.final(images(64, 64).requires_grad_()).requires_grad
 
 
 def test_random_weights_follow_the_seed_and_leave_the_global_generator_alone():
@@ -174,7 +174,7 @@ def test_any_image_size_loads_any_positions_as_forward_resizes_them(tmp_path, si
     assert len(other.encoder.blocks[1].attn.rel_pos_h) == 2 * (side // 16) - 1
     assert torch.equal(other.encoder.blocks[0].attn.rel_pos_h, state["blocks.0.attn.rel_pos_h"])  # windowed
     x = images(side, side)
-    assert torch.equal(other(x), native(x))
+    assert torch.equal(other.final(x), native.final(x))
     assert other.fingerprint != native.fingerprint
 
 
@@ -232,10 +232,8 @@ def test_shipped_weights_belong_to_mini_and_are_small():
     path = sam._SHIPPED_FILES["mini"]
     assert path.stat().st_size < 1.3e6
     frozen = FrozenSAM.build(name="mini", weights="shipped")
-    assert (
-        (frozen.stride, frozen.out_channels) == (8, 64) == (SIZES["mini"].patch_size, SIZES["mini"].out_chans)
-    )
-    assert torch.isfinite(frozen(images(128, 128))).all()
+    assert frozen.out_channels == {8: 64} == {SIZES["mini"].patch_size: SIZES["mini"].out_chans}
+    assert torch.isfinite(frozen.final(images(128, 128))).all()
 
 
 def test_shipped_features_tell_segments_apart():
@@ -245,7 +243,7 @@ def test_shipped_features_tell_segments_apart():
 
     def separation(frozen):
         within, between = [], []
-        for scene, features in zip(scenes, frozen(x), strict=True):
+        for scene, features in zip(scenes, frozen.final(x), strict=True):
             ids = torch.from_numpy(scene.ids[4::8, 4::8].copy()).flatten()
             things = torch.tensor([s.id for s in scene.segments if s.isthing])
             keep = torch.isin(ids, things)

@@ -42,7 +42,7 @@ def test_no_attention_matrix_is_in_memory():
     # vit_tiny's layout at 1,024 pixels: 4,096 patches, whose scores for two heads are 128 MiB.
     frozen, images = FrozenSAM.build(name="vit_tiny"), torch.rand(1, 3, 1024, 1024) * 255
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
-        frozen(images)
+        frozen.final(images)
     largest = max(event.cpu_memory_usage for event in profile.events() if event.name.startswith("aten::empty"))
     assert largest <= 4 * max(sam_attention._SCORES, images.numel())
 
@@ -50,12 +50,12 @@ def test_no_attention_matrix_is_in_memory():
 @pytest.mark.parametrize("how", ["autocast", "weights"])
 def test_bfloat16_stays_close(how):
     frozen, images = FrozenSAM.build(name="mini", weights="shipped"), torch.rand(2, 3, 128, 160) * 255
-    expected = frozen(images)
+    expected = frozen.final(images)
     if how == "autocast":
         with torch.autocast("cpu", torch.bfloat16):
-            found = frozen(images)
+            found = frozen.final(images)
     else:
-        found = frozen.to(torch.bfloat16)(images)
+        found = frozen.to(torch.bfloat16).final(images)
     assert found.dtype == torch.float32
     assert not torch.equal(found, expected)  # it did run in low precision
     assert (found - expected).norm() < 0.02 * expected.norm()
@@ -63,13 +63,13 @@ def test_bfloat16_stays_close(how):
 
 def test_features_may_be_saved_for_backward():
     frozen, images = FrozenSAM.build(name="vit_tiny"), torch.rand(1, 3, 64, 64)
-    features = frozen(images)
+    features = frozen.final(images)
     assert not features.is_inference() and not features.requires_grad
     head = nn.Conv2d(16, 1, 1)
     head(features).sum().backward()
     assert head.weight.grad is not None
     with torch.inference_mode():
-        assert frozen(images).is_inference()
+        assert frozen.final(images).is_inference()
 
 
 @pytest.mark.parametrize("size", ["mini", "vit_b", "vit_h"])
@@ -77,4 +77,4 @@ def test_runs_on_the_meta_device(size):
     with torch.device("meta"):
         frozen = FrozenSAM.build(name=size)
         side = frozen.stride * 20
-        assert frozen(torch.empty(2, 3, side, side)).shape == (2, frozen.out_channels, 20, 20)
+        assert frozen.final(torch.empty(2, 3, side, side)).shape == (2, frozen.out_channels[frozen.stride], 20, 20)

@@ -63,9 +63,12 @@ def test_computes_what_is_missing_and_no_more(world):
     for flipped in (False, True):
         found = cache.get(sample_key(records[4]["file_name"], image, flipped=flipped))
         expected = plain([image.flip(-1) if flipped else image])
-        for name, maps in found.items():
-            assert maps.dtype == torch.float16
-            assert torch.allclose(maps.float(), expected[name][0], atol=1e-3 * float(expected[name].abs().max()))
+        assert {role: tuple(maps) for role, maps in found.items()} == model.reads
+        for role, maps in found.items():
+            for stride, values in maps.items():
+                wanted = expected[role][stride][0]
+                assert values.dtype == torch.float16
+                assert torch.allclose(values.float(), wanted, atol=1e-3 * float(wanted.abs().max()))
     again = written(world)
     assert len(training_features(cfg, model, records)) == 2 * IMAGES and written(world) == again
 

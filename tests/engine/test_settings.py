@@ -13,7 +13,8 @@ from possam.engine.settings import EFFECTIVE, FIXED, differences, images_digest,
 # Of the project's own settings, those of the machine, of logs, checkpoints and evaluation.
 INDIFFERENT = (
     "DATALOADER.MAX_UNREADABLE", "DATASETS.CHECK", "DATASETS.PANOPTIC", "DATASETS.SEMANTIC", "INPUT.FEATURE_FOLDER",
-    "LOG", "MODEL.COMPILE", "MODEL.ENSEMBLE", "MODEL.TEXT_CACHE", "SOLVER.CHECKPOINT_KEEP", "TEST",
+    "LOG", "MODEL.COMPILE", "MODEL.ENSEMBLE", "MODEL.FC_CLIP", "MODEL.TEXT_CACHE", "SOLVER.CHECKPOINT_KEEP",
+    "TEST",
     "MODEL.TRAIN_VOCABULARY",  # must be that of DATASETS.TRAIN
     "MODEL.CLIP.WEIGHTS", "MODEL.SAM.SEED", "MODEL.SAM.WEIGHTS",  # compared by fingerprint
 )  # fmt: skip

@@ -63,7 +63,8 @@ def test_programs_carry_only_the_weights_they_use(exported):
         name: set(torch.export.load(exported[0] / f"{name}.pt2").state_dict)
         for name in ("encoder", "decoder", "scorer")
     }
-    assert not [key for key in keys["encoder"] if not key.startswith(("sam.encoder.", "clip.model.visual."))]
+    encoders = ("encoders.sam.encoder.", "encoders.clip.model.visual.")
+    assert not [key for key in keys["encoder"] if not key.startswith(encoders)]
     assert not [key for key in keys["decoder"] if key.startswith(("model.sam.", "model.classifier."))]
     assert 0 < len([key for key in keys["decoder"] if key.startswith("model.clip.")]) < 10
     assert keys["scorer"] == {"classifier.void", "classifier.log_scale"}

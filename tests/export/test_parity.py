@@ -62,12 +62,12 @@ def test_from_image_to_scores_with_any_vocabulary(exported, model, suffix):
     images = scenes(2)
     seen = run("decoder", run("encoder", {"image": images.numpy()}))
     masks = seen.pop("mask_logits")
-    perceived = model.perceive([{"image": image} for image in images])
+    perceived = model.propose([{"image": image} for image in images])
     for words in WORDS.values():
         arrays = vocabulary_arrays(model, words)
         found = run("scorer", seen | {name: arrays[name] for name in TEXT})
         for index, perception in enumerate(perceived):
-            prediction = model.name(perception, words, (128, 128))
+            prediction = model.classify(perception, words, (128, 128))
             close(masks[index], perception.mask_logits)
             close(found["scores"][index], model.score(prediction))
             close(found["ldp_logits"][index], prediction.evidence.ldp_logits)

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from safetensors.torch import save
 from torch import nn
 
-from possam.models import pretrained
+from possam.models import pretrained, spec
 from possam.models.pretrained import Pretrained
 from possam.models.state import load_checkpoint, read_checkpoint
 from possam.vocabulary import Vocabulary
@@ -35,6 +35,14 @@ class Tiny(Pretrained):
         self.weight, self.bias = nn.Parameter(torch.zeros(2, 3)), nn.Parameter(torch.zeros(2))
         self.register_buffer("count", torch.tensor(0))
         self.train_vocabulary = Vocabulary.from_file(cfg.MODEL.TRAIN_VOCABULARY)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def registered():
+    """The tiny system is known as the real ones are, until the tests of this file end."""
+    spec._SPECS["Tiny"] = spec.ModelSpec(model=Tiny, encoders={}, check_config=lambda cfg: None)
+    yield
+    del spec._SPECS["Tiny"]
 
 
 def pth(content, **options):

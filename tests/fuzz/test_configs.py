@@ -111,5 +111,5 @@ def test_overrides_of_any_kind(overrides):
 def test_a_saved_configuration_of_any_content(place, content):
     path = place / "config.yaml"
     path.write_bytes(content)
-    cfg = read(lambda: SavedConfig.read(path).over_defaults(architecture="PosSAM"), path)
+    cfg = read(lambda: SavedConfig.read(path).over_defaults(), path)
     assert cfg is None or cfg.MODEL.META_ARCHITECTURE == "PosSAM"

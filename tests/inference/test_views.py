@@ -14,7 +14,8 @@ def squares(*corners, size=12, side=5):
 
 def view(corners, scores, iou=None):
     scores = torch.tensor(scores)
-    return View(scores, squares(*corners), torch.tensor(iou) if iou else scores.amax(dim=1))
+    best = scores.amax(dim=1)
+    return View(scores, squares(*corners), torch.tensor(iou) if iou else best, 1 - best)
 
 
 FIRST = view([(0, 0), (6, 6)], [[0.8, 0.1], [0.1, 0.6]])
@@ -61,7 +62,7 @@ def test_a_third_view_is_compared_with_the_mean_of_the_others():
 
 def test_stacked_views_segment_as_the_mean_of_the_views_scores_does():
     torch.manual_seed(0)
-    views = [View(torch.rand(q, 4), torch.randn(q, 8, 9), torch.rand(q)) for q in (5, 3)]
+    views = [View(torch.rand(q, 4), torch.randn(q, 8, 9), torch.rand(q), torch.rand(q)) for q in (5, 3)]
     stacked = stack_views(views)
     mean = sum(torch.einsum("qk,qhw->khw", v.scores, v.mask_logits.sigmoid()) for v in views) / 2
     assert torch.equal(merge_semantic(stacked.scores, MaskGrid(stacked.mask_logits)), mean.argmax(dim=0))
@@ -78,7 +79,8 @@ def test_one_good_pair_wins_over_two_poor_ones():
     """A and a are the same segment; their halves would each find a mate if A and a gave theirs up."""
     whole, left, right = torch.full((3, 6, 20), -4.0)
     whole[:], left[:, :11], right[:, 9:] = 4.0, 4.0, 4.0
-    first = View(torch.tensor([[0.9, 0.0, 0.0], [0.0, 0.6, 0.0]]), torch.stack([whole, left]), torch.ones(2))
-    second = View(torch.tensor([[0.9, 0.0, 0.0], [0.0, 0.0, 0.6]]), torch.stack([whole, right]), torch.ones(2))
+    rest = torch.ones(2), torch.zeros(2)  # IoU and void
+    first = View(torch.tensor([[0.9, 0.0, 0.0], [0.0, 0.6, 0.0]]), torch.stack([whole, left]), *rest)
+    second = View(torch.tensor([[0.9, 0.0, 0.0], [0.0, 0.0, 0.6]]), torch.stack([whole, right]), *rest)
     scores = join_views([first, second]).scores
     torch.testing.assert_close(scores, torch.tensor([[0.9, 0.0, 0.0], [0.0, 0.3, 0.0], [0.0, 0.0, 0.3]]))

@@ -27,9 +27,9 @@ def test_the_whole_model_has_parity(mini_model, clean_dynamo):
     image = torch.randint(0, 256, (3, 128, 96), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
     inputs = [{"image": image, "vocabulary": Vocabulary.load("mini_b")}]
     names = list(mini_model.state_dict())
-    plain = mini_model.eval().perceive(inputs)[0]
+    plain = mini_model.eval().propose(inputs)[0]
     compile_parts(*parts(mini_model), backend="aot_eager")
-    compiled = mini_model.perceive(inputs)[0]
+    compiled = mini_model.propose(inputs)[0]
     assert list(mini_model.state_dict()) == names  # no prefix of the compiler's
     for field in ("mask_logits", "ldp_embeddings", "clip_embeddings", "iou"):
         expected, found = getattr(plain, field), getattr(compiled, field)
@@ -38,20 +38,20 @@ def test_the_whole_model_has_parity(mini_model, clean_dynamo):
 
 def test_the_encoder_is_one_graph(clean_dynamo):
     frozen, images = FrozenSAM.build(name="vit_tiny"), torch.rand(1, 3, 64, 64) * 255
-    expected = frozen(images)
+    expected = frozen.final(images)
     compile_parts(frozen, backend="aot_eager", fullgraph=True)
-    assert torch.allclose(frozen(images), expected, atol=1e-5 * float(expected.abs().max()))
+    assert torch.allclose(frozen.final(images), expected, atol=1e-5 * float(expected.abs().max()))
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="inductor needs a C++ compiler on the CPU")
 def test_inductor_has_parity(clean_dynamo, monkeypatch, tmp_path):
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
     frozen, images = FrozenSAM.build(name="vit_tiny"), torch.rand(1, 3, 64, 64) * 255
-    expected = frozen(images)
+    expected = frozen.final(images)
     compile_parts(frozen, options={"compile_threads": 1})  # in this process, which then leaves none behind
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the compiler, about itself
-        found = frozen(images)
+        found = frozen.final(images)
     assert torch.allclose(found, expected, atol=1e-5 * float(expected.abs().max()))
 
 

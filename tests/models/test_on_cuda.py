@@ -50,6 +50,6 @@ def test_decoders_and_class_embeddings(precision, training):
 def test_sam(precision, size):
     frozen = FrozenSAM.build(name="vit_tiny")
     with FakeTensorMode(allow_non_fake_inputs=True):
-        features = on_device(frozen)(torch.empty(2, 3, *size, device=DEVICE))
+        features = on_device(frozen).final(torch.empty(2, 3, *size, device=DEVICE))
     assert features.shape == (2, 16, size[0] // 16, size[1] // 16)
     assert features.device == DEVICE and features.dtype == torch.float32 and not features.is_inference()

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from possam.d2.structures import Instances
-from possam.models import possam
+from possam.inference import SEMANTIC
 from possam.vocabulary import Vocabulary
 
 A = Vocabulary.load("mini_a")
@@ -95,7 +95,8 @@ def test_cached_features_give_the_same_losses(mini_model):
     inputs = training_input()
     torch.manual_seed(1)
     plain = mini_model([inputs])
-    features = {key: value[0] for key, value in mini_model.encode([inputs["image"]]).items()}
+    encoded = mini_model.encode([inputs["image"]])
+    features = {role: {stride: values[0] for stride, values in maps.items()} for role, maps in encoded.items()}
     torch.manual_seed(1)
     cached = mini_model([{**inputs, "features": features}])
     torch.testing.assert_close(cached, plain, rtol=1e-4, atol=1e-4)
@@ -121,7 +122,7 @@ def test_memory_that_does_not_suffice_for_merging_changes_no_result(mini_model, 
     mini_model.eval()
     prediction = mini_model.predict([{"image": training_input()["image"], "vocabulary": B}])[0]
     expected = mini_model.segment(prediction)
-    merge_semantic, attempts = possam.merge_semantic, []
+    merge_semantic, attempts = SEMANTIC["masks"], []
 
     def short_of_memory(*arguments):
         attempts.append(arguments)
@@ -129,7 +130,7 @@ def test_memory_that_does_not_suffice_for_merging_changes_no_result(mini_model, 
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9.00 GiB.")
         return merge_semantic(*arguments)
 
-    monkeypatch.setattr(possam, "merge_semantic", short_of_memory)
+    monkeypatch.setitem(SEMANTIC, "masks", short_of_memory)
     output = mini_model.segment(prediction)
     assert len(attempts) == 2
     assert torch.equal(output["semantic_seg"], expected["semantic_seg"])

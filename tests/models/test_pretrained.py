@@ -181,9 +181,9 @@ def test_no_folder_of_this_machine_is_told(tmp_path):
     cfg.DATASETS.PANOPTIC = [own]
     folder = model.save_pretrained(tmp_path / "model", cfg=cfg)
     assert not any(b"secret" in path.read_bytes() for path in folder.iterdir())
-    with pytest.raises(FileNotFoundError, match=r"weights/sam_mini.safetensors does not exist.*sam_weights="):
+    with pytest.raises(FileNotFoundError, match=r"weights/sam_mini.safetensors does not exist.*--weights sam="):
         PosSAM.from_pretrained(folder)
-    assert_same_outputs(model, PosSAM.from_pretrained(folder, sam_weights=weights))
+    assert_same_outputs(model, PosSAM.from_pretrained(folder, weights={"sam": weights}))
 
 
 def test_a_model_built_from_parts_needs_a_configuration_to_record(model, saved, tmp_path, monkeypatch):
@@ -342,7 +342,7 @@ def edit(path, old, new):
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("META_ARCHITECTURE: PosSAM", "META_ARCHITECTURE: OPSNet", "describes a OPSNet.*use OPSNet.from_pretrained"),
+        ("META_ARCHITECTURE: PosSAM", "META_ARCHITECTURE: PosSAN", "is 'PosSAN'.*'PosSAM'.*update possam"),
         ("META_ARCHITECTURE: PosSAM", "OTHER: 1", "no configuration of this package"),
         ("QUERIES: 24", "QUERIES: 24\n    QUERYS: 3", r"QUERYS.*update possam. Did you mean 'MODEL.DECODER.QUERIES'"),
         ("QUERIES: 24", "QUERIES: many", "setting of the wrong type.*QUERIES"),
@@ -394,9 +394,9 @@ def test_other_weights_of_the_same_encoders_are_refused(folder, tmp_path):
         weights = load_file(ROOT / f"possam/encoders/weights/{name}.safetensors")
         weights[next(key for key in weights if key.endswith("bias"))] += 1
         save_file(weights, tmp_path / f"{name}.safetensors")
-        message = rf"trained over {role.upper()} mini\w* \(fingerprint \w{{12}}…\), but the model has .*{role}_weights"
+        message = rf"trained over {role.upper()} mini\w* \(fingerprint \w{{12}}…\), but .*weights=.*{role}'"
         with pytest.raises(ValueError, match=message):
-            PosSAM.from_pretrained(folder, **{f"{role}_weights": tmp_path / f"{name}.safetensors"})
+            PosSAM.from_pretrained(folder, weights={role: tmp_path / f"{name}.safetensors"})
 
 
 def test_weights_that_are_not_there_name_the_command(folder, tmp_path, monkeypatch):
@@ -404,11 +404,11 @@ def test_weights_that_are_not_there_name_the_command(folder, tmp_path, monkeypat
     config = (folder / "config.yaml").read_text()
     sam, clip = "NAME: mini\n    SEED: 0\n    WEIGHTS: shipped", "NAME: mini_strong\n    WEIGHTS: shipped"
     edit(folder / "config.yaml", sam, "NAME: vit_b\n    WEIGHTS: weights/b.pth")
-    with pytest.raises(FileNotFoundError, match=r"SAM vit_b.*weights/b.pth.*possam weights download sam_vit_b.*sam_w"):
+    with pytest.raises(FileNotFoundError, match=r"SAM vit_b.*weights/b.pth.*possam weights download sam_vit_b.*sam=P"):
         PosSAM.from_pretrained(folder)
     (folder / "config.yaml").write_text(config)
     edit(folder / "config.yaml", clip, "NAME: RN50\n    WEIGHTS: weights/rn50.pt")
-    with pytest.raises(FileNotFoundError, match=r"CLIP RN50.*weights/rn50.pt.*possam weights download RN50`.*clip_w"):
+    with pytest.raises(FileNotFoundError, match=r"CLIP RN50.*weights/rn50.pt.*possam weights download RN50`.*clip=P"):
         PosSAM.from_pretrained(folder)
 
 

@@ -17,7 +17,7 @@ def sample(height=96, width=128, seed=0):
 
 @pytest.fixture
 def model(mini_model):
-    mini_model.object_threshold = 0.0
+    mini_model.postprocessor.object_threshold = 0.0
     return mini_model.eval()
 
 

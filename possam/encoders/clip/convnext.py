@@ -5,14 +5,16 @@ Shapes: B images, N pooled vectors, D_v the trunk's last width, D width of CLIP'
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import torch
 from open_clip.timm_model import TimmModel
 from timm.layers import GELU, Mlp
 from timm.models.convnext import ConvNeXt, ConvNeXtBlock
 from torch import Tensor, nn
 
+from possam.encoders.base import working_dtype
 from possam.encoders.clip.tower import DenseTower, register_tower
-from possam.encoders.frozen import working_dtype
 from possam.encoders.linear import linear, runs_eagerly_on_cpu
 
 # Of the feed-forward network, so many cells at a time that their hidden layer stays in the cache.
@@ -41,16 +43,29 @@ class ConvNeXtTower(DenseTower):
         self.stride = int(str(trunk.feature_info[-1]["reduction"]))
         self.feature_dim = int(trunk.num_features)
 
+    @property
+    def level_channels(self) -> dict[int, int]:
+        # A dilated stage keeps the stride of the one before it; of stages with one stride the last counts.
+        info = self._visual.trunk.feature_info
+        return {int(stage["reduction"]): int(stage["num_chs"]) for stage in info}
+
     def dense(self, images: Tensor) -> Tensor:
+        return self.levels(images, [self.stride])[self.stride]
+
+    def levels(self, images: Tensor, strides: Collection[int]) -> dict[int, Tensor]:
         trunk = self._visual.trunk
-        if torch.is_grad_enabled() or not runs_eagerly_on_cpu(images) or working_dtype(images) != images.dtype:
-            return trunk.forward_features(images)
+        in_place = not torch.is_grad_enabled() and runs_eagerly_on_cpu(images) and working_dtype(images) == images.dtype
         x = trunk.stem(images)
-        for stage in trunk.stages:
+        maps: dict[int, Tensor] = {}
+        for stage, info in zip(trunk.stages, trunk.feature_info, strict=True):
             x = stage.downsample(x)
             for block in stage.blocks:
-                x = run_block(block, x) if _is_common(block) else block(x)
-        return trunk.norm_pre(x)
+                x = run_block(block, x) if in_place and _is_common(block) else block(x)
+            if (stride := int(info["reduction"])) in strides:
+                maps[stride] = x
+        if self.stride in strides:
+            maps[self.stride] = trunk.norm_pre(x)
+        return maps
 
     def project(self, pooled: Tensor) -> Tensor:
         # A 1×1 map: the head's mean pool becomes the identity, its norm and projection stay.

@@ -8,26 +8,28 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import open_clip
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from possam.encoders.clip.building import load_clip, load_weights
+from possam.encoders.base import SHIPPED, FeatureMaps, FrozenEncoder, frozen, no_autocast
+from possam.encoders.clip.building import load_clip, load_weights, model_names
 from possam.encoders.clip.prompts import encode_prompts, prompt_ends
 from possam.encoders.clip.tokenizer import OpenClipTokenizer, Tokenizer, tokenize
 from possam.encoders.clip.tower import build_tower
-from possam.encoders.frozen import frozen, no_autocast
 from possam.encoders.linear import fast_linear
 from possam.encoders.state_dicts import digest_tensors
+from possam.encoders.weight_files import known_file
 
 MAX_LOGIT_SCALE = 100.0  # METHOD.md 1.7
 TEXT_CHUNK = 256
 
 
-class FrozenCLIP(nn.Module):
-    """An `open_clip` model that is never trained: no gradients, always in eval mode.
+class FrozenCLIP(FrozenEncoder):
+    """An `open_clip` model: image features of every stage, their projection to the joint space, and text.
 
     Pixels to cells: an H×W image is resized bilinearly to H'×W', the multiples of the tower's stride nearest to
     `input_scale` × (H, W), and nothing is padded. So the dense map always spans exactly the image: cell (i, j) of
@@ -36,12 +38,11 @@ class FrozenCLIP(nn.Module):
     stride are not resampled at all.
 
     Attributes:
-        embed_dim: D. feature_dim: D_v. stride: input pixels of the tower per cell (image pixels × `input_scale`).
+        embed_dim: D. feature_dim: D_v, the channels of the last map, F_clip.
+        stride: pixels of the tower's input per cell of F_clip (image pixels × `input_scale`). Keys of the maps are
+            strides in pixels of the image, rounded where `input_scale` does not divide the tower's.
         logit_scale: CLIP's own temperature τ, exponentiated, at most 100.
     """
-
-    pixel_mean: Tensor
-    pixel_std: Tensor
 
     def __init__(
         self,
@@ -64,10 +65,11 @@ class FrozenCLIP(nn.Module):
         Raises:
             ValueError: an unsupported image tower, a scale that is not positive.
         """
-        super().__init__()
         if not input_scale > 0:
             raise ValueError(f"input_scale must be positive, but got {input_scale}")
-        self.name = name
+        super().__init__(
+            name=name, pixel_mean=255 * torch.tensor(pixel_mean), pixel_std=255 * torch.tensor(pixel_std)
+        )
         self.model = model
         self.input_scale = float(input_scale)
         self._tokenizer = tokenizer
@@ -75,10 +77,9 @@ class FrozenCLIP(nn.Module):
         self.stride = self._tower.stride
         self.feature_dim = self._tower.feature_dim
         self.context_length = int(model.context_length)
-        self.register_buffer("pixel_mean", 255 * torch.tensor(pixel_mean).view(1, 3, 1, 1), persistent=False)
-        self.register_buffer("pixel_std", 255 * torch.tensor(pixel_std).view(1, 3, 1, 1), persistent=False)
-        self.requires_grad_(False)
-        self.train(False)
+        self._strides = {self._image_stride(stride): stride for stride in self._tower.level_channels}
+        self.out_channels = {key: self._tower.level_channels[stride] for key, stride in self._strides.items()}
+        self.freeze()
         self.embed_dim = int(self.project(torch.zeros(1, self.feature_dim)).shape[-1])
 
     @classmethod
@@ -119,13 +120,14 @@ class FrozenCLIP(nn.Module):
             load_weights(loaded.model, loaded.mapped, name)
         return clip
 
-    def train(self, mode: bool = True) -> FrozenCLIP:
-        """Frozen: stays in eval mode whatever `mode` is, so that dropout and batch norm never change features."""
-        return super().train(False)
-
     @property
     def device(self) -> torch.device:
         return self.pixel_mean.device
+
+    @property
+    def has_attention_pool(self) -> bool:
+        """Whether the tower is a ModifiedResNet, whose last map goes through an attention pool (`pool_attentively`)."""
+        return self._tower.has_attention_pool
 
     @property
     def logit_scale(self) -> float:
@@ -160,6 +162,34 @@ class FrozenCLIP(nn.Module):
         choices = sorted({choice for module in text_modules for choice in _choices(module)})
         return digest_tensors(tensors, "clip text", about, *choices)
 
+    @classmethod
+    def names(cls) -> list[str]:
+        return model_names()
+
+    @classmethod
+    def finds_weights(cls, weights: str) -> bool:
+        return super().finds_weights(weights) or "/" not in weights  # a tag, which open_clip fetches
+
+    @classmethod
+    def check_weights(cls, *, key: str, name: str, weights: str) -> None:
+        official = known_file(weights) if weights else None
+        tags = open_clip.list_pretrained_tags_by_model(name)
+        tag = official.tag if official is not None else weights
+        if official is not None and official.model != name.removesuffix("-quickgelu"):
+            raise ValueError(f"{key}.WEIGHTS {weights!r} are those of {official.model}, not of {key}.NAME {name!r}.")
+        if tag not in tags and weights not in ("", SHIPPED) and not Path(weights).is_file():
+            raise ValueError(
+                f"{key}.WEIGHTS {weights!r} is neither a file nor a tag that open_clip knows for "
+                f"{key}.NAME {name!r}; its tags: {', '.join(tags) or 'none'}."
+            )
+
+    def describe(self) -> dict[str, Any]:
+        return {**super().describe(), "input_scale": self.input_scale}
+
+    def _image_stride(self, stride: int) -> int:
+        """Stride in pixels of the image of a map with this stride in pixels of the tower's input."""
+        return max(1, round(stride / self.input_scale))
+
     def input_size(self, height: int, width: int) -> tuple[int, int]:
         """Size in pixels at which an image of `height`×`width` enters the tower; a multiple of the stride."""
         sides = (max(1, round(side * self.input_scale / self.stride)) * self.stride for side in (height, width))
@@ -167,20 +197,21 @@ class FrozenCLIP(nn.Module):
         return rows, columns
 
     @frozen
-    def forward(self, images: Tensor) -> Tensor:
-        """B×3×H×W float RGB in 0..255, any H and W → dense features B×D_v×H_c×W_c, before CLIP's last pooling.
+    def forward(self, images: Tensor, *, strides: Sequence[int] | None = None) -> FeatureMaps:
+        """B×3×H×W float RGB in 0..255, any H and W → maps of the stages; the last is F_clip, B×D_v×H_c×W_c, the dense
+        features before CLIP's last pooling. Vision transformers have that one alone.
 
         Raises:
-            ValueError: `images` is not B×3×H×W.
+            ValueError: `images` is not B×3×H×W, or a stride that no stage has.
         """
-        if images.ndim != 4 or images.shape[1] != 3:
-            raise ValueError(f"images must be B×3×H×W (RGB, 0..255), but got shape {tuple(images.shape)}")
+        wanted = self.check_input(images, strides)
         size = self.input_size(*images.shape[-2:])
         if size != tuple(images.shape[-2:]):
             images = F.interpolate(images.float(), size=size, mode="bilinear", align_corners=False, antialias=True)
         normalised = (images - self.pixel_mean) / self.pixel_std
         with fast_linear():
-            return self._tower.dense(normalised.to(self._weight_dtype))
+            levels = self._tower.levels(normalised.to(self._weight_dtype), [self._strides[key] for key in wanted])
+        return {key: levels[self._strides[key]] for key in wanted}
 
     @torch.no_grad()
     def project(self, pooled: Tensor) -> Tensor:
@@ -195,6 +226,28 @@ class FrozenCLIP(nn.Module):
     def check_texts(self, texts: Sequence[str]) -> None:
         """Raise ValueError, as `encode_text` does, where a text is longer than CLIP's context; nothing is encoded."""
         tokenize(self._tokenizer, list(texts), self.context_length)
+
+    @torch.no_grad()
+    def pool_attentively(self, features: Tensor, mask_logits: Tensor) -> tuple[Tensor, Tensor]:
+        """Embed masks by the tower's own attention pool, each over its cells alone (a ModifiedResNet has one).
+
+        Args:
+            features: B×D_v×H_c×W_c, F_clip.
+            mask_logits: B×Q×h×w, positive inside; resized bilinearly to F_clip.
+
+        Returns:
+            B×Q×D float32 unit vectors, and B×Q bool, True for a mask without a cell, whose vector means nothing.
+
+        Raises:
+            ValueError: the tower has no attention pool.
+        """
+        if mask_logits.shape[-2:] != features.shape[-2:]:
+            mask_logits = F.interpolate(mask_logits, size=features.shape[-2:], mode="bilinear", align_corners=False)
+        inside = mask_logits > 0
+        empty = ~inside.flatten(2).any(-1)
+        with no_autocast(features.device):
+            embedded = self._tower.attend(features.to(self._weight_dtype), inside)
+        return F.normalize(embedded.float(), dim=-1), empty
 
     @torch.no_grad()
     def encode_text(self, texts: Sequence[str]) -> Tensor:

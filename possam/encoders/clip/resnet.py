@@ -5,10 +5,16 @@ Shapes: B images, N pooled vectors, D_v = 32 × the tower's width, D width of CL
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from open_clip.modified_resnet import ModifiedResNet
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from possam.encoders.clip.tower import DenseTower, register_tower
+
+STRIDES = (4, 8, 16, 32)
+"""Of layer1 to layer4, in pixels of the tower's input."""
 
 
 @register_tower(ModifiedResNet, "ModifiedResNet")
@@ -25,19 +31,53 @@ class ResNetTower(DenseTower):
     With both, a whole native-size map pooled and projected equals the attention pool with uniform attention.
     """
 
-    stride = 32
+    stride = STRIDES[-1]
+    has_attention_pool = True
 
     def __init__(self, visual: nn.Module) -> None:
         assert isinstance(visual, ModifiedResNet)
         self._visual = visual
         self.feature_dim = int(visual.attnpool.v_proj.in_features)
 
+    @property
+    def level_channels(self) -> dict[int, int]:
+        return {stride: self.feature_dim * stride // self.stride for stride in STRIDES}
+
     def dense(self, images: Tensor) -> Tensor:
+        return self.levels(images, [self.stride])[self.stride]
+
+    def levels(self, images: Tensor, strides: Collection[int]) -> dict[int, Tensor]:
         visual = self._visual
         features = visual.stem(images)
-        for layer in (visual.layer1, visual.layer2, visual.layer3, visual.layer4):
+        maps = {}
+        for stride, layer in zip(STRIDES, (visual.layer1, visual.layer2, visual.layer3, visual.layer4), strict=True):
             features = layer(features)
-        return features
+            if stride in strides:
+                maps[stride] = features
+        return maps
+
+    def attend(self, features: Tensor, inside: Tensor) -> Tensor:
+        pool = self._visual.attnpool
+        height, width = features.shape[-2:]
+        cells = features.flatten(2).transpose(1, 2)  # B×S×D_v
+        query = cells.mean(dim=1, keepdim=True) + pool.positional_embedding[:1]
+        tokens = cells + self._cell_positions(height, width)
+        # A mask without a cell would have no token to attend to.
+        allowed = inside.flatten(2) | ~inside.flatten(2).any(-1, keepdim=True)
+        q, k, v = (
+            layer(x).unflatten(-1, (pool.num_heads, -1)).transpose(1, 2)
+            for layer, x in ((pool.q_proj, query), (pool.k_proj, tokens), (pool.v_proj, tokens))
+        )
+        q = q.expand(-1, -1, allowed.shape[1], -1)
+        attended = F.scaled_dot_product_attention(q, k, v, attn_mask=allowed[:, None])
+        return pool.c_proj(attended.transpose(1, 2).flatten(2))
+
+    def _cell_positions(self, height: int, width: int) -> Tensor:
+        """Positions of the pool's cells, resized bilinearly to a grid: (height·width)×D_v."""
+        cells = self._visual.attnpool.positional_embedding[1:]
+        side = round(len(cells) ** 0.5)
+        grid = cells.T.reshape(1, -1, side, side)
+        return F.interpolate(grid, size=(height, width), mode="bilinear", align_corners=False)[0].flatten(1).T
 
     def project(self, pooled: Tensor) -> Tensor:
         pool = self._visual.attnpool

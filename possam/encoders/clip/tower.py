@@ -7,7 +7,7 @@ D width of CLIP's joint space.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from open_clip.timm_model import TimmModel
 from torch import Tensor, nn
@@ -22,6 +22,16 @@ class DenseTower(ABC):
 
     stride: int
     feature_dim: int
+    has_attention_pool: bool = False
+
+    @property
+    def level_channels(self) -> dict[int, int]:
+        """Channels of the maps that `levels` gives, by stride in pixels of the tower's input, finest first."""
+        return {self.stride: self.feature_dim}
+
+    def levels(self, images: Tensor, strides: Collection[int]) -> dict[int, Tensor]:
+        """Maps of these strides, some of `level_channels`, for images as `dense` takes them; the last is `dense`."""
+        return {self.stride: self.dense(images)}
 
     @abstractmethod
     def dense(self, images: Tensor) -> Tensor:
@@ -30,6 +40,11 @@ class DenseTower(ABC):
     @abstractmethod
     def project(self, pooled: Tensor) -> Tensor:
         """N×D_v features averaged over cells → N×D in CLIP's joint space, not normalised."""
+
+    def attend(self, features: Tensor, inside: Tensor) -> Tensor:
+        """B×D_v×h×w dense features and B×Q×h×w bool masks → B×Q×D by the tower's attention pool over each mask's cells
+        (over all cells for a mask without one), not normalized. Raises ValueError for a tower without such a pool."""
+        raise ValueError(f"{type(self).__name__} has no attention pool; pool masks by their mean.")
 
 
 TowerBuilder = Callable[[nn.Module], DenseTower]

@@ -1,0 +1,387 @@
+"""The stages that all systems share: encode, predict masks, classify, score, postprocess; and the losses.
+
+Shapes: B images, Q queries, K classes, T targets, D width of CLIP's joint space, C hidden width; H×W the padded
+input, h×w = H/4×W/4.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from possam.classifiers import CosineClassifier, Ensemble, MaskEvidence
+from possam.d2.config import CfgNode
+from possam.decoders import MaskPrediction
+from possam.encoders import FeatureMaps, FrozenCLIP, FrozenEncoder
+from possam.inference import Postprocessor
+from possam.layers import mask_pool
+from possam.losses import LayerOutput, SetCriterion, Target
+from possam.models.parts import (
+    criterion_from_config,
+    ensemble_from_yaml,
+    ensembles_from_config,
+    train_vocabulary_from_config,
+)
+from possam.models.prediction import Perception, Prediction
+from possam.models.pretrained import Pretrained
+from possam.models.state import exclude_frozen
+from possam.vocabulary import ClassEmbeddings, TextBank, Vocabulary
+
+__all__ = ["Features", "OpenVocabularySegmenter", "shared_arguments"]
+
+Features = dict[str, FeatureMaps]
+"""Feature maps of a batch by encoder, {role: {stride: B×C_s×H/s×W/s}}; a role is the encoder's attribute of a model."""
+
+PADDING = 32
+"""Images are padded to multiples of this many pixels, the largest stride."""
+
+
+class OpenVocabularySegmenter(Pretrained):
+    """Base of the systems: an image and a vocabulary in, a segmentation with names out.
+
+    A system assigns its frozen encoders, its decoders, its class head and its classifier as attributes, says which maps
+    it reads in `reads`, and implements `decode` and `embed_masks`. The model has no vocabulary of its own: every input
+    brings the one it is to be classified in.
+
+    Attributes:
+        clip: the frozen CLIP whose text embeddings name the masks.
+        classifier: class embeddings and text embeddings to logits.
+        reads: strides of the maps read from each frozen encoder, by role; images are encoded by these encoders, and
+            padded with the pixel mean of the first.
+    """
+
+    clip: FrozenCLIP
+    classifier: CosineClassifier
+    reads: dict[str, tuple[int, ...]]
+
+    def __init__(
+        self,
+        *,
+        text_bank: TextBank,
+        criterion: SetCriterion,
+        ensembles: dict[str, Any],
+        ensemble: str,
+        train_vocabulary: Vocabulary,
+        image_size: int = 1024,
+        pad_to: int = 0,
+        tasks: tuple[str, ...] = ("panoptic", "semantic", "instance"),
+        postprocessor: Postprocessor | None = None,
+        config: str = "",
+    ) -> None:
+        """
+        Args:
+            ensembles: post-processors by name; `ensemble` is the one `forward` uses.
+            train_vocabulary: the classes the model is or was trained on; ensembles ask it what has been seen.
+            image_size: what an image's longer side is brought to, in pixels, before it comes in.
+            pad_to: side in pixels of the square every image is padded to; 0 pads to multiples of 32.
+            tasks: outputs wanted of `forward`: "panoptic", "semantic", "instance", "quality".
+            config: YAML of the configuration all this comes from, for `save_pretrained` to write.
+        """
+        super().__init__()
+        self.text_bank = text_bank
+        self.criterion = criterion
+        self.ensembles = ensembles
+        self.ensemble = ensemble
+        self.train_vocabulary = train_vocabulary
+        self.image_size = image_size
+        self.pad_to = pad_to
+        self.tasks = tasks
+        self.postprocessor = postprocessor or Postprocessor()
+        self.config = config
+        self._least_size = (0, 0)  # that images are padded to, in pixels
+        exclude_frozen(self)
+
+    # What a system implements.
+
+    @abstractmethod
+    def decode(self, features: Features) -> tuple[list[MaskPrediction], Tensor]:
+        """Predictions of every decoder layer, the final one last, and F_mask B×M×h×w.
+
+        In evaluation the final prediction alone is enough.
+        """
+
+    @abstractmethod
+    def embed_masks(self, layers: list[MaskPrediction], mask_features: Tensor, features: Features) -> Tensor:
+        """Class embeddings of the masks of L layers in CLIP's joint space, L×B×Q×D, not normalized."""
+
+    def embed_masks_by_clip(self, mask_logits: Tensor, features: Features) -> tuple[Tensor, Tensor]:
+        """Frozen CLIP's own embeddings of masks: B×Q×D float32 unit vectors, and B×Q bool, True for a mask without a
+        pixel at CLIP's resolution, whose embedding means nothing."""
+        pooled, empty = mask_pool(features["clip"][self.clip.final_stride], mask_logits)
+        return self.clip.project(pooled), empty
+
+    def embed_layers(
+        self, head: nn.Module, layers: list[MaskPrediction], mask_features: Tensor, features: Features
+    ) -> Tensor:
+        """What `embed_masks` returns, by a class head that takes queries, masks, F_mask and F_clip."""
+        clip_features = features["clip"][self.clip.final_stride]
+        queries, masks = [layer.queries for layer in layers], [layer.mask_logits for layer in layers]
+        if self.training:
+            embedded: Tensor = head.embed_layers(queries, masks, mask_features, clip_features)  # type: ignore[operator]
+            return embedded
+        return head(queries[0], masks[0], mask_features, clip_features)[None]
+
+    # Stages of inference.
+
+    @property
+    def device(self) -> torch.device:
+        return self.classifier.void.device
+
+    @property
+    def frozen_encoders(self) -> dict[str, FrozenEncoder]:
+        """The frozen encoders by role, in the order in which they were assigned."""
+        return {role: module for role, module in self.named_children() if isinstance(module, FrozenEncoder)}
+
+    def forward(self, batched_inputs: list[dict[str, Any]]) -> dict[str, Tensor] | list[dict[str, Any]]:
+        """Losses in training, segmentations otherwise.
+
+        Args:
+            batched_inputs: one dict an image:
+                "image": 3×H'×W' uint8 or float RGB in [0, 255], not padded;
+                "vocabulary": the Vocabulary to name it in (one for the whole batch in training);
+                "instances" (training): Instances with gt_classes (T int64, contiguous) and gt_masks (T×H'×W' bool,
+                    or what has them as its `tensor`: `SegmentMasks`, Detectron2's BitMasks);
+                "height", "width": size in pixels of the segmentation to return; by default the image's own;
+                "features": what `encode` returned for this image, padded, to save the encoders' work.
+
+        Returns:
+            In training a dict of weighted scalar losses (METHOD.md 1.8). Otherwise a dict an image, see `segment`.
+        """
+        if self.training:
+            return self.losses(batched_inputs)
+        return [self.segment(prediction) for prediction in self.predict(batched_inputs)]
+
+    @torch.no_grad()
+    def encode(self, images: list[Tensor], *, pad_to: int | None = None) -> Features:
+        """Frozen features of images (3×H'×W' RGB in [0, 255]) once padded.
+
+        `pad_to` takes the place of the model's own where images come at another size.
+        """
+        batch = self._pad(images, self._padded_size(images, pad_to))
+        return {role: getattr(self, role)(batch, strides=strides) for role, strides in self.reads.items()}
+
+    @torch.no_grad()
+    def predict_masks(self, features: Features) -> dict[str, Tensor]:
+        """The tensors of `Perception` for a batch, B×… each, from the features of its images."""
+        layers, mask_features = self.decode(features)
+        final = layers[-1]
+        embeddings = self.embed_masks([final], mask_features, features)[0]
+        clip_embeddings, clip_empty = self.embed_masks_by_clip(final.mask_logits, features)
+        return {
+            "mask_logits": final.mask_logits.float(),
+            "ldp_embeddings": nn.functional.normalize(embeddings.float(), dim=-1),
+            "clip_embeddings": clip_embeddings,
+            "clip_empty": clip_empty,
+            "iou": final.iou,
+        }
+
+    @torch.no_grad()
+    def propose(self, batched_inputs: list[dict[str, Any]], *, pad_to: int | None = None) -> list[Perception]:
+        """Masks of images and what names them, before any vocabulary is known; inputs need no "vocabulary".
+
+        `pad_to`: see `encode`.
+        """
+        features, padded = self._features(batched_inputs, pad_to)
+        batch = self.predict_masks(features)
+        return [
+            Perception(
+                **{field: values[index] for field, values in batch.items()},
+                padded_size=padded,
+                image_size=_image_size(inputs),
+            )
+            for index, inputs in enumerate(batched_inputs)
+        ]
+
+    @torch.no_grad()
+    def classify(self, proposals: Perception, vocabulary: Vocabulary, output_size: tuple[int, int]) -> Prediction:
+        """Compare mask proposals with a vocabulary; the same proposals can be classified in many."""
+        return Prediction(
+            mask_logits=proposals.mask_logits,
+            evidence=self._evidence(proposals, vocabulary),
+            vocabulary=vocabulary,
+            padded_size=proposals.padded_size,
+            image_size=proposals.image_size,
+            output_size=output_size,
+        )
+
+    def predict(self, batched_inputs: list[dict[str, Any]], *, pad_to: int | None = None) -> list[Prediction]:
+        """Masks and class logits of every image, from which `segment` makes a segmentation with any ensemble.
+
+        `pad_to`: see `encode`.
+        """
+        return [
+            self.classify(proposals, inputs["vocabulary"], _output_size(inputs))
+            for proposals, inputs in zip(self.propose(batched_inputs, pad_to=pad_to), batched_inputs, strict=True)
+        ]
+
+    @torch.no_grad()
+    def segment(
+        self, prediction: Prediction, ensemble: str | None = None, tasks: tuple[str, ...] | None = None
+    ) -> dict[str, Any]:
+        """Turn a prediction into segmentations (METHOD.md 1.9, 1.10), by default with the model's ensemble and tasks.
+
+        Returns:
+            What `Postprocessor` returns; H×W is `prediction.output_size`.
+        """
+        return self.postprocess(prediction, self.score(prediction, ensemble), self.tasks if tasks is None else tasks)
+
+    def score(self, prediction: Prediction, ensemble: str | None = None) -> Tensor:
+        """Scores of an ensemble, by default the model's own: Q×K float32 in [0, 1] (METHOD.md 1.9)."""
+        return self.find_ensemble(ensemble)(prediction.evidence)
+
+    def find_ensemble(self, name: str | None = None) -> Ensemble:
+        """The post-processor of that name, by default the model's own; built at first use with the constants of
+        MODEL.ENSEMBLE in the model's configuration.
+
+        Raises:
+            ValueError: there is no ensemble of that name, or a constant of it is out of range.
+        """
+        name = name or self.ensemble
+        if name not in self.ensembles:  # setdefault: another thread may have built it meanwhile
+            self.ensembles.setdefault(name, ensemble_from_yaml(name, self.config))
+        return self.ensembles[name]
+
+    def postprocess(self, prediction: Prediction, scores: Tensor, tasks: tuple[str, ...]) -> dict[str, Any]:
+        """Segmentations, as `segment` returns them, of a prediction's masks with these scores (Q×K)."""
+        evidence, isthing = prediction.evidence, prediction.vocabulary.isthing
+        return self.postprocessor(
+            scores, prediction.masks, evidence.iou, evidence.void, isthing=isthing, tasks=tasks
+        )
+
+    # Training.
+
+    @contextmanager
+    def accumulating(self, batched_inputs: list[dict[str, Any]]) -> Iterator[None]:
+        """Take the training passes inside the block, of equally many of these inputs each, for parts of one step."""
+        self._least_size = self._padded_size([inputs["image"] for inputs in batched_inputs], None)
+        try:
+            with self.criterion.accumulating([len(inputs["instances"].gt_classes) for inputs in batched_inputs]):
+                yield
+        finally:
+            self._least_size = (0, 0)
+
+    def losses(self, batched_inputs: list[dict[str, Any]]) -> dict[str, Tensor]:
+        """Weighted scalar losses of every decoder layer (METHOD.md 1.8). Raises ValueError for several vocabularies."""
+        vocabulary, *others = dict.fromkeys(inputs["vocabulary"] for inputs in batched_inputs)
+        if different := [other.name for other in others if vocabulary.difference(other)]:
+            names = sorted([vocabulary.name, *different])
+            raise ValueError(f"A training batch must have one vocabulary, but got {names}; train on datasets of one.")
+        text = self._text(vocabulary)
+        features, padded = self._features(batched_inputs)
+        layers, mask_features = self.decode(features)
+        class_logits = self.classifier(self.embed_masks(layers, mask_features, features), text)
+        outputs = [
+            LayerOutput(logits, layer.mask_embeddings, layer.iou)
+            for logits, layer in zip(class_logits, layers, strict=True)
+        ]
+        targets = [self._target(inputs, padded) for inputs in batched_inputs]
+        losses = self.criterion(outputs, targets, mask_features)
+        if not layers[-1].iou.requires_grad:  # taken to be 1 (`PerfectIoU`): nothing to learn
+            losses = {name: loss for name, loss in losses.items() if not name.startswith("loss_iou")}
+        return losses
+
+    def _evidence(self, proposals: Perception, vocabulary: Vocabulary) -> MaskEvidence:
+        text, train_text = self._text(vocabulary), self._text(self.train_vocabulary)
+        ldp, clip = proposals.ldp_embeddings, proposals.clip_embeddings
+        return MaskEvidence(
+            ldp_embeddings=ldp,
+            clip_embeddings=clip,
+            ldp_logits=self.classifier(ldp, text),
+            clip_logits=text.logits(clip, self.clip.logit_scale),
+            iou=proposals.iou,
+            clip_empty=proposals.clip_empty,
+            text=text,
+            train_text=train_text,
+            ldp_scale=self.classifier.scale.item(),
+            clip_scale=self.clip.logit_scale,
+            exact_seen=torch.tensor(vocabulary.exact_overlap(self.train_vocabulary), device=ldp.device),
+        )
+
+    def _text(self, vocabulary: Vocabulary) -> ClassEmbeddings:
+        return self.text_bank.embed(vocabulary).to(self.device)
+
+    def _features(
+        self, batched_inputs: list[dict[str, Any]], pad_to: int | None = None
+    ) -> tuple[Features, tuple[int, int]]:
+        """Frozen features of the batch and the (height, width) of its padded images."""
+        images = [inputs["image"] for inputs in batched_inputs]
+        padded = self._padded_size(images, pad_to)
+        if all("features" in inputs for inputs in batched_inputs):
+            return self._stack([inputs["features"] for inputs in batched_inputs]), padded
+        return self.encode(images, pad_to=pad_to), padded
+
+    def _stack(self, samples: list[Mapping[str, Mapping[int, Tensor]]]) -> Features:
+        return {
+            role: {
+                stride: torch.stack([sample[role][stride] for sample in samples]).to(self.device).float()
+                for stride in strides
+            }
+            for role, strides in self.reads.items()
+        }
+
+    def _padded_size(self, images: list[Tensor], pad_to: int | None) -> tuple[int, int]:
+        pad_to = self.pad_to if pad_to is None else pad_to
+        height = max(self._least_size[0], *(image.shape[-2] for image in images))
+        width = max(self._least_size[1], *(image.shape[-1] for image in images))
+        if not pad_to:
+            return -(-height // PADDING) * PADDING, -(-width // PADDING) * PADDING
+        if max(height, width) > pad_to:
+            raise ValueError(
+                f"An image of {height}x{width} pixels does not fit in the {pad_to}x{pad_to} input; "
+                f"resize its longest side to {pad_to}."
+            )
+        return pad_to, pad_to
+
+    def _pad(self, images: list[Tensor], size: tuple[int, int]) -> Tensor:
+        """B×3×H×W float32 RGB. The border has the mean color of the first encoder, which normalizes it to zeros."""
+        first = next(iter(self.frozen_encoders.values()))
+        batch = first.pixel_mean.repeat(len(images), 1, *size)
+        for padded, image in zip(batch, images, strict=True):
+            padded[:, : image.shape[-2], : image.shape[-1]] = image
+        return batch
+
+    def _target(self, inputs: dict[str, Any], padded: tuple[int, int]) -> Target:
+        instances = inputs["instances"].to(self.device)
+        masks = getattr(instances.gt_masks, "tensor", instances.gt_masks)
+        height, width = masks.shape[-2:]
+        border = (0, padded[1] - width, 0, padded[0] - height)
+        return Target(labels=instances.gt_classes, masks=nn.functional.pad(masks, border))
+
+
+def shared_arguments(cfg: CfgNode, clip: FrozenCLIP) -> dict[str, Any]:
+    """Keyword arguments of `OpenVocabularySegmenter.__init__` from the configuration."""
+    cache = cfg.MODEL.TEXT_CACHE
+    return {
+        "text_bank": TextBank(encoder=clip, directory=Path(cache) if cache else None),
+        "criterion": criterion_from_config(cfg),
+        "ensembles": ensembles_from_config(cfg),
+        "ensemble": cfg.MODEL.ENSEMBLE.NAME,
+        "train_vocabulary": train_vocabulary_from_config(cfg),
+        "image_size": cfg.INPUT.IMAGE_SIZE,
+        "pad_to": cfg.INPUT.IMAGE_SIZE if cfg.INPUT.PAD_TO_SQUARE else 0,
+        "tasks": tuple(cfg.TEST.TASKS),
+        "postprocessor": Postprocessor(
+            object_threshold=cfg.TEST.OBJECT_THRESHOLD,
+            overlap_threshold=cfg.TEST.OVERLAP_THRESHOLD,
+            top_k=cfg.TEST.TOP_K,
+            void_competes=cfg.TEST.VOID_COMPETES,
+            semantic_resize=cfg.TEST.SEMANTIC_RESIZE,
+        ),
+        "config": cfg.dump(),
+    }
+
+
+def _image_size(inputs: dict[str, Any]) -> tuple[int, int]:
+    height, width = inputs["image"].shape[-2:]
+    return height, width
+
+
+def _output_size(inputs: dict[str, Any]) -> tuple[int, int]:
+    height, width = _image_size(inputs)
+    return inputs.get("height", height), inputs.get("width", width)

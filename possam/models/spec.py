@@ -1,0 +1,96 @@
+"""The registry of systems: what trainer, evaluation, prediction and commands know of each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
+
+from possam.d2.config import CfgNode
+from possam.d2.modeling import META_ARCH_REGISTRY
+from possam.encoders import FrozenEncoder
+from possam.messages import did_you_mean
+
+if TYPE_CHECKING:
+    from possam.models.base import OpenVocabularySegmenter
+
+__all__ = ["ModelSpec", "model_spec", "model_specs", "register_model"]
+
+_SPECS: dict[str, ModelSpec] = {}
+Model = TypeVar("Model", bound="type[OpenVocabularySegmenter]")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelSpec:
+    """A system.
+
+    Attributes:
+        model: its class; the class's name is the `MODEL.META_ARCHITECTURE` that builds it.
+        encoders: the type of each frozen encoder by role. A role is the encoder's attribute in the model, and its
+            settings are NAME and WEIGHTS under `MODEL.<ROLE>`.
+        check_config: raises ValueError for settings of the system that cannot be used together.
+        exportable: whether `possam export` can write it.
+    """
+
+    model: type[OpenVocabularySegmenter]
+    encoders: Mapping[str, type[FrozenEncoder]]
+    check_config: Callable[[CfgNode], None]
+    exportable: bool = False
+
+    @property
+    def name(self) -> str:
+        return self.model.__name__
+
+    @property
+    def weights(self) -> dict[str, str]:
+        """The configuration key of the weights of each frozen encoder, by role."""
+        return {role: f"MODEL.{role.upper()}.WEIGHTS" for role in self.encoders}
+
+    def build(self, cfg: CfgNode) -> OpenVocabularySegmenter:
+        """The model of a configuration, with random trained parameters and the weights of its frozen encoders."""
+        build: Callable[[CfgNode], OpenVocabularySegmenter] = self.model  # made `configurable`
+        return build(cfg)
+
+    def check_encoders(self, cfg: CfgNode) -> None:
+        """Raise ValueError for an encoder whose name is unknown; weights are not looked at."""
+        for role, encoder in self.encoders.items():
+            key, name = f"MODEL.{role.upper()}.NAME", cfg.MODEL[role.upper()].NAME
+            if name not in (names := encoder.names()):
+                shown = names if len(names) <= _SHOWN else names[:_SHOWN] + [f"… ({len(names)} names)"]
+                raise ValueError(
+                    f"{key} is {name!r}, but must be one of: {', '.join(shown)}.{did_you_mean(name, names)}"
+                )
+
+
+_SHOWN = 10
+
+
+def register_model(
+    *,
+    encoders: Mapping[str, type[FrozenEncoder]],
+    check_config: Callable[[CfgNode], None] = lambda _: None,
+    exportable: bool = False,
+) -> Callable[[Model], Model]:
+    """Class decorator: register a system here and in Detectron2's `META_ARCH_REGISTRY`; arguments as of `ModelSpec`."""
+
+    def register(model: Model) -> Model:
+        spec = ModelSpec(model=model, encoders=encoders, check_config=check_config, exportable=exportable)
+        assert spec.name not in _SPECS, f"two systems called {spec.name}"
+        META_ARCH_REGISTRY.register(model)
+        _SPECS[spec.name] = spec
+        return model
+
+    return register
+
+
+def model_specs() -> list[ModelSpec]:
+    """All registered systems."""
+    return list(_SPECS.values())
+
+
+def model_spec(name: str) -> ModelSpec:
+    """The system that a configuration's `MODEL.META_ARCHITECTURE` names. Raises ValueError for an unknown one."""
+    if name not in _SPECS:
+        hint = did_you_mean(name, _SPECS)
+        raise ValueError(f"MODEL.META_ARCHITECTURE is {name!r}, but must be one of: {', '.join(_SPECS)}.{hint}")
+    return _SPECS[name]

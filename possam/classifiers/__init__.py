@@ -5,6 +5,7 @@ from .cosine import CosineClassifier
 from .ensembles import ENSEMBLE_REGISTRY, Ensemble, build_ensemble
 from .evidence import MaskEvidence
 from .local_discriminative_pooling import LocalDiscriminativePooling, check_streams
+from .mask_pooled_embedding import MaskPooledEmbedding
 
 __all__ = [
     "ENSEMBLE_REGISTRY",
@@ -13,6 +14,7 @@ __all__ = [
     "Ensemble",
     "LocalDiscriminativePooling",
     "MaskEvidence",
+    "MaskPooledEmbedding",
     "build_ensemble",
     "check_streams",
 ]

@@ -1,0 +1,1 @@
+"""Published checkpoints of other projects as parameters of this project's models."""

@@ -75,11 +75,7 @@ class Pretrained(nn.Module):
         """
         folder = _find(source, revision=revision, cache_dir=cache_dir, token=token)
         saved = SavedConfig.read(folder / CONFIG)
-        try:
-            spec = model_spec(saved.architecture)
-        except ValueError as error:
-            hint = "If a newer version of possam wrote it, update possam."
-            raise ValueError(f"{folder / CONFIG}: {error} {hint}") from error
+        spec = saved.spec
         if not issubclass(spec.model, cls):
             raise ValueError(
                 f"{folder / CONFIG} describes a {spec.name}, not a {cls.__name__}; use {spec.name}.from_pretrained."

@@ -15,6 +15,7 @@ from possam.files import read_yaml
 from possam.messages import did_you_mean, few
 from possam.models.config import add_possam_config
 from possam.models.ranges import check_ranges
+from possam.models.spec import ModelSpec, model_spec
 
 # Settings of the machine a model was trained on, not of the model; they would also tell the world its folders.
 _OF_THE_MACHINE = ("OUTPUT_DIR", "INPUT.FEATURE_FOLDER", "MODEL.TEXT_CACHE", "MODEL.TRAIN_VOCABULARY", "MODEL.WEIGHTS")
@@ -67,21 +68,26 @@ class SavedConfig:
         return yaml.safe_dump(_nest(self._settings))
 
     @property
-    def architecture(self) -> str:
-        """`MODEL.META_ARCHITECTURE`. Raises ValueError if it is missing or no string."""
+    def spec(self) -> ModelSpec:
+        """The system of `MODEL.META_ARCHITECTURE`. Raises ValueError if it is missing or unknown."""
         name = self._settings.get("MODEL.META_ARCHITECTURE")
         if name is None:
             raise ValueError(f"{self._source} is no configuration of this package: it has no MODEL.META_ARCHITECTURE.")
         if not isinstance(name, str):
             raise ValueError(f"{self._source} has the MODEL.META_ARCHITECTURE {name!r:.80}; expected a name.")
-        return name
+        try:
+            return model_spec(name)
+        except ValueError as error:
+            hint = "If a newer version of possam wrote it, update possam."
+            raise ValueError(f"{self._source}: {error} {hint}") from error
 
     def over_defaults(self) -> CfgNode:
         """The whole configuration: these settings over this version's defaults.
 
         Raises:
-            ValueError: a setting is unknown, of the wrong type or out of its range.
+            ValueError: the system or a setting is unknown, or a setting is of the wrong type or out of its range.
         """
+        _ = self.spec
         cfg = _defaults()
         known = _flatten(cfg)
         unknown = [key for key in self._settings if key not in known]

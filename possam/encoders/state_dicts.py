@@ -37,7 +37,7 @@ def read_state_dict(path: Path, *, kind: str, official: WeightFile | None = None
     if not path.is_file():
         mend = f"; `possam weights download {official.name}` fetches {official.filename}" if official else ""
         raise FileNotFoundError(f"no {kind} weights at {path}: expected a file (.safetensors, .pth, .pt or .bin){mend}")
-    if _is_torchscript(path):
+    if is_torchscript(path):
         raise ValueError(
             f"{path} is a TorchScript program, the form in which OpenAI publishes CLIP; this project reads plain "
             "tensors only. Give the pretrained tag 'openai', or the file of `possam weights download RN50` (or "
@@ -138,11 +138,12 @@ def _load(path: Path) -> object:
     return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
 
 
-def _is_torchscript(path: Path) -> bool:
+def is_torchscript(path: Path) -> bool:
+    """Whether a file is a program rather than tensors."""
     try:
         with zipfile.ZipFile(path) as archive:
             return any(name.endswith("/constants.pkl") for name in archive.namelist())
-    except zipfile.BadZipFile:
+    except Exception:  # zipfile raises several types for files that are no archives, or damaged ones
         return False
 
 

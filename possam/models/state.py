@@ -19,7 +19,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from possam.encoders import FrozenEncoder
-from possam.encoders.state_dicts import not_finite
+from possam.encoders.state_dicts import is_torchscript, not_finite
 from possam.files import write_atomically
 from possam.vocabulary import Vocabulary
 
@@ -189,6 +189,8 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         raise FileNotFoundError(f"there is no file {path}; check the path")
     if path.suffix == ".safetensors":
         return _read_safetensors(path)
+    if kind := _kind_of(path):
+        raise ValueError(f"{path} is not a checkpoint of tensors and plain values, but {kind}.")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises a dozen types for damaged files
@@ -207,6 +209,19 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     if odd:
         raise ValueError(f"{path} is not a checkpoint: {odd[0]!r:.100} is sparse, quantized or has no values.")
     return content
+
+
+def _kind_of(path: Path) -> str:
+    """What a file is that torch does not read as tensors, where that can be told; else ""."""
+    with path.open("rb") as file:
+        head = file.read(64).lstrip().lower()
+    if head.startswith((b"<!doctype html", b"<html")):
+        return "a web page, which a download page sends in place of a large file; fetch it in a browser"
+    if is_torchscript(path):
+        return "a TorchScript program, the form in which OpenAI publishes CLIP, and no segmentation model"
+    if path.suffix == ".pkl":
+        return "a pickle, as Detectron2's and Mask2Former's model zoos have, which may run code and is not read"
+    return ""
 
 
 def _is_whole(value: Tensor) -> bool:

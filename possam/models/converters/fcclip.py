@@ -5,12 +5,18 @@ A published file holds the decoders and the class head, not the frozen CLIP, whi
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Mapping
+from typing import Any
 
 from torch import Tensor
 
-__all__ = ["convert"]
+from possam.models.converters.registry import Converted, PublishedFile, register_converter
+
+__all__ = ["convert", "convert_checkpoint"]
+
+logger = logging.getLogger(__name__)
 
 _PIXEL, _MASK = r"sem_seg_head\.pixel_decoder\.", r"sem_seg_head\.predictor\."
 _TABLE = [
@@ -53,6 +59,53 @@ _TABLE = [
 ]
 _DROPPED = re.compile(r"criterion\.|backbone\.clip_model\.")
 
+_CLIPS: dict[tuple[tuple[int, ...], int], tuple[str, str]] = {
+    ((256, 512, 1024, 2048), 1024): ("RN50", "openai"),
+    ((256, 512, 1024, 2048), 512): ("RN101", "openai"),
+    ((320, 640, 1280, 2560), 640): ("RN50x4", "openai"),
+    ((384, 768, 1536, 3072), 768): ("RN50x16", "openai"),
+    ((512, 1024, 2048, 4096), 1024): ("RN50x64", "openai"),
+    ((128, 256, 512, 1024), 512): ("convnext_base", "laion400m_s13b_b51k"),
+    ((128, 256, 512, 1024), 640): ("convnext_base_w_320", "laion_aesthetic_s13b_b82k_augreg"),
+    ((192, 384, 768, 1536), 768): ("convnext_large_d_320", "laion2b_s29b_b131k_ft_soup"),
+    ((384, 768, 1536, 3072), 1024): ("convnext_xxlarge", "laion2b_s34b_b82k_augreg_soup"),
+}
+"""CLIP and its pretrained tag by the channels of strides 4, 8, 16, 32 and the width of the joint space."""
+
+_HEADS, _LEVELS = 8, 3  # of attention and of the pixel decoder's maps; no shape tells them
+
+_PUBLISHED_SETTINGS: dict[str, Any] = {
+    # How FC-CLIP scores and merges.
+    "MODEL.DECODER.IOU_HEAD": False,
+    "MODEL.ENSEMBLE.NAME": "geometric",
+    "MODEL.ENSEMBLE.GEOMETRIC.ALPHA": 0.4,
+    "MODEL.ENSEMBLE.GEOMETRIC.BETA": 0.8,
+    "MODEL.ENSEMBLE.GEOMETRIC.KAPPA": 1.0,
+    "MODEL.ENSEMBLE.GEOMETRIC.ETA": 0.0,
+    "TEST.VOID_COMPETES": True,
+    "TEST.OBJECT_THRESHOLD": 0.0,
+    "TEST.OVERLAP_THRESHOLD": 0.8,
+    "TEST.TOP_K": 100,
+    # The image that goes in: the settings of its size belong here.
+    "INPUT.PAD_TO_SQUARE": False,
+}
+_TRAIN_VOCABULARY = "coco_panoptic"
+
+
+def _file(clip: str, drive_id: str, filename: str = "") -> PublishedFile:
+    url = f"https://drive.google.com/file/d/{drive_id}"
+    return PublishedFile(name=f"fcclip_{clip}", url=url, filename=filename)
+
+
+_FILES = (
+    _file("RN50", "1tcB-8FNON-LwckXQbUyKcBA2G7TU65Zh", "fcclip_cocopan_r50.pth"),
+    _file("RN101", "1P0mdgftReWzVbPQ0O0CSBfW3krHhTOj0"),
+    _file("RN50x4", "1nUpUsNUE22eOV9skxv9IyIkmCbg5jrIF"),
+    _file("RN50x16", "1rJu2UwwtI0VLDl9CyB8Mkgw9qHlnX70W"),
+    _file("RN50x64", "1rvfFVp5p3PZQsHp2NGVEBeYYcqgVVaZX"),
+    _file("convnext_large_d_320", "1-91PIns86vyNaL3CzMmDD39zKGnPMtvj", "fcclip_cocopan.pth"),
+)
+
 
 def convert(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Rename the tensors of a published checkpoint to those of `FcClip`.
@@ -73,3 +126,84 @@ def convert(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         ours = re.sub(r"in_proj_(weight|bias)$", r"in_proj.\1", ours)
         converted[ours] = value.squeeze(0) if ours == "classifier.void" else value
     return converted
+
+
+def _recognizes(state: Mapping[str, Tensor]) -> bool:
+    return any(key.startswith("sem_seg_head.predictor._mask_pooling_proj.") for key in state)
+
+
+@register_converter(name="FC-CLIP", recognizes=_recognizes, files=_FILES)
+def convert_checkpoint(state: Mapping[str, Tensor]) -> Converted:
+    """Convert a published checkpoint, whose sizes and CLIP are told by the shapes of its tensors.
+
+    Weights of CLIP that the file holds are not used: FC-CLIP's is frozen and comes from open_clip's own file.
+
+    Raises:
+        ValueError: a tensor is missing, of an unknown shape, or not FC-CLIP's.
+    """
+    if any(key.startswith("backbone.clip_model.") for key in state):
+        logger.info("The file holds CLIP weights, which are not used: the frozen CLIP comes from its own file.")
+    widths = tuple(_size(state, key, 1) for key in _INPUTS)
+    embed_dim = _size(state, "void_embedding.weight", 1)
+    if (widths, embed_dim) not in _CLIPS:
+        known = ", ".join(name for name, _ in _CLIPS.values())
+        raise ValueError(
+            f"its channels {widths} at strides 4 to 32 and its embedding width {embed_dim} are of no known CLIP; known "
+            f"are {known}."
+        )
+    name, tag = _CLIPS[widths, embed_dim]
+    decoder = _decoder_settings(state)
+    settings = {
+        "MODEL.META_ARCHITECTURE": "FcClip",
+        "MODEL.CLIP.NAME": name,
+        "MODEL.CLIP.WEIGHTS": tag,
+        "MODEL.FC_CLIP.ENSEMBLE_ON_VALID_MASK": name.startswith("RN"),  # as its configurations for ResNets
+        **decoder,
+        **_PUBLISHED_SETTINGS,
+    }
+    what = (
+        f"FC-CLIP over CLIP {name} ({decoder['MODEL.DECODER.QUERIES']} queries, "
+        f"{decoder['MODEL.DECODER.PIXEL_LAYERS']} + {decoder['MODEL.DECODER.LAYERS']} decoder layers)"
+    )
+    return Converted(
+        what=what,
+        architecture="FcClip",
+        settings=settings,
+        parameters=convert(state),
+        train_vocabulary=_TRAIN_VOCABULARY,
+    )
+
+
+_PIXEL_DECODER, _PREDICTOR = "sem_seg_head.pixel_decoder.", "sem_seg_head.predictor."
+_INPUTS = (
+    _PIXEL_DECODER + "adapter_1.weight",
+    *(f"{_PIXEL_DECODER}input_proj.{index}.0.weight" for index in (2, 1, 0)),  # strides 8, 16, 32
+)
+
+
+def _decoder_settings(state: Mapping[str, Tensor]) -> dict[str, Any]:
+    encoder, ffn = _PIXEL_DECODER + "transformer.encoder.layers.", _PREDICTOR + "transformer_ffn_layers."
+    points = _size(state, encoder + "0.self_attn.attention_weights.weight", 0)
+    return {
+        "MODEL.DECODER.NAME": "mask2former",
+        "MODEL.DECODER.CHANNELS": _size(state, _PREDICTOR + "query_feat.weight", 1),
+        "MODEL.DECODER.QUERIES": _size(state, _PREDICTOR + "query_feat.weight", 0),
+        "MODEL.DECODER.LAYERS": _count(state, ffn),
+        "MODEL.DECODER.HEADS": _HEADS,
+        "MODEL.DECODER.FEEDFORWARD": _size(state, ffn + "0.linear1.weight", 0),
+        "MODEL.DECODER.PIXEL_LAYERS": _count(state, encoder),
+        "MODEL.DECODER.PIXEL_FEEDFORWARD": _size(state, encoder + "0.linear1.weight", 0),
+        "MODEL.DECODER.POINTS": points // (_HEADS * _LEVELS),
+    }
+
+
+def _size(state: Mapping[str, Tensor], key: str, dim: int) -> int:
+    if key not in state or state[key].dim() <= dim:
+        found = f"has the shape {tuple(state[key].shape)}" if key in state else "is missing"
+        raise ValueError(f"{key} {found}; the file is not whole, or of another version. Fetch it again.")
+    return state[key].shape[dim]
+
+
+def _count(state: Mapping[str, Tensor], prefix: str) -> int:
+    """How many layers there are under a prefix."""
+    return len({key.removeprefix(prefix).split(".", 1)[0] for key in state if key.startswith(prefix)})

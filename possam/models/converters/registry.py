@@ -1,0 +1,141 @@
+"""The registry of converters, and what they make of a published checkpoint."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import yaml
+from torch import Tensor
+
+from possam.models.state import describe_frozen
+from possam.vocabulary import Vocabulary
+
+if TYPE_CHECKING:
+    from possam.models.base import OpenVocabularySegmenter
+
+__all__ = ["Converted", "Converter", "PublishedFile", "converters", "register_converter"]
+
+logger = logging.getLogger(__name__)
+
+Tensors = Mapping[str, Tensor]
+_NOT_COMPARED = ("MODEL.META_ARCHITECTURE", "MODEL.CLIP.WEIGHTS")  # by their values: the latter may be a tag or a path
+
+
+@dataclass(frozen=True, kw_only=True)
+class PublishedFile:
+    """A file of published parameters.
+
+    Attributes:
+        name: key for `possam weights`.
+        url: page where it is fetched by hand; it cannot be downloaded by a program.
+        filename: what it is called there; "" where that is not known.
+    """
+
+    name: str
+    url: str
+    filename: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Converted:
+    """A published checkpoint as a model of ours.
+
+    Attributes:
+        what: the model in words.
+        architecture: the `MODEL.META_ARCHITECTURE` that builds it.
+        settings: values by full key that give the published model and results; all others are the defaults.
+        parameters: the trained parameters by our names.
+        train_vocabulary: a value for `MODEL.TRAIN_VOCABULARY`.
+    """
+
+    what: str
+    architecture: str
+    settings: Mapping[str, Any]
+    parameters: Tensors
+    train_vocabulary: str
+
+    def as_checkpoint(self, model: OpenVocabularySegmenter) -> dict[str, Any]:
+        """What `load_checkpoint` reads. A published file does not say over which weights of the frozen encoders it was
+        trained, so the model's are taken to be those."""
+        return {
+            "model": dict(self.parameters),
+            "frozen": describe_frozen(model),
+            "vocabulary": Vocabulary.load(self.train_vocabulary).to_table(),
+        }
+
+    def check_model(self, model: OpenVocabularySegmenter, source: str) -> None:
+        """Check that the parameters are for this model, and warn of settings that give other results than published.
+
+        Raises:
+            ValueError: the model is of another architecture or size; names the settings to change.
+        """
+        if (architecture := type(model).__name__) != self.architecture:
+            raise ValueError(
+                f"{source} is {self.what}. MODEL.META_ARCHITECTURE {self.architecture} loads it, but the configured "
+                f"model is a {architecture}; use a configuration of {self.architecture}, or give a checkpoint of "
+                f"{architecture}."
+            )
+        config = yaml.safe_load(model.config) or {} if model.config else None
+        other = {
+            key: (found, wanted)
+            for key, wanted in self.settings.items()
+            if config is not None and key not in _NOT_COMPARED and (found := _look_up(config, key)) != wanted
+        }
+        expected = {key: value.shape for key, value in model.state_dict().items()}
+        fits = expected == {key: value.shape for key, value in self.parameters.items()}
+        sizes = [key for key in other if key.startswith(("MODEL.DECODER.", "MODEL.CLIP."))]
+        if sizes and not fits:
+            listed = ", ".join(f"{key} {other[key][1]} (not {other[key][0]})" for key in sizes)
+            raise ValueError(f"{source} is {self.what}, which does not fit the configured model; set {listed}.")
+        if other and fits:
+            listed = ", ".join(f"{key} {wanted} (it is {found})" for key, (found, wanted) in other.items())
+            logger.warning("%s: its published results need %s.", source, listed)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Converter:
+    """How checkpoints of one published model are known by their tensors, and converted.
+
+    Attributes:
+        name: of the published model.
+        recognizes: whether tensors by name are of that model.
+        convert: raises ValueError for tensors that are recognized but incomplete or of an unknown size.
+        files: what its authors publish.
+    """
+
+    name: str
+    recognizes: Callable[[Tensors], bool]
+    convert: Callable[[Tensors], Converted]
+    files: tuple[PublishedFile, ...] = ()
+
+
+_CONVERTERS: list[Converter] = []
+
+
+def register_converter(
+    *, name: str, recognizes: Callable[[Tensors], bool], files: tuple[PublishedFile, ...] = ()
+) -> Callable[[Callable[[Tensors], Converted]], Callable[[Tensors], Converted]]:
+    """Decorator of a function from tensors to `Converted`: register it; arguments as of `Converter`."""
+
+    def register(convert: Callable[[Tensors], Converted]) -> Callable[[Tensors], Converted]:
+        assert name not in [converter.name for converter in _CONVERTERS], f"two converters of {name}"
+        _CONVERTERS.append(Converter(name=name, recognizes=recognizes, convert=convert, files=files))
+        return convert
+
+    return register
+
+
+def converters() -> list[Converter]:
+    """All registered converters."""
+    return list(_CONVERTERS)
+
+
+def _look_up(config: Mapping[str, Any], key: str) -> Any:
+    """The value of a full key in a nested configuration; None where there is none."""
+    value: Any = config
+    for part in key.split("."):
+        value = value.get(part) if isinstance(value, Mapping) else None
+    return value

@@ -31,7 +31,8 @@ def add_command(commands: Commands) -> None:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--model", default="possam-mini", help="a shipped name, folder or hub repository "
+    parser.add_argument("--model", default="possam-mini", help="a shipped name, folder, published checkpoint "
+                        "or hub repository "
                         "(default: possam-mini)")  # fmt: skip
     parser.add_argument("--device", help="cpu, cuda, cuda:1 … (default: the model's own)")
     add_weights(parser)

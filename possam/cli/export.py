@@ -42,7 +42,7 @@ def add_command(commands: Commands) -> None:
             'possam export me/model --output output/export --only-classes --classes "cat, sofa|couch, sky: stuff"',
         ],
     )
-    parser.add_argument("model", metavar="MODEL", help="a shipped name, folder or hub repository")
+    parser.add_argument("model", metavar="MODEL", help="a shipped name, folder, published checkpoint or hub repository")
     parser.add_argument("--output", type=full_path, required=True, metavar="DIR", help="folder of the export")
     parser.add_argument("--formats", nargs="+", default=["pt2", "onnx"], metavar="FORMAT", help="(default: pt2 onnx)")
     parser.add_argument("--classes", metavar="WORDS", help="as of `possam segment` (default: those of the training)")

@@ -41,7 +41,8 @@ def add_command(commands: Commands) -> None:
     parser.add_argument("--sample", action="store_true", help="the package's own scene, with its own words by default")
     parser.add_argument("--classes", metavar="WORDS", help="what to look for")
     parser.add_argument("--output", type=full_path, required=True, metavar="DIR", help="folder of the results")
-    parser.add_argument("--model", default="possam-mini", help="a shipped name, folder or hub repository "
+    parser.add_argument("--model", default="possam-mini", help="a shipped name, folder, published checkpoint "
+                        "or hub repository "
                         "(default: possam-mini, which knows only the words of its drawn world)")  # fmt: skip
     parser.add_argument("--ensemble", metavar="NAME", help="how LDP and CLIP are joined (default: the model's way)")
     parser.add_argument("--device", help="cpu, cuda, cuda:1 … (default: the model's own)")

@@ -130,6 +130,13 @@ def known_file(path: str | Path) -> WeightFile | None:
     return next((file for file in _FILES if Path(file.filename).stem == stem), None)
 
 
+def downloaded(model: str, tag: str) -> str:
+    """The official file of a pretrained tag in ./weights, where `possam weights download` puts it; else the tag."""
+    official = next((file for file in _FILES if tag and (file.model, file.tag) == (model, tag)), None)
+    names = [official.filename, str(Path(official.filename).with_suffix(".bin"))] if official else []
+    return next((f"weights/{name}" for name in names if (Path("weights") / name).is_file()), tag)
+
+
 def file_sha256(path: str | Path, report: Callable[[int], object] | None = None) -> str:
     """sha256 of a file, hexadecimal; `report` hears of every block's bytes."""
     digest = hashlib.sha256()

@@ -19,6 +19,7 @@ from possam.encoders.state_dicts import not_finite
 from possam.engine.manifest import Manifest
 from possam.engine.run_folder import begin_run, check_shared, claim_checkpoint, earlier_checkpoints
 from possam.files import read_json, write_atomically
+from possam.models.converters import adapt_checkpoint
 from possam.models.pretrained import PARAMETERS, VOCABULARY
 from possam.models.state import describe_frozen, load_checkpoint, read_checkpoint, take_vocabulary
 from possam.vocabulary import Vocabulary
@@ -162,6 +163,8 @@ class Checkpointer(FvcoreCheckpointer):  # type: ignore[misc]
     def load(self, path: str, checkpointables: list[str] | None = None) -> dict[str, Any]:
         """Load `path`, a .pth or .safetensors file or its URL; an empty path loads nothing.
 
+        A published checkpoint of another project is converted (possam.models.converters).
+
         Where nothing but the model is checkpointed, it takes over the vocabulary that the file was trained on, with a
         warning if that is another than its own: what it has seen does not go by a configuration. A training keeps its
         own vocabulary; it can start from parameters of another, but not go on from them.
@@ -288,6 +291,7 @@ class Checkpointer(FvcoreCheckpointer):  # type: ignore[misc]
             content = read_checkpoint(filename)
         except ValueError as error:
             raise ValueError(f"{error} Check MODEL.WEIGHTS.") from error
+        content = adapt_checkpoint(self.model, content, filename)
         path = Path(filename)
         if path.name == PARAMETERS and path.with_name(VOCABULARY).is_file():  # of save_pretrained
             content["vocabulary"] = read_json(path.with_name(VOCABULARY))

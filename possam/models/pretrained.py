@@ -19,8 +19,9 @@ import torch
 from torch import nn
 
 from possam.d2.config import CfgNode
-from possam.encoders.weight_files import WEIGHTS, known_file
+from possam.encoders.weight_files import WEIGHTS, downloaded, known_file
 from possam.files import expand_home, full_path, write_atomically
+from possam.models.converters import read_published
 from possam.models.model_card import Results, model_card
 from possam.models.saved_config import SavedConfig
 from possam.models.spec import ModelSpec, model_spec
@@ -32,6 +33,7 @@ logger = logging.getLogger(__name__)
 CONFIG, PARAMETERS, VOCABULARY, CARD = "config.yaml", "model.safetensors", "vocabulary.json", "README.md"
 _NEEDED = (CONFIG, PARAMETERS, VOCABULARY)
 _REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
+_OF_FILES = (".pth", ".pt", ".bin", ".safetensors", ".pkl")
 
 class Pretrained(nn.Module):
     """Base of the systems: they can be saved to a folder or the hub, and loaded from there.
@@ -56,13 +58,15 @@ class Pretrained(nn.Module):
         text_cache: str | Path | None = None,
         token: str | bool | None = None,
     ) -> Self:
-        """Load a model that `save_pretrained` or `push_to_hub` has written, in eval mode.
+        """Load a model that `save_pretrained` or `push_to_hub` has written, or a published one, in eval mode.
 
         Args:
-            source: a folder, which is read without the network, or a repository "owner/name" of the hub.
+            source: a folder, which is read without the network, a repository "owner/name" of the hub, or the file of a
+                published checkpoint that possam.models.converters recognizes.
             revision: branch, tag or commit of the repository.
             weights: of frozen encoders by role, such as {"clip": "clip.safetensors"}, as MODEL.<ROLE>.WEIGHTS takes
-                them; by default the saved configuration's. Whatever they are, they must be those of the training.
+                them; by default the saved configuration's. Whatever they are, they must be those of the training,
+                which a published checkpoint does not say.
             device: where the model goes; by default where it was, or the CPU, with a warning, if that is not here.
             cache_dir: folder of downloads; by default the hub's own.
             text_cache: folder of the text bank; by default possam/text in the user's cache, and "" keeps nothing.
@@ -73,22 +77,32 @@ class Pretrained(nn.Module):
             ValueError: a file is damaged or does not fit this version, the model is of another architecture, or the
                 frozen encoders are not those it was trained over.
         """
-        folder = _find(source, revision=revision, cache_dir=cache_dir, token=token)
-        saved = SavedConfig.read(folder / CONFIG)
+        file = full_path(source)
+        if file.is_file():
+            published = read_published(file)
+            saved = SavedConfig({"MODEL.DEVICE": _any_device(), **published.settings}, source=str(file))
+            described, vocabulary = file, published.train_vocabulary
+        else:
+            published = None
+            folder = _find(source, revision=revision, cache_dir=cache_dir, token=token)
+            described, vocabulary, file = folder / CONFIG, str(folder / VOCABULARY), folder / PARAMETERS
+            saved = SavedConfig.read(described)
         spec = saved.spec
         if not issubclass(spec.model, cls):
             raise ValueError(
-                f"{folder / CONFIG} describes a {spec.name}, not a {cls.__name__}; use {spec.name}.from_pretrained."
+                f"{described} describes a {spec.name}, not a {cls.__name__}; use {spec.name}.from_pretrained."
             )
         cfg = saved.over_defaults()
-        where = _device(device, cfg.MODEL.DEVICE, folder / CONFIG)
+        where = _device(device, cfg.MODEL.DEVICE, described)
         _set_weights(cfg, spec, weights or {}, source)
-        cfg.MODEL.TRAIN_VOCABULARY = str(folder / VOCABULARY)
+        cfg.MODEL.TRAIN_VOCABULARY = vocabulary
         cfg.MODEL.TEXT_CACHE = _text_cache(text_cache)
-        checkpoint = read_checkpoint(folder / PARAMETERS)
+        checkpoint = read_checkpoint(file) if published is None else {}
         model = spec.build(cfg)
         assert isinstance(model, cls)
-        load_checkpoint(model, checkpoint, str(folder / PARAMETERS))
+        if published is not None:
+            checkpoint = published.as_checkpoint(model)
+        load_checkpoint(model, checkpoint, str(file))
         return model.to(where).eval()
 
     def save_pretrained(
@@ -184,12 +198,9 @@ def _find(
 ) -> Path:
     """The folder itself, or the one to which the repository was downloaded, with all needed files."""
     folder = full_path(source)
-    if folder.is_file():
-        raise ValueError(
-            f"{source} is a file; expected the folder that save_pretrained has written. "
-            "tools/export_pretrained.py makes one of a trainer's checkpoint."
-        )
     if not folder.is_dir():
+        if folder.suffix in _OF_FILES:
+            raise FileNotFoundError(f"There is no file {source}; check the path.")
         if isinstance(source, Path) or not _REPOSITORY.fullmatch(source):
             raise FileNotFoundError(f"There is no folder {source}; a repository of the hub is written owner/name.")
         folder = _download(source, revision=revision, cache_dir=cache_dir, token=token)
@@ -220,7 +231,7 @@ def _set_weights(
         raise ValueError(f"weights are given for {unknown}, but a {spec.name} has {', '.join(spec.encoders)}.")
     for role, encoder in spec.encoders.items():
         node = cfg.MODEL[role.upper()]
-        node.WEIGHTS = expand_home(weights.get(role, node.WEIGHTS))
+        node.WEIGHTS = expand_home(weights.get(role, downloaded(node.NAME, node.WEIGHTS)))
         if encoder.finds_weights(node.WEIGHTS):
             continue
         official = known_file(node.WEIGHTS)
@@ -230,6 +241,10 @@ def _set_weights(
             f"{source} needs the weights of {role.upper()} {node.NAME}, and {Path(node.WEIGHTS).absolute()} does not "
             f"exist. {fetch} where they are with weights={{{role!r}: …}} (on the command line --weights {role}=PATH)."
         )
+
+
+def _any_device() -> str:
+    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def _device(wish: str | torch.device | None, saved: str, config: Path) -> torch.device:

@@ -22,18 +22,19 @@ def shipped_names() -> list[str]:
 
 
 def pretrained_folder(source: str | Path) -> str | Path:
-    """The folder of a shipped model's name; whatever else, a folder or a repository "owner/name", as it is.
+    """The folder of a shipped model's name; whatever else, a folder, a file or a repository "owner/name", as it is.
 
     Raises:
-        FileNotFoundError: a plain name that is neither shipped nor a folder.
+        FileNotFoundError: a plain name that is neither shipped nor a folder or file.
     """
     names = shipped_names()
     if source in names:
         return _HERE / source
     if isinstance(source, str) and not Path(source).expanduser().exists() and "/" not in source:
         raise FileNotFoundError(
-            f"there is no model {source!r}: the package has {', '.join(names) or 'none'}, and there is no such folder."
-            f"{did_you_mean(source, names)} Give the folder of a trained model (tools/export_pretrained.py makes one), "
-            "or a repository owner/name of the Hugging Face hub."
+            f"there is no model {source!r}: the package has {', '.join(names) or 'none'}, and there is no such folder "
+            f"or file.{did_you_mean(source, names)} Give the folder of a trained model (tools/export_pretrained.py "
+            "makes one), the file of a published one (`possam weights list`), or a repository owner/name of the "
+            "Hugging Face hub."
         )
     return source

@@ -110,7 +110,8 @@ def _fetch(name: str, tag: str) -> Path:
         raise ValueError(
             f"cannot fetch the weights {tag!r} of CLIP model {name!r} ({reason}). On a machine with a connection: "
             f"{_fetching(name) or 'build the model once there. '}Copy the file here and give its path as "
-            "MODEL.CLIP.WEIGHTS; or copy Hugging Face's cache (~/.cache/huggingface, or $HF_HOME) as a whole."
+            "MODEL.CLIP.WEIGHTS (of a saved model: --weights clip=PATH); or copy Hugging Face's cache "
+            "(~/.cache/huggingface, or $HF_HOME) as a whole."
         ) from error
 
 

@@ -45,7 +45,7 @@ def add_command(commands: Commands) -> None:
         "verify",
         run_verify,
         summary="check that files are the weights that they are called, whole and unchanged",
-        examples=["possam weights verify weights/sam_vit_b_01ec64.pth"],
+        examples=["possam weights verify weights/sam_vit_b_01ec64.pth", "possam weights verify fcclip_cocopan.pth"],
     )
     parser.add_argument("paths", nargs="+", type=full_path, metavar="PATH", help="weight files")
 
@@ -57,6 +57,7 @@ def _add_folder(parser: argparse.ArgumentParser) -> None:
 def run_list(arguments: argparse.Namespace) -> int:
     from possam.cli.output import console, table
     from possam.encoders.downloads import WEIGHTS
+    from possam.models.converters import published_files
 
     rows = [
         [
@@ -67,9 +68,14 @@ def run_list(arguments: argparse.Namespace) -> int:
         ]
         for weights in WEIGHTS.values()
     ]
+    rows += [
+        [file.name, "", "yes" if file.filename and _is_there(arguments.folder / file.filename) else "no", file.url]
+        for file in published_files().values()
+    ]
     out = console()
     out.print(table(["weights", "size", "there", "from"], rows, right=["size"]))
     out.print(f"\nin {arguments.folder.absolute()}; to fetch one: possam weights download NAME")
+    out.print("those of drive.google.com are whole models, to be fetched in a browser; give one as --model FILE")
     return 0
 
 
@@ -80,21 +86,42 @@ def _is_there(path: Path) -> bool:
 
 def run_download(arguments: argparse.Namespace) -> int:
     from possam.encoders.downloads import download
+    from possam.models.converters import published_files
 
-    for name in dict.fromkeys(arguments.names):
+    names, published = dict.fromkeys(arguments.names), published_files()
+    for name in names:
+        if name in published:
+            file = published[name]
+            raise ValueError(
+                f"{name} cannot be downloaded by a program. Fetch it in a browser from {file.url}, check it with "
+                f"`possam weights verify {file.filename or 'FILE'}` (no checksum of it is published), and give it as "
+                "--model FILE or MODEL.WEIGHTS FILE."
+            )
+    for name in names:
         print(download(name, arguments.folder))
     return 0
 
 
 def run_verify(arguments: argparse.Namespace) -> int:
-    from possam.encoders.downloads import verify
-
     failed = False
     for path in arguments.paths:
         try:
-            print(verify(path))
+            print(_verify(path))
         except (ValueError, FileNotFoundError) as error:
             # One wrong file does not hide what the others are.
             print(f"error: {error}", file=sys.stderr)
             failed = True
     return int(failed)
+
+
+def _verify(path: Path) -> str:
+    from possam.encoders.downloads import verify
+    from possam.encoders.weight_files import known_file
+    from possam.models.converters import check_published
+
+    try:
+        return verify(path)
+    except ValueError:
+        if known_file(path) or path.suffix not in (".pth", ".pt", ".bin", ".safetensors"):
+            raise
+    return check_published(path)

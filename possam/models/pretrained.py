@@ -101,7 +101,7 @@ class Pretrained(nn.Module):
         model = spec.build(cfg)
         assert isinstance(model, cls)
         if published is not None:
-            checkpoint = published.as_checkpoint(model)
+            checkpoint = published.as_checkpoint(model, str(file))
         load_checkpoint(model, checkpoint, str(file))
         return model.to(where).eval()
 
@@ -243,7 +243,16 @@ def _set_weights(
         )
 
 
+def _spec(saved: SavedConfig, described: Path) -> ModelSpec:
+    try:
+        return model_spec(saved.architecture)
+    except ValueError as error:
+        hint = "If a newer version of possam wrote it, update possam."
+        raise ValueError(f"{described}: {error} {hint}") from error
+
+
 def _any_device() -> str:
+    """The device of a model that does not say where it was."""
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 

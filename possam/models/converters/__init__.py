@@ -82,7 +82,7 @@ def adapt_checkpoint(model: OpenVocabularySegmenter, checkpoint: dict[str, Any],
     if converted is None:
         return checkpoint
     converted.check_model(model, source)
-    return converted.as_checkpoint(model)
+    return converted.as_checkpoint(model, source)
 
 
 def read_published(path: Path) -> Converted:

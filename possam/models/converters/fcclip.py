@@ -5,7 +5,6 @@ A published file holds the decoders and the class head, not the frozen CLIP, whi
 
 from __future__ import annotations
 
-import logging
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -15,8 +14,6 @@ from torch import Tensor
 from possam.models.converters.registry import Converted, PublishedFile, register_converter
 
 __all__ = ["convert", "convert_checkpoint"]
-
-logger = logging.getLogger(__name__)
 
 _PIXEL, _MASK = r"sem_seg_head\.pixel_decoder\.", r"sem_seg_head\.predictor\."
 _TABLE = [
@@ -136,13 +133,9 @@ def _recognizes(state: Mapping[str, Tensor]) -> bool:
 def convert_checkpoint(state: Mapping[str, Tensor]) -> Converted:
     """Convert a published checkpoint, whose sizes and CLIP are told by the shapes of its tensors.
 
-    Weights of CLIP that the file holds are not used: FC-CLIP's is frozen and comes from open_clip's own file.
-
     Raises:
         ValueError: a tensor is missing, of an unknown shape, or not FC-CLIP's.
     """
-    if any(key.startswith("backbone.clip_model.") for key in state):
-        logger.info("The file holds CLIP weights, which are not used: the frozen CLIP comes from its own file.")
     widths = tuple(_size(state, key, 1) for key in _INPUTS)
     embed_dim = _size(state, "void_embedding.weight", 1)
     if (widths, embed_dim) not in _CLIPS:
@@ -171,9 +164,11 @@ def convert_checkpoint(state: Mapping[str, Tensor]) -> Converted:
         settings=settings,
         parameters=convert(state),
         train_vocabulary=_TRAIN_VOCABULARY,
+        frozen={key.replace(_CLIP, "clip.model.", 1): value for key, value in state.items() if key.startswith(_CLIP)},
     )
 
 
+_CLIP = "backbone.clip_model."
 _PIXEL_DECODER, _PREDICTOR = "sem_seg_head.pixel_decoder.", "sem_seg_head.predictor."
 _INPUTS = (
     _PIXEL_DECODER + "adapter_1.weight",

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import torch
 import yaml
 from torch import Tensor
 
@@ -21,6 +22,7 @@ __all__ = ["Converted", "Converter", "PublishedFile", "converters", "register_co
 logger = logging.getLogger(__name__)
 
 Tensors = Mapping[str, Tensor]
+_COMPARED = 1 << 14  # values of a frozen tensor; comparing larger ones would read gigabytes
 _NOT_COMPARED = ("MODEL.META_ARCHITECTURE", "MODEL.CLIP.WEIGHTS")  # by their values: the latter may be a tag or a path
 
 
@@ -49,6 +51,8 @@ class Converted:
         settings: values by full key that give the published model and results; all others are the defaults.
         parameters: the trained parameters by our names.
         train_vocabulary: a value for `MODEL.TRAIN_VOCABULARY`.
+        frozen: weights of frozen encoders that the file holds, by their names in the model. They are not used, but must
+            be those of the model's encoders.
     """
 
     what: str
@@ -56,10 +60,28 @@ class Converted:
     settings: Mapping[str, Any]
     parameters: Tensors
     train_vocabulary: str
+    frozen: Tensors = field(default_factory=dict)
 
-    def as_checkpoint(self, model: OpenVocabularySegmenter) -> dict[str, Any]:
-        """What `load_checkpoint` reads. A published file does not say over which weights of the frozen encoders it was
-        trained, so the model's are taken to be those."""
+    def as_checkpoint(self, model: OpenVocabularySegmenter, source: str) -> dict[str, Any]:
+        """What `load_checkpoint` reads.
+
+        A published file does not say over which weights of the frozen encoders it was trained, so the model's are taken
+        to be those, unless it holds others.
+
+        Raises:
+            ValueError: it holds other weights of a frozen encoder than the model's.
+        """
+        own = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+        held = [key for key, value in self.frozen.items() if key in own and value.numel() <= _COMPARED]
+        if other := [key for key in held if not _equal(self.frozen[key], own[key])]:
+            raise ValueError(
+                f"{source} is {self.what}, but holds weights of a frozen encoder that are not those of the model "
+                f"({len(other)} of {len(held)} tensors compared differ, such as {other[0]}). Give the weights it was "
+                f"trained over, as MODEL.{other[0].split('.')[0].upper()}.WEIGHTS or weights=; a fine-tuned encoder is "
+                "not supported."
+            )
+        if self.frozen:
+            logger.info("%s holds weights of a frozen encoder, which are not used: the model has the same.", source)
         return {
             "model": dict(self.parameters),
             "frozen": describe_frozen(model),
@@ -131,6 +153,11 @@ def register_converter(
 def converters() -> list[Converter]:
     """All registered converters."""
     return list(_CONVERTERS)
+
+
+def _equal(one: Tensor, other: Tensor) -> bool:
+    """Whether tensors are equal to half precision, in which some files hold their weights."""
+    return one.shape == other.shape and torch.allclose(one.float(), other.cpu().float(), rtol=2e-3, atol=1e-4)
 
 
 def _look_up(config: Mapping[str, Any], key: str) -> Any:

@@ -8,6 +8,7 @@ import torch
 from safetensors.torch import load_file
 
 from possam.cli import main
+from possam.encoders.clip import building
 from possam.encoders.state_dicts import differences
 from possam.engine import Checkpointer
 from possam.models import FcClip, PosSAM, converters
@@ -134,12 +135,18 @@ def test_another_size_is_refused_with_the_settings(file, state, tmp_path):
         Checkpointer(model).load(str(tmp_path / "rn50.pth"))
 
 
-def test_clip_weights_in_the_file_are_not_used(state, mini_clip, caplog):
-    state["backbone.clip_model.logit_scale"] = torch.tensor(9.0)
+def test_clip_weights_in_the_file_are_not_used_and_must_be_the_models(state, mini_clip, tmp_path, caplog):
+    weights = load_file(building.mini.MODELS["mini_strong"].weights)
+    held = {f"backbone.clip_model.{key}": value for key, value in weights.items()}
+    torch.save({f"module.{key}": value for key, value in {**state, **held}.items()}, tmp_path / "with.pth")
     with caplog.at_level(logging.INFO):
-        converted = convert_checkpoint({"model": {f"module.{key}": value for key, value in state.items()}}, "a.pth")
-    assert not [key for key in converted.parameters if "clip" in key]
-    assert "holds CLIP weights, which are not used" in caplog.text
+        model = FcClip.from_pretrained(tmp_path / "with.pth", device="cpu", text_cache="")
+    assert "holds weights of a frozen encoder, which are not used" in caplog.text
+    assert len(model.state_dict()) == len(state) - 1
+    held["backbone.clip_model.logit_scale"] = weights["logit_scale"] + 0.1
+    torch.save({**state, **held}, tmp_path / "other.pth")
+    with pytest.raises(ValueError, match=r"1 of \d+ tensors .*, such as clip.model.logit_scale.*MODEL.CLIP.W"):
+        FcClip.from_pretrained(tmp_path / "other.pth", device="cpu", text_cache="")
 
 
 def test_what_is_not_whole_is_refused(mini_clip, state, file, tmp_path):
@@ -163,8 +170,6 @@ def test_what_is_not_whole_is_refused(mini_clip, state, file, tmp_path):
 
 
 def test_weights_that_are_not_there_name_the_command(mini_clip, tmp_path, monkeypatch):
-    from possam.encoders.clip import building
-
     def fail(*_):
         raise OSError("no connection")
 

@@ -243,14 +243,6 @@ def _set_weights(
         )
 
 
-def _spec(saved: SavedConfig, described: Path) -> ModelSpec:
-    try:
-        return model_spec(saved.architecture)
-    except ValueError as error:
-        hint = "If a newer version of possam wrote it, update possam."
-        raise ValueError(f"{described}: {error} {hint}") from error
-
-
 def _any_device() -> str:
     """The device of a model that does not say where it was."""
     return "cuda" if torch.cuda.is_available() else "cpu"

@@ -15,7 +15,7 @@ from scipy import ndimage
 from possam.classifiers.ensembles.mase import training_mass
 from possam.data import ResizeLongestSide
 from possam.data.pictures import Picture, to_rgb
-from possam.models import OpenVocabularySegmenter, Perception, Prediction
+from possam.models import MaskProposals, OpenVocabularySegmenter, Prediction
 from possam.segmentation import Origin, Segmentation, enlarge
 from possam.vocabulary import Vocabulary
 from possam.vocabulary.words import read_words
@@ -56,7 +56,8 @@ class Predictor:
         self.model = model.eval()
         self.keep_images = keep_images
         self.max_names = max_names
-        self._seen: dict[bytes, Perception] = {}  # oldest first; replaced, never changed, as other threads may read it
+        # Oldest first; replaced, never changed, as other threads may read it.
+        self._seen: dict[bytes, MaskProposals] = {}
 
     @classmethod
     def from_pretrained(cls, source: str | Path, **options: Any) -> Predictor:
@@ -116,10 +117,10 @@ class Predictor:
         several = isinstance(images, list | tuple)
         pictures = list(images) if isinstance(images, list | tuple) else [images]
         arrays = [to_rgb(picture) for picture in pictures]
-        perceptions = self._perceive(arrays)
+        proposed = self._propose(arrays)
         results = [
-            self._segment(array, perception, names, ensemble, str(picture) if isinstance(picture, str | Path) else "")
-            for picture, array, perception in zip(pictures, arrays, perceptions, strict=True)
+            self._segment(array, proposals, names, ensemble, str(picture) if isinstance(picture, str | Path) else "")
+            for picture, array, proposals in zip(pictures, arrays, proposed, strict=True)
         ]
         return results if several else results[0]
 
@@ -143,7 +144,7 @@ class Predictor:
         return chosen
 
     @torch.no_grad()
-    def _perceive(self, images: Sequence[NDArray[np.uint8]]) -> list[Perception]:
+    def _propose(self, images: Sequence[NDArray[np.uint8]]) -> list[MaskProposals]:
         keys = [hashlib.sha256(f"{image.shape}".encode() + image.tobytes()).digest() for image in images]
         seen = self._seen
         found = {key: seen[key] for key in keys if key in seen}
@@ -163,7 +164,7 @@ class Predictor:
     def _segment(
         self,
         image: NDArray[np.uint8],
-        perception: Perception,
+        proposals: MaskProposals,
         vocabulary: Vocabulary,
         ensemble: str | None,
         file_name: str,
@@ -171,7 +172,7 @@ class Predictor:
         height, width = image.shape[:2]
         shrink = min(1.0, _MERGE_SIDE / max(height, width))
         size = (max(1, round(height * shrink)), max(1, round(width * shrink)))
-        prediction = self.model.classify(perception, vocabulary, size)
+        prediction = self.model.classify(proposals, vocabulary, size)
         scores = self.model.score(prediction, ensemble)
         merged = self.model.postprocess(prediction, scores, ("panoptic",))
         ids, segments = merged["panoptic_seg"]

@@ -47,7 +47,7 @@ class ImageEncoder(nn.Module):
 
 
 class MaskDecoder(nn.Module):
-    """The encoder's maps → what `possam.models.Perception` holds, B×… each. No name is known yet."""
+    """The encoder's maps → what `possam.models.MaskProposals` holds, B×… each. No name is known yet."""
 
     def __init__(self, model: OpenVocabularySegmenter) -> None:
         super().__init__()
@@ -62,7 +62,7 @@ class MaskDecoder(nn.Module):
 
 
 class Scorer(nn.Module):
-    """What was perceived, and any vocabulary's text → logits, and the scores of the model's own ensemble."""
+    """Embeddings of masks, and the text of any vocabulary → logits, and scores of the model's own ensemble."""
 
     def __init__(self, model: OpenVocabularySegmenter) -> None:
         super().__init__()
@@ -194,14 +194,14 @@ def decoder_program(model: OpenVocabularySegmenter, image_size: int, features: F
 
 def scorer_program(model: OpenVocabularySegmenter, image_size: int, features: Features) -> Program:
     """Embeddings and text to scores."""
-    perceived = {
+    proposed = {
         "ldp_embeddings": torch.float32,
         "clip_embeddings": torch.float32,
         "clip_empty": torch.bool,
         "iou": torch.float32,
     }
     names, classes, most = 3 * _EXAMPLES, 2 * _EXAMPLES, _EXAMPLES
-    inputs = {name: torch.zeros(_EXAMPLES, *features[name], dtype=dtype) for name, dtype in perceived.items()}
+    inputs = {name: torch.zeros(_EXAMPLES, *features[name], dtype=dtype) for name, dtype in proposed.items()}
     text = {
         "text_embeddings": torch.zeros(names, model.clip.embed_dim),
         "class_rows": torch.zeros(classes, most, dtype=torch.int64),

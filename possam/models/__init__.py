@@ -4,7 +4,7 @@ from possam.models.base import OpenVocabularySegmenter
 from possam.models.config import add_possam_config
 from possam.models.fcclip import FcClip
 from possam.models.possam import PosSAM
-from possam.models.prediction import Perception, Prediction
+from possam.models.prediction import MaskProposals, Prediction
 from possam.models.spec import ModelSpec, model_spec, model_specs
 from possam.models.test_time_augmentation import TestTimeAugmentation
 
@@ -12,7 +12,7 @@ __all__ = [
     "FcClip",
     "ModelSpec",
     "OpenVocabularySegmenter",
-    "Perception",
+    "MaskProposals",
     "PosSAM",
     "Prediction",
     "TestTimeAugmentation",

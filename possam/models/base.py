@@ -28,7 +28,7 @@ from possam.models.parts import (
     ensembles_from_config,
     train_vocabulary_from_config,
 )
-from possam.models.prediction import Perception, Prediction
+from possam.models.prediction import MaskProposals, Prediction
 from possam.models.pretrained import Pretrained
 from possam.models.state import exclude_frozen
 from possam.vocabulary import ClassEmbeddings, TextBank, Vocabulary
@@ -168,7 +168,7 @@ class OpenVocabularySegmenter(Pretrained):
 
     @torch.no_grad()
     def predict_masks(self, features: Features) -> dict[str, Tensor]:
-        """The tensors of `Perception` for a batch, B×… each, from the features of its images."""
+        """The tensors of `MaskProposals` for a batch, B×… each, from the features of its images."""
         layers, mask_features = self.decode(features)
         final = layers[-1]
         embeddings = self.embed_masks([final], mask_features, features)[0]
@@ -182,7 +182,7 @@ class OpenVocabularySegmenter(Pretrained):
         }
 
     @torch.no_grad()
-    def propose(self, batched_inputs: list[dict[str, Any]], *, pad_to: int | None = None) -> list[Perception]:
+    def propose(self, batched_inputs: list[dict[str, Any]], *, pad_to: int | None = None) -> list[MaskProposals]:
         """Masks of images and what names them, before any vocabulary is known; inputs need no "vocabulary".
 
         `pad_to`: see `encode`.
@@ -190,7 +190,7 @@ class OpenVocabularySegmenter(Pretrained):
         features, padded = self._features(batched_inputs, pad_to)
         batch = self.predict_masks(features)
         return [
-            Perception(
+            MaskProposals(
                 **{field: values[index] for field, values in batch.items()},
                 padded_size=padded,
                 image_size=_image_size(inputs),
@@ -199,7 +199,7 @@ class OpenVocabularySegmenter(Pretrained):
         ]
 
     @torch.no_grad()
-    def classify(self, proposals: Perception, vocabulary: Vocabulary, output_size: tuple[int, int]) -> Prediction:
+    def classify(self, proposals: MaskProposals, vocabulary: Vocabulary, output_size: tuple[int, int]) -> Prediction:
         """Compare mask proposals with a vocabulary; the same proposals can be classified in many."""
         return Prediction(
             mask_logits=proposals.mask_logits,
@@ -286,7 +286,7 @@ class OpenVocabularySegmenter(Pretrained):
             losses = {name: loss for name, loss in losses.items() if not name.startswith("loss_iou")}
         return losses
 
-    def _evidence(self, proposals: Perception, vocabulary: Vocabulary) -> MaskEvidence:
+    def _evidence(self, proposals: MaskProposals, vocabulary: Vocabulary) -> MaskEvidence:
         text, train_text = self._text(vocabulary), self._text(self.train_vocabulary)
         ldp, clip = proposals.ldp_embeddings, proposals.clip_embeddings
         return MaskEvidence(

@@ -1,4 +1,4 @@
-"""What a network says of an image: before any name is known, and before it is known which ensemble decides.
+"""Mask proposals of an image, before any vocabulary, and predictions, before any ensemble.
 
 Shapes: Q queries, K classes, D width of CLIP's joint space; h×w = H/4×W/4 of the padded input.
 """
@@ -16,8 +16,8 @@ from possam.vocabulary import Vocabulary
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Perception:
-    """What the network sees in one image. It knows no vocabulary, so any can be brought to it.
+class MaskProposals:
+    """Masks of one image, and the embeddings that any vocabulary can be compared with.
 
     Attributes:
         mask_logits: Q×h×w float32, stride 4 of the padded input.

@@ -62,13 +62,13 @@ def test_from_image_to_scores_with_any_vocabulary(exported, model, suffix):
     images = scenes(2)
     seen = run("decoder", run("encoder", {"image": images.numpy()}))
     masks = seen.pop("mask_logits")
-    perceived = model.propose([{"image": image} for image in images])
+    proposed = model.propose([{"image": image} for image in images])
     for words in WORDS.values():
         arrays = vocabulary_arrays(model, words)
         found = run("scorer", seen | {name: arrays[name] for name in TEXT})
-        for index, perception in enumerate(perceived):
-            prediction = model.classify(perception, words, (128, 128))
-            close(masks[index], perception.mask_logits)
+        for index, proposals in enumerate(proposed):
+            prediction = model.classify(proposals, words, (128, 128))
+            close(masks[index], proposals.mask_logits)
             close(found["scores"][index], model.score(prediction))
             close(found["ldp_logits"][index], prediction.evidence.ldp_logits)
             close(found["clip_logits"][index], prediction.evidence.clip_logits)

@@ -91,15 +91,15 @@ def explain_mask(
     Raises:
         ValueError: there is no such query, or no name to list.
     """
-    evidence, vocabulary = prediction.evidence, prediction.vocabulary
+    inputs, vocabulary = prediction.inputs, prediction.vocabulary
     if top < 1:
         raise ValueError(f"expected top ≥ 1 names to list, but got {top}.")
-    if not 0 <= query < len(evidence.iou):
-        raise ValueError(f"there is no query {query}; the model has {len(evidence.iou)}, counted from 0.")
+    if not 0 <= query < len(inputs.iou):
+        raise ValueError(f"there is no query {query}; the model has {len(inputs.iou)}, counted from 0.")
     name = ensemble or model.ensemble
     seen = vocabulary.seen(model.train_vocabulary)
-    explained = {key: float(value[query]) for key, value in model.find_ensemble(name).explain(evidence).items()}
-    ldp = evidence.ldp_logits[query].float()
+    explained = {key: float(value[query]) for key, value in model.find_ensemble(name).explain(inputs).items()}
+    ldp = inputs.query_logits[query].float()
 
     def most(probabilities: Tensor) -> tuple[Candidate, ...]:
         return _most_probable(probabilities, vocabulary.display_names, seen, top)
@@ -111,14 +111,14 @@ def explain_mask(
         label=final[0].label,
         score=float(scores[query].max()),
         ldp=most(ldp[:-1].softmax(dim=0)),
-        clip=most(evidence.clip_logits[query].float().softmax(dim=0)),
+        clip=most(inputs.clip_logits[query].float().softmax(dim=0)),
         final=final,
         ensemble=name,
-        iou=float(evidence.iou[query]),
+        iou=float(inputs.iou[query]),
         void=float(ldp.softmax(dim=0)[-1]),
         trust=explained["trust"],
         confidence=explained.get("confidence"),
-        clip_sees=not bool(evidence.clip_empty[query]),
+        clip_sees=not bool(inputs.clip_empty[query]),
     )
 
 

@@ -187,10 +187,10 @@ class Predictor:
         )
 
     def _seen_confidence(self, prediction: Prediction, ensemble: str | None) -> torch.Tensor:
-        explained = self.model.find_ensemble(ensemble).explain(prediction.evidence)
+        explained = self.model.find_ensemble(ensemble).explain(prediction.inputs)
         if "confidence" in explained:
             return explained["confidence"]
-        return training_mass(prediction.evidence, _NOVELTY)
+        return training_mass(prediction.inputs, _NOVELTY)
 
 
 def _describe(
@@ -208,7 +208,7 @@ def _describe(
                 "label_id": segment["category_id"],
                 "isthing": segment["isthing"],
                 "score": float(segment["score"]),
-                "iou": float(prediction.evidence.iou[segment["query"]]),
+                "iou": float(prediction.inputs.iou[segment["query"]]),
                 "seen_confidence": float(seen[segment["query"]]),
                 "area": int(areas[segment["id"]]),
                 "bbox": [columns.start, rows.start, columns.stop - columns.start, rows.stop - rows.start],

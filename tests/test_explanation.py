@@ -39,11 +39,11 @@ def test_a_segment_is_explained_by_its_query(result):
 
 def test_the_numbers_follow_the_method(result):
     prediction, scores, model, _ = result._origin
-    evidence, mase = prediction.evidence, model.ensembles["mase"]
+    inputs, mase = prediction.inputs, model.ensembles["mase"]
     assert model.ensemble == "mase"
     explained = explain_mask(model, prediction, scores, 5, top=34)
-    p = evidence.ldp_logits[5, :-1].softmax(0)
-    q = evidence.clip_logits[5].softmax(0)
+    p = inputs.query_logits[5, :-1].softmax(0)
+    q = inputs.clip_logits[5].softmax(0)
     trust = mase.alpha + (mase.beta - mase.alpha) * (1 - explained.confidence) ** mase.gamma
     assert explained.trust == pytest.approx(trust, abs=1e-6)
     r = p ** (mase.kappa * (1 - trust)) * q**trust
@@ -71,7 +71,7 @@ def test_the_ensemble_that_was_asked_for_is_the_one_explained(predictor):
 
 def test_reasons(result):
     prediction, _, model, _ = result._origin
-    prediction.evidence.clip_empty[2] = True
+    prediction.inputs.clip_empty[2] = True
     unseen = explain_mask(model, prediction, model.score(prediction), 2)
     assert not unseen.clip_sees and unseen.trust == 0
     assert unseen.reason == (

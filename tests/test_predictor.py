@@ -121,7 +121,7 @@ def test_another_ensemble_has_the_constants_of_the_configuration(mini_config, sc
     assert (ensemble.alpha, ensemble.beta) == (0.1, 0.3) and set(model.ensembles) == {"mase", "geometric"}
     seen = result.vocabulary.seen(model.train_vocabulary)
     expected = np.mean([0.1 if known else 0.3 for known in seen])
-    sees = ~result._origin.prediction.evidence.clip_empty
+    sees = ~result._origin.prediction.inputs.clip_empty
     query = int(sees.nonzero()[0])
     assert result.explain(query=query).trust == pytest.approx(expected)
 
@@ -141,8 +141,8 @@ def test_seen_confidence_is_of_the_ensemble_in_use(predictor, scene):
         [own.explain(info["id"]).confidence for info in own.segments_info]
     )
     other = predictor(scene, WORDS, ensemble="clip")  # it has none: CLIP's mass on the training names
-    evidence = other._origin.prediction.evidence
-    expected = training_mass(evidence, 0.9)
+    inputs = other._origin.prediction.inputs
+    expected = training_mass(inputs, 0.9)
     assert [info["seen_confidence"] for info in other.segments_info] == pytest.approx(
         [float(expected[info["query"]]) for info in other.segments_info]
     )

@@ -1,6 +1,6 @@
 """Choose MASE's constants on a selection split, never on the one that is reported (METHOD.md 1.9).
 
-Every run given is asked for its masks and evidence once; then each combination of constants is scored on them.
+Every run given predicts the split once; then each combination of constants is scored on its masks and logits.
 Prints the best combinations by the PQ of all classes, averaged over the runs.
 
 Example:
@@ -20,7 +20,7 @@ import numpy as np
 from rich.progress import track
 from tabulate import tabulate
 
-from possam.classifiers import MaskEvidence, build_ensemble
+from possam.classifiers import ClassificationInputs, build_ensemble
 from possam.classifiers.ensembles import ENSEMBLE_REGISTRY
 from possam.d2.data import MetadataCatalog
 from possam.d2.utils import setup_logger
@@ -45,7 +45,7 @@ GRID: dict[str, list[Any]] = {
 
 
 class SelectionRun:
-    """A trained model's masks and evidence on the selection split."""
+    """A trained model's masks on the selection split, and what ensembles read of them."""
 
     def __init__(self, folder: Path, dataset: str) -> None:
         cfg = load_config(folder / "config.yaml", ["MODEL.WEIGHTS", str(folder / "model_final.pth")])
@@ -55,10 +55,10 @@ class SelectionRun:
         self.object_threshold = cfg.TEST.OBJECT_THRESHOLD
         self.overlap_threshold = cfg.TEST.OVERLAP_THRESHOLD
         self.dataset, self.train_vocabulary = dataset, model.train_vocabulary
-        self.images: list[tuple[dict[str, Any], MaskGrid, MaskEvidence]] = []
+        self.images: list[tuple[dict[str, Any], MaskGrid, ClassificationInputs]] = []
         for inputs in track(build_test_loader(cfg, dataset), str(folder), transient=True):
             for one, prediction in zip(inputs, model.predict(inputs), strict=True):
-                self.images.append((one, prediction.masks, prediction.evidence))
+                self.images.append((one, prediction.masks, prediction.inputs))
 
     def score(self, ensemble: str, constants: dict[str, Any], object_threshold: float) -> dict[str, float]:
         """Panoptic metrics of one ensemble with the constants given."""
@@ -68,15 +68,15 @@ class SelectionRun:
         )
         evaluator.reset()
         isthing = MetadataCatalog.get(self.dataset).vocabulary.isthing
-        for inputs, masks, evidence in self.images:
+        for one, masks, inputs in self.images:
             segmentation = merge_panoptic(
-                post_processor(evidence),
+                post_processor(inputs),
                 masks,
                 isthing,
                 object_threshold=object_threshold,
                 overlap_threshold=self.overlap_threshold,
             )
-            evaluator.process([inputs], [{"panoptic_seg": segmentation}])
+            evaluator.process([one], [{"panoptic_seg": segmentation}])
         return evaluator.evaluate()["panoptic_seg"]
 
 

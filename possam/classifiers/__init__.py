@@ -3,7 +3,7 @@
 from .clip_pooling import ClipPooling
 from .cosine import CosineClassifier
 from .ensembles import ENSEMBLE_REGISTRY, Ensemble, build_ensemble
-from .evidence import MaskEvidence
+from .inputs import ClassificationInputs
 from .local_discriminative_pooling import LocalDiscriminativePooling, check_streams
 from .mask_pooled_embedding import MaskPooledEmbedding
 
@@ -13,7 +13,7 @@ __all__ = [
     "CosineClassifier",
     "Ensemble",
     "LocalDiscriminativePooling",
-    "MaskEvidence",
+    "ClassificationInputs",
     "MaskPooledEmbedding",
     "build_ensemble",
     "check_streams",

@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 
 DESCRIPTION = "export.json"
 CLASSES = "classes.npz"
-_VERSION = 1
+_VERSION = 2  # 1 had ldp_embeddings, ldp_logits and ldp_scale for query_…
 _PACKAGES = ("torch", "onnx", "onnxscript")
 _SIDE = PADDING
 
@@ -135,7 +135,7 @@ def _describe(model: OpenVocabularySegmenter, side: int) -> dict[str, Any]:
         },
         "constants": {
             "ensemble": model.ensemble,
-            "ldp_scale": model.classifier.scale.item(),
+            "query_scale": model.classifier.scale.item(),
             "clip_scale": model.clip.logit_scale,
             "object_threshold": model.postprocessor.object_threshold,
             "overlap_threshold": model.postprocessor.overlap_threshold,

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
-from possam.classifiers import MaskEvidence
+from possam.classifiers import ClassificationInputs
 from possam.export.pruning import without_unused
 from possam.export.rows import RowEmbeddings
 from possam.models import OpenVocabularySegmenter
@@ -69,12 +69,12 @@ class Scorer(nn.Module):
         self.classifier = model.classifier
         self.ensemble = model.ensembles[model.ensemble]
         self.train_text = model.text_bank.embed(model.train_vocabulary).to(model.device)
-        self.ldp_scale = model.classifier.scale.item()
+        self.query_scale = model.classifier.scale.item()
         self.clip_scale = model.clip.logit_scale
 
     def forward(
         self,
-        ldp_embeddings: Tensor,
+        query_embeddings: Tensor,
         clip_embeddings: Tensor,
         clip_empty: Tensor,
         iou: Tensor,
@@ -84,14 +84,14 @@ class Scorer(nn.Module):
     ) -> dict[str, Tensor]:
         """
         Args:
-            ldp_embeddings, clip_embeddings: B×Q×D float32 unit vectors; clip_empty: B×Q bool; iou: B×Q float32.
+            query_embeddings, clip_embeddings: B×Q×D float32 unit vectors; clip_empty: B×Q bool; iou: B×Q float32.
             text_embeddings: N×D float32 unit rows, one a name.
             class_rows: K×R int64, the rows of `text_embeddings` that are names of each class; the first repeats where
                 a class has fewer than R.
             class_seen: K bool, classes that share a name with the training vocabulary.
 
         Returns:
-            scores B×Q×K in [0, 1] of the model's ensemble (METHOD.md 1.9); ldp_logits B×Q×(K+1), the last one void;
+            scores B×Q×K in [0, 1] of the model's ensemble (METHOD.md 1.9); query_logits B×Q×(K+1), the last one void;
             clip_logits B×Q×K.
         """
         images, queries = iou.shape
@@ -102,24 +102,24 @@ class Scorer(nn.Module):
             class_rows=class_rows,
         )
         # Scores of a mask do not depend on the other masks, so those of all images go through as one image's.
-        ldp, clip = ldp_embeddings.flatten(0, 1), clip_embeddings.flatten(0, 1)
-        evidence = MaskEvidence(
-            ldp_embeddings=ldp,
+        query, clip = query_embeddings.flatten(0, 1), clip_embeddings.flatten(0, 1)
+        inputs = ClassificationInputs(
+            query_embeddings=query,
             clip_embeddings=clip,
-            ldp_logits=self.classifier(ldp, text),
+            query_logits=self.classifier(query, text),
             clip_logits=text.logits(clip, self.clip_scale),
             iou=iou.flatten(),
             clip_empty=clip_empty.flatten(),
             text=text,
             train_text=self.train_text,
-            ldp_scale=self.ldp_scale,
+            query_scale=self.query_scale,
             clip_scale=self.clip_scale,
             exact_seen=class_seen,
         )
         found = {
-            "scores": self.ensemble(evidence),
-            "ldp_logits": evidence.ldp_logits,
-            "clip_logits": evidence.clip_logits,
+            "scores": self.ensemble(inputs),
+            "query_logits": inputs.query_logits,
+            "clip_logits": inputs.clip_logits,
         }
         return {name: values.unflatten(0, (images, queries)) for name, values in found.items()}
 
@@ -195,7 +195,7 @@ def decoder_program(model: OpenVocabularySegmenter, image_size: int, features: F
 def scorer_program(model: OpenVocabularySegmenter, image_size: int, features: Features) -> Program:
     """Embeddings and text to scores."""
     proposed = {
-        "ldp_embeddings": torch.float32,
+        "query_embeddings": torch.float32,
         "clip_embeddings": torch.float32,
         "clip_empty": torch.bool,
         "iou": torch.float32,

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from possam.classifiers import CosineClassifier, Ensemble, MaskEvidence
+from possam.classifiers import ClassificationInputs, CosineClassifier, Ensemble
 from possam.d2.config import CfgNode
 from possam.decoders import MaskPrediction
 from possam.encoders import FeatureMaps, FrozenCLIP, FrozenEncoder
@@ -175,7 +175,7 @@ class OpenVocabularySegmenter(Pretrained):
         clip_embeddings, clip_empty = self.embed_masks_by_clip(final.mask_logits, features)
         return {
             "mask_logits": final.mask_logits.float(),
-            "ldp_embeddings": nn.functional.normalize(embeddings.float(), dim=-1),
+            "query_embeddings": nn.functional.normalize(embeddings.float(), dim=-1),
             "clip_embeddings": clip_embeddings,
             "clip_empty": clip_empty,
             "iou": final.iou,
@@ -203,7 +203,7 @@ class OpenVocabularySegmenter(Pretrained):
         """Compare mask proposals with a vocabulary; the same proposals can be classified in many."""
         return Prediction(
             mask_logits=proposals.mask_logits,
-            evidence=self._evidence(proposals, vocabulary),
+            inputs=self._classification_inputs(proposals, vocabulary),
             vocabulary=vocabulary,
             padded_size=proposals.padded_size,
             image_size=proposals.image_size,
@@ -233,7 +233,7 @@ class OpenVocabularySegmenter(Pretrained):
 
     def score(self, prediction: Prediction, ensemble: str | None = None) -> Tensor:
         """Scores of an ensemble, by default the model's own: Q×K float32 in [0, 1] (METHOD.md 1.9)."""
-        return self.find_ensemble(ensemble)(prediction.evidence)
+        return self.find_ensemble(ensemble)(prediction.inputs)
 
     def find_ensemble(self, name: str | None = None) -> Ensemble:
         """The post-processor of that name, by default the model's own; built at first use with the constants of
@@ -249,9 +249,9 @@ class OpenVocabularySegmenter(Pretrained):
 
     def postprocess(self, prediction: Prediction, scores: Tensor, tasks: tuple[str, ...]) -> dict[str, Any]:
         """Segmentations, as `segment` returns them, of a prediction's masks with these scores (Q×K)."""
-        evidence, isthing = prediction.evidence, prediction.vocabulary.isthing
+        inputs, isthing = prediction.inputs, prediction.vocabulary.isthing
         return self.postprocessor(
-            scores, prediction.masks, evidence.iou, evidence.void, isthing=isthing, tasks=tasks
+            scores, prediction.masks, inputs.iou, inputs.void, isthing=isthing, tasks=tasks
         )
 
     # Training.
@@ -286,21 +286,21 @@ class OpenVocabularySegmenter(Pretrained):
             losses = {name: loss for name, loss in losses.items() if not name.startswith("loss_iou")}
         return losses
 
-    def _evidence(self, proposals: MaskProposals, vocabulary: Vocabulary) -> MaskEvidence:
+    def _classification_inputs(self, proposals: MaskProposals, vocabulary: Vocabulary) -> ClassificationInputs:
         text, train_text = self._text(vocabulary), self._text(self.train_vocabulary)
-        ldp, clip = proposals.ldp_embeddings, proposals.clip_embeddings
-        return MaskEvidence(
-            ldp_embeddings=ldp,
+        query, clip = proposals.query_embeddings, proposals.clip_embeddings
+        return ClassificationInputs(
+            query_embeddings=query,
             clip_embeddings=clip,
-            ldp_logits=self.classifier(ldp, text),
+            query_logits=self.classifier(query, text),
             clip_logits=text.logits(clip, self.clip.logit_scale),
             iou=proposals.iou,
             clip_empty=proposals.clip_empty,
             text=text,
             train_text=train_text,
-            ldp_scale=self.classifier.scale.item(),
+            query_scale=self.classifier.scale.item(),
             clip_scale=self.clip.logit_scale,
-            exact_seen=torch.tensor(vocabulary.exact_overlap(self.train_vocabulary), device=ldp.device),
+            exact_seen=torch.tensor(vocabulary.exact_overlap(self.train_vocabulary), device=query.device),
         )
 
     def _text(self, vocabulary: Vocabulary) -> ClassEmbeddings:

@@ -10,7 +10,7 @@ from functools import cached_property
 
 from torch import Tensor
 
-from possam.classifiers import MaskEvidence
+from possam.classifiers import ClassificationInputs
 from possam.inference import MaskGrid
 from possam.vocabulary import Vocabulary
 
@@ -21,14 +21,15 @@ class MaskProposals:
 
     Attributes:
         mask_logits: Q×h×w float32, stride 4 of the padded input.
-        ldp_embeddings, clip_embeddings: Q×D float32 unit vectors: LDP's, and the mask-pooled F_clip projected.
+        query_embeddings, clip_embeddings: Q×D float32 unit vectors: class embeddings of the trained head, and the
+            mask-pooled F_clip projected.
         clip_empty: Q bool, masks without a pixel at CLIP's resolution.
         iou: Q float32 in [0, 1].
         padded_size, image_size: (height, width) in pixels of the padded network input, and of the image within it.
     """
 
     mask_logits: Tensor
-    ldp_embeddings: Tensor
+    query_embeddings: Tensor
     clip_embeddings: Tensor
     clip_empty: Tensor
     iou: Tensor
@@ -42,14 +43,14 @@ class Prediction:
 
     Attributes:
         mask_logits: Q×h×w float32, stride 4 of the padded input.
-        evidence: everything the ensembles read (METHOD.md 1.9).
-        vocabulary: the K classes the evidence is about.
+        inputs: everything the ensembles read (METHOD.md 1.9).
+        vocabulary: the K classes of `inputs`.
         padded_size, image_size, output_size: (height, width) in pixels of the padded network input, of the image
             within it, and of the segmentation to return.
     """
 
     mask_logits: Tensor
-    evidence: MaskEvidence
+    inputs: ClassificationInputs
     vocabulary: Vocabulary
     padded_size: tuple[int, int]
     image_size: tuple[int, int]

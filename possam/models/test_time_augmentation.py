@@ -21,7 +21,7 @@ _GRID = 2  # pixels of the largest view for a cell of the grid that views are jo
 class TestTimeAugmentation(nn.Module):
     """Has a model's `predict` and `segment`, over views instead of one image.
 
-    Every view is named by the ensemble on its own evidence, and the views are joined after that: masks that show the
+    The ensemble scores every view by itself, and the views are joined after that: masks that show the
     same segment become one for panoptic and instance segmentation (`join_views`), and the semantic segmentation is
     that of the mean of the views' scores (`stack_views`).
     """
@@ -109,8 +109,8 @@ class TestTimeAugmentation(nn.Module):
             output_size=(grid[0], grid[1]),
         ).restore()
         scores = self.model.score(prediction, ensemble)
-        evidence = prediction.evidence
-        return View(scores, masks.flip(-1) if flip else masks, evidence.iou.float(), evidence.void)
+        inputs = prediction.inputs
+        return View(scores, masks.flip(-1) if flip else masks, inputs.iou.float(), inputs.void)
 
     def _merge(self, view: View, prediction: Prediction, tasks: tuple[str, ...]) -> dict[str, Any]:
         # The grid spans exactly the image, so there is no padding to take away.

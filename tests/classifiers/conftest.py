@@ -2,12 +2,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from possam.classifiers import MaskEvidence
+from possam.classifiers import ClassificationInputs
 from possam.vocabulary import ClassEmbeddings
 
 
-def _evidence(*, masks=40, classes=7, train_classes=5, width=16, shared=0, seed=0, **changes):
-    """Random evidence, two names a class; the first ``shared`` classes are in the training vocabulary too."""
+def _inputs(*, masks=40, classes=7, train_classes=5, width=16, shared=0, seed=0, **changes):
+    """Random, with two names a class; the first ``shared`` classes are in the training vocabulary too."""
     generator = torch.Generator().manual_seed(seed)
 
     def unit(rows):
@@ -19,24 +19,24 @@ def _evidence(*, masks=40, classes=7, train_classes=5, width=16, shared=0, seed=
     train_text = ClassEmbeddings(
         embeddings=train_names, class_index=torch.arange(2 * train_classes) // 2, num_classes=train_classes
     )
-    ldp_embeddings, clip_embeddings = unit(masks), unit(masks)
+    query_embeddings, clip_embeddings = unit(masks), unit(masks)
     void = 4 * torch.randn(masks, 1, generator=generator)
     fields = {
-        "ldp_embeddings": ldp_embeddings,
+        "query_embeddings": query_embeddings,
         "clip_embeddings": clip_embeddings,
-        "ldp_logits": torch.cat([text.logits(ldp_embeddings, 12.0), void], dim=1),
+        "query_logits": torch.cat([text.logits(query_embeddings, 12.0), void], dim=1),
         "clip_logits": text.logits(clip_embeddings, 20.0),
         "iou": torch.rand(masks, generator=generator),
         "clip_empty": torch.rand(masks, generator=generator) < 0.2,
         "text": text,
         "train_text": train_text,
-        "ldp_scale": 12.0,
+        "query_scale": 12.0,
         "clip_scale": 20.0,
         "exact_seen": torch.arange(classes) < shared,
     }
-    return MaskEvidence(**(fields | changes))
+    return ClassificationInputs(**(fields | changes))
 
 
 @pytest.fixture
-def make_evidence():
-    return _evidence
+def make_inputs():
+    return _inputs

@@ -46,8 +46,8 @@ def test_every_program_gives_what_its_module_gives(exported, model, words, image
         for suffix in ("pt2", "onnx")
         for program, outputs in (
             ("encoder", ("sam_features", "clip_features")),
-            ("decoder", ("mask_logits", "ldp_embeddings", "clip_embeddings", "clip_empty", "iou")),
-            ("scorer", ("scores", "ldp_logits", "clip_logits")),
+            ("decoder", ("mask_logits", "query_embeddings", "clip_embeddings", "clip_empty", "iou")),
+            ("scorer", ("scores", "query_logits", "clip_logits")),
         )
         for output in outputs
     }
@@ -70,8 +70,8 @@ def test_from_image_to_scores_with_any_vocabulary(exported, model, suffix):
             prediction = model.classify(proposals, words, (128, 128))
             close(masks[index], proposals.mask_logits)
             close(found["scores"][index], model.score(prediction))
-            close(found["ldp_logits"][index], prediction.evidence.ldp_logits)
-            close(found["clip_logits"][index], prediction.evidence.clip_logits)
+            close(found["query_logits"][index], prediction.inputs.query_logits)
+            close(found["clip_logits"][index], prediction.inputs.clip_logits)
 
 
 def close(found, wanted):
@@ -100,7 +100,7 @@ def test_other_decoders_ensembles_and_sizes(tmp_path):
 def test_every_ensemble_can_be_traced(model, name, monkeypatch):
     monkeypatch.setitem(model.ensembles, name, build_ensemble(name))
     monkeypatch.setattr(model, "ensemble", name)
-    shapes = {"ldp_embeddings": (24, 96), "clip_embeddings": (24, 96), "clip_empty": (24,), "iou": (24,)}
+    shapes = {"query_embeddings": (24, 96), "clip_embeddings": (24, 96), "clip_empty": (24,), "iou": (24,)}
     traced = scorer_program(model, 128, shapes).export().module()
     torch.manual_seed(0)
     words = WORDS["with synonyms"]

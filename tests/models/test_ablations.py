@@ -108,14 +108,14 @@ def test_without_an_iou_head_there_is_no_iou_loss_and_every_mask_counts_fully(mo
     assert not any("iou" in key for key in model([training_input()]))
     model.eval()
     (prediction,) = model.predict([training_input()])
-    assert (prediction.evidence.iou == 1).all()
+    assert (prediction.inputs.iou == 1).all()
 
 
 @pytest.mark.parametrize("name", ["clip_pooling"])
 def test_without_ldp_the_class_embedding_starts_as_clips(model):
     model.eval()
     (prediction,) = model.predict([training_input()])
-    torch.testing.assert_close(prediction.evidence.ldp_embeddings, prediction.evidence.clip_embeddings)
+    torch.testing.assert_close(prediction.inputs.query_embeddings, prediction.inputs.clip_embeddings)
 
 
 @pytest.mark.parametrize("name", ["fixed_ensemble"])

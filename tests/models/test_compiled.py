@@ -31,7 +31,7 @@ def test_the_whole_model_has_parity(mini_model, clean_dynamo):
     compile_parts(*parts(mini_model), backend="aot_eager")
     compiled = mini_model.propose(inputs)[0]
     assert list(mini_model.state_dict()) == names  # no prefix of the compiler's
-    for field in ("mask_logits", "ldp_embeddings", "clip_embeddings", "iou"):
+    for field in ("mask_logits", "query_embeddings", "clip_embeddings", "iou"):
         expected, found = getattr(plain, field), getattr(compiled, field)
         assert torch.allclose(found, expected, atol=1e-4 * float(expected.abs().max())), field
 

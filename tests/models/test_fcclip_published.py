@@ -109,13 +109,13 @@ def test_every_part_gives_its_outputs(model, given, inputs):
 @torch.no_grad()
 def test_the_prediction_gives_its_scores_and_segmentations(model, given, inputs):
     (prediction,) = model.predict([inputs])
-    evidence = prediction.evidence
-    close(evidence.ldp_logits, given["output.in_vocab_logits"][0], 5e-5)
+    found = prediction.inputs
+    close(found.query_logits, given["output.in_vocab_logits"][0], 5e-5)
     wanted = torch.nn.functional.normalize(given["output.clip_embeddings"][0], dim=-1)
-    close(evidence.clip_embeddings, wanted, 5e-5)
+    close(found.clip_embeddings, wanted, 5e-5)
     scores = model.score(prediction)
     close(scores, given["output.scores_and_void"][:, :-1], 2e-4)
-    close(evidence.void, given["output.scores_and_void"][:, -1], 2e-4)
+    close(found.void, given["output.scores_and_void"][:, -1], 2e-4)
     output = model.segment(prediction)
     ids, segments = output["panoptic_seg"]
     assert torch.equal(ids, given["output.panoptic"])

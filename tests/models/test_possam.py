@@ -85,9 +85,9 @@ def test_each_image_is_named_in_its_own_vocabulary_in_either_order(mini_model):
     forth = mini_model.predict(inputs)
     back = mini_model.predict(inputs[::-1])[::-1]
     for first, second, vocabulary in zip(forth, back, (A, B), strict=True):
-        assert first.evidence.ldp_logits.shape[-1] == len(vocabulary) + 1
-        torch.testing.assert_close(first.evidence.ldp_logits, second.evidence.ldp_logits)
-        torch.testing.assert_close(first.evidence.clip_logits, second.evidence.clip_logits)
+        assert first.inputs.query_logits.shape[-1] == len(vocabulary) + 1
+        torch.testing.assert_close(first.inputs.query_logits, second.inputs.query_logits)
+        torch.testing.assert_close(first.inputs.clip_logits, second.inputs.clip_logits)
 
 
 def test_cached_features_give_the_same_losses(mini_model):

@@ -14,23 +14,23 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from possam.classifiers.evidence import MaskEvidence
+from possam.classifiers.inputs import ClassificationInputs
 
 _Class = TypeVar("_Class", bound=type)
 
 
 class Ensemble(ABC):
-    """Turns the evidence of one image's masks into scores.
+    """Turns embeddings and logits of one image's masks into scores.
 
     Constants are keyword arguments of the constructor, each with a default.
     """
 
     @abstractmethod
-    def __call__(self, evidence: MaskEvidence) -> Tensor:
+    def __call__(self, inputs: ClassificationInputs) -> Tensor:
         """Scores Q×K float32 in [0, 1]; what is missing from a row's sum is void or doubt."""
 
     @abstractmethod
-    def explain(self, evidence: MaskEvidence) -> dict[str, Tensor]:
+    def explain(self, inputs: ClassificationInputs) -> dict[str, Tensor]:
         """Per-mask quantities behind the scores, for pictures and tables."""
 
 
@@ -56,31 +56,31 @@ class PosteriorEnsemble(Ensemble):
         self.eta = in_range("eta", eta, least=0.0)
 
     @abstractmethod
-    def _trust(self, evidence: MaskEvidence) -> Tensor:
+    def _trust(self, inputs: ClassificationInputs) -> Tensor:
         """λ before empty masks are excused: any shape that broadcasts to Q×K, float32."""
 
-    def trust(self, evidence: MaskEvidence) -> Tensor:
+    def trust(self, inputs: ClassificationInputs) -> Tensor:
         """λ, the trust in CLIP: Q×1 or Q×K float32 in [0, 1]."""
-        trust = self._trust(evidence).expand(evidence.iou.shape[0], -1)
-        return trust.masked_fill(evidence.clip_empty.unsqueeze(1), 0.0)
+        trust = self._trust(inputs).expand(inputs.iou.shape[0], -1)
+        return trust.masked_fill(inputs.clip_empty.unsqueeze(1), 0.0)
 
-    def explain(self, evidence: MaskEvidence) -> dict[str, Tensor]:
+    def explain(self, inputs: ClassificationInputs) -> dict[str, Tensor]:
         """``trust``: λ, Q float32 in [0, 1] (the mean over classes where λ differs among them)."""
-        return {"trust": self.trust(evidence).mean(dim=1)}
+        return {"trust": self.trust(inputs).mean(dim=1)}
 
-    def __call__(self, evidence: MaskEvidence) -> Tensor:
-        with torch.autocast(device_type=evidence.iou.device.type, enabled=False):
-            trust = self.trust(evidence)
-            log_p = evidence.ldp_logits[:, :-1].float().log_softmax(dim=-1)
-            log_q = evidence.clip_logits.float().log_softmax(dim=-1)
+    def __call__(self, inputs: ClassificationInputs) -> Tensor:
+        with torch.autocast(device_type=inputs.iou.device.type, enabled=False):
+            trust = self.trust(inputs)
+            log_p = inputs.query_logits[:, :-1].float().log_softmax(dim=-1)
+            log_q = inputs.clip_logits.float().log_softmax(dim=-1)
             posterior = (self.kappa * (1 - trust) * log_p + trust * log_q).softmax(dim=-1)
-            return posterior * weight(evidence, self.eta).unsqueeze(1)
+            return posterior * weight(inputs, self.eta).unsqueeze(1)
 
 
-def weight(evidence: MaskEvidence, eta: float) -> Tensor:
+def weight(inputs: ClassificationInputs, eta: float) -> Tensor:
     """(1 − v_i)·s_i^η, what a mask's class probabilities are multiplied by: Q float32 in [0, 1]."""
-    not_void = 1 - evidence.ldp_logits.float().softmax(dim=-1)[:, -1]
-    return not_void * evidence.iou.float().clamp(0, 1) ** eta
+    not_void = 1 - inputs.query_logits.float().softmax(dim=-1)[:, -1]
+    return not_void * inputs.iou.float().clamp(0, 1) ** eta
 
 
 def in_range(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from possam.classifiers.evidence import MaskEvidence
+from possam.classifiers.inputs import ClassificationInputs
 
 from .base import PosteriorEnsemble, register_ensemble
 
@@ -14,5 +14,5 @@ from .base import PosteriorEnsemble, register_ensemble
 class ClipOnly(PosteriorEnsemble):
     """λ = 1: scores (1 − v)·q·s^η. A mask too small for CLIP to have a pixel of keeps LDP's opinion."""
 
-    def _trust(self, evidence: MaskEvidence) -> Tensor:
-        return torch.ones(evidence.iou.shape[0], 1, device=evidence.iou.device)
+    def _trust(self, inputs: ClassificationInputs) -> Tensor:
+        return torch.ones(inputs.iou.shape[0], 1, device=inputs.iou.device)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from possam.classifiers.evidence import MaskEvidence
+from possam.classifiers.inputs import ClassificationInputs
 
 from .base import PosteriorEnsemble, in_range, register_ensemble
 
@@ -30,7 +30,7 @@ class Geometric(PosteriorEnsemble):
         self.alpha = in_range("alpha", alpha, least=0.0, most=1.0)
         self.beta = in_range("beta", beta, least=0.0, most=1.0)
 
-    def _trust(self, evidence: MaskEvidence) -> Tensor:
-        alpha = torch.tensor(self.alpha, device=evidence.iou.device)
-        beta = torch.tensor(self.beta, device=evidence.iou.device)
-        return torch.where(evidence.exact_seen, alpha, beta)
+    def _trust(self, inputs: ClassificationInputs) -> Tensor:
+        alpha = torch.tensor(self.alpha, device=inputs.iou.device)
+        beta = torch.tensor(self.beta, device=inputs.iou.device)
+        return torch.where(inputs.exact_seen, alpha, beta)

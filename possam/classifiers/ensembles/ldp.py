@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from possam.classifiers.evidence import MaskEvidence
+from possam.classifiers.inputs import ClassificationInputs
 
 from .base import PosteriorEnsemble, register_ensemble
 
@@ -14,5 +14,5 @@ from .base import PosteriorEnsemble, register_ensemble
 class LdpOnly(PosteriorEnsemble):
     """λ = 0: scores (1 − v)·p^κ·s^η, p^κ normalised."""
 
-    def _trust(self, evidence: MaskEvidence) -> Tensor:
-        return torch.zeros(evidence.iou.shape[0], 1, device=evidence.iou.device)
+    def _trust(self, inputs: ClassificationInputs) -> Tensor:
+        return torch.zeros(inputs.iou.shape[0], 1, device=inputs.iou.device)

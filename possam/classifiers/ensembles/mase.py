@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from possam.classifiers.evidence import MaskEvidence
+from possam.classifiers.inputs import ClassificationInputs
 from possam.vocabulary import ClassEmbeddings
 
 from .base import PosteriorEnsemble, in_range, register_ensemble
@@ -66,34 +66,34 @@ class MaskAwareSelectiveEnsemble(PosteriorEnsemble):
         self.rho = in_range("rho", rho, least=0.0)
         self.threshold = in_range("threshold", threshold, least=-1.0, most=1.0)
 
-    def confidence(self, evidence: MaskEvidence) -> Tensor:
+    def confidence(self, inputs: ClassificationInputs) -> Tensor:
         """c: Q float32 in [0, 1]. For a mask that CLIP has no pixel of, ``posterior`` says nothing of use."""
         if self.rule == "ldp":
-            familiarity = evidence.ldp_logits[:, :-1].float().softmax(dim=-1).amax(dim=-1)
+            familiarity = inputs.query_logits[:, :-1].float().softmax(dim=-1).amax(dim=-1)
         else:
-            familiarity = training_mass(evidence, self.threshold)
-        return evidence.iou.float().clamp(0, 1) ** self.rho * familiarity
+            familiarity = training_mass(inputs, self.threshold)
+        return inputs.iou.float().clamp(0, 1) ** self.rho * familiarity
 
-    def _trust(self, evidence: MaskEvidence) -> Tensor:
-        doubt = (1 - self.confidence(evidence)).clamp(0, 1)
+    def _trust(self, inputs: ClassificationInputs) -> Tensor:
+        doubt = (1 - self.confidence(inputs)).clamp(0, 1)
         return (self.alpha + (self.beta - self.alpha) * doubt**self.gamma).unsqueeze(1)
 
-    def explain(self, evidence: MaskEvidence) -> dict[str, Tensor]:
+    def explain(self, inputs: ClassificationInputs) -> dict[str, Tensor]:
         """``trust``: λ and ``confidence``: c, both Q float32 in [0, 1]."""
-        return super().explain(evidence) | {"confidence": self.confidence(evidence)}
+        return super().explain(inputs) | {"confidence": self.confidence(inputs)}
 
 
-def training_mass(evidence: MaskEvidence, threshold: float) -> Tensor:
+def training_mass(inputs: ClassificationInputs, threshold: float) -> Tensor:
     """u: CLIP's softmax mass on the training names (METHOD.md 1.9), Q float32 in [0, 1].
 
     The softmax runs over the training names and those test names whose nearest training name has a cosine of
     at most ``threshold``: a test name above it is a training name in other words and must not count twice.
     Exactly 1 where no test name is novel.
     """
-    scale, embeddings = evidence.clip_scale, evidence.clip_embeddings
-    familiar = (scale * evidence.train_text.cosine(embeddings)).logsumexp(dim=-1)
-    novel_names = ~is_familiar(evidence.text, evidence.train_text, threshold)
-    logits = scale * evidence.text.cosine(embeddings)
+    scale, embeddings = inputs.clip_scale, inputs.clip_embeddings
+    familiar = (scale * inputs.train_text.cosine(embeddings)).logsumexp(dim=-1)
+    novel_names = ~is_familiar(inputs.text, inputs.train_text, threshold)
+    logits = scale * inputs.text.cosine(embeddings)
     novel = logits.masked_fill(~novel_names, float("-inf")).logsumexp(dim=-1)
     # e^a / (e^a + e^b) = sigmoid(a − b), which neither overflows nor loses small masses
     return torch.sigmoid(familiar - novel)

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from possam.classifiers.evidence import MaskEvidence
+from possam.classifiers.inputs import ClassificationInputs
 
 from .base import Ensemble, in_range, register_ensemble, weight
 
@@ -44,30 +44,30 @@ class EmbeddingModulation(Ensemble):
         self.kappa = in_range("kappa", kappa, above=0.0)
         self.eta = in_range("eta", eta, least=0.0)
 
-    def explain(self, evidence: MaskEvidence) -> dict[str, Tensor]:
+    def explain(self, inputs: ClassificationInputs) -> dict[str, Tensor]:
         """``trust``: CLIP's share a(1−s) / (1 + a(1−s)) of the fused embedding, Q float32 in [0, 1)."""
-        amount = self._amount(evidence, class_similarity(evidence)).squeeze(1)
+        amount = self._amount(inputs, class_similarity(inputs)).squeeze(1)
         return {"trust": amount / (1 + amount)}
 
-    def __call__(self, evidence: MaskEvidence) -> Tensor:
-        with torch.autocast(device_type=evidence.iou.device.type, enabled=False):
-            similarity = class_similarity(evidence)
-            query = F.normalize(evidence.ldp_embeddings.float(), dim=-1)
-            clip = F.normalize(evidence.clip_embeddings.float(), dim=-1)
-            modulated = query + self._amount(evidence, similarity) * clip
-            logits = evidence.text.logits(modulated, evidence.ldp_scale)
+    def __call__(self, inputs: ClassificationInputs) -> Tensor:
+        with torch.autocast(device_type=inputs.iou.device.type, enabled=False):
+            similarity = class_similarity(inputs)
+            query = F.normalize(inputs.query_embeddings.float(), dim=-1)
+            clip = F.normalize(inputs.clip_embeddings.float(), dim=-1)
+            modulated = query + self._amount(inputs, similarity) * clip
+            logits = inputs.text.logits(modulated, inputs.query_scale)
             logits = logits / similarity.clamp(min=_FARTHEST) ** self.debias
-            return (self.kappa * logits).softmax(dim=-1) * weight(evidence, self.eta).unsqueeze(1)
+            return (self.kappa * logits).softmax(dim=-1) * weight(inputs, self.eta).unsqueeze(1)
 
-    def _amount(self, evidence: MaskEvidence, similarity: Tensor) -> Tensor:
+    def _amount(self, inputs: ClassificationInputs, similarity: Tensor) -> Tensor:
         """a·(1 − s) for masks that CLIP sees, 0 for the others: Q×1."""
         amount = self.ratio * (1 - similarity.mean())
-        return amount * (~evidence.clip_empty).float().unsqueeze(1)
+        return amount * (~inputs.clip_empty).float().unsqueeze(1)
 
 
-def class_similarity(evidence: MaskEvidence) -> Tensor:
+def class_similarity(inputs: ClassificationInputs) -> Tensor:
     """max_n cos(t_k, t_n^train) for every class k: K float32 in [−1, 1]."""
-    nearest = evidence.train_text.cosine(evidence.text.embeddings).amax(dim=-1)
+    nearest = inputs.train_text.cosine(inputs.text.embeddings).amax(dim=-1)
     # A name and itself differ from 1 by rounding, and s must be exactly 1 on the training vocabulary.
     nearest = torch.where(nearest > 1 - 1e-6, torch.ones_like(nearest), nearest)
-    return evidence.text.max_over_names(nearest)
+    return inputs.text.max_over_names(nearest)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from possam.classifiers.evidence import MaskEvidence
+from possam.classifiers.inputs import ClassificationInputs
 
 from .base import PosteriorEnsemble, in_range, register_ensemble
 
@@ -22,5 +22,5 @@ class Uniform(PosteriorEnsemble):
         super().__init__(kappa=kappa, eta=eta)
         self.level = in_range("level", level, least=0.0, most=1.0)
 
-    def _trust(self, evidence: MaskEvidence) -> Tensor:
-        return torch.full((evidence.iou.shape[0], 1), self.level, device=evidence.iou.device)
+    def _trust(self, inputs: ClassificationInputs) -> Tensor:
+        return torch.full((inputs.iou.shape[0], 1), self.level, device=inputs.iou.device)

@@ -13,74 +13,74 @@ def test_the_registry_holds_one_entry_an_ensemble():
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_scores_are_float32_probabilities(make_evidence, name):
-    evidence = make_evidence()
-    scores = build_ensemble(name)(evidence)
+def test_scores_are_float32_probabilities(make_inputs, name):
+    inputs = make_inputs()
+    scores = build_ensemble(name)(inputs)
     assert scores.shape == (40, 7) and scores.dtype == torch.float32
     assert (scores >= 0).all() and (scores <= 1).all()
-    not_void = 1 - evidence.ldp_logits.softmax(1)[:, -1]
+    not_void = 1 - inputs.query_logits.softmax(1)[:, -1]
     torch.testing.assert_close(scores.sum(1), not_void)
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_ensemble_weighs_the_predicted_iou_alike(make_evidence, name):
-    evidence = make_evidence()
-    plain, weighed = build_ensemble(name)(evidence), build_ensemble(name, eta=1.5)(evidence)
-    torch.testing.assert_close(weighed, plain * evidence.iou[:, None] ** 1.5)
+def test_every_ensemble_weighs_the_predicted_iou_alike(make_inputs, name):
+    inputs = make_inputs()
+    plain, weighed = build_ensemble(name)(inputs), build_ensemble(name, eta=1.5)(inputs)
+    torch.testing.assert_close(weighed, plain * inputs.iou[:, None] ** 1.5)
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_scores_stand_autocast_half_precision_and_large_logits(make_evidence, name):
-    evidence = make_evidence()
-    expected = build_ensemble(name)(evidence)
+def test_scores_stand_autocast_half_precision_and_large_logits(make_inputs, name):
+    inputs = make_inputs()
+    expected = build_ensemble(name)(inputs)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        torch.testing.assert_close(build_ensemble(name)(evidence), expected)
-    extreme = make_evidence(
-        ldp_logits=evidence.ldp_logits * 1000, clip_logits=evidence.clip_logits * 1000, clip_scale=1e4
+        torch.testing.assert_close(build_ensemble(name)(inputs), expected)
+    extreme = make_inputs(
+        query_logits=inputs.query_logits * 1000, clip_logits=inputs.clip_logits * 1000, clip_scale=1e4
     )
     scores = build_ensemble(name, kappa=3.0, eta=1.0)(extreme)
     assert scores.isfinite().all() and (scores >= 0).all() and (scores <= 1).all()
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_mask_too_small_for_clip_is_not_judged_by_clip(make_evidence, name):
-    evidence = make_evidence(clip_empty=torch.ones(40, dtype=torch.bool))
-    other = make_evidence(
-        clip_empty=evidence.clip_empty,
+def test_a_mask_too_small_for_clip_is_not_judged_by_clip(make_inputs, name):
+    inputs = make_inputs(clip_empty=torch.ones(40, dtype=torch.bool))
+    other = make_inputs(
+        clip_empty=inputs.clip_empty,
         clip_logits=torch.randn(40, 7),
         clip_embeddings=torch.zeros(40, 16),
     )
     ensemble = build_ensemble(name, kappa=2.0)
-    torch.testing.assert_close(ensemble(evidence), ensemble(other))
-    assert (ensemble.explain(evidence)["trust"] == 0).all()
+    torch.testing.assert_close(ensemble(inputs), ensemble(other))
+    assert (ensemble.explain(inputs)["trust"] == 0).all()
     if name != "modulation":  # which debiases these too
-        torch.testing.assert_close(ensemble(evidence), build_ensemble("ldp", kappa=2.0)(evidence))
+        torch.testing.assert_close(ensemble(inputs), build_ensemble("ldp", kappa=2.0)(inputs))
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_no_masks_and_one_class_are_served(make_evidence, name):
-    assert build_ensemble(name)(make_evidence(masks=0)).shape == (0, 7)
-    evidence = make_evidence(classes=1)
-    not_void = 1 - evidence.ldp_logits.softmax(1)[:, -1]
-    torch.testing.assert_close(build_ensemble(name)(evidence)[:, 0], not_void)
+def test_no_masks_and_one_class_are_served(make_inputs, name):
+    assert build_ensemble(name)(make_inputs(masks=0)).shape == (0, 7)
+    inputs = make_inputs(classes=1)
+    not_void = 1 - inputs.query_logits.softmax(1)[:, -1]
+    torch.testing.assert_close(build_ensemble(name)(inputs)[:, 0], not_void)
 
 
-def test_fixed_trust_is_the_formula_with_probabilities(make_evidence):
-    evidence = make_evidence()
-    full = evidence.ldp_logits.double().softmax(1)
+def test_fixed_trust_is_the_formula_with_probabilities(make_inputs):
+    inputs = make_inputs()
+    full = inputs.query_logits.double().softmax(1)
     p = full[:, :-1] / full[:, :-1].sum(1, keepdim=True)
-    q = evidence.clip_logits.double().softmax(1)
+    q = inputs.clip_logits.double().softmax(1)
     for name, constants, trust in [
         ("ldp", {}, 0.0),
         ("clip", {}, 1.0),
         ("uniform", {}, 0.5),
         ("uniform", {"level": 0.3}, 0.3),
     ]:
-        lam = torch.full((40, 1), trust, dtype=torch.float64).masked_fill(evidence.clip_empty[:, None], 0.0)
+        lam = torch.full((40, 1), trust, dtype=torch.float64).masked_fill(inputs.clip_empty[:, None], 0.0)
         for kappa in (1.0, 2.5):
             r = p ** (kappa * (1 - lam)) * q**lam
             expected = r / r.sum(1, keepdim=True) * (1 - full[:, -1:])
-            got = build_ensemble(name, kappa=kappa, **constants)(evidence)
+            got = build_ensemble(name, kappa=kappa, **constants)(inputs)
             torch.testing.assert_close(got.double(), expected, atol=1e-6, rtol=1e-5)
 
 

@@ -9,27 +9,27 @@ from possam.classifiers.ensembles.mase import is_familiar, training_mass
 CONSTANTS = {"alpha": 0.1, "beta": 0.9, "gamma": 1.7, "kappa": 2.0, "eta": 0.5}
 
 
-def reference(evidence, rule, threshold, *, alpha, beta, gamma, kappa, eta, rho):
+def reference(inputs, rule, threshold, *, alpha, beta, gamma, kappa, eta, rho):
     """METHOD.md 1.9 mask by mask in plain Python; returns scores, λ and c."""
-    train, names = evidence.train_text.embeddings.tolist(), evidence.text.embeddings.tolist()
+    train, names = inputs.train_text.embeddings.tolist(), inputs.text.embeddings.tolist()
 
     def dot(a, b):
         return sum(x * y for x, y in zip(a, b, strict=True))
 
     novel = [name for name in names if max(dot(name, known) for known in train) <= threshold]
     scores, trusts, confidences = [], [], []
-    for i in range(len(evidence.iou)):
-        s, x = float(evidence.iou[i]), evidence.clip_embeddings[i].tolist()
-        full = evidence.ldp_logits[i].double().softmax(0)
-        p = evidence.ldp_logits[i, :-1].double().softmax(0)
-        q = evidence.clip_logits[i].double().softmax(0)
+    for i in range(len(inputs.iou)):
+        s, x = float(inputs.iou[i]), inputs.clip_embeddings[i].tolist()
+        full = inputs.query_logits[i].double().softmax(0)
+        p = inputs.query_logits[i, :-1].double().softmax(0)
+        q = inputs.clip_logits[i].double().softmax(0)
         if rule == "ldp":
             c = s**rho * float(p.max())
         else:
-            seen = sum(math.exp(evidence.clip_scale * dot(x, name)) for name in train)
-            unseen = sum(math.exp(evidence.clip_scale * dot(x, name)) for name in novel)
+            seen = sum(math.exp(inputs.clip_scale * dot(x, name)) for name in train)
+            unseen = sum(math.exp(inputs.clip_scale * dot(x, name)) for name in novel)
             c = s**rho * seen / (seen + unseen)
-        trust = 0.0 if evidence.clip_empty[i] else alpha + (beta - alpha) * (1 - c) ** gamma
+        trust = 0.0 if inputs.clip_empty[i] else alpha + (beta - alpha) * (1 - c) ** gamma
         r = p ** (kappa * (1 - trust)) * q**trust
         scores.append((1 - full[-1]) * r / r.sum() * s**eta)
         trusts.append(trust)
@@ -40,64 +40,64 @@ def reference(evidence, rule, threshold, *, alpha, beta, gamma, kappa, eta, rho)
 @pytest.mark.parametrize("rule", ["posterior", "ldp"])
 @pytest.mark.parametrize("shared", [0, 3])
 @pytest.mark.parametrize("rho", [0.0, 0.5, 1.0])
-def test_scores_trust_and_confidence_follow_the_method(make_evidence, rule, shared, rho):
-    evidence = make_evidence(shared=shared)
+def test_scores_trust_and_confidence_follow_the_method(make_inputs, rule, shared, rho):
+    inputs = make_inputs(shared=shared)
     ensemble = build_ensemble("mase", rule=rule, threshold=0.3, rho=rho, **CONSTANTS)
-    scores, trust, confidence = reference(evidence, rule, 0.3, rho=rho, **CONSTANTS)
-    torch.testing.assert_close(ensemble(evidence).double(), scores, atol=1e-6, rtol=1e-5)
-    explained = ensemble.explain(evidence)
+    scores, trust, confidence = reference(inputs, rule, 0.3, rho=rho, **CONSTANTS)
+    torch.testing.assert_close(ensemble(inputs).double(), scores, atol=1e-6, rtol=1e-5)
+    explained = ensemble.explain(inputs)
     torch.testing.assert_close(explained["trust"], trust)
     torch.testing.assert_close(explained["confidence"], confidence)
-    torch.testing.assert_close(ensemble.trust(evidence), trust[:, None])
+    torch.testing.assert_close(ensemble.trust(inputs), trust[:, None])
     assert (trust == 0).any() and (trust > 0).any()
 
 
-def test_the_default_rule_is_the_posterior_with_the_method_threshold(make_evidence):
-    evidence = make_evidence(shared=3)
-    expected = build_ensemble("mase", rule="posterior", threshold=0.9)(evidence)
-    assert torch.equal(build_ensemble("mase")(evidence), expected)
+def test_the_default_rule_is_the_posterior_with_the_method_threshold(make_inputs):
+    inputs = make_inputs(shared=3)
+    expected = build_ensemble("mase", rule="posterior", threshold=0.9)(inputs)
+    assert torch.equal(build_ensemble("mase")(inputs), expected)
 
 
-def test_only_names_far_from_all_training_names_are_novel(make_evidence):
-    evidence = make_evidence(shared=3)
-    assert is_familiar(evidence.text, evidence.train_text, 0.9).tolist() == [True] * 6 + [False] * 8
+def test_only_names_far_from_all_training_names_are_novel(make_inputs):
+    inputs = make_inputs(shared=3)
+    assert is_familiar(inputs.text, inputs.train_text, 0.9).tolist() == [True] * 6 + [False] * 8
     # A cosine equal to the threshold still counts as novel.
-    exact = make_evidence()
+    exact = make_inputs()
     cosine = exact.train_text.cosine(exact.text.embeddings).amax(dim=1)
     assert not is_familiar(exact.text, exact.train_text, cosine[4].item())[4]
 
 
-def test_the_mass_is_one_without_novel_names_and_counts_every_name(make_evidence):
-    evidence = make_evidence(classes=3, train_classes=5, shared=3)
-    assert (training_mass(evidence, 0.9) == 1).all()
-    flat = make_evidence(classes=7, train_classes=5, shared=2, clip_scale=0.0)
+def test_the_mass_is_one_without_novel_names_and_counts_every_name(make_inputs):
+    inputs = make_inputs(classes=3, train_classes=5, shared=3)
+    assert (training_mass(inputs, 0.9) == 1).all()
+    flat = make_inputs(classes=7, train_classes=5, shared=2, clip_scale=0.0)
     torch.testing.assert_close(training_mass(flat, 0.9), torch.full((40,), 10 / (10 + 2 * 5)))
 
 
-def test_the_mass_is_stable_at_large_scales(make_evidence):
-    evidence = make_evidence(clip_scale=1e4)
-    mass = training_mass(evidence, 0.9)
-    nearest = evidence.train_text.cosine(evidence.clip_embeddings).amax(1)
-    other = evidence.text.cosine(evidence.clip_embeddings).amax(1)
+def test_the_mass_is_stable_at_large_scales(make_inputs):
+    inputs = make_inputs(clip_scale=1e4)
+    mass = training_mass(inputs, 0.9)
+    nearest = inputs.train_text.cosine(inputs.clip_embeddings).amax(1)
+    other = inputs.text.cosine(inputs.clip_embeddings).amax(1)
     clear = (nearest - other).abs() > 0.01
     assert clear.any()
     torch.testing.assert_close(mass[clear], (nearest > other)[clear].float())
 
 
-def test_trust_falls_as_the_confidence_grows(make_evidence):
-    evidence = make_evidence(clip_empty=torch.zeros(40, dtype=torch.bool))
-    explained = build_ensemble("mase", gamma=0.5).explain(evidence)
+def test_trust_falls_as_the_confidence_grows(make_inputs):
+    inputs = make_inputs(clip_empty=torch.zeros(40, dtype=torch.bool))
+    explained = build_ensemble("mase", gamma=0.5).explain(inputs)
     order = explained["confidence"].argsort()
     assert (explained["trust"][order].diff() <= 0).all()
-    sure = make_evidence(
+    sure = make_inputs(
         classes=3, shared=3, iou=torch.ones(40), clip_empty=torch.zeros(40, dtype=torch.bool)
     )
     torch.testing.assert_close(build_ensemble("mase").explain(sure)["trust"], torch.full((40,), 0.2))
-    unsure = make_evidence(iou=torch.zeros(40), clip_empty=torch.zeros(40, dtype=torch.bool))
+    unsure = make_inputs(iou=torch.zeros(40), clip_empty=torch.zeros(40, dtype=torch.bool))
     torch.testing.assert_close(build_ensemble("mase").explain(unsure)["trust"], torch.full((40,), 0.8))
 
 
-def test_equal_bounds_are_the_uniform_ensemble(make_evidence):
-    evidence = make_evidence()
-    got = build_ensemble("mase", alpha=0.5, beta=0.5)(evidence)
-    torch.testing.assert_close(got, build_ensemble("uniform")(evidence))
+def test_equal_bounds_are_the_uniform_ensemble(make_inputs):
+    inputs = make_inputs()
+    got = build_ensemble("mase", alpha=0.5, beta=0.5)(inputs)
+    torch.testing.assert_close(got, build_ensemble("uniform")(inputs))

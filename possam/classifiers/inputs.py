@@ -1,4 +1,4 @@
-"""What is known about the masks of one image before an ensemble turns it into scores."""
+"""Embeddings and logits of the masks of one image, from which an ensemble makes scores."""
 
 from __future__ import annotations
 
@@ -10,49 +10,48 @@ from possam.vocabulary import ClassEmbeddings
 
 
 @dataclass(frozen=True, kw_only=True)
-class MaskEvidence:
-    """Evidence of Q masks over the K classes of the vocabulary in use, all tensors on one device.
+class ClassificationInputs:
+    """What ensembles read of Q masks and the K classes of the vocabulary in use; all tensors on one device.
 
     Args:
-        ldp_embeddings: Q×D float unit rows, G_ldp.
+        query_embeddings: Q×D float unit rows, class embeddings of the trained head (in PosSAM G_ldp).
         clip_embeddings: Q×D float unit rows, mask-pooled F_clip in CLIP's joint space.
-        ldp_logits: Q×(K+1) float; the last is void.
-        clip_logits: Q×K float.
+        query_logits: Q×(K+1) float, in-vocabulary logits; the last is void.
+        clip_logits: Q×K float, out-of-vocabulary logits.
         iou: Q float in [0, 1], P_iou.
         clip_empty: Q bool, True for a mask with no pixel at CLIP's resolution; its CLIP rows mean nothing.
         text: names of the vocabulary in use.
         train_text: names of the training vocabulary.
-        ldp_scale: τ of LDP's logits.
-        clip_scale: τ of CLIP's logits.
+        query_scale, clip_scale: τ of `query_logits` and of `clip_logits`.
         exact_seen: K bool, classes that share a name with the training vocabulary.
 
     Raises:
         ValueError: shapes disagree; the message names the field.
     """
 
-    ldp_embeddings: Tensor
+    query_embeddings: Tensor
     clip_embeddings: Tensor
-    ldp_logits: Tensor
+    query_logits: Tensor
     clip_logits: Tensor
     iou: Tensor
     clip_empty: Tensor
     text: ClassEmbeddings
     train_text: ClassEmbeddings
-    ldp_scale: float
+    query_scale: float
     clip_scale: float
     exact_seen: Tensor
 
     @property
     def void(self) -> Tensor:
         """v, the in-vocabulary classifier's probability that a mask is nothing: Q float32."""
-        return self.ldp_logits.float().softmax(dim=-1)[:, -1]
+        return self.query_logits.float().softmax(dim=-1)[:, -1]
 
     def __post_init__(self) -> None:
         masks, classes, width = self.iou.shape[0], self.text.num_classes, self.text.embeddings.shape[1]
         expected = {
-            "ldp_embeddings": (masks, width),
+            "query_embeddings": (masks, width),
             "clip_embeddings": (masks, width),
-            "ldp_logits": (masks, classes + 1),
+            "query_logits": (masks, classes + 1),
             "clip_logits": (masks, classes),
             "iou": (masks,),
             "clip_empty": (masks,),

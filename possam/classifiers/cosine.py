@@ -19,9 +19,11 @@ class CosineClassifier(nn.Module):
     """Logits τ·cos(G, G_text), the best of a class's names, and τ·cos(G, void) as the last one.
 
     The module holds no class: the text comes with every call. What it learns is the void embedding and τ,
-    which starts at 1/0.07, stays at or below 100 and lives in log space as ``log_scale`` (weight decay would
-    pull τ to 1: exempt it).
+    which starts at 1/0.07, stays at or below 100 and lives in log space as ``log_scale``, where weight decay would
+    pull τ to 1.
     """
+
+    embedding_parameters = ("void", "log_scale")  # see possam.engine.optimizer
 
     def __init__(self, *, embed_dim: int) -> None:
         super().__init__()

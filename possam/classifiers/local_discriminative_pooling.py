@@ -36,6 +36,8 @@ class LocalDiscriminativePooling(nn.Module):
             two, each once.
     """
 
+    embedding_parameters = ("stream_embedding",)  # see possam.engine.optimizer
+
     def __init__(
         self,
         *,

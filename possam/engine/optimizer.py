@@ -1,28 +1,34 @@
-"""AdamW with the recipe's weight-decay groups (METHOD.md 1, training recipe)."""
+"""AdamW with the recipe's weight-decay groups (METHOD.md 1, training recipe).
+
+A module declares what the optimizer has to know of it by attributes:
+- `embedding_parameters`: names of its own parameters, not those of its children, that are embeddings or otherwise take
+  SOLVER.WEIGHT_DECAY_EMBED; those of `nn.Embedding` do anyway;
+- `lr_factor`: factor > 0 of the learning rate of all parameters in it and its children, on top of its parents' factors.
+"""
 
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import nn
 
-from possam.classifiers import CosineClassifier, LocalDiscriminativePooling
 from possam.d2.config import CfgNode
+from possam.encoders import FrozenEncoder
 
 NORMS = (nn.LayerNorm, nn.GroupNorm, nn.BatchNorm2d, nn.SyncBatchNorm)
-# LDP's own parameter is its stream embedding; the classifier's are the void embedding and the temperature.
-EMBEDDINGS = (nn.Embedding, LocalDiscriminativePooling, CosineClassifier)
 
 
 def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
-    """AdamW over the trainable parameters; norms and embeddings get their own weight decay."""
-    return torch.optim.AdamW(
-        [{"params": parameters, "weight_decay": decay} for decay, parameters in _groups(cfg, model).items()],
-        lr=cfg.SOLVER.BASE_LR,
-        eps=cfg.SOLVER.OPTIMIZER_EPS,
-    )
+    """AdamW over the trainable parameters, with the weight decay of their kind and the rate of their module."""
+    base = cfg.SOLVER.BASE_LR
+    groups: list[dict[str, Any]] = [
+        {"params": parameters, "weight_decay": decay, "lr": base * factor}
+        for (decay, factor), parameters in _groups(cfg, model).items()
+    ]
+    return torch.optim.AdamW(groups, lr=base, eps=cfg.SOLVER.OPTIMIZER_EPS)
 
 
 def present_settings(
@@ -55,25 +61,32 @@ def present_settings(
     return {"state": kept, "param_groups": optimizer.state_dict()["param_groups"]}
 
 
-def _groups(cfg: CfgNode, model: nn.Module) -> dict[float, list[nn.Parameter]]:
-    """Trainable parameters by their weight decay."""
-    groups: dict[float, list[nn.Parameter]] = {}
-    for parameter, decay in _decayed_parameters(cfg, model):
-        groups.setdefault(decay, []).append(parameter)
+def _groups(cfg: CfgNode, model: nn.Module) -> dict[tuple[float, float], list[nn.Parameter]]:
+    """Trainable parameters, each once, by their weight decay and the factor of their learning rate."""
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    seen: set[nn.Parameter] = set()
+    for module, factor in _modules(model, 1.0):
+        for name, parameter in module.named_parameters(recurse=False):
+            if parameter.requires_grad and parameter not in seen:
+                seen.add(parameter)
+                groups.setdefault((_decay(cfg, module, name), factor), []).append(parameter)
     return groups
 
 
-def _decayed_parameters(cfg: CfgNode, model: nn.Module) -> list[tuple[nn.Parameter, float]]:
-    """Every trainable parameter once, with its weight decay."""
-    seen: dict[nn.Parameter, float] = {}
-    for module in model.modules():
-        for parameter in module.parameters(recurse=False):
-            if not parameter.requires_grad or parameter in seen:
-                continue
-            if isinstance(module, NORMS):
-                seen[parameter] = cfg.SOLVER.WEIGHT_DECAY_NORM
-            elif isinstance(module, EMBEDDINGS):
-                seen[parameter] = cfg.SOLVER.WEIGHT_DECAY_EMBED
-            else:
-                seen[parameter] = cfg.SOLVER.WEIGHT_DECAY
-    return list(seen.items())
+def _modules(module: nn.Module, factor: float) -> Iterator[tuple[nn.Module, float]]:
+    """A module and all below it but frozen encoders, parents first, with the factors of their learning rates."""
+    if isinstance(module, FrozenEncoder):
+        return
+    factor *= getattr(module, "lr_factor", 1.0)
+    yield module, factor
+    for child in module.children():
+        yield from _modules(child, factor)
+
+
+def _decay(cfg: CfgNode, module: nn.Module, name: str) -> float:
+    """The weight decay of a module's own parameter."""
+    if isinstance(module, NORMS):
+        return cfg.SOLVER.WEIGHT_DECAY_NORM
+    if isinstance(module, nn.Embedding) or name in getattr(module, "embedding_parameters", ()):
+        return cfg.SOLVER.WEIGHT_DECAY_EMBED
+    return cfg.SOLVER.WEIGHT_DECAY

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from possam.classifiers import CosineClassifier
+from possam.classifiers import CosineClassifier, LocalDiscriminativePooling
 from possam.engine import load_config
 from possam.engine.optimizer import build_optimizer, present_settings
 
@@ -18,6 +18,54 @@ def test_norms_and_embeddings_are_not_decayed_and_frozen_parameters_are_absent()
     model = nn.Sequential(nn.Embedding(4, 3), nn.LayerNorm(3), CosineClassifier(embed_dim=3), nn.Linear(3, 2), frozen)
     groups = {group["weight_decay"]: len(group["params"]) for group in build_optimizer(config(), model).param_groups}
     assert groups == {0.0: 5, 0.05: 2}
+
+
+def test_the_groups_of_a_model_are_those_of_the_recipe_in_its_order(mini_config, mini_model):
+    """A trainer's saved state goes by the order of groups and of the parameters in them."""
+    embeddings = (nn.Embedding, LocalDiscriminativePooling, CosineClassifier)
+    norms = (nn.LayerNorm, nn.GroupNorm, nn.BatchNorm2d)
+    solver, expected, seen = mini_config.SOLVER, {}, set()
+    for module in mini_model.modules():
+        kind = "_NORM" if isinstance(module, norms) else "_EMBED" if isinstance(module, embeddings) else ""
+        for parameter in module.parameters(recurse=False):
+            if parameter.requires_grad and parameter not in seen:
+                seen.add(parameter)
+                expected.setdefault(solver[f"WEIGHT_DECAY{kind}"], []).append(parameter)
+    optimizer = build_optimizer(mini_config, mini_model)
+    assert [group["weight_decay"] for group in optimizer.param_groups] == list(expected)
+    assert {group["lr"] for group in optimizer.param_groups} == {solver.BASE_LR}
+    for group, parameters in zip(optimizer.param_groups, expected.values(), strict=True):
+        assert list(map(id, group["params"])) == list(map(id, parameters))
+
+
+class Backbone(nn.Module):
+    """A trained backbone with a position table, whose head learns slower still."""
+
+    lr_factor = 0.1
+    embedding_parameters = ("table",)
+
+    def __init__(self):
+        super().__init__()
+        self.table = nn.Parameter(torch.zeros(2))
+        self.scale = nn.Parameter(torch.zeros(3))
+        self.norm = nn.LayerNorm(4)
+        self.head = nn.Linear(4, 5)
+        self.head.lr_factor = 0.5
+
+
+def test_modules_declare_embeddings_and_learning_rate_factors():
+    model = nn.Sequential(nn.Linear(6, 7), Backbone(), nn.Linear(8, 9))
+    cfg = config("SOLVER.BASE_LR", "0.2", "SOLVER.WEIGHT_DECAY_EMBED", "0.01", "SOLVER.WEIGHT_DECAY_NORM", "0.02")
+    groups = build_optimizer(cfg, model).param_groups
+    found = [(group["weight_decay"], round(group["lr"], 9), [len(p) for p in group["params"]]) for group in groups]
+    decay = cfg.SOLVER.WEIGHT_DECAY
+    assert found == [
+        (decay, 0.2, [7, 7, 9, 9]),
+        (0.01, 0.02, [2]),
+        (decay, 0.02, [3]),
+        (0.02, 0.02, [4, 4]),
+        (decay, 0.01, [5, 5]),
+    ]
 
 
 def settings_of(optimizer):

@@ -17,7 +17,6 @@ from possam.classifiers import ENSEMBLE_REGISTRY
 from possam.data.augmentations import ResizeLongestSide
 from possam.data.miniature import lexicon
 from possam.data.pictures import Picture, to_rgb
-from possam.encoders.clip import mini
 from possam.explanation import MaskExplanation
 from possam.predictor import Predictor
 from possam.segmentation import Segmentation, enlarge
@@ -129,12 +128,7 @@ def describe_segment(shown: Shown, segment_id: int) -> MaskExplanation:
 
 
 def _unknown_words(predictor: Predictor, vocabulary: Vocabulary) -> list[str]:
-    # Real text towers read any word by its pieces; only the miniature ones have a list of words.
-    if predictor.model.clip.name not in mini.MODELS:
-        return []
-    known = set(lexicon.words())
-    words = (word for name in vocabulary.names for word in mini.split_words(name))
-    unknown = [word for word in dict.fromkeys(words) if word not in known]
+    unknown = predictor.model.clip.unknown_words(vocabulary.names)
     if not unknown:
         return []
     return [f"The miniature model does not know {', '.join(map(repr, unknown))}; see “What this model knows”."]
@@ -178,9 +172,10 @@ def build_app(predictor: Predictor, *, name: str = "") -> gradio.Blocks:
     """
     gr = _import_gradio()
     page = _Page(predictor)
-    knows_little = predictor.model.clip.name in mini.MODELS
+    knows_little = not predictor.model.clip.reads_any_word
     with gr.Blocks(title="possam", analytics_enabled=False) as app:
-        gr.Markdown(f"# Any words, one picture\nGive a picture, and say what to look for. Model: `{name or 'PosSAM'}`.")
+        name = name or type(predictor.model).__name__
+        gr.Markdown(f"# Any words, one picture\nGive a picture, and say what to look for. Model: `{name}`.")
         shown = gr.State(time_to_live=_FORGET_AFTER)
         with gr.Row():
             with gr.Column(scale=2, min_width=300):

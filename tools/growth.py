@@ -1,8 +1,8 @@
 """How time and memory of one image grow with its side, the number of queries and the number of classes, as a plot.
 
-PosSAM with SAM ViT-B and CLIP convnext_large_d_320, random weights, one thread; every point in a process of its own.
-The side is that of the whole inference; queries and classes are varied behind the frozen encoders, whose time and
-memory do not depend on them. Needs matplotlib.
+The default system with SAM ViT-B and CLIP convnext_large_d_320, random weights, one thread; every point in a process
+of its own. The side is that of the whole inference; queries and classes are varied behind the frozen encoders, whose
+time and memory do not depend on them. Needs matplotlib.
 
 Example:
     python tools/growth.py --output output/growth.json --plot docs/pictures/growth.svg

@@ -14,7 +14,7 @@ from possam.layers.mask_pooling import pool_layers
 
 
 class ClipPooling(nn.Module):
-    """G = CLIP's own projection of F_clip pooled over the mask, plus the query's own, for PosSAM's ablation "no LDP".
+    """G = CLIP's own projection of F_clip pooled over the mask, plus the query's own, for the ablation "no LDP".
 
     LDP's two streams and their fusion are gone; the query's projection stays (METHOD.md 1.6), for a pooled
     feature cannot say "no object": two queries on one segment pool the same. Without it the panoptic quality of the

@@ -29,7 +29,7 @@ class LocalDiscriminativePooling(nn.Module):
         heads: attention heads; must divide ``channels``.
         mask_channels: M; C where it is not given.
         streams: which features are pooled: "sam" (F_mask), "clip" (F_clip) or both, each a token a mask. One alone
-            is PosSAM's ablation of the other.
+            is the ablation of the other (METHOD.md 1.11).
 
     Raises:
         ValueError: ``channels`` is not a multiple of ``heads``, there is no layer, or ``streams`` are not some of the

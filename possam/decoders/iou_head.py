@@ -20,7 +20,7 @@ class IoUHead(MLP):
 
 
 class PerfectIoU(nn.Module):
-    """s_i = 1 for every mask: what is left where no IoU is learnt (PosSAM's ablation of the IoU head)."""
+    """s_i = 1 for every mask: what is left where no IoU is learnt (METHOD.md 1.11)."""
 
     def forward(self, x: Tensor) -> Tensor:
         """B×Q×C → B×Q float32 ones, without a gradient."""

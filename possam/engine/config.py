@@ -30,10 +30,9 @@ logger = logging.getLogger(__name__)
 PRECISIONS = {"bf16": torch.bfloat16, "fp16": torch.float16}
 SCHEDULES = ("WarmupMultiStepLR", "WarmupCosineLR", "WarmupStepWithFixedGammaLR")
 PATHS = (
-    "OUTPUT_DIR", "INPUT.FEATURE_FOLDER",
-    "MODEL.TEXT_CACHE", "MODEL.WEIGHTS", "MODEL.TRAIN_VOCABULARY", "MODEL.SAM.WEIGHTS", "MODEL.CLIP.WEIGHTS",
+    "OUTPUT_DIR", "INPUT.FEATURE_FOLDER", "MODEL.TEXT_CACHE", "MODEL.WEIGHTS", "MODEL.TRAIN_VOCABULARY",
 )  # fmt: skip
-"""Keys of paths, whose `~` is written out. Those of `DATASETS.PANOPTIC` and `DATASETS.SEMANTIC` are when registered."""
+"""Keys of paths that all systems have."""
 
 
 ConfigFiles = str | Path | Sequence[str | Path] | None
@@ -116,8 +115,17 @@ def check_files(path: Path, *above: Path) -> None:
         check_files(place, path.resolve(), *above)
 
 
+def path_keys(cfg: CfgNode) -> list[str]:
+    """Keys of paths, in which `~` is expanded; in `DATASETS.PANOPTIC` and `DATASETS.SEMANTIC` it is when registered.
+
+    Raises:
+        ValueError: `MODEL.META_ARCHITECTURE` is unknown.
+    """
+    return [*PATHS, *model_spec(cfg.MODEL.META_ARCHITECTURE).weights.values()]
+
+
 def _write_out_paths(cfg: CfgNode) -> None:
-    for key in PATHS:
+    for key in path_keys(cfg):
         *parents, name = key.split(".")
         node = reduce(getitem, parents, cfg)
         try:

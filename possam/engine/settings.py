@@ -8,15 +8,16 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from possam.d2.config import CfgNode
+from possam.models import model_spec
 
-__all__ = ["EFFECTIVE", "FIXED", "differences", "images_digest", "training_settings"]
+__all__ = ["EFFECTIVE", "FIXED", "differences", "fixed_keys", "images_digest", "training_settings"]
 
 FIXED = (
     "SEED", "DATASETS.TRAIN", "DATALOADER.ASPECT_RATIO_GROUPING",
-    "MODEL.META_ARCHITECTURE", "MODEL.SAM.NAME", "MODEL.CLIP.NAME", "MODEL.CLIP.INPUT_SCALE",
-    "MODEL.PYRAMID", "MODEL.DECODER", "MODEL.EMBEDDING", "MODEL.LDP",
+    "MODEL.META_ARCHITECTURE", "MODEL.PYRAMID", "MODEL.DECODER", "MODEL.EMBEDDING", "MODEL.LDP",
 )  # fmt: skip
-"""What makes the order of the data or the model: a run with others is another run. Nodes stand for all their keys."""
+"""What makes the order of the data or the model: a run with others is another run. Nodes stand for all their keys.
+Settings of the frozen encoders come on top, see `fixed_keys`."""
 
 EFFECTIVE = (
     "FLOAT32_PRECISION",
@@ -32,10 +33,17 @@ EFFECTIVE = (
 """What a resumed run may change: it holds from its first step on."""
 
 
+def fixed_keys(cfg: CfgNode) -> tuple[str, ...]:
+    """`FIXED` and the settings of the system's frozen encoders but their weights, which are compared by fingerprint."""
+    roles = [role.upper() for role in model_spec(cfg.MODEL.META_ARCHITECTURE).encoders]
+    encoders = (f"MODEL.{role}.{key}" for role in roles for key in cfg.MODEL[role] if key not in ("WEIGHTS", "SEED"))
+    return (*FIXED, *encoders)
+
+
 def training_settings(cfg: CfgNode) -> dict[str, Any]:
-    """The values of `FIXED` and `EFFECTIVE` by their full keys, as plain data; nothing of the machine is among them."""
+    """The values of `fixed_keys` and `EFFECTIVE` by their full keys, as plain data without settings of the machine."""
     found: dict[str, Any] = {}
-    for key in (*FIXED, *EFFECTIVE):
+    for key in (*fixed_keys(cfg), *EFFECTIVE):
         value: Any = cfg
         for part in key.split("."):
             value = value[part]

@@ -39,7 +39,7 @@ from possam.engine.preemption import Preemption
 from possam.engine.progress import TrainingProgress
 from possam.engine.resume import ResumableLoader, SeededSamples, TrainingOrder
 from possam.engine.run_folder import EARLIER
-from possam.engine.settings import EFFECTIVE, FIXED, differences, images_digest, training_settings
+from possam.engine.settings import EFFECTIVE, differences, fixed_keys, images_digest, training_settings
 from possam.engine.step import TrainingStep
 from possam.engine.unreadable import ReadableSamples
 from possam.engine.writers import build_writers, check_writers, set_aside
@@ -129,7 +129,7 @@ class Trainer(DefaultTrainer):
                 "are not compared: the present ones hold from step %d on.", done + 1
             )  # fmt: skip
             return
-        refused = differences(saved, present, FIXED)
+        refused = differences(saved, present, fixed_keys(self.cfg))
         if state_dict.get("images", self.images) != self.images:
             refused.append("the images of DATASETS.TRAIN are others or in another order")
         if refused:

@@ -1,6 +1,7 @@
-"""The parts of a PosSAM from the configuration: what its names stand for, and how each part is built.
+"""Parts of the systems from the configuration: what its names stand for, and how each part is built.
 
-A new pyramid, decoder or class embedding is a class of a lower room and one entry here.
+A new pyramid, decoder or class embedding is a class of a lower package and one entry here. F is the last map of a
+frozen encoder that masks are decoded from (F_sam in METHOD.md 1).
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from possam.classifiers import ClipPooling, Ensemble, LocalDiscriminativePooling
 from possam.d2.config import CfgNode
 from possam.d2.data import MetadataCatalog
 from possam.decoders import DeformablePixelDecoder, MaskDecoder, TwoWayDecoder
-from possam.encoders import FrozenCLIP, FrozenSAM
+from possam.encoders import FrozenCLIP, FrozenEncoder
 from possam.losses import HungarianMatcher, SetCriterion
 from possam.messages import did_you_mean
 from possam.necks import FeaturePyramid, ResampledPyramid
@@ -23,7 +24,7 @@ from possam.vocabulary import Vocabulary
 
 
 class DecoderParts(NamedTuple):
-    """From F_sam to masks. A mask decoder that reads F_sam itself has no pyramid and no pixel decoder."""
+    """From F to masks. A mask decoder that reads F itself has no pyramid and no pixel decoder."""
 
     pyramid: nn.Module | None
     pixel_decoder: nn.Module | None
@@ -31,7 +32,7 @@ class DecoderParts(NamedTuple):
 
 
 PYRAMIDS: dict[str, Callable[..., nn.Module]] = {"fpn": FeaturePyramid, "resample": ResampledPyramid}
-"""`MODEL.PYRAMID.NAME`: (in_channels, channels, in_stride) → module of F_sam to {stride: map}."""
+"""`MODEL.PYRAMID.NAME`: (in_channels, channels, in_stride) → module of F to {stride: map}."""
 
 
 def pixel_decoder_from_config(cfg: CfgNode, in_channels: Mapping[int, int] | None = None) -> DeformablePixelDecoder:
@@ -60,21 +61,22 @@ def mask_decoder_from_config(cfg: CfgNode) -> MaskDecoder:
     )
 
 
-def _mask2former(cfg: CfgNode, sam: FrozenSAM) -> DecoderParts:
+def _mask2former(cfg: CfgNode, encoder: FrozenEncoder) -> DecoderParts:
     channels = cfg.MODEL.DECODER.CHANNELS
     pyramid = look_up("MODEL.PYRAMID.NAME", cfg.MODEL.PYRAMID.NAME, PYRAMIDS)
+    stride = encoder.final_stride
     return DecoderParts(
-        pyramid=pyramid(in_channels=sam.out_channels[sam.stride], channels=channels, in_stride=sam.stride),
+        pyramid=pyramid(in_channels=encoder.out_channels[stride], channels=channels, in_stride=stride),
         pixel_decoder=pixel_decoder_from_config(cfg),
         mask_decoder=mask_decoder_from_config(cfg),
     )
 
 
-def _two_way(cfg: CfgNode, sam: FrozenSAM) -> DecoderParts:
+def _two_way(cfg: CfgNode, encoder: FrozenEncoder) -> DecoderParts:
     decoder = cfg.MODEL.DECODER
     mask_decoder = TwoWayDecoder(
-        in_channels=sam.out_channels[sam.stride],
-        in_stride=sam.stride,
+        in_channels=encoder.out_channels[encoder.final_stride],
+        in_stride=encoder.final_stride,
         channels=decoder.CHANNELS,
         queries=decoder.QUERIES,
         layers=decoder.TWO_WAY_LAYERS,
@@ -85,7 +87,10 @@ def _two_way(cfg: CfgNode, sam: FrozenSAM) -> DecoderParts:
     return DecoderParts(pyramid=None, pixel_decoder=None, mask_decoder=mask_decoder)
 
 
-DECODERS: dict[str, Callable[[CfgNode, FrozenSAM], DecoderParts]] = {"mask2former": _mask2former, "two_way": _two_way}
+DECODERS: dict[str, Callable[[CfgNode, FrozenEncoder], DecoderParts]] = {
+    "mask2former": _mask2former,
+    "two_way": _two_way,
+}
 """`MODEL.DECODER.NAME`."""
 
 
@@ -117,10 +122,10 @@ def look_up(key: str, name: str, table: dict[str, Any]) -> Any:
     return table[name]
 
 
-def decoder_from_config(cfg: CfgNode, sam: FrozenSAM) -> DecoderParts:
-    """The modules from F_sam to masks."""
+def decoder_from_config(cfg: CfgNode, encoder: FrozenEncoder) -> DecoderParts:
+    """The modules from F to masks."""
     build = look_up("MODEL.DECODER.NAME", cfg.MODEL.DECODER.NAME, DECODERS)
-    return build(cfg, sam)
+    return build(cfg, encoder)
 
 
 def embedding_from_config(cfg: CfgNode, clip: FrozenCLIP, mask_channels: int) -> nn.Module:

@@ -11,7 +11,7 @@ from .feature_pyramid import STRIDES, check_features, check_strides
 
 
 class ResampledPyramid(nn.Module):
-    """In place of the feature pyramid, for PosSAM's ablation "without FPN".
+    """In place of the feature pyramid, for the ablation "no FPN" (METHOD.md 1.11).
 
     Every stride has one 1×1 convolution to ``channels``, and nothing else that learns: no deconvolution, no
     3×3 convolution, no normalisation. Finer maps are interpolated bilinearly; a position of a coarser map is

@@ -8,7 +8,7 @@ import torch
 
 from possam.d2.config import CfgNode, get_cfg
 from possam.engine import Trainer, load_config
-from possam.engine.settings import EFFECTIVE, FIXED, differences, images_digest, training_settings
+from possam.engine.settings import EFFECTIVE, differences, fixed_keys, images_digest, training_settings
 
 # Of the project's own settings, those of the machine, of logs, checkpoints and evaluation.
 INDIFFERENT = (
@@ -34,8 +34,9 @@ def leaves(node, prefix=""):
 
 def test_every_setting_of_the_project_is_of_one_kind():
     theirs = set(leaves(get_cfg()))
+    fixed = fixed_keys(config())
     for key in leaves(config()):
-        kinds = [one for one in (*FIXED, *EFFECTIVE, *INDIFFERENT) if key == one or key.startswith(f"{one}.")]
+        kinds = [one for one in (*fixed, *EFFECTIVE, *INDIFFERENT) if key == one or key.startswith(f"{one}.")]
         assert len(kinds) == 1 or (key in theirs and len(kinds) < 2), (key, kinds)
 
 
@@ -49,14 +50,23 @@ def test_the_settings_are_plain_data_without_folders():
     assert settings["SOLVER.BASE_LR"] > 0 and "MODEL.DECODER.QUERIES" in settings and settings["SEED"] == 1
 
 
+def test_the_encoders_of_the_system_are_fixed_but_for_their_weights():
+    assert {key for key in fixed_keys(config()) if ".SAM" in key or ".CLIP" in key} == {
+        "MODEL.SAM.NAME", "MODEL.CLIP.NAME", "MODEL.CLIP.INPUT_SCALE"
+    }  # fmt: skip
+    other = fixed_keys(config("MODEL.META_ARCHITECTURE", "FcClip"))
+    assert "MODEL.CLIP.NAME" in other and not any(".SAM" in key for key in other)
+
+
 def test_differences_name_the_key_and_both_values():
     saved = training_settings(config("SOLVER.STEPS", "(3,)", "SOLVER.BASE_LR", "1e-3", "MODEL.LOSS.MASK", "5.0"))
     present = training_settings(config("SOLVER.STEPS", "[3]", "SOLVER.BASE_LR", "1e-4", "MODEL.LOSS.MASK", "2.0",
                                        "SEED", "7"))  # fmt: skip
     effective = ["MODEL.LOSS.MASK was 5.0, is 2.0", "SOLVER.BASE_LR was 0.001, is 0.0001"]
     assert differences(saved, present, EFFECTIVE) == effective
-    assert differences(saved, present, FIXED) == ["SEED was 1, is 7"]
-    assert differences(saved, saved, (*FIXED, *EFFECTIVE)) == []
+    fixed = fixed_keys(config())
+    assert differences(saved, present, fixed) == ["SEED was 1, is 7"]
+    assert differences(saved, saved, (*fixed, *EFFECTIVE)) == []
     del saved["SOLVER.BASE_LR"]  # of a version that did not have it
     assert differences(saved, present, EFFECTIVE) == effective[:1]
 

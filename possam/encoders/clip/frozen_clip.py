@@ -5,7 +5,7 @@ Shapes: B images, H×W pixels, H_c×W_c cells, D_v width of the dense features, 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from possam.encoders.base import SHIPPED, FeatureMaps, FrozenEncoder, frozen, no_autocast
 from possam.encoders.clip.building import load_clip, load_weights, model_names
+from possam.encoders.clip.mini import WordTokenizer
 from possam.encoders.clip.prompts import encode_prompts, prompt_ends
 from possam.encoders.clip.tokenizer import OpenClipTokenizer, Tokenizer, tokenize
 from possam.encoders.clip.tower import build_tower
@@ -128,6 +129,15 @@ class FrozenCLIP(FrozenEncoder):
     def has_attention_pool(self) -> bool:
         """Whether the tower is a ModifiedResNet, whose last map goes through an attention pool (`pool_attentively`)."""
         return self._tower.has_attention_pool
+
+    @property
+    def reads_any_word(self) -> bool:
+        """Whether words are read by their pieces; the miniature models have a list of words instead."""
+        return not isinstance(self._tokenizer, WordTokenizer)
+
+    def unknown_words(self, texts: Iterable[str]) -> list[str]:
+        """Words of texts that are not read, each once, in their order; none where any word is."""
+        return self._tokenizer.unknown_words(texts) if isinstance(self._tokenizer, WordTokenizer) else []
 
     @property
     def logit_scale(self) -> float:

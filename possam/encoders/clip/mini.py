@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import logging
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -128,13 +129,18 @@ class WordTokenizer:
         A word outside the miniature world becomes the unknown id, with a warning where it is new.
         """
         texts = [texts] if isinstance(texts, str) else texts
-        self._report({word for text in texts for word in split_words(text)} - self._ids.keys() - self._reported)
+        self._report(set(self.unknown_words(texts)) - self._reported)
         rows = torch.full((len(texts), context_length), self.PADDING)
         for row, text in zip(rows, texts, strict=True):
             words = [self._ids.get(word, self.UNKNOWN) for word in split_words(text)]
             ids = [self.START, *words][: context_length - 1] + [self.end]
             row[: len(ids)] = torch.tensor(ids)
         return rows
+
+    def unknown_words(self, texts: Iterable[str]) -> list[str]:
+        """Words of texts that become the unknown id, each once, in their order."""
+        words = dict.fromkeys(word for text in texts for word in split_words(text))
+        return [word for word in words if word not in self._ids]
 
     def _report(self, unknown: set[str]) -> None:
         self._reported |= unknown

@@ -19,7 +19,7 @@ from possam.export.programs import Program, decoder_program, encoder_program, sc
 from possam.export.rows import export_classes
 from possam.export.signature import signature_of
 from possam.files import write_json
-from possam.models import OpenVocabularySegmenter
+from possam.models import OpenVocabularySegmenter, model_spec, model_specs
 from possam.models.base import PADDING
 from possam.models.state import describe_frozen
 from possam.vocabulary import Vocabulary
@@ -61,9 +61,12 @@ def export_model(
         The folder.
 
     Raises:
-        ValueError: an unknown format, packages missing, a folder that cannot be written, a size that is no multiple
-            of 32, a model on another device.
+        ValueError: a system that cannot be exported, an unknown format, packages missing, a folder that cannot be
+            written, a size that is no multiple of 32, a model on another device.
     """
+    if not (spec := model_spec(type(model).__name__)).exportable:
+        able = ", ".join(each.name for each in model_specs() if each.exportable)
+        raise ValueError(f"a {spec.name} cannot be exported; systems that can: {able}. Use possam.Predictor instead.")
     chosen = check_formats(formats)
     side = model.image_size if image_size is None else image_size
     if side < _SIDE or side % _SIDE:

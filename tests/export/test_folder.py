@@ -3,6 +3,7 @@
 import hashlib
 import importlib.util
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,8 @@ import torch
 
 from possam.cli import main
 from possam.export import check_formats, export_model
-from possam.models import PosSAM
+from possam.models import PosSAM, model_spec
+from possam.models import spec as spec_registry
 from possam.models.state import describe_frozen
 from possam.predictor import Predictor
 from possam.shipped import SAMPLE_WORDS
@@ -167,3 +169,11 @@ def test_what_cannot_be_traced_is_named(tmp_path):
     program = Program(name="encoder", module=Counts(), inputs=image, dynamic={"image": {0: "batch"}})
     with pytest.raises(ValueError, match="^torch.export cannot trace the encoder of this model: .+"):
         program.export()
+
+
+def test_a_system_that_cannot_be_exported_is_refused_before_anything_is_written(model, tmp_path, monkeypatch):
+    name = type(model).__name__
+    monkeypatch.setitem(spec_registry._SPECS, name, replace(model_spec(name), exportable=False))
+    with pytest.raises(ValueError, match=f"a {name} cannot be exported; systems that can: .+"):
+        export_model(model, tmp_path / "here")
+    assert not (tmp_path / "here").exists()

@@ -14,7 +14,7 @@ class ClassificationInputs:
     """What ensembles read of Q masks and the K classes of the vocabulary in use; all tensors on one device.
 
     Args:
-        query_embeddings: Q×D float unit rows, class embeddings of the trained head (in PosSAM G_ldp).
+        query_embeddings: Q×D float unit rows, class embeddings of the trained head (G_ldp in METHOD.md 1).
         clip_embeddings: Q×D float unit rows, mask-pooled F_clip in CLIP's joint space.
         query_logits: Q×(K+1) float, in-vocabulary logits; the last is void.
         clip_logits: Q×K float, out-of-vocabulary logits.

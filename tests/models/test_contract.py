@@ -1,0 +1,229 @@
+"""What every registered system has to do, on a miniature of it."""
+
+import pytest
+import torch
+
+from possam.d2.modeling import build_model
+from possam.d2.structures import Instances
+from possam.data.miniature.export import export_split
+from possam.encoders import FrozenEncoder
+from possam.encoders.feature_cache import FeatureCache, write_shard
+from possam.engine import Trainer, load_config, prepare_datasets
+from possam.engine.optimizer import build_optimizer
+from possam.export import compare, export_model, vocabulary_arrays
+from possam.models import OpenVocabularySegmenter, TestTimeAugmentation, model_spec, model_specs
+from possam.models.state import check_frozen, describe_frozen, load_checkpoint
+from possam.vocabulary import Vocabulary
+
+A = Vocabulary.load("mini_a")
+B = Vocabulary.load("mini_b")
+TASKS = ("panoptic", "semantic", "instance")
+SPECS = [spec for spec in model_specs() if spec.model.__module__.startswith("possam.")]
+MINIATURE = {"FcClip": ["MODEL.DECODER.IOU_HEAD", "False", "MODEL.ENSEMBLE.NAME", "geometric"]}
+"""Settings over configs/mini/possam.yaml."""
+SMALL = [
+    "MODEL.DECODER.QUERIES", "8", "MODEL.LOSS.POINTS", "64", "TEST.COMPARE", "[]", "DATASETS.TEST", "()",
+    "TEST.TASKS", str(list(TASKS)), "TEST.PICTURES", "0",
+]  # fmt: skip
+
+
+@pytest.fixture(params=SPECS, ids=lambda spec: spec.name)
+def spec(request):
+    return request.param
+
+
+@pytest.fixture
+def cfg(spec, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    places = {"OUTPUT_DIR": "run", "MODEL.TEXT_CACHE": "text", "INPUT.FEATURE_FOLDER": "features"}
+    settings = [part for key, name in places.items() for part in (key, str(tmp_path / name))]
+    chosen = ["MODEL.META_ARCHITECTURE", spec.name, *MINIATURE.get(spec.name, [])]
+    cfg = load_config("configs/mini/possam.yaml", [*SMALL, *settings, *chosen])
+    prepare_datasets(cfg)
+    return cfg
+
+
+@pytest.fixture
+def model(cfg):
+    torch.manual_seed(0)
+    model = build_model(cfg)
+    model.postprocessor.object_threshold = 0.0  # untrained masks are uncertain
+    return model.eval()
+
+
+def image(seed=0):
+    return torch.randint(0, 256, (3, 96, 128), generator=torch.Generator().manual_seed(seed)).to(torch.uint8)
+
+
+def inputs(vocabulary=B):
+    return {"image": image(), "vocabulary": vocabulary, "height": 48, "width": 64}
+
+
+def training_input():
+    instances = Instances((96, 128))
+    instances.gt_classes = torch.tensor([0, 3])
+    instances.gt_masks = torch.zeros(2, 96, 128, dtype=torch.bool)
+    instances.gt_masks[0, 10:40, 20:70] = instances.gt_masks[1, 50:90, 60:120] = True
+    return {"image": image(), "vocabulary": A, "instances": instances}
+
+
+def frozen_tensors(model):
+    """Addresses of the tensors of all frozen encoders."""
+    encoders = [module for module in model.modules() if isinstance(module, FrozenEncoder)]
+    assert encoders
+    return {tensor.data_ptr() for encoder in encoders for tensor in encoder.state_dict(keep_vars=True).values()}
+
+
+def assert_same_outputs(first, second):
+    assert torch.equal(first["panoptic_seg"][0], second["panoptic_seg"][0])
+    assert first["panoptic_seg"][1] == second["panoptic_seg"][1]
+    assert torch.equal(first["semantic_seg"], second["semantic_seg"])
+    assert torch.equal(first["instances"].scores, second["instances"].scores)
+    assert torch.equal(first["instances"].pred_masks, second["instances"].pred_masks)
+
+
+def test_the_spec_tells_of_the_model(spec, model):
+    assert model_spec(spec.name) is spec and type(model) is spec.model
+    assert isinstance(model, OpenVocabularySegmenter)
+    assert set(model.frozen_encoders) == set(spec.encoders) == set(spec.weights) == set(describe_frozen(model))
+    for role, encoder in model.frozen_encoders.items():
+        assert isinstance(encoder, spec.encoders[role])
+        assert set(model.reads.get(role, ())) <= set(encoder.out_channels)
+
+
+def test_one_step_trains_every_trained_parameter_and_no_frozen_one(cfg, model):
+    frozen = frozen_tensors(model)
+    before = {name: value.clone() for name, value in model.named_parameters()}
+    optimizer = build_optimizer(cfg, model)
+    trained = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
+    assert trained == {id(parameter) for parameter in model.parameters() if parameter.data_ptr() not in frozen}
+    losses = model.train()([training_input()])
+    assert losses and all(loss.isfinite() and loss.ndim == 0 for loss in losses.values())
+    sum(losses.values()).backward()
+    optimizer.step()
+    for name, parameter in model.named_parameters():
+        own = parameter.data_ptr() not in frozen
+        assert (parameter.grad is not None) == own, name
+        assert own or torch.equal(parameter, before[name]), name
+    moved = [name for name, parameter in model.named_parameters() if not torch.equal(parameter, before[name])]
+    assert len(moved) > 0.9 * len(trained)
+    assert not any(module.training for module in model.modules() if isinstance(module, FrozenEncoder))
+
+
+def test_frozen_encoders_stay_out_of_the_optimizer_when_their_gradients_are_switched_on(cfg, model):
+    model.requires_grad_(True)
+    in_optimizer = {p.data_ptr() for group in build_optimizer(cfg, model).param_groups for p in group["params"]}
+    assert not in_optimizer & frozen_tensors(model)
+
+
+def test_the_state_dict_has_the_trained_values_alone_and_loads_strictly(model):
+    frozen, state = frozen_tensors(model), model.state_dict()
+    assert state and not {value.data_ptr() for value in state.values()} & frozen
+    assert {name for name, value in model.named_parameters() if value.data_ptr() not in frozen} <= set(state)
+    assert model.load_state_dict(state, strict=True).missing_keys == []
+    del state["classifier.void"]
+    with pytest.raises(RuntimeError, match=r"classifier\.void"):
+        model.load_state_dict(state, strict=True)
+
+
+def test_a_saved_model_comes_back_equal(model, tmp_path):
+    folder = model.save_pretrained(tmp_path / "saved")
+    loaded = OpenVocabularySegmenter.from_pretrained(folder)
+    assert type(loaded) is type(model) and loaded.train_vocabulary == model.train_vocabulary
+    assert loaded.state_dict().keys() == model.state_dict().keys()
+    loaded.postprocessor.object_threshold = 0.0
+    assert_same_outputs(*(one([inputs()])[0] for one in (model, loaded)))
+
+
+def test_the_same_proposals_are_named_in_any_vocabulary(model):
+    (proposals,) = model.propose([{"image": image()}])
+    predictions = [model.classify(proposals, vocabulary, (48, 64)) for vocabulary in (A, B)]
+    for prediction, vocabulary in zip(predictions, (A, B), strict=True):
+        output = model.segment(prediction, tasks=TASKS)
+        assert output["panoptic_seg"][0].shape == output["semantic_seg"].shape == (48, 64)
+        assert output["semantic_seg"].max() < len(vocabulary)
+        assert model.score(prediction).shape == (8, len(vocabulary))
+        assert_same_outputs(output, model([inputs(vocabulary)])[0])
+    assert torch.equal(predictions[0].mask_logits, predictions[1].mask_logits)
+
+
+def test_several_views_become_one_segmentation(model):
+    plain = TestTimeAugmentation(model, scales=[1.0], flip=False)
+    assert_same_outputs(plain.segment(plain.predict([inputs()])[0], tasks=TASKS), model([inputs()])[0])
+    views = TestTimeAugmentation(model, scales=[0.5, 1.0], flip=True)
+    (predictions,) = views.predict([inputs()])
+    assert len(predictions) == 4
+    output = views.segment(predictions, tasks=TASKS)
+    assert output["panoptic_seg"][0].shape == output["semantic_seg"].shape == (48, 64)
+
+
+def test_exports_what_it_computes_or_says_that_it_cannot(spec, model, tmp_path):
+    if not spec.exportable:
+        with pytest.raises(ValueError, match=f"a {spec.name} cannot be exported"):
+            export_model(model, tmp_path)
+        return
+    export_model(model, tmp_path, formats=["pt2"])
+    square = torch.nn.functional.pad(image(), (0, 0, 0, 32))[None].float()
+    differences = compare(model, tmp_path, square, vocabulary_arrays(model, B))
+    assert {each.output for each in differences} >= {"mask_logits", "query_embeddings", "scores", "query_logits"}
+    assert {each for each in differences if not each.relative < 1e-5} == set()
+
+
+def test_other_encoders_than_those_of_the_training_are_refused(spec, cfg, model):
+    parameters = model.state_dict()
+    for role in spec.encoders:
+        others = describe_frozen(model)
+        others[role] = {**others[role], "fingerprint": "0" * 64}
+        with pytest.raises(ValueError, match=rf"MODEL\.{role.upper()}\.WEIGHTS"):
+            load_checkpoint(model, {"model": parameters, "frozen": others}, "it")
+        without = {key: value for key, value in describe_frozen(model).items() if key != role}
+        with pytest.raises(ValueError, match=f"no frozen {role.upper()}"):
+            check_frozen(model, without, "it")
+        cfg.MODEL[role.upper()].NAME = "no_such_encoder"
+        with pytest.raises(ValueError, match=rf"MODEL\.{role.upper()}\.NAME is 'no_such_encoder'"):
+            spec.check_encoders(cfg)
+        cfg.MODEL[role.upper()].NAME = others[role]["name"]
+    more = {**describe_frozen(model), "other": {"name": "another", "fingerprint": "1"}}
+    with pytest.raises(ValueError, match="no frozen OTHER"):
+        check_frozen(model, more, "it")
+    load_checkpoint(model, {"model": parameters, "frozen": describe_frozen(model)}, "it")
+
+
+def test_cached_features_are_those_that_the_model_encodes(model, tmp_path):
+    write_shard(tmp_path, 0, [[("one", image()), ("two", image(1))]], model.encode)
+    cache = FeatureCache(folder=tmp_path, samples=2)
+    direct = model.encode([image(), image(1)])
+    for index, key in enumerate(("one", "two")):
+        cached = cache.get(key)
+        assert {role: set(maps) for role, maps in cached.items()} == {r: set(s) for r, s in model.reads.items()}
+        for role, maps in cached.items():
+            for stride, values in maps.items():
+                assert torch.equal(values, direct[role][stride][index].half())
+    features = {role: {stride: v[0].half() for stride, v in maps.items()} for role, maps in direct.items()}
+    by_hand = {role: {stride: v[None].float() for stride, v in maps.items()} for role, maps in features.items()}
+    (proposals,) = model.propose([{"image": image(), "features": cache.get("one")}])
+    assert torch.equal(proposals.mask_logits, model.predict_masks(by_hand)["mask_logits"][0])
+
+
+def test_a_resumed_training_is_the_uninterrupted_one(cfg, miniature, tmp_path):
+    export_split("mini_a_train", root=tmp_path, scenes=3)
+    miniature(tmp_path)
+    solver = cfg.SOLVER
+    solver.IMS_PER_BATCH, solver.MAX_ITER, solver.WARMUP_ITERS, solver.CHECKPOINT_PERIOD = 2, 2, 0, 1
+
+    def run(name, resume):
+        cfg.OUTPUT_DIR = str(tmp_path / name)
+        prepare_datasets(cfg)
+        trainer = Trainer(cfg)
+        trainer.resume_or_load(resume=resume)
+        trainer.train()
+        return torch.load(tmp_path / name / "model_final.pth", weights_only=True)
+
+    whole = run("whole", resume=False)
+    (tmp_path / "half").mkdir()
+    (tmp_path / "whole" / "model_0000000.pth").rename(tmp_path / "half" / "model_0000000.pth")
+    (tmp_path / "half" / "last_checkpoint").write_text("model_0000000.pth")
+    resumed = run("half", resume=True)
+    assert whole["model"].keys() == resumed["model"].keys()
+    assert all(torch.equal(value, resumed["model"][key]) for key, value in whole["model"].items())
+    assert whole["frozen"].keys() == model_spec(cfg.MODEL.META_ARCHITECTURE).encoders.keys()

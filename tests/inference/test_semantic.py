@@ -1,7 +1,8 @@
 import pytest
 import torch
+import torch.nn.functional as F
 
-from possam.inference import MaskGrid, merge_semantic
+from possam.inference import MaskGrid, merge_semantic, merge_semantic_scores
 
 
 def reference(scores, logits):
@@ -30,3 +31,42 @@ def test_scores_weigh_masks():
 def test_wrong_shapes_are_refused():
     with pytest.raises(ValueError, match="of the same Q"):
         merge_semantic(torch.zeros(2, 3), MaskGrid(torch.zeros(3, 4, 4)))
+
+
+SIZES = [
+    {"padded_size": (64, 96), "image_size": (50, 90), "output_size": (75, 111)},
+    {"padded_size": (64, 96), "image_size": (64, 96), "output_size": (31, 40)},
+    {"padded_size": (64, 96), "image_size": (33, 70), "output_size": (33, 70)},
+]
+
+
+@pytest.mark.parametrize("sizes", SIZES)
+@pytest.mark.parametrize("classes", [5, 64, 150])
+def test_sums_at_the_images_size_are_resized_to_the_output(sizes, classes):
+    """Of 150 classes, which are more than are held at once, the winner is still the largest of all."""
+    generator = torch.Generator().manual_seed(classes)
+    scores = torch.rand(20, classes, generator=generator)
+    logits = 4 * torch.randn(20, 16, 24, generator=generator)
+    padded = F.interpolate(logits[None], size=sizes["padded_size"], mode="bilinear", align_corners=False)[0]
+    height, width = sizes["image_size"]
+    sums = torch.einsum("qk,qhw->khw", scores, padded[:, :height, :width].sigmoid())
+    resized = F.interpolate(sums[None], size=sizes["output_size"], mode="bilinear", align_corners=False)[0]
+    got = merge_semantic_scores(scores, MaskGrid(logits, **sizes))
+    assert got.dtype == torch.int64 and got.shape == sizes["output_size"]
+    best, taken = resized.max(dim=0).values, resized.gather(0, got[None])[0]
+    torch.testing.assert_close(taken, best, atol=0, rtol=2e-6)  # the same class, or one that ties within rounding
+    assert (got != resized.argmax(dim=0)).float().mean() < 1e-3
+    assert classes < 64 or got.max() >= 64 * ((classes - 1) // 64)
+
+
+def test_of_classes_that_tie_the_lower_one_is_taken_also_among_other_chunks():
+    scores = torch.zeros(1, 130)
+    scores[0, [70, 129]] = 0.5
+    got = merge_semantic_scores(scores, MaskGrid(torch.full((1, 4, 4), 3.0)))
+    assert (got == 70).all()
+    assert (merge_semantic_scores(torch.zeros(1, 130), MaskGrid(torch.zeros(1, 4, 4))) == 0).all()
+
+
+def test_wrong_shapes_are_refused_for_sums_as_well():
+    with pytest.raises(ValueError, match="of the same Q"):
+        merge_semantic_scores(torch.zeros(2, 3), MaskGrid(torch.zeros(3, 4, 4)))

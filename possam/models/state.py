@@ -41,11 +41,13 @@ def exclude_frozen(model: nn.Module) -> None:
     """Leave a model's frozen encoders out of its state dict, and do not ask for them when one is loaded: they come from
     files of their own."""
     model.register_state_dict_post_hook(_drop_frozen)
+    model.register_load_state_dict_pre_hook(_note_prefix)
     model.register_load_state_dict_post_hook(_excuse_frozen)
 
 
 def _frozen_prefixes(model: nn.Module) -> tuple[str, ...]:
-    return tuple(f"{role}." for role, module in model.named_modules() if isinstance(module, FrozenEncoder))
+    modules = model.named_modules(remove_duplicate=False)  # one encoder may have several names
+    return tuple(f"{role}." for role, module in modules if isinstance(module, FrozenEncoder))
 
 
 def _drop_frozen(model: nn.Module, state: dict[str, Tensor], prefix: str, _metadata: Any) -> None:
@@ -54,8 +56,13 @@ def _drop_frozen(model: nn.Module, state: dict[str, Tensor], prefix: str, _metad
         del state[key]
 
 
+def _note_prefix(model: nn.Module, _state: dict[str, Tensor], prefix: str, *_: Any) -> None:
+    model._load_prefix = prefix  # type: ignore[assignment]
+
+
 def _excuse_frozen(model: nn.Module, incompatible: Any) -> None:
-    prefixes = _frozen_prefixes(model)
+    # Missing keys are those of the module that is loaded, of which `model` may be a part.
+    prefixes = tuple(f"{model._load_prefix}{role}" for role in _frozen_prefixes(model))
     incompatible.missing_keys[:] = [key for key in incompatible.missing_keys if not key.startswith(prefixes)]
 
 
@@ -70,7 +77,8 @@ def check_frozen(model: nn.Module, saved: Any, source: str) -> None:
     """
     own = describe_frozen(model)
     if not isinstance(saved, Mapping) or not all(
-        isinstance(role, str) and role.isidentifier() and isinstance(entry, Mapping) for role, entry in saved.items()
+        isinstance(role, str) and role.replace(".", "_").isidentifier() and isinstance(entry, Mapping)
+        for role, entry in saved.items()
     ):
         if not own and saved is None:
             return

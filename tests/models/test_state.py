@@ -8,7 +8,17 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from possam.models.state import check_frozen, describe_frozen, load_checkpoint, read_checkpoint, write_safetensors
+from possam.encoders import FrozenEncoder
+from possam.engine import load_config
+from possam.engine.optimizer import build_optimizer
+from possam.models.state import (
+    check_frozen,
+    describe_frozen,
+    exclude_frozen,
+    load_checkpoint,
+    read_checkpoint,
+    write_safetensors,
+)
 
 
 class Tied(nn.Module):
@@ -140,3 +150,81 @@ def test_metadata_too_deep_to_read_is_named(tmp_path):
     save_file({"weight": torch.ones(2)}, tmp_path / "odd.safetensors", metadata={"frozen": "[" * 100_000})
     with pytest.raises(ValueError, match="odd.safetensors is not a whole safetensors file"):
         read_checkpoint(tmp_path / "odd.safetensors")
+
+
+class Encoder(FrozenEncoder):
+    """Convolution and batch norm, whose statistics would change in training mode."""
+
+    def __init__(self, name):
+        super().__init__(name=name, pixel_mean=torch.zeros(3), pixel_std=torch.ones(3))
+        self.body = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.Dropout(0.5))
+        self.out_channels = {1: 4}
+        self.freeze()
+
+    @property
+    def fingerprint(self):
+        return f"digest of {self.name}"
+
+
+class Odd(nn.Module):
+    """Encoders under names that say nothing of them, one of them nested, one with two names; and modules that look like
+    encoders by their names alone."""
+
+    def __init__(self):
+        super().__init__()
+        self.head = Encoder("first")
+        self.header = nn.Linear(2, 3)
+        self.parts = nn.ModuleDict({"a": nn.ModuleList([nn.Linear(4, 5), Encoder("second")])})
+        self.again = self.head
+        self.sam = nn.Linear(6, 7)
+        self.clip = nn.BatchNorm1d(8)
+        exclude_frozen(self)
+
+
+TRAINED = {"header", "parts.a.0", "sam", "clip"}
+
+
+def modules_of(names):
+    return {name.rpartition(".")[0] for name in names}
+
+
+def test_frozen_encoders_are_left_out_by_their_type(tmp_path):
+    model = Odd().train()
+    assert modules_of(model.state_dict()) == TRAINED
+    assert modules_of(name for name, value in model.named_parameters() if value.requires_grad) == TRAINED
+    assert not any(module.training for one in (model.head, model.parts["a"][1]) for module in one.modules())
+    assert model.clip.training and model.header.training
+    groups = build_optimizer(load_config("configs/mini/possam.yaml"), model).param_groups
+    in_optimizer = {id(parameter) for group in groups for parameter in group["params"]}
+    assert modules_of(name for name, value in model.named_parameters() if id(value) in in_optimizer) == TRAINED
+    frozen = {role: {"name": n, "fingerprint": f"digest of {n}"} for role, n in
+              (("head", "first"), ("parts.a.1", "second"))}  # fmt: skip
+    assert describe_frozen(model) == frozen
+    write_safetensors(tmp_path / "odd.safetensors", model)
+    checkpoint = read_checkpoint(tmp_path / "odd.safetensors")
+    assert modules_of(checkpoint["model"]) == TRAINED and checkpoint["frozen"] == frozen
+    other = Odd()
+    load_checkpoint(other, checkpoint, "it")
+    assert torch.equal(other.sam.weight, model.sam.weight) and not torch.equal(
+        other.head.body[0].weight, model.head.body[0].weight
+    )
+
+
+def test_frozen_encoders_are_left_out_of_a_model_that_is_a_part_of_another():
+    whole = nn.ModuleDict({"module": Odd(), "other": nn.Linear(2, 2)})
+    state = whole.state_dict()
+    assert modules_of(state) == {f"module.{name}" for name in TRAINED} | {"other"}
+    assert whole.load_state_dict(state, strict=True).missing_keys == []
+    assert whole["module"].load_state_dict(whole["module"].state_dict(), strict=True).missing_keys == []
+    del state["module.header.bias"]
+    with pytest.raises(RuntimeError, match=r'Missing key\(s\) in state_dict: "module.header.bias"\.'):
+        whole.load_state_dict(state, strict=True)
+
+
+@pytest.mark.parametrize("role", ["head", "parts.a.1"])
+def test_another_nested_encoder_is_refused(role):
+    model = Odd()
+    saved = describe_frozen(model)
+    saved[role]["fingerprint"] = "another"
+    with pytest.raises(ValueError, match=f"{role.upper()} .*another"):
+        check_frozen(model, saved, "it")

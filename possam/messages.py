@@ -1,4 +1,4 @@
-"""Parts of error messages that several rooms need."""
+"""Parts of error messages that several packages need."""
 
 import errno
 from collections.abc import Iterable, Sequence

@@ -1,4 +1,4 @@
-"""Shared by all rooms: one thread, and a PosSAM of the miniature configuration."""
+"""Shared by all tests: one thread, and a PosSAM of the miniature configuration."""
 
 import argparse
 from datetime import timedelta

@@ -1,8 +1,8 @@
-"""The one door to Detectron2.
+"""The compatibility layer to Detectron2.
 
 Everything of Detectron2 that this project uses is imported from here: ``from possam.d2.structures import Instances``.
-Behind the door stands Detectron2 itself, or, for machines on which it is not installed, a built-in subset: the names
-that this project uses, with the same behaviour. A call that works with the subset works with Detectron2.
+These modules give Detectron2's own classes, or, on machines on which it is not installed, a built-in subset: the names
+that this project uses, with the same behavior. A call that works with the subset works with Detectron2.
 The environment variable ``POSSAM_D2`` chooses, once per process:
 
 - ``auto`` (default): Detectron2 if it is installed, else the subset;
@@ -51,6 +51,6 @@ def _choose(wish: str) -> str:
 
 
 BACKEND: str = _choose(os.environ.get("POSSAM_D2") or "auto")
-"""What stands behind the door in this process: "detectron2" or "builtin"."""
+"""What this process uses: "detectron2" or "builtin"."""
 
 logging.getLogger(__name__).info("Detectron2 backend: %s", BACKEND)

@@ -1,4 +1,4 @@
-"""The choice of what stands behind the door, each time in a process of its own."""
+"""The choice of the backend, each time in a process of its own."""
 
 import os
 import subprocess

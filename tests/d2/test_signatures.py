@@ -1,4 +1,4 @@
-"""Both sides of the door offer the same names, and what is called of the subset can be called of Detectron2."""
+"""Both backends offer the same names, and what is called of the subset can be called of Detectron2."""
 
 import ast
 import importlib

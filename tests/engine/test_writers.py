@@ -1,4 +1,4 @@
-"""What a run writes of its metrics, also when it is resumed: on both sides of the door."""
+"""What a run writes of its metrics, also when it is resumed: with both backends."""
 
 import errno
 import json

@@ -114,7 +114,7 @@ torch.save({"panoptic": segmentation, "segments": segments_info, "semantic": out
 
 @pytest.mark.parametrize("backend", ["builtin", "detectron2"])
 def test_a_fresh_process_loads_it_without_configs_datasets_or_network(model, saved, tmp_path, backend):
-    """On either side of the door to Detectron2, whichever side saved it."""
+    """With either backend, whichever saved it."""
     if backend == "detectron2" and find_spec("detectron2") is None:
         pytest.skip("Detectron2 is not installed")
     torch.save({key: value for key, value in INPUTS[0].items() if key != "vocabulary"}, tmp_path / "inputs.pth")

@@ -1,7 +1,7 @@
 """Logging set up once per process.
 
 The runtime's loggers are named ``detectron2.…`` as Detectron2's are, so that one `setup_logger` call and one filter
-serve both sides of the door.
+serve both backends.
 """
 
 import functools

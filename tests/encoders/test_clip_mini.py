@@ -13,6 +13,7 @@ from possam.data.miniature.world import draw_scene
 from possam.encoders.clip import FrozenCLIP, mini
 from possam.layers.mask_pooling import mask_pool
 from possam.vocabulary import VILD_TEMPLATES, Vocabulary
+from tests.encoders.tiny_clips import frozen
 
 SIZE_LIMIT = 4_000_000  # bytes of all shipped encoders together
 
@@ -78,3 +79,11 @@ def test_the_strong_clip_names_most_masks_and_the_weak_one_fewer():
     weak = accuracy(FrozenCLIP.build(name="mini_weak"), 24)
     assert strong > 0.8
     assert 0.45 < weak < strong - 0.1
+
+
+def test_words_that_are_not_read_are_told():
+    mini_clip = FrozenCLIP.build(name="mini_weak", weights=None)
+    assert not mini_clip.reads_any_word
+    assert mini_clip.unknown_words(["a photo of a Zebra.", "striped zebra, unicorn", "tile"]) == ["zebra", "unicorn"]
+    other = frozen({"layers": 1, "width": 32, "head_width": 16, "patch_size": 8, "image_size": 32})
+    assert other.reads_any_word and other.unknown_words(["zebra"]) == []

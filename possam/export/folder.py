@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 
 DESCRIPTION = "export.json"
 CLASSES = "classes.npz"
-_VERSION = 2  # 1 had ldp_embeddings, ldp_logits and ldp_scale for query_…
+_VERSION = 2  # 1 had query_embeddings, query_logits and query_scale for query_…
 _PACKAGES = ("torch", "onnx", "onnxscript")
 _SIDE = PADDING
 

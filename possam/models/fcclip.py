@@ -18,7 +18,7 @@ from possam.models.spec import register_model
 from possam.necks import LastLevelPool
 
 
-@register_model(encoders={"clip": FrozenCLIP})
+@register_model(encoders={"clip": FrozenCLIP}, exportable=True)
 class FcClip(OpenVocabularySegmenter):
     """Mask2Former's decoders over the stages of a frozen CLIP (METHOD.md 4).
 

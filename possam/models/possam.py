@@ -40,7 +40,7 @@ def check_config(cfg: CfgNode) -> None:
         )
 
 
-@register_model(encoders={"sam": FrozenSAM, "clip": FrozenCLIP}, check_config=check_config)
+@register_model(encoders={"sam": FrozenSAM, "clip": FrozenCLIP}, check_config=check_config, exportable=True)
 class PosSAM(OpenVocabularySegmenter):
     """Open-vocabulary panoptic segmentation (METHOD.md 1; Figures 3 and 4 of the PosSAM paper)."""
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from possam.classifiers.ensembles.mase import training_mass
-from possam.data import ResizeLongestSide
+from possam.data import build_resize
 from possam.data.pictures import Picture, to_rgb
 from possam.models import MaskProposals, OpenVocabularySegmenter, Prediction
 from possam.segmentation import Origin, Segmentation, enlarge
@@ -157,8 +157,9 @@ class Predictor:
         return [found[key] for key in keys]
 
     def _fit(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """The image with its longer side at the network's input, as in the evaluation."""
-        return ResizeLongestSide(self.model.image_size).get_transform(image).apply_image(image)
+        """The image at the network's size, as in the evaluation."""
+        resize = build_resize(self.model.image_size, self.model.shortest_edge)
+        return resize.get_transform(image).apply_image(image)
 
     @torch.no_grad()
     def _segment(

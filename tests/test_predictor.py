@@ -11,8 +11,9 @@ import torch
 from PIL import Image
 
 from possam.classifiers.ensembles.mase import training_mass
+from possam.d2.data import transforms
 from possam.d2.modeling import build_model
-from possam.data import ResizeLongestSide, SegmentationMapper, read_id_map
+from possam.data import ResizeLongestSide, SegmentationMapper, build_augmentations, read_id_map
 from possam.data.miniature import palette_of
 from possam.data.miniature.world import draw_scene
 from possam.models.parts import ensemble_from_yaml
@@ -47,6 +48,18 @@ def test_the_segmentation_and_its_description_agree(predictor, scene):
         assert info["isthing"] == result.vocabulary.isthing[info["label_id"]]
         assert all(0 <= info[key] <= 1 for key in ("score", "iou", "seen_confidence"))
     assert result.labels == [info["label"] for info in result.segments_info] != []
+
+
+def test_images_are_resized_as_the_model_is_configured(predictor):
+    image = np.zeros((100, 90, 3), np.uint8)
+    assert predictor._fit(image).shape == (128, 115, 3)
+    predictor.model.shortest_edge = (72, 76)
+    mapper = SegmentationMapper(
+        augmentations=build_augmentations(image_size=128, shortest_edge=(72, 76), is_train=False),
+        is_train=False,
+        vocabulary=Vocabulary.load("mini_b"),
+    )
+    assert predictor._fit(image).shape == mapper.augmentations(transforms.AugInput(image)).apply_image(image).shape == (76, 68, 3)
 
 
 def test_it_is_what_the_evaluation_computes(predictor, tmp_path):

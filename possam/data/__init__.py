@@ -1,7 +1,7 @@
 """Datasets: what they consist of, their registration and loading, the mapper, and the miniature world."""
 
 from possam.data.annotations import read_instances, read_label_map, read_segments
-from possam.data.augmentations import AUGMENTATIONS, ResizeLongestSide, build_augmentations
+from possam.data.augmentations import AUGMENTATIONS, ResizeLongestSide, build_augmentations, build_resize
 from possam.data.id_maps import id_to_rgb, read_id_map, rgb_to_id, write_id_map
 from possam.data.instances import load_instances
 from possam.data.mapper import FeatureSource, SegmentationMapper, read_rgb, sample_key
@@ -16,6 +16,7 @@ __all__ = [
     "ResizeLongestSide",
     "SegmentationMapper",
     "build_augmentations",
+    "build_resize",
     "datasets_root",
     "id_to_rgb",
     "load_instances",

@@ -23,8 +23,10 @@ __all__ = [
     "AUGMENTATIONS",
     "LargeScaleJitter",
     "ResizeLongestSide",
+    "ResizeShortestSide",
     "ResizedCrop",
     "build_augmentations",
+    "build_resize",
     "whole_image",
 ]
 
@@ -41,6 +43,38 @@ class ResizeLongestSide(T.Augmentation):  # type: ignore[misc]
         scale = self.length / max(height, width)
         new_height, new_width = (max(1, int(side * scale + 0.5)) for side in (height, width))
         return T.ResizeTransform(height, width, new_height, new_width)
+
+
+class ResizeShortestSide(T.Augmentation):  # type: ignore[misc]
+    """Scale an image to `length` pixels at its shorter side, or fewer where its longer side would exceed `longest`.
+
+    Sizes are rounded, and pixels computed, as by Detectron2's ResizeShortestEdge.
+    """
+
+    def __init__(self, length: int, longest: int) -> None:
+        super().__init__()
+        self.length, self.longest = length, longest
+
+    def get_transform(self, image: NDArray[np.generic]) -> Transform:
+        height, width = image.shape[:2]
+        scale = self.length / min(height, width)
+        # The shorter side is `length` itself: the product may be rounded to another number.
+        size = (float(self.length), scale * width) if height < width else (scale * height, float(self.length))
+        if max(size) > self.longest:
+            shrink = self.longest / max(size)
+            size = size[0] * shrink, size[1] * shrink
+        new_height, new_width = (max(1, int(side + 0.5)) for side in size)
+        return T.ResizeTransform(height, width, new_height, new_width)
+
+
+def build_resize(image_size: int, shortest_edge: tuple[int, int] | None = None) -> T.Augmentation:
+    """The resize of test time, of datasets and of single images alike.
+
+    Args:
+        image_size: length of the longer side in pixels.
+        shortest_edge: instead of it (length of the shorter side, most that the longer side may have) in pixels.
+    """
+    return ResizeShortestSide(*shortest_edge) if shortest_edge else ResizeLongestSide(image_size)
 
 
 class ResizedCrop(Transform):  # type: ignore[misc]
@@ -126,17 +160,24 @@ AUGMENTATIONS: dict[str, Callable[[int, float, float], list[T.Augmentation]]] = 
 
 
 def build_augmentations(
-    *, image_size: int, is_train: bool, mode: str = "lsj", min_scale: float = 0.1, max_scale: float = 2.0
+    *,
+    image_size: int,
+    is_train: bool,
+    mode: str = "lsj",
+    min_scale: float = 0.1,
+    max_scale: float = 2.0,
+    shortest_edge: tuple[int, int] | None = None,
 ) -> list[T.Augmentation]:
     """The augmentations of a training mode, or those of test time.
 
     Args:
         image_size: crop side of "lsj"; length of the longer side elsewhere, in pixels.
-        is_train: False gives the test-time resize (longer side to `image_size`) whatever the `mode`, which is
-            still checked, so that one config section serves both.
+        is_train: False gives the test-time resize (`build_resize`) whatever the `mode`, which is still checked, so that
+            one config section serves both.
         mode: one of `AUGMENTATIONS`: "lsj" (large-scale jitter, fixed-size crop, flip), "flip" (longer side
             to `image_size`, flip) or "resize" (longer side to `image_size`, nothing random).
         min_scale, max_scale: range of "lsj".
+        shortest_edge: of the test-time resize, see `build_resize`.
 
     Raises:
         ValueError: unknown mode, image_size < 1, or not 0 < min_scale ≤ max_scale.
@@ -148,7 +189,9 @@ def build_augmentations(
         raise ValueError(f"image_size must be at least 1 pixel, but got {image_size}.")
     if not 0 < min_scale <= max_scale:
         raise ValueError(f"scales must be 0 < min_scale <= max_scale, but got {min_scale} and {max_scale}.")
-    return AUGMENTATIONS[mode if is_train else "resize"](image_size, min_scale, max_scale)
+    if not is_train:
+        return [build_resize(image_size, shortest_edge)]
+    return AUGMENTATIONS[mode](image_size, min_scale, max_scale)
 
 
 def whole_image(transform: Transform) -> bool | None:

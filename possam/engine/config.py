@@ -203,10 +203,11 @@ def check_config(cfg: CfgNode) -> None:
         raise ValueError("TEST.TASKS is empty; name at least one task to score, such as 'panoptic'.")
     if "panoptic" not in cfg.TEST.TASKS and cfg.TEST.PICTURES:
         raise ValueError(f"TEST.TASKS is {cfg.TEST.TASKS}; TEST.PICTURES needs 'panoptic' among them.")
-    if cfg.TEST.AUG.ENABLED and min(cfg.TEST.AUG.SCALES, default=0) <= 1 / (2 * cfg.INPUT.IMAGE_SIZE):
+    key = "MIN_SIZE_TEST" if cfg.INPUT.RESIZE_TEST == "shortest_edge" else "IMAGE_SIZE"
+    if cfg.TEST.AUG.ENABLED and min(cfg.TEST.AUG.SCALES, default=0) <= 1 / (2 * cfg.INPUT[key]):
         raise ValueError(
             f"TEST.AUG.SCALES is {cfg.TEST.AUG.SCALES}, but test-time augmentation needs a scale, and images of "
-            f"INPUT.IMAGE_SIZE {cfg.INPUT.IMAGE_SIZE} at least a pixel at each."
+            f"INPUT.{key} {cfg.INPUT[key]} at least a pixel at each."
         )
     if cfg.INPUT.CACHE_FEATURES and cfg.INPUT.AUGMENTATION != "flip":
         raise ValueError(

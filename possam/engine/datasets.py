@@ -12,6 +12,7 @@ from possam.d2.data import DatasetCatalog, MetadataCatalog
 from possam.data import SegmentationMapper, build_augmentations, register_from_config
 from possam.data.datasets import register_datasets
 from possam.data.miniature.splits import register_miniature
+from possam.models.parts import shortest_edge_from_config
 from possam.vocabulary import Vocabulary
 
 logger = logging.getLogger(__name__)
@@ -76,13 +77,17 @@ def check_queries(cfg: CfgNode, records: Sequence[Mapping[str, Any]]) -> None:
 
 
 def build_test_mapper(cfg: CfgNode, vocabulary: Vocabulary) -> SegmentationMapper:
-    """The mapper of test time: the whole image, its longer side at `INPUT.IMAGE_SIZE`, and no targets.
+    """The mapper of test time: the whole image, resized as `INPUT.RESIZE_TEST` says, and no targets.
 
     Under test-time augmentation the image has the size of the largest of `TEST.AUG.SCALES`.
     """
     scale = max(cfg.TEST.AUG.SCALES) if cfg.TEST.AUG.ENABLED else 1.0
     return SegmentationMapper(
-        augmentations=build_augmentations(image_size=round(cfg.INPUT.IMAGE_SIZE * scale), is_train=False),
+        augmentations=build_augmentations(
+            image_size=round(cfg.INPUT.IMAGE_SIZE * scale),
+            shortest_edge=shortest_edge_from_config(cfg, scale),
+            is_train=False,
+        ),
         is_train=False,
         vocabulary=vocabulary,
     )

@@ -55,19 +55,26 @@ def export_model(
         formats: some of `FORMATS`.
         vocabulary: whose text embeddings to write; by default the one the model was trained on. Others can be written
             at any time with `export_classes`.
-        image_size: S, side in pixels of the images; by default the model's own.
+        image_size: S, side in pixels of the images; by default the model's own, which a model that is tested at another
+            shape than squares has not.
 
     Returns:
         The folder.
 
     Raises:
         ValueError: a system that cannot be exported, an unknown format, packages missing, a folder that cannot be
-            written, a size that is no multiple of 32, a model on another device.
+            written, a size that is no multiple of 32 or not given, a model on another device.
     """
     if not (spec := model_spec(type(model).__name__)).exportable:
         able = ", ".join(each.name for each in model_specs() if each.exportable)
         raise ValueError(f"a {spec.name} cannot be exported; systems that can: {able}. Use possam.Predictor instead.")
     chosen = check_formats(formats)
+    if image_size is None and model.shortest_edge:
+        raise ValueError(
+            "programs take square images, and this model is tested on images whose shorter side has "
+            f"{model.shortest_edge[0]} pixels (INPUT.RESIZE_TEST); give image_size (--image-size), such as "
+            f"{model.image_size}, and expect results of that size."
+        )
     side = model.image_size if image_size is None else image_size
     if side < _SIDE or side % _SIDE:
         raise ValueError(f"image_size is {side}, but must be a positive multiple of {_SIDE}.")

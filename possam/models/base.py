@@ -26,6 +26,7 @@ from possam.models.parts import (
     criterion_from_config,
     ensemble_from_yaml,
     ensembles_from_config,
+    shortest_edge_from_config,
     train_vocabulary_from_config,
 )
 from possam.models.prediction import MaskProposals, Prediction
@@ -69,6 +70,7 @@ class OpenVocabularySegmenter(Pretrained):
         ensemble: str,
         train_vocabulary: Vocabulary,
         image_size: int = 1024,
+        shortest_edge: tuple[int, int] | None = None,
         pad_to: int = 0,
         tasks: tuple[str, ...] = ("panoptic", "semantic", "instance"),
         postprocessor: Postprocessor | None = None,
@@ -79,6 +81,8 @@ class OpenVocabularySegmenter(Pretrained):
             ensembles: post-processors by name; `ensemble` is the one `forward` uses.
             train_vocabulary: the classes the model is or was trained on; ensembles ask it what has been seen.
             image_size: what an image's longer side is brought to, in pixels, before it comes in.
+            shortest_edge: instead of that what its shorter side is brought to, and what its longer side may have, in
+                pixels.
             pad_to: side in pixels of the square every image is padded to; 0 pads to multiples of 32.
             tasks: outputs wanted of `forward`: "panoptic", "semantic", "instance", "quality".
             config: YAML of the configuration all this comes from, for `save_pretrained` to write.
@@ -90,6 +94,7 @@ class OpenVocabularySegmenter(Pretrained):
         self.ensemble = ensemble
         self.train_vocabulary = train_vocabulary
         self.image_size = image_size
+        self.shortest_edge = shortest_edge
         self.pad_to = pad_to
         self.tasks = tasks
         self.postprocessor = postprocessor or Postprocessor()
@@ -364,6 +369,7 @@ def shared_arguments(cfg: CfgNode, clip: FrozenCLIP) -> dict[str, Any]:
         "ensemble": cfg.MODEL.ENSEMBLE.NAME,
         "train_vocabulary": train_vocabulary_from_config(cfg),
         "image_size": cfg.INPUT.IMAGE_SIZE,
+        "shortest_edge": shortest_edge_from_config(cfg),
         "pad_to": cfg.INPUT.IMAGE_SIZE if cfg.INPUT.PAD_TO_SQUARE else 0,
         "tasks": tuple(cfg.TEST.TASKS),
         "postprocessor": Postprocessor(

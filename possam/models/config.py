@@ -12,6 +12,9 @@ def add_possam_config(cfg: CfgNode) -> None:
     """Add this project's keys, with the published model's values, to a Detectron2 configuration, in place."""
     cfg.INPUT.FORMAT = "RGB"
     cfg.INPUT.IMAGE_SIZE = 1024  # pixels: side of the training crop and longest side at test time
+    # At test time "longest_edge": the longer side to IMAGE_SIZE; "shortest_edge": the shorter side to MIN_SIZE_TEST, or
+    # less where the longer side would exceed MAX_SIZE_TEST, which needs PAD_TO_SQUARE False.
+    cfg.INPUT.RESIZE_TEST = "longest_edge"
     cfg.INPUT.PAD_TO_SQUARE = True  # pad to IMAGE_SIZE x IMAGE_SIZE, as SAM was trained; else to multiples of 32
     cfg.INPUT.AUGMENTATION = "lsj"
     cfg.INPUT.CACHE_FEATURES = False  # compute the frozen features of the training set once, before training

@@ -172,6 +172,14 @@ def _ensemble(name: str, constants: Mapping[str, Any]) -> Ensemble:
     return build_ensemble(name, **{key.lower(): value for key, value in constants.items()})
 
 
+def shortest_edge_from_config(cfg: CfgNode, scale: float = 1.0) -> tuple[int, int] | None:
+    """The test-time size of the shorter side and the most of the longer side, in pixels, times `scale`; None where
+    images are resized by their longer side."""
+    if cfg.INPUT.RESIZE_TEST != "shortest_edge":
+        return None
+    return round(cfg.INPUT.MIN_SIZE_TEST * scale), round(cfg.INPUT.MAX_SIZE_TEST * scale)
+
+
 def train_vocabulary_from_config(cfg: CfgNode) -> Vocabulary:
     """`MODEL.TRAIN_VOCABULARY`, or else the vocabulary of the first training dataset."""
     if cfg.MODEL.TRAIN_VOCABULARY:

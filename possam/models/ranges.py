@@ -9,13 +9,14 @@ from itertools import pairwise
 from typing import Any
 
 from possam.d2.config import CfgNode
+from possam.messages import did_you_mean
 
 __all__ = ["check_ranges"]
 
 _COUNTS = """
     MODEL.DECODER.CHANNELS MODEL.DECODER.QUERIES MODEL.DECODER.LAYERS MODEL.DECODER.HEADS MODEL.DECODER.FEEDFORWARD
     MODEL.DECODER.PIXEL_LAYERS MODEL.DECODER.PIXEL_FEEDFORWARD MODEL.DECODER.POINTS MODEL.DECODER.TWO_WAY_LAYERS
-    MODEL.LDP.LAYERS MODEL.LDP.HEADS MODEL.LOSS.POINTS INPUT.IMAGE_SIZE
+    MODEL.LDP.LAYERS MODEL.LDP.HEADS MODEL.LOSS.POINTS INPUT.IMAGE_SIZE INPUT.MIN_SIZE_TEST INPUT.MAX_SIZE_TEST
     SOLVER.MAX_ITER SOLVER.IMS_PER_BATCH SOLVER.ACCUMULATE SOLVER.CHECKPOINT_PERIOD SOLVER.NUM_DECAYS
     TEST.TOP_K TEST.BATCH_SIZE LOG.PERIOD
 """.split()
@@ -72,6 +73,25 @@ def check_ranges(cfg: CfgNode) -> None:
         _check(cfg, "MODEL.DECODER.LAYERS", rounds, lambda value: value % 3 == 0)
     if cfg.INPUT.PAD_TO_SQUARE:
         _check(cfg, "INPUT.IMAGE_SIZE", "a multiple of 32, the largest stride", lambda value: value % 32 == 0)
+    _check_test_size(cfg)
+
+
+def _check_test_size(cfg: CfgNode) -> None:
+    """The settings of the test-time resize, which depend on each other."""
+    resize, names = cfg.INPUT.RESIZE_TEST, ("longest_edge", "shortest_edge")
+    if resize not in names:
+        raise ValueError(
+            f"INPUT.RESIZE_TEST is {resize!r}, but must be one of: {', '.join(names)}.{did_you_mean(resize, names)}"
+        )
+    if resize == "longest_edge":
+        return
+    shortest = cfg.INPUT.MIN_SIZE_TEST
+    _check(cfg, "INPUT.MAX_SIZE_TEST", f"at least INPUT.MIN_SIZE_TEST, {shortest}", lambda value: value >= shortest)
+    if cfg.INPUT.PAD_TO_SQUARE:
+        raise ValueError(
+            "INPUT.RESIZE_TEST is shortest_edge, whose images do not fit in a square of INPUT.IMAGE_SIZE; set "
+            "INPUT.PAD_TO_SQUARE False, or INPUT.RESIZE_TEST longest_edge."
+        )
 
 
 def _check_schedule(cfg: CfgNode) -> None:

@@ -3,7 +3,7 @@ import pytest
 from scipy.ndimage import gaussian_filter
 
 from possam.d2.data import transforms as T
-from possam.data.augmentations import ResizeLongestSide, build_augmentations, whole_image
+from possam.data.augmentations import ResizeLongestSide, ResizeShortestSide, build_augmentations, whole_image
 
 
 def run(augmentations, height=20, width=30):
@@ -17,6 +17,40 @@ def run(augmentations, height=20, width=30):
 )
 def test_longest_side_up_and_down(size, expected):
     assert run([ResizeLongestSide(40)], *size)[0] == expected
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"),
+    [  # of Detectron2's ResizeShortestEdge(800, 1333)
+        ((480, 640), (800, 1067)),
+        ((640, 480), (1067, 800)),
+        ((427, 640), (800, 1199)),
+        ((375, 1242), (402, 1333)),
+        ((1242, 375), (1333, 402)),
+        ((2848, 4288), (800, 1204)),
+        ((512, 512), (800, 800)),
+        ((3, 5000), (1, 1333)),
+        ((1, 9000), (1, 1333)),
+    ],
+)
+def test_shortest_side_and_most_of_the_longer_one(size, expected):
+    resize = ResizeShortestSide(800, 1333).get_transform(np.empty((*size, 3), np.uint8))
+    assert (resize.new_h, resize.new_w) == expected
+
+
+def test_shortest_side_is_detectron2s_by_the_byte():
+    theirs = pytest.importorskip("detectron2.data.transforms").ResizeShortestEdge
+    rng = np.random.default_rng(0)
+    for _ in range(14):
+        image = rng.integers(0, 256, (*rng.integers(5, 90, 2), 3)).astype(np.uint8)
+        expected = theirs(40, 66).get_transform(image).apply_image(image)
+        assert np.array_equal(ResizeShortestSide(40, 66).get_transform(image).apply_image(image), expected)
+
+
+def test_test_time_resize_by_the_shorter_side_leaves_training_alone():
+    arguments = {"image_size": 30, "mode": "resize", "shortest_edge": (10, 12)}
+    assert run(build_augmentations(is_train=False, **arguments), 20, 30)[0] == (8, 12)
+    assert run(build_augmentations(is_train=True, **arguments), 20, 30)[0] == (20, 30)
 
 
 def test_modes():

@@ -4,11 +4,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from possam.d2.data import DatasetCatalog, MetadataCatalog
+from possam.d2.data import DatasetCatalog, MetadataCatalog, transforms
+from possam.d2.modeling import build_model
 from possam.data import register_semantic
 from possam.data.datasets import SPECS
-from possam.engine.datasets import check_queries, prepare_datasets
+from possam.engine.config import load_config
+from possam.engine.datasets import build_test_mapper, check_queries, prepare_datasets
 from possam.engine.trainer import build_train_loader, training_records
+from possam.predictor import Predictor
 from possam.vocabulary import Vocabulary
 
 
@@ -40,6 +43,31 @@ def test_unknown_datasets_are_refused(mini_config):
     mini_config.DATASETS.TEST = ("ade20k_panoptic",)
     with pytest.raises(ValueError, match=r"TEST names the unknown dataset 'ade20k_panoptic'.*'ade20k_panoptic_val'"):
         prepare_datasets(mini_config)
+
+
+SHORTEST = ["INPUT.RESIZE_TEST", "shortest_edge", "INPUT.MIN_SIZE_TEST", "48", "INPUT.MAX_SIZE_TEST", "100",
+            "INPUT.PAD_TO_SQUARE", "False", "INPUT.CACHE_FEATURES", "False", "TEST.BATCH_SIZE", "1"]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("more", "expected"),
+    [([], (48, 96)), (["TEST.AUG.ENABLED", "True", "TEST.AUG.SCALES", "[0.5, 1.5]"], (72, 144))],
+)
+def test_test_time_resize_by_the_shorter_side(more, expected):
+    mapper = build_test_mapper(load_config("configs/mini/possam.yaml", [*SHORTEST, *more]), Vocabulary.load("mini_b"))
+    inputs = transforms.AugInput(np.zeros((100, 200, 3), np.uint8))
+    mapper.augmentations(inputs)
+    assert inputs.image.shape[:2] == expected
+
+
+def test_a_saved_model_keeps_its_test_time_resize(tmp_path):
+    cfg = load_config("configs/mini/possam.yaml", [*SHORTEST, "MODEL.TEXT_CACHE", ""])
+    prepare_datasets(cfg)
+    folder = build_model(cfg).save_pretrained(tmp_path / "model")
+    predictor = Predictor.from_pretrained(folder)
+    assert predictor.model.shortest_edge == (48, 100)
+    assert predictor._fit(np.zeros((100, 200, 3), np.uint8)).shape == (48, 96, 3)
+    assert predictor(np.zeros((20, 44, 3), np.uint8), ["striped star"]).segmentation.shape == (20, 44)
 
 
 def test_training_on_label_maps(mini_config, tmp_path):

@@ -145,6 +145,12 @@ def test_a_folder_that_cannot_be_written(model, tmp_path):
             export_model(model, path, formats=["pt2"])
 
 
+def test_a_model_that_is_not_tested_on_squares_needs_a_size(model, tmp_path, monkeypatch):
+    monkeypatch.setattr(model, "shortest_edge", (800, 1333))
+    with pytest.raises(ValueError, match=r"square images.*shorter side has 800 pixels.*give image_size"):
+        export_model(model, tmp_path, formats=["pt2"])
+
+
 @pytest.mark.parametrize("size", [0, -32, 100, 16])
 def test_sizes(model, tmp_path, size):
     with pytest.raises(ValueError, match=f"image_size is {size}, .*multiple of 32"):

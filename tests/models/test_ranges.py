@@ -87,6 +87,27 @@ def test_lists_and_schedules_are_refused_by_their_key(overrides, message):
         load_config("configs/mini/possam.yaml", overrides)
 
 
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["INPUT.RESIZE_TEST", "shortest"], "INPUT.RESIZE_TEST is 'shortest', .*Did you mean 'shortest_edge'"),
+        (["INPUT.RESIZE_TEST", "shortest_edge"], "do not fit in a square .*set INPUT.PAD_TO_SQUARE False"),
+        (
+            ["INPUT.RESIZE_TEST", "shortest_edge", "INPUT.MAX_SIZE_TEST", "799"],
+            "INPUT.MAX_SIZE_TEST is 799, but must be at least INPUT.MIN_SIZE_TEST, 800",
+        ),
+        (
+            ["INPUT.RESIZE_TEST", "shortest_edge", "INPUT.PAD_TO_SQUARE", "False", "INPUT.CACHE_FEATURES", "False",
+             "TEST.BATCH_SIZE", "1", "TEST.AUG.ENABLED", "True", "TEST.AUG.SCALES", "[0.0006]"],
+            "INPUT.MIN_SIZE_TEST 800 at least a pixel",
+        ),
+    ],
+)  # fmt: skip
+def test_the_test_time_resize_is_refused_by_its_key(overrides, message):
+    with pytest.raises(ValueError, match=message):
+        load_config("configs/mini/possam.yaml", overrides)
+
+
 @pytest.mark.parametrize("steps", ["()", "(1,)", "(3, 8)", "(3, 100)"])
 def test_schedules_that_can_be_built_are_accepted(steps):
     load_config("configs/mini/possam.yaml", [*MULTI_STEP, steps])

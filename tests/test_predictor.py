@@ -59,7 +59,9 @@ def test_images_are_resized_as_the_model_is_configured(predictor):
         is_train=False,
         vocabulary=Vocabulary.load("mini_b"),
     )
-    assert predictor._fit(image).shape == mapper.augmentations(transforms.AugInput(image)).apply_image(image).shape == (76, 68, 3)
+    inputs = transforms.AugInput(image)
+    mapper.augmentations(inputs)
+    assert predictor._fit(image).shape == inputs.image.shape == (76, 68, 3)
 
 
 def test_it_is_what_the_evaluation_computes(predictor, tmp_path):

@@ -14,9 +14,9 @@ __all__ = ["IGNORE_LABEL", "is_registered", "register"]
 IGNORE_LABEL = 255
 
 
-def is_registered(name: str, root: str | Path) -> bool:
-    """Whether the catalogs have the dataset `name` of this datasets' root."""
-    return name in DatasetCatalog.list() and _root_of(name) == str(root)
+def is_registered(name: str, root: str | Path, class_names: str = "") -> bool:
+    """Whether the catalogs have the dataset `name` of this datasets' root with these `class_names` (`register`)."""
+    return name in DatasetCatalog.list() and _origin(name) == (str(root), class_names)
 
 
 def register(
@@ -29,6 +29,7 @@ def register(
     ignore_label: int = IGNORE_LABEL,
     federated: bool = False,
     root: str | Path | None = None,
+    class_names: str = "",
 ) -> None:
     """Make a dataset known to the catalogs. Registering the same again is harmless.
 
@@ -41,6 +42,8 @@ def register(
         ignore_label: value of unlabelled pixels in label maps.
         federated: whether classes that an image's annotation does not name are unknown, as in LVIS.
         root: the datasets' root, for a dataset that lies under one: registering it under another root moves it.
+        class_names: where the vocabulary's names come from, if not from the package; for a dataset that lies under a
+            root, registering it with others replaces them.
 
     Raises:
         ValueError: another dataset has this name already.
@@ -53,9 +56,9 @@ def register(
         "federated": federated,
     }
     if root is not None:
-        facts["datasets_root"] = str(root)
+        facts |= {"datasets_root": str(root), "class_names": class_names}
     if name in DatasetCatalog.list():
-        if root is None or _root_of(name) in (None, str(root)):
+        if root is None or _origin(name) in ((None, ""), (str(root), class_names)):
             _check_same(name, facts)
             return
         DatasetCatalog.remove(name)
@@ -66,8 +69,9 @@ def register(
     MetadataCatalog.get(name).set(**facts, thing_classes=names, stuff_classes=names)
 
 
-def _root_of(name: str) -> str | None:
-    return getattr(MetadataCatalog.get(name), "datasets_root", None)
+def _origin(name: str) -> tuple[str | None, str]:
+    metadata = MetadataCatalog.get(name)
+    return getattr(metadata, "datasets_root", None), getattr(metadata, "class_names", "")
 
 
 def _check_same(name: str, wanted: Mapping[str, Any]) -> None:

@@ -24,13 +24,15 @@ from possam.messages import did_you_mean
 from possam.models import add_possam_config, model_spec
 from possam.models.ranges import check_ranges
 from possam.vocabulary import Vocabulary
+from possam.vocabulary.published import check_class_names_source
 
 logger = logging.getLogger(__name__)
 
 PRECISIONS = {"bf16": torch.bfloat16, "fp16": torch.float16}
 SCHEDULES = ("WarmupMultiStepLR", "WarmupCosineLR", "WarmupStepWithFixedGammaLR")
 PATHS = (
-    "OUTPUT_DIR", "INPUT.FEATURE_FOLDER", "MODEL.TEXT_CACHE", "MODEL.WEIGHTS", "MODEL.TRAIN_VOCABULARY",
+    "OUTPUT_DIR", "INPUT.FEATURE_FOLDER", "DATASETS.CLASS_NAMES",
+    "MODEL.TEXT_CACHE", "MODEL.WEIGHTS", "MODEL.TRAIN_VOCABULARY",
 )  # fmt: skip
 """Keys of paths that all systems have."""
 
@@ -187,6 +189,10 @@ def check_config(cfg: CfgNode) -> None:
     _one_of("SOLVER.NON_FINITE", cfg.SOLVER.NON_FINITE, ["stop", "skip"])
     _one_of("TEST.SEMANTIC_RESIZE", cfg.TEST.SEMANTIC_RESIZE, list(SEMANTIC))
     _one_of("DATASETS.CHECK", cfg.DATASETS.CHECK, ["full", "sizes", "none"])
+    try:
+        check_class_names_source(cfg.DATASETS.CLASS_NAMES)
+    except ValueError as error:
+        raise ValueError(f"DATASETS.CLASS_NAMES: {error}") from error
     _check_ensembles(cfg)
     if cfg.SOLVER.IMS_PER_BATCH % cfg.SOLVER.ACCUMULATE:
         raise ValueError(

@@ -10,7 +10,7 @@ from typing import Any
 from possam.d2.config import CfgNode
 from possam.d2.data import DatasetCatalog, MetadataCatalog
 from possam.data import SegmentationMapper, build_augmentations, register_from_config
-from possam.data.datasets import register_datasets
+from possam.data.datasets import register_datasets, use_class_names
 from possam.data.miniature.splits import register_miniature
 from possam.models.parts import shortest_edge_from_config
 from possam.vocabulary import Vocabulary
@@ -21,11 +21,17 @@ logger = logging.getLogger(__name__)
 def prepare_datasets(cfg: CfgNode) -> None:
     """Register the project's datasets and those of `DATASETS.PANOPTIC` and `DATASETS.SEMANTIC`.
 
+    Those of `DATASETS.TRAIN` and `DATASETS.TEST` get the class names of `DATASETS.CLASS_NAMES`.
+
     Raises:
-        ValueError: `DATASETS.TRAIN` or `DATASETS.TEST` names a dataset that is not registered; lists the valid ones.
+        ValueError: `DATASETS.TRAIN` or `DATASETS.TEST` names a dataset that is not registered; lists the valid ones. Or
+            the class names cannot be used.
+        FileNotFoundError: there are no such class names.
     """
     register_miniature()
     register_datasets()
+    if cfg.DATASETS.CLASS_NAMES:
+        use_class_names([*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST], cfg.DATASETS.CLASS_NAMES)
     register_from_config(cfg.DATASETS.PANOPTIC, "PANOPTIC")
     register_from_config(cfg.DATASETS.get("SEMANTIC", []), "SEMANTIC")
     known = DatasetCatalog.list()

@@ -61,8 +61,8 @@ def _without_effect(cfg: CfgNode) -> dict[str, str]:
     if model.EMBEDDING.NAME != "ldp":
         keys["MODEL.LDP."] = "MODEL.EMBEDDING.NAME is not ldp"
     if cfg.INPUT.RESIZE_TEST != "shortest_edge":
-        unused = ("INPUT.MIN_SIZE_TEST", "INPUT.MAX_SIZE_TEST")
-        keys |= dict.fromkeys(unused, "INPUT.RESIZE_TEST is not shortest_edge; INPUT.IMAGE_SIZE is read")
+        for name in ("MIN_SIZE_TEST", "MAX_SIZE_TEST"):
+            keys[f"INPUT.{name}"] = "INPUT.RESIZE_TEST is not shortest_edge; INPUT.IMAGE_SIZE is read"
     if not model.DECODER.IOU_HEAD:
         keys["MODEL.LOSS.IOU"] = "MODEL.DECODER.IOU_HEAD is False"
     in_use = {name.upper() for name in (model.ENSEMBLE.NAME, *cfg.TEST.COMPARE)}

@@ -23,6 +23,9 @@ def add_possam_config(cfg: CfgNode) -> None:
     # {name, image_root, label_root, vocabulary}.
     cfg.DATASETS.PANOPTIC = []
     cfg.DATASETS.SEMANTIC = []
+    # Where training and test sets that the package describes have their class names from: "" its tables; the name of a
+    # list of vocabulary/published.py, which is fetched; or a folder with its files. One's own datasets keep theirs.
+    cfg.DATASETS.CLASS_NAMES = ""
 
     cfg.DATASETS.CHECK = "full"  # at the start: sizes and ids of all files ("full"), sizes only ("sizes"), "none"
     cfg.DATALOADER.MAX_UNREADABLE = 0.01  # fraction of the images drawn that may be unreadable before training stops

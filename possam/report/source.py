@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from possam.d2.data import DatasetCatalog, MetadataCatalog
 from possam.data import read_id_map, read_rgb, register_from_config
 from possam.data.checks import is_number, require_keys, require_list
-from possam.data.datasets import register_datasets
+from possam.data.datasets import register_datasets, use_class_names
 from possam.data.id_maps import check_ids
 from possam.data.miniature.splits import register_miniature
 from possam.evaluation.ground_truth import GroundTruth
@@ -168,11 +168,13 @@ class EvaluationFolder:
         )
 
     def _register(self, name: str) -> None:
+        own: Mapping[str, Any] = (self.config or {}).get("DATASETS") or {}
+        if own.get("CLASS_NAMES"):
+            use_class_names([name], own["CLASS_NAMES"])
         if name in DatasetCatalog.list():
             return
         register_miniature()
         register_datasets()
-        own: Mapping[str, Any] = (self.config or {}).get("DATASETS") or {}
         for key in ("PANOPTIC", "SEMANTIC"):
             register_from_config(own.get(key) or [], key)
 

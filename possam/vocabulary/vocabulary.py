@@ -11,7 +11,7 @@ import json
 import logging
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -98,6 +98,7 @@ class Vocabulary:
         name: what the vocabulary is called, for example "coco_panoptic".
         categories: at least one class; no name may belong to two of them, nor may a dataset id.
         source: where the classes come from, for people.
+        shared_names: let a name belong to several classes, as in some published lists; ties go to the first of them.
 
     Raises:
         ValueError: the vocabulary is empty, or two classes share a name or a dataset id.
@@ -106,6 +107,7 @@ class Vocabulary:
     name: str
     categories: tuple[Category, ...]
     source: str = ""
+    shared_names: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "categories", tuple(self.categories))
@@ -115,7 +117,8 @@ class Vocabulary:
         _require_text(self.source, f"the source of vocabulary {self.name!r}")
         if not self.categories:
             raise ValueError(f"vocabulary {self.name!r} has no classes; give it at least one")
-        self._check_names()
+        if not self.shared_names:
+            self._check_names()
         ids: dict[int, str] = {}
         for category in self.categories:
             if category.dataset_id in ids:
@@ -171,7 +174,8 @@ class Vocabulary:
             except ValueError as error:
                 raise ValueError(f"{source}: class number {position}: {error}") from error
         try:
-            return cls(name=table["name"], categories=tuple(categories), source=table.get("source", ""))
+            options = {key: table[key] for key in ("source", "shared_names") if key in table}
+            return cls(name=table["name"], categories=tuple(categories), **options)
         except ValueError as error:
             raise ValueError(f"{source}: {error}") from error
 
@@ -256,16 +260,13 @@ class Vocabulary:
 
     def to_table(self) -> dict[str, Any]:
         """The table as plain data (the schema is described in ``possam.vocabulary.tables``)."""
+        keys = ("id", "dataset_name", "names", "isthing")
         classes = [
-            {
-                "id": category.dataset_id,
-                "dataset_name": category.dataset_name,
-                "names": list(category.names),
-                "isthing": int(category.isthing),
-            }
-            for category in self.categories
+            dict(zip(keys, (one.dataset_id, one.dataset_name, list(one.names), int(one.isthing)), strict=True))
+            for one in self.categories
         ]
-        return {"name": self.name, "source": self.source, "classes": classes}
+        shared = {"shared_names": True} if self.shared_names else {}
+        return {"name": self.name, "source": self.source, **shared, "classes": classes}
 
     # ---------------------------------------------------------------- what is asked of them
 
@@ -326,7 +327,7 @@ class Vocabulary:
         things = tuple(category for category in self.categories if category.isthing)
         if not things:
             raise ValueError(f"vocabulary {self.name!r} has no things; it cannot be used for instances")
-        return Vocabulary(name=self.name + _THINGS, categories=things, source=self.source)
+        return replace(self, name=self.name + _THINGS, categories=things)
 
     def exact_overlap(self, train: Vocabulary) -> tuple[bool, ...]:
         """For each class: is any of its names, case and spacing ignored, a name in ``train``?"""

@@ -11,6 +11,8 @@ from possam.data.datasets import SPECS
 from possam.engine.config import load_config
 from possam.engine.datasets import build_test_mapper, check_queries, prepare_datasets
 from possam.engine.trainer import build_train_loader, training_records
+from possam.evaluation import GroundTruth
+from possam.models.parts import train_vocabulary_from_config
 from possam.predictor import Predictor
 from possam.vocabulary import Vocabulary
 
@@ -68,6 +70,29 @@ def test_a_saved_model_keeps_its_test_time_resize(tmp_path):
     assert predictor.model.shortest_edge == (48, 100)
     assert predictor._fit(np.zeros((100, 200, 3), np.uint8)).shape == (48, 96, 3)
     assert predictor(np.zeros((20, 44, 3), np.uint8), ["striped star"]).segmentation.shape == (20, 44)
+
+
+def test_class_names_of_another_source(tmp_path, mini_config):
+    for table in ("coco_panoptic", "cityscapes"):
+        classes = [(one.dataset_id, one.names[0]) for one in Vocabulary.load(table).categories]
+        ids = range(len(classes)) if table == "cityscapes" else [identifier for identifier, _ in classes]
+        text = "\n".join(f"{number}:the {name},{name}" for number, (_, name) in zip(ids, classes, strict=True))
+        (tmp_path / f"{table}_with_prompt_eng.txt").write_text(text)
+    mini_config.defrost()
+    mini_config.DATASETS.TRAIN = ("coco_panoptic_train",)
+    mini_config.DATASETS.TEST = ("cityscapes_panoptic_val", "mini_b_report")
+    mini_config.DATASETS.CLASS_NAMES = str(tmp_path)
+    prepare_datasets(mini_config)
+    train, test = (GroundTruth(name).vocabulary for name in ("coco_panoptic_train", "cityscapes_panoptic_val"))
+    assert train.name == "coco_panoptic_fcclip" and train.categories[0].names == ("the person", "person")
+    assert train_vocabulary_from_config(mini_config) == train and test.name == "cityscapes_fcclip"
+    assert test.seen(train) == test.exact_overlap(train)
+    assert test.manifest(train) is None, "the package's division is of other names"
+    others = {name: GroundTruth(name).vocabulary.name for name in ("coco_panoptic_val", "mini_b_report")}
+    assert others == {"coco_panoptic_val": "coco_panoptic", "mini_b_report": "mini_b"}
+    mini_config.DATASETS.CLASS_NAMES = ""
+    prepare_datasets(mini_config)
+    assert GroundTruth("cityscapes_panoptic_val").vocabulary.name == "cityscapes"
 
 
 def test_training_on_label_maps(mini_config, tmp_path):

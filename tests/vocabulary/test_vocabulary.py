@@ -154,6 +154,7 @@ GOOD = {"name": "x", "classes": [{"id": 1, "names": ["a"], "isthing": 1}]}
         ({"classes": []}, "missing name"),
         (GOOD | {"clases": []}, "unknown key 'clases'; the valid ones are name, source, classes"),
         (GOOD | {"classes": []}, "has no classes"),
+        (GOOD | {"shared_names": 1}, "shared_names must be true or false, got 1"),
         (GOOD | {"classes": {}}, "classes must be of type list"),
         (GOOD | {"classes": [{"id": 1, "names": ["a"]}]}, "class number 0: missing isthing"),
         (GOOD | {"classes": [{"id": "1", "names": ["a"], "isthing": 1}]}, "id must be of type"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from possam.data.datasets.ade20k import ADE20K
@@ -26,6 +27,7 @@ __all__ = [
     "find_spec",
     "load_records",
     "register_datasets",
+    "use_class_names",
 ]
 
 _ALL = (*COCO, *ADE20K, *ADE20K_FULL, *PASCAL_CONTEXT, *PASCAL_VOC, *CITYSCAPES, *MAPILLARY, *LVIS)
@@ -46,3 +48,16 @@ def find_spec(name: str) -> DatasetSpec:
 def register_datasets(root: str | Path | None = None) -> list[str]:
     """Register all datasets and return their names (see `register_specs`, which also says what `root` is)."""
     return register_specs(tuple(SPECS.values()), root)
+
+
+def use_class_names(names: Iterable[str], class_names: str) -> None:
+    """Register those of these datasets that are described here with class names of another source.
+
+    Args:
+        names: of datasets; others, such as a user's own, keep their class names.
+        class_names: the source (`possam.vocabulary.published.published_vocabulary`).
+
+    Raises:
+        ValueError, FileNotFoundError: the names of one cannot be had.
+    """
+    register_specs(tuple(SPECS[name] for name in dict.fromkeys(names) if name in SPECS), class_names=class_names)

@@ -14,24 +14,27 @@ from possam.vocabulary import Vocabulary
 __all__ = ["register_specs"]
 
 
-def register_specs(specs: tuple[DatasetSpec, ...], root: str | Path | None = None) -> list[str]:
+def register_specs(
+    specs: tuple[DatasetSpec, ...], root: str | Path | None = None, class_names: str = ""
+) -> list[str]:
     """Register datasets, whose files need not be there, and return their names.
 
     Loading one that is not there raises FileNotFoundError with what to do. Calling again is harmless; calling again
-    with another root moves the names there.
+    with another root moves the names there, and with other class names changes those.
 
     Args:
         specs: the datasets.
         root: the datasets' root; None as `datasets_root` says.
+        class_names: where the names of their classes come from (`DatasetSpec.load_vocabulary`).
     """
     folder = datasets_root(root)
     tables: dict[tuple[str, bool], Vocabulary] = {}
     for spec in specs:
-        if is_registered(spec.name, folder):
+        if is_registered(spec.name, folder, class_names):
             continue
         table = (spec.vocabulary, spec.things_only)
         if table not in tables:
-            tables[table] = spec.load_vocabulary()
+            tables[table] = spec.load_vocabulary(class_names)
         register(
             spec.name,
             partial(load_records, spec, folder, vocabulary=tables[table]),
@@ -41,6 +44,7 @@ def register_specs(specs: tuple[DatasetSpec, ...], root: str | Path | None = Non
             ignore_label=spec.semantic.ignore_label if spec.semantic else IGNORE_LABEL,
             federated=bool(spec.instances and spec.instances.federated),
             root=folder,
+            class_names=class_names,
         )
     return [spec.name for spec in specs]
 

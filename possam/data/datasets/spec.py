@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from possam.data.images import IMAGE_NAMES
 from possam.vocabulary import Vocabulary
+from possam.vocabulary.published import published_vocabulary
 
 __all__ = ["DatasetSpec", "InstanceFiles", "PanopticFiles", "SemanticFiles"]
 
@@ -95,7 +96,8 @@ class DatasetSpec:
         step = f" Then run: possam data prepare {self.preparation}" if self.preparation else ""
         return self.source + step
 
-    def load_vocabulary(self) -> Vocabulary:
-        """The dataset's classes, read from the shipped table."""
-        vocabulary = Vocabulary.load(self.vocabulary)
+    def load_vocabulary(self, class_names: str = "") -> Vocabulary:
+        """The dataset's classes under the names of the shipped table, or of another source (`published_vocabulary`)."""
+        table = self.vocabulary
+        vocabulary = published_vocabulary(table, class_names) if class_names else Vocabulary.load(table)
         return vocabulary.things() if self.things_only else vocabulary

@@ -1,10 +1,10 @@
 """Class tables as JSON, and the reading and writing of such files.
 
-Schema: ``{"name": str, "source": str (optional), "classes": [...]}``, each class being
+Schema: ``{"name": str, "source": str (optional), "classes": [...], "shared_names": bool (optional)}``, each class being
 ``{"id": int, "dataset_name": str, "names": [str, ...], "isthing": 0 or 1}``,
 where ``dataset_name`` may be absent. The order is that of the contiguous class ids.
 ``id`` is the id in the dataset's annotation files, ``names[0]`` the displayed name and the rest synonyms,
-``dataset_name`` the dataset's own spelling.
+``dataset_name`` the dataset's own spelling. ``shared_names`` tells whether a name may belong to several classes.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 from possam.files import decode_text, write_atomically
 
 _FOLDER = Path(__file__).parent
-_TABLE_KEYS = {"name": True, "source": False, "classes": True}
+_TABLE_KEYS = {"name": True, "source": False, "classes": True, "shared_names": False}
 _CLASS_KEYS = {"id": True, "dataset_name": False, "names": True, "isthing": True}
 
 
@@ -53,6 +53,8 @@ def check_table(table: Any, source: str) -> None:
     _check_keys(table, _TABLE_KEYS, source)
     _check_type(table, "name", str, source)
     _check_type(table, "source", str, source)
+    if not isinstance(table.get("shared_names", False), bool):
+        raise ValueError(f"{source}: shared_names must be true or false, got {table['shared_names']!r:.200}")
     _check_type(table, "classes", list, source)
     for position, entry in enumerate(table["classes"]):
         where = f"{source}: class number {position}"
@@ -70,7 +72,7 @@ def write_table(table: dict[str, Any], path: Path) -> None:
     """Write one table, a class a line; a reader never sees half a file."""
     lines = [json.dumps(entry, ensure_ascii=False) for entry in table["classes"]]
     head = "".join(
-        f"  {json.dumps(key)}: {json.dumps(table[key], ensure_ascii=False)},\n" for key in ("name", "source")
+        f"  {json.dumps(key)}: {json.dumps(table[key], ensure_ascii=False)},\n" for key in table if key != "classes"
     )
     text = "{\n" + head + '  "classes": [\n    ' + ",\n    ".join(lines) + "\n  ]\n}\n"
     write_atomically(path, lambda file: file.write(text.encode()))

@@ -7,18 +7,22 @@ import pytest
 import torch
 import yaml
 
+from possam.engine.config import load_config
 from possam.engine.verify import find_configs, is_test_set, verify_config
 
+CPU = ["MODEL.DEVICE", "cpu", "SOLVER.AMP.ENABLED", "False"]
 TEST_SETS = [path for path in find_configs("configs") if is_test_set(path)]
 WHOLE = [path for path in find_configs("configs") if path not in TEST_SETS]
 PARTS = sorted(set(Path("configs").rglob("*.yaml")) - set(WHOLE))
 EVALUATED = ["a847", "ade20k", "all", "cityscapes", "coco", "lvis", "mapillary", "pas20", "pas21", "pc459", "pc59"]
+AS_FCCLIP = ["a847", "cityscapes", "mapillary", "pas20", "pas21", "pc459", "pc59"]
 
 
 @pytest.mark.parametrize("path", WHOLE, ids=str)
 def test_every_configuration_builds_and_has_no_setting_without_effect(path):
     line = verify_config(path)
-    assert line.startswith(f"{path}: PosSAM, ")
+    architecture = "FcClip" if "fcclip" in str(path) else "PosSAM"
+    assert line.startswith(f"{path}: {architecture}, ")
     assert "without effect" not in line
 
 
@@ -30,7 +34,8 @@ def test_every_part_builds_once_a_training_vocabulary_is_named(path):
 
 
 def test_nothing_else_is_taken_for_a_part():
-    assert set(TEST_SETS) == {Path(f"configs/eval/{name}.yaml") for name in EVALUATED}
+    fcclip = {Path(f"configs/fcclip/eval/{name}.yaml") for name in AS_FCCLIP}
+    assert set(TEST_SETS) == {*fcclip, *(Path(f"configs/eval/{name}.yaml") for name in EVALUATED)}
     assert set(PARTS) == {Path("configs/base.yaml"), Path("configs/coco/possam_tiny.yaml"), *TEST_SETS}
 
 
@@ -54,6 +59,36 @@ def test_the_run_of_all_test_sets_has_those_of_the_single_runs_but_lvis():
 
     singles = [read(name)[0] for name in EVALUATED if name not in ("all", "lvis")]
     assert sorted(read("all")) == sorted(singles)
+
+
+@pytest.mark.parametrize(
+    ("backbone", "trained", "frozen"),
+    [("convnext_large", "20.72", "351.77"), ("rn50", "21.03", ""), ("rn101", "20.90", ""), ("rn50x4", "21.18", "")],
+)
+def test_fcclip_has_the_published_number_of_parameters(backbone, trained, frozen):
+    model = f"configs/fcclip/{backbone}.yaml"
+    line = verify_config(model)
+    assert f"FcClip, {trained} M trained, {frozen}" in line and "trains coco_panoptic_train (133 classes)" in line
+    if backbone == "convnext_large":
+        for path in TEST_SETS:
+            assert "without effect" not in verify_config([model, path])
+
+
+@pytest.mark.parametrize("name", AS_FCCLIP)
+def test_fcclips_test_sets_differ_in_what_their_protocol_changes(name):
+    model = "configs/fcclip/rn50.yaml"
+    usual = load_config([model, f"configs/eval/{name}.yaml"], CPU)
+    theirs = load_config([model, f"configs/fcclip/eval/{name}.yaml"], CPU)
+    assert theirs.DATASETS.TEST == usual.DATASETS.TEST
+    if name in ("cityscapes", "mapillary"):
+        assert (theirs.INPUT.MIN_SIZE_TEST, theirs.INPUT.MAX_SIZE_TEST) == (1024, 2560)
+        assert theirs.TEST.SEMANTIC_RESIZE == "masks"
+    else:
+        assert (theirs.INPUT.MIN_SIZE_TEST, theirs.INPUT.MAX_SIZE_TEST) == (800, 1333)
+        assert theirs.TEST.SEMANTIC_RESIZE == "scores" and theirs.TEST.TASKS == ["semantic"]
+    assert theirs.TEST.VOID_COMPETES and theirs.TEST.OBJECT_THRESHOLD == 0.0 and theirs.TEST.BATCH_SIZE == 1
+    constants = theirs.MODEL.ENSEMBLE.GEOMETRIC
+    assert [constants[key] for key in ("ALPHA", "BETA", "KAPPA", "ETA")] == [0.4, 0.8, 1.0, 0.0]
 
 
 def test_no_two_trainings_write_to_one_folder():

@@ -1,4 +1,4 @@
-"""The table of the miniature world: strong CLIP, weak CLIP and a random SAM encoder, over several seeds.
+"""The table of the miniature world: strong CLIP, weak CLIP, a random SAM encoder and FC-CLIP, over several seeds.
 
 Trains and evaluates every (variant, seed) with train_net.py and prints PQ all/seen/unseen of every ensemble on the
 report split of vocabulary B as mean ± standard deviation. What is in the output folder already is not done again.
@@ -30,6 +30,7 @@ VARIANTS: dict[str, tuple[str, list[str]]] = {
     "strong CLIP": ("configs/mini/possam.yaml", []),
     "weak CLIP": ("configs/mini/possam_weak_clip.yaml", []),
     "random SAM, strong CLIP": ("configs/mini/possam.yaml", ["MODEL.SAM.WEIGHTS", ""]),
+    "FC-CLIP, strong CLIP": ("configs/mini/fcclip.yaml", []),
 }
 
 
@@ -51,15 +52,17 @@ def run(variant: str, seed: int, output: Path) -> dict[str, Any]:
 
 
 def table(variant: str, runs: list[dict[str, Any]]) -> str:
-    """PQ, SQ and RQ of every ensemble, and the IoU head's rank correlation, over the runs of one variant."""
+    """PQ, SQ and RQ of every ensemble, and an IoU head's rank correlation, over the runs of one variant."""
     columns = ["PQ", "PQ_seen", "PQ_unseen", "SQ", "RQ"]
     rows = []
     for ensemble in runs[0]["compare"]:
         values = [[run["compare"][ensemble][column] for run in runs] for column in columns]
         rows.append([ensemble, *(_spread(value) for value in values)])
-    ranks = {kind: _spread([run["iou_head"][f"spearman_{kind}"] for run in runs]) for kind in KINDS}
-    quality = ", ".join(f"{kind} {rank}" for kind, rank in ranks.items())
-    head = f"**{variant}**, {len(runs)} seeds; IoU head's rank correlation with the true IoU: {quality}"
+    head = f"**{variant}**, {len(runs)} seeds"
+    if all("iou_head" in run for run in runs):
+        ranks = {kind: _spread([run["iou_head"][f"spearman_{kind}"] for run in runs]) for kind in KINDS}
+        quality = ", ".join(f"{kind} {rank}" for kind, rank in ranks.items())
+        head += f"; IoU head's rank correlation with the true IoU: {quality}"
     return f"{head}\n\n{tabulate(rows, headers=['ensemble', *columns], tablefmt='github')}\n"
 
 

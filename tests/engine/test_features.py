@@ -17,9 +17,9 @@ from possam.engine.trainer import build_train_loader, training_records
 IMAGES = 5
 
 
-def prepare(root):
+def prepare(root, config="possam"):
     places = ["INPUT.FEATURE_FOLDER", f"{root}/features", "MODEL.TEXT_CACHE", "", "OUTPUT_DIR", f"{root}/out"]
-    cfg = load_config("configs/mini/possam.yaml", ["DATASETS.TEST", "()", *places])
+    cfg = load_config(f"configs/mini/{config}.yaml", ["DATASETS.TEST", "()", *places])
     prepare_datasets(cfg)
     for room in (features, feature_cache):
         room.SHARD = 4
@@ -39,8 +39,9 @@ def written(root):
     return {path.name: path.stat().st_mtime_ns for path in Path(root, "features").glob("*/*.safetensors")}
 
 
-def test_computes_what_is_missing_and_no_more(world):
-    cfg, model, records = prepare(world)
+@pytest.mark.parametrize("config", ["possam", "fcclip"])
+def test_computes_what_is_missing_and_no_more(world, config):
+    cfg, model, records = prepare(world, config)
     encoded = []
     plain = model.encode
 

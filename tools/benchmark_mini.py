@@ -59,8 +59,9 @@ def table(variant: str, runs: list[dict[str, Any]]) -> str:
         values = [[run["compare"][ensemble][column] for run in runs] for column in columns]
         rows.append([ensemble, *(_spread(value) for value in values)])
     head = f"**{variant}**, {len(runs)} seeds"
-    if all("iou_head" in run for run in runs):
-        ranks = {kind: _spread([run["iou_head"][f"spearman_{kind}"] for run in runs]) for kind in KINDS}
+    correlations = {kind: [run.get("iou_head", {}).get(f"spearman_{kind}") for run in runs] for kind in KINDS}
+    if not any(None in ranks for ranks in correlations.values()):  # a model without an IoU head has none
+        ranks = {kind: _spread(correlations[kind]) for kind in KINDS}
         quality = ", ".join(f"{kind} {rank}" for kind, rank in ranks.items())
         head += f"; IoU head's rank correlation with the true IoU: {quality}"
     return f"{head}\n\n{tabulate(rows, headers=['ensemble', *columns], tablefmt='github')}\n"

@@ -83,8 +83,10 @@ _PUBLISHED_SETTINGS: dict[str, Any] = {
     "TEST.OBJECT_THRESHOLD": 0.0,
     "TEST.OVERLAP_THRESHOLD": 0.8,
     "TEST.TOP_K": 100,
-    # The image that goes in: the settings of its size belong here.
     "INPUT.PAD_TO_SQUARE": False,
+    "INPUT.RESIZE_TEST": "shortest_edge",
+    "INPUT.MIN_SIZE_TEST": 800,
+    "INPUT.MAX_SIZE_TEST": 1333,
 }
 _TRAIN_VOCABULARY = "coco_panoptic"
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from possam.classifiers.ensembles import ENSEMBLE_REGISTRY
-from possam.d2.config import get_cfg
+from possam.d2.config import CfgNode, get_cfg
 from possam.engine import load_config, prepare_datasets
 from possam.engine.config import path_keys, schedule_warning
 from possam.engine.ignored_settings import _READ, INSTEAD, _leaves, ignored_settings
@@ -24,6 +24,12 @@ CONFIGS = sorted(str(path) for path in Path("configs").rglob("*.yaml"))
 def test_every_shipped_configuration_is_valid_on_a_cpu(path):
     cfg = load_config(path, ["MODEL.DEVICE", "cpu", "SOLVER.AMP.ENABLED", "False", "DATASETS.CLASS_NAMES", ""])
     prepare_datasets(cfg)
+
+
+@pytest.mark.parametrize("path", CONFIGS)
+def test_every_shipped_configuration_declares_its_version(path):
+    """Without one, Detectron2 warns at every load that it assumes the latest."""
+    assert CfgNode.load_yaml_with_base(path)["VERSION"] == get_cfg().VERSION
 
 
 @pytest.mark.parametrize(

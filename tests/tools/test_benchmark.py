@@ -3,14 +3,16 @@
 import importlib
 import importlib.util
 import json
+import os
 import sys
 import time
+from concurrent.futures.process import BrokenProcessPool
 
 import pytest
 import torch
 from benchmarks import STAGES
 from benchmarks.case import Case, largest_difference, relative_error
-from benchmarks.measure import measure
+from benchmarks.measure import apart, measure
 
 MEGABYTES = 64
 
@@ -47,6 +49,12 @@ def test_time_memory_and_error_of_both_sides():
     grown = result["theirs"]["peak_bytes"] - result["ours"]["peak_bytes"]
     assert grown > (MEGABYTES // 2) << 20
     assert result["error"] == 0.5 and result["tolerance"] == 0.1
+
+
+def test_a_process_that_dies_is_an_error():
+    """For example, the kernel kills it when memory runs out. Its result must not be waited for forever."""
+    with pytest.raises(BrokenProcessPool):
+        apart(os._exit, 3)
 
 
 def test_errors():

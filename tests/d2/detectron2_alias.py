@@ -20,6 +20,7 @@ RUNTIME = "possam.d2._runtime"
 
 # Imported at the top of Detectron2's test files, and outside the subset.
 ABSENT_MODULES = {
+    "detectron2.data.detection_utils": [],
     "detectron2.export": [],
     "detectron2.export.torchscript": ["patch_instances"],
     "detectron2.layers": ["ShapeSpec"],

@@ -18,7 +18,7 @@ def check_url(url: str, *, listens: bool) -> None:
         listens: whether the processes meet on this machine, so that the port must be free here.
 
     Raises:
-        ValueError: it is no such address, the host is unknown, or the port cannot be used.
+        ValueError: it is no such address, the host or the file's folder is unknown, or the port cannot be used.
     """
     source = f"--dist-url {url}"
     try:
@@ -27,6 +27,9 @@ def check_url(url: str, *, listens: bool) -> None:
     except ValueError as error:
         raise ValueError(f"{source} is no address ({error}); give tcp://HOST:PORT.") from error
     if parts.scheme == "file" and parts.path:
+        folder = os.path.dirname(parts.path)
+        if not os.path.isdir(folder) or os.path.isdir(parts.path):  # PyTorch would wait for the folder
+            raise ValueError(f"{source} is no place for a file; give file:///PATH in a folder that all machines share.")
         return
     if parts.scheme != "tcp" or not host or not port:
         raise ValueError(f"{source} is no address; give tcp://HOST:PORT, with a port from 1 to 65535.")

@@ -54,13 +54,16 @@ def run(main: Main, args: argparse.Namespace) -> Any:
     Raises:
         Preempted: the run was told to make room.
         ChildProcessError: a process was killed.
-        ValueError: there are fewer GPUs than processes, or `--dist-url` or the environment does not say where the
+        ValueError: a number of `args` is out of its range, there are fewer GPUs than processes, or `--dist-url` or the environment does not say where the
             processes meet, or they cannot meet there (`possam.engine.address`).
         What `main` raised first in any process.
     """
     if "RANK" in os.environ and "WORLD_SIZE" in os.environ:
         return _join(main, args, "env://", *check_environment(os.environ))
-    if args.num_gpus * args.num_machines <= 1:
+    for option, count in (("--num-gpus", args.num_gpus), ("--num-machines", args.num_machines)):
+        if count < 1:
+            raise ValueError(f"{option} is {count}, but must be at least 1; on a CPU it counts processes.")
+    if args.num_gpus * args.num_machines == 1:
         return main(args)
     if torch.cuda.is_available() and args.num_gpus > torch.cuda.device_count():
         raise ValueError(f"--num-gpus is {args.num_gpus}, but this machine has {torch.cuda.device_count()} GPUs.")

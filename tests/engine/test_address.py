@@ -33,6 +33,13 @@ def test_what_is_no_address_is_refused(url):
         check_url(url, listens=True)
 
 
+def test_a_file_needs_a_folder(tmp_path):
+    check_url(f"file://{tmp_path}/meet", listens=True)
+    for place in (tmp_path, tmp_path / "none" / "meet"):
+        with pytest.raises(ValueError, match=f"--dist-url file://{place} is no place for a file"):
+            check_url(f"file://{place}", listens=True)
+
+
 @pytest.mark.parametrize("host", ["no-such-host.invalid", "a" * 80])
 def test_an_unknown_host_is_named(host):
     with pytest.raises(ValueError, match=f"the host '{host}' is unknown"):
@@ -75,6 +82,15 @@ def test_an_address_is_needed(free):
         check_environment(environment(free, MASTER_ADDR=""))
     with pytest.raises(ValueError, match="the host 'no-such-host.invalid' is unknown"):
         check_environment(environment(free, MASTER_ADDR="no-such-host.invalid"))
+
+
+@pytest.mark.parametrize(("option", "count"), [("num_gpus", 0), ("num_gpus", -2), ("num_machines", 0)])
+def test_a_run_has_a_process(monkeypatch, option, count):
+    for name in ("RANK", "WORLD_SIZE"):
+        monkeypatch.delenv(name, raising=False)
+    how = {"num_gpus": 2, "num_machines": 2, "machine_rank": 0, "dist_url": "auto", option: count}
+    with pytest.raises(ValueError, match=f"--{option.replace('_', '-')} is {count}, but must be at least 1"):
+        launch.run(lambda _: pytest.fail("it ran"), argparse.Namespace(**how))
 
 
 def test_nothing_is_started_where_processes_cannot_meet(taken, free, monkeypatch):

@@ -17,8 +17,11 @@ from torch import nn
 
 from possam.d2.config import CfgNode
 from possam.encoders import FrozenEncoder
+from possam.encoders.state_dicts import not_finite
 
 NORMS = (nn.LayerNorm, nn.GroupNorm, nn.BatchNorm2d, nn.SyncBatchNorm)
+
+_INSTEAD = "Go on from an earlier checkpoint, or start from this one's weights with MODEL.WEIGHTS."
 
 
 def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
@@ -45,8 +48,11 @@ def present_settings(
         saved: the configuration of that other one.
 
     Raises:
-        ValueError: the state is of other groups than those of `saved`.
+        ValueError: the state is missing, or of other groups than those of `saved`, or what it has of a parameter is of
+            another shape, or is NaN or infinite.
     """
+    if missing := [key for key in ("state", "param_groups") if key not in state]:
+        raise ValueError(f"The checkpoint's optimizer has no {' and no '.join(missing)}. {_INSTEAD}")
     groups = list(_groups(saved, model).values())
     sizes = [len(parameters) for parameters in groups]
     if sizes != (found := [len(group["params"]) for group in state["param_groups"]]):
@@ -58,7 +64,22 @@ def present_settings(
     present = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     entries = {place: state["state"].get(places[parameter]) for place, parameter in enumerate(present)}
     kept = {place: entry for place, entry in entries.items() if entry is not None}
+    names = {parameter: name for name, parameter in model.named_parameters()}
+    for place, entry in kept.items():
+        _check_entry(names[present[place]], entry, present[place].shape)
     return {"state": kept, "param_groups": optimizer.state_dict()["param_groups"]}
+
+
+def _check_entry(name: str, entry: dict[str, Any], shape: torch.Size) -> None:
+    """Check what AdamW keeps of a parameter: with an infinite average it would never change again, unsaid."""
+    values = {f"{key} of {name}": value for key, value in entry.items() if key != "step"}
+    if odd := [key for key, value in values.items() if value.shape != shape]:
+        raise ValueError(
+            f"The checkpoint's optimizer has {odd[0]} in shape {tuple(values[odd[0]].shape)}, but the parameter's is "
+            f"{tuple(shape)}. {_INSTEAD}"
+        )
+    if wrong := not_finite(values):
+        raise ValueError(f"The checkpoint's optimizer holds values that are NaN or infinite: {wrong}. {_INSTEAD}")
 
 
 def _groups(cfg: CfgNode, model: nn.Module) -> dict[tuple[float, float], list[nn.Parameter]]:

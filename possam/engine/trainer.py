@@ -93,6 +93,21 @@ class Trainer(DefaultTrainer):
             made.append(hooks.PeriodicWriter(self.build_writers(), period=period))
         return [ExactResume(self._trainer.data_loader), *made]
 
+    def resume_or_load(self, resume: bool = True) -> None:
+        """Go on from the last checkpoint in OUTPUT_DIR if `resume` and there is one, else load `MODEL.WEIGHTS`."""
+        super().resume_or_load(resume=resume)
+        if self.start_iter and self.cfg.MODEL.WEIGHTS:
+            logger.warning(
+                "The run goes on from its checkpoint of step %d in %s, and MODEL.WEIGHTS %s is not loaded; to start "
+                "from that, leave out --resume.",
+                *(self.start_iter, self.cfg.OUTPUT_DIR, self.cfg.MODEL.WEIGHTS),
+            )
+        if self.start_iter >= self.max_iter:
+            logger.warning(
+                "The checkpoint has had all %d steps of SOLVER.MAX_ITER: nothing is trained. Set more to go on.",
+                self.max_iter,
+            )
+
     def train(self) -> None:  # type: ignore[override]
         """Train from `start_iter` to `max_iter`; from then on the checkpoints that --resume finds are this run's."""
         if comm.is_main_process() and not self.start_iter:
@@ -115,9 +130,16 @@ class Trainer(DefaultTrainer):
         """Check that this run can go on from a checkpoint, and name the settings that change in a warning.
 
         Raises:
-            ValueError: it has had more steps than `SOLVER.MAX_ITER`, or is of another model or another order of data.
+            ValueError: it has had more steps than `SOLVER.MAX_ITER`, or is of another model or another order of data,
+                or does not say how many steps it has had.
         """
-        done = state_dict["iteration"] + 1
+        last = state_dict.get("iteration")
+        if type(last) is not int or last < 0:
+            raise ValueError(
+                f"The checkpoint cannot be gone on from: its last iteration is {last!r:.80}, which is no whole number "
+                "of at least 0. Take an earlier one, or start from its weights with MODEL.WEIGHTS."
+            )
+        done = last + 1
         if done > self.max_iter:
             raise ValueError(
                 f"The checkpoint is of step {done}, but SOLVER.MAX_ITER is {self.max_iter}; set it to {done} or more."
@@ -143,14 +165,18 @@ class Trainer(DefaultTrainer):
                            done + 1, "; ".join(changed))  # fmt: skip
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from a state, under the present settings of optimizer and schedule."""
+        """Go on from a state, under the present settings of optimizer and schedule.
+
+        Raises:
+            ValueError: it holds no state of the optimizer, or one that is damaged (`present_settings`).
+        """
         saved = self.cfg.clone()
         saved.defrost()
         for key, value in state_dict.get("config", {}).items():
             if key.startswith("SOLVER.WEIGHT_DECAY"):  # they make the optimizer's groups
                 saved.SOLVER[key.removeprefix("SOLVER.")] = value
-        step = state_dict["_trainer"]
-        optimizer = present_settings(self.optimizer, step["optimizer"], model=self.model, saved=saved)
+        step = state_dict.get("_trainer", {})
+        optimizer = present_settings(self.optimizer, step.get("optimizer", {}), model=self.model, saved=saved)
         super().load_state_dict({**state_dict, "_trainer": {**step, "optimizer": optimizer}})
         groups = self.optimizer.param_groups
         self.scheduler.base_lrs = [group["initial_lr"] for group in groups]

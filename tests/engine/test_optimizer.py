@@ -1,5 +1,7 @@
 """The optimizer's groups."""
 
+import copy
+
 import pytest
 import torch
 from torch import nn
@@ -94,3 +96,27 @@ def test_a_saved_state_gets_the_present_settings_and_stays_with_its_parameters()
     other = config("SOLVER.WEIGHT_DECAY", "0.0")
     with pytest.raises(ValueError, match=r"groups of \[5, 2\] parameters, but SOLVER.WEIGHT_DECAY.* groups of \[7\]"):
         present_settings(first, state, model=model, saved=other)
+
+
+def test_a_damaged_state_is_refused_with_the_parameter():
+    model = nn.Linear(3, 2)
+    optimizer = build_optimizer(config(), model)
+    for parameter in model.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    optimizer.step()
+    state = optimizer.state_dict()
+
+    def load(name=None, value=None, **changed):
+        damaged = copy.deepcopy(state)
+        if name:
+            damaged["state"][1][name] = value
+        present_settings(optimizer, {**damaged, **changed}, model=model, saved=config())
+
+    load()
+    for value in (float("nan"), float("inf")):
+        with pytest.raises(ValueError, match=r"NaN or infinite: exp_avg_sq of bias \(1 of 2 values\).*earlier"):
+            load("exp_avg_sq", torch.tensor([0.5, value]))
+    with pytest.raises(ValueError, match=r"exp_avg of bias in shape \(1,\), but the parameter's is \(2,\).*earlier"):
+        load("exp_avg", torch.zeros(1))
+    with pytest.raises(ValueError, match="has no state and no param_groups.*MODEL.WEIGHTS"):
+        present_settings(optimizer, {}, model=model, saved=config())

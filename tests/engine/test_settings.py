@@ -106,6 +106,12 @@ def test_other_images_and_fewer_steps_are_refused():
     check(config("SOLVER.MAX_ITER", "8"), config("SOLVER.MAX_ITER", "8"), iteration=7)  # to evaluate is left
 
 
+@pytest.mark.parametrize("iteration", [None, -5, 1.5, True, "2"])
+def test_a_checkpoint_tells_its_last_iteration(iteration):
+    with pytest.raises(ValueError, match=f"cannot be gone on from: its last iteration is {iteration!r}"):
+        check(config(), config(), iteration=iteration)
+
+
 @pytest.mark.parametrize(
     ("key", "value"),
     [("SOLVER.BASE_LR", "1e-5"), ("SOLVER.IMS_PER_BATCH", "2"), ("SOLVER.ACCUMULATE", "2"), ("MODEL.LOSS.DICE", "1.0"),

@@ -1,6 +1,7 @@
 """Training of the whole model: the same run twice, in one process and in two, and what it leaves as it was."""
 
 from contextlib import nullcontext
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -197,3 +198,19 @@ def test_a_hook_that_cannot_finish_a_whole_training_ends_it(scenes, tmp_path):
     trainer.register_hooks([Closing([], OSError("No space left on device"))])
     with pytest.raises(OSError, match="No space left on device"):
         trainer.train()
+
+
+@pytest.mark.parametrize(("last", "weights", "told"), [(1, "", ""), (1, "w.pth", "w.pth is not loaded"),
+                                                       (3, "", "had all 4 steps of SOLVER.MAX_ITER")])  # fmt: skip
+def test_what_a_resumed_run_does_not_do_is_told(caplog, last, weights, told):
+    trainer = Trainer.__new__(Trainer)
+    trainer.cfg = load_config("configs/mini/possam.yaml", ["SOLVER.MAX_ITER", "4", "MODEL.WEIGHTS", weights])
+    trainer.max_iter, trainer.start_iter, trainer.iter = 4, 0, last
+    trainer.checkpointer = SimpleNamespace(resume_or_load=lambda *_, **__: None, has_checkpoint=lambda: True)
+    trainer.resume_or_load(resume=True)
+    assert trainer.start_iter == last + 1
+    assert (told in caplog.text) if told else not caplog.records
+    caplog.clear()
+    trainer.start_iter = 0
+    trainer.resume_or_load(resume=False)
+    assert not caplog.records

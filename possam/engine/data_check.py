@@ -18,6 +18,7 @@ from possam.d2.data import DatasetCatalog, MetadataCatalog
 from possam.d2.utils import comm
 from possam.data.doctor import Problem, examine_records
 from possam.data.doctor.records import UNREADABLE
+from possam.engine.datasets import check_test_queries
 from possam.engine.unreadable import too_many
 from possam.evaluation import GroundTruth, scored_tasks
 from possam.files import read_json, write_json
@@ -50,6 +51,7 @@ def check_test_sets(cfg: CfgNode) -> None:
         records = DatasetCatalog.get(name)
         if not records:
             raise ValueError(f"DATASETS.TEST has {name!r}, which has no images; prepare it again or leave it out.")
+        check_test_queries(cfg, name, records)
         check_data(cfg, [name], records, limit=0)
 
 

@@ -68,11 +68,9 @@ def check_vocabularies(cfg: CfgNode) -> dict[str, Vocabulary]:
 def check_queries(cfg: CfgNode, records: Sequence[Mapping[str, Any]]) -> None:
     """Warn where training images have more segments than the model has queries: those beyond it teach it nothing.
 
-    Label maps do not say in their records how many classes an image shows, and are not counted.
+    Label maps do not say in their records how many classes an image shows; the loss tells of those.
     """
-    queries = cfg.MODEL.DECODER.QUERIES
-    segments = (record.get("segments_info", record.get("annotations", ())) for record in records)
-    counts = [sum(not segment.get("iscrowd") for segment in image) for image in segments]
+    queries, counts = cfg.MODEL.DECODER.QUERIES, _segment_counts(records)
     if many := sum(count > queries for count in counts):
         logger.warning(
             "%d of %d training images have more segments than the %d queries of MODEL.DECODER.QUERIES, at most %d: in "
@@ -80,6 +78,23 @@ def check_queries(cfg: CfgNode, records: Sequence[Mapping[str, Any]]) -> None:
             "MODEL.DECODER.QUERIES %d, or train on smaller parts of the images.",
             *(many, len(counts), queries, max(counts), queries, max(counts)),
         )
+
+
+def check_test_queries(cfg: CfgNode, name: str, records: Sequence[Mapping[str, Any]]) -> None:
+    """Warn where images of a test set have more segments than the model has queries: those beyond it are missed."""
+    queries, counts = cfg.MODEL.DECODER.QUERIES, _segment_counts(records)
+    if many := sum(count > queries for count in counts):
+        logger.warning(
+            "%s: %d of %d images have more segments than the %d queries of MODEL.DECODER.QUERIES, at most %d; those "
+            "beyond it cannot be found, and count as missed.",
+            *(name, many, len(counts), queries, max(counts)),
+        )
+
+
+def _segment_counts(records: Sequence[Mapping[str, Any]]) -> list[int]:
+    """Segments of every image that are to be found, by its record."""
+    segments = (record.get("segments_info", record.get("annotations", ())) for record in records)
+    return [sum(not segment.get("iscrowd") for segment in image) for image in segments]
 
 
 def build_test_mapper(cfg: CfgNode, vocabulary: Vocabulary) -> SegmentationMapper:

@@ -3,6 +3,7 @@
 # L layers, B images, Q queries, K classes, T segments of an image, N = Σ min(Q, T) matched pairs of a layer
 # S points drawn for an image, P points taken for a mask; M channels of the mask features, h×w their size
 
+import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -18,6 +19,8 @@ from possam.layers.point_sampling import draw_points, most_uncertain, point_samp
 from .mask_losses import dice, sigmoid_bce, thresholded_iou
 from .matcher import HungarianMatcher, Match, sample_masks
 from .structures import LayerOutput, Target, validate_batch
+
+logger = logging.getLogger(__name__)
 
 
 class Points(NamedTuple):
@@ -94,6 +97,7 @@ class SetCriterion(nn.Module):
         self.no_object_weight = no_object_weight
         self.points, self.oversample, self.importance = points, oversample, importance
         self._step: _Step | None = None
+        self._told = False  # of more segments than queries
 
     @contextmanager
     def accumulating(self, counts: Sequence[int]) -> Iterator[None]:
@@ -167,6 +171,14 @@ class SetCriterion(nn.Module):
     def _normalisers(self, layer: LayerOutput, step: _Step) -> Normalisers:
         """Of all images of the step, so that it does not matter which of them are in this pass."""
         images, queries = layer.iou.shape
+        if (most := max(step.counts, default=0)) > queries and not self._told:
+            self._told = True
+            logger.warning(
+                "A training image has %d segments, but the model %d queries: no more segments than these are learnt at "
+                "a step or can be predicted. Set MODEL.DECODER.QUERIES %d or more, or train on smaller parts of the "
+                "images. Further images are not told.",
+                *(most, queries, most),
+            )
         matched = sum(min(count, queries) for count in step.counts)
         weight = matched + self.no_object_weight * (len(step.counts) * queries - matched)
         sums = torch.tensor([float(matched), weight], device=layer.iou.device)

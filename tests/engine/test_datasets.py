@@ -9,7 +9,7 @@ from possam.d2.modeling import build_model
 from possam.data import register_semantic
 from possam.data.datasets import SPECS
 from possam.engine.config import load_config
-from possam.engine.datasets import build_test_mapper, check_queries, prepare_datasets
+from possam.engine.datasets import build_test_mapper, check_queries, check_test_queries, prepare_datasets
 from possam.engine.trainer import build_train_loader, training_records
 from possam.evaluation import GroundTruth
 from possam.models.parts import train_vocabulary_from_config
@@ -184,6 +184,10 @@ def test_more_segments_than_queries_are_told(mini_config, tmp_path, caplog):
     check_queries(mini_config, training_records(mini_config)[:1])
     assert "QUERIES" not in caplog.text
     check_queries(mini_config, training_records(mini_config))
+    check_test_queries(mini_config, "many", training_records(mini_config))
+    assert "many: 1 of 2 images have more segments than the 24 queries of MODEL.DECODER.QUERIES, at most 30" in (
+        caplog.text
+    )
     assert "1 of 2 training images have more segments than the 24 queries" in caplog.text
     assert caplog.text.count("Set MODEL.DECODER.QUERIES 30") == 1
     caplog.clear()

@@ -124,13 +124,22 @@ def test_order_of_segments_does_not_matter():
         torch.testing.assert_close(parts[0][name], parts[1][name], atol=0, rtol=0.03)
 
 
-def test_more_segments_than_queries():
+def test_more_segments_than_queries(caplog):
     output = make_output(queries=3)
     criterion = SetCriterion(matcher=HungarianMatcher(points=64), points=64)
     losses = losses_of(criterion, [output], [make_target(5), make_target(1)])
     assert all(loss.isfinite() for loss in losses.values())
     sum(losses.values()).backward()
     assert (output.mask_embeddings.grad.abs().sum(-1) > 0).sum() == 3 + 1
+    losses_of(criterion, [make_output(queries=3)], [make_target(7), make_target(1)])
+    (record,) = caplog.records  # once
+    assert "has 5 segments, but the model 3 queries" in record.getMessage()
+
+
+def test_as_many_segments_as_queries_are_nothing_to_tell(caplog):
+    criterion = SetCriterion(matcher=HungarianMatcher(points=64), points=64)
+    losses_of(criterion, [make_output(queries=3)], [make_target(3), make_target(0)])
+    assert not caplog.records
 
 
 def test_a_batch_without_segments_keeps_all_predictions_in_the_graph():

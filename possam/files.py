@@ -4,6 +4,7 @@ import codecs
 import json
 import math
 import os
+import re
 import tempfile
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -25,6 +26,7 @@ __all__ = [
 
 _MOST_VALUES = 100_000
 _TEMPORARY = ".tmp"
+_VARIABLE = re.compile(r"\$([A-Za-z_]\w*|\{[A-Za-z_]\w*\})", re.ASCII)
 # The longer marks first: that of UTF-32 begins with that of UTF-16.
 _MARKS = {
     codecs.BOM_UTF32_LE: "utf-32",
@@ -36,17 +38,20 @@ _MARKS = {
 
 
 def full_path(path: str | Path) -> Path:
-    """The path whose home folder is written out, as `expand_home` does."""
+    """The path whose home folder and environment variables are written out, as `expand_home` does."""
     return Path(expand_home(path))
 
 
 def expand_home(path: str | Path) -> str:
-    """Write out the home folder, `~` or `~user`, that a path begins with; any other path is returned as it is.
+    """Write out the home folder, `~` or `~user`, that a path begins with, and environment variables, `$NAME` or
+    `${NAME}`, as a shell does; any other path is returned as it is.
 
     Raises:
-        ValueError: there is no such home folder, and no file of that name.
+        ValueError: there is no such home folder or variable, and no file of that name.
     """
-    full = os.path.expanduser(str(path))
+    full = os.path.expanduser(os.path.expandvars(str(path)))
+    if (unset := _VARIABLE.search(full)) and not os.path.exists(full):
+        raise ValueError(f"{path} has the environment variable {unset[0]}, which is not set; write the path out.")
     if full.startswith("~") and not os.path.exists(full):
         home = str(path).split(os.sep)[0]
         raise ValueError(f"{path} begins with {home}, a home folder that is unknown; write the folder out.")

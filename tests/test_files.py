@@ -2,6 +2,7 @@ import errno
 import json
 import os
 import tempfile
+from pathlib import Path
 
 import pytest
 
@@ -114,6 +115,21 @@ def test_a_key_twice_in_one_mapping_is_named(tmp_path, content, message):
         return
     with pytest.raises(ValueError, match=f"a.yaml {message}"):
         read_yaml(path)
+
+
+def test_environment_variables_are_written_out(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", "/home/me")
+    monkeypatch.setenv("SCRATCH", "~/fast")
+    monkeypatch.delenv("NOWHERE", raising=False)
+    assert expand_home("$SCRATCH/runs") == "/home/me/fast/runs"
+    assert expand_home("/a/${SCRATCH}x") == "/a/~/fastx"
+    for path in ("$NOWHERE/a", "/a/${NOWHERE}/b"):
+        with pytest.raises(ValueError, match=r"has the environment variable \$\{?NOWHERE\}?, which is not set"):
+            expand_home(path)
+    monkeypatch.chdir(tmp_path)
+    for name in ("$NOWHERE", "cost $100", "a$"):  # names of files
+        Path(name).touch()
+        assert expand_home(name) == name
 
 
 def test_a_home_folder_is_written_out(tmp_path, monkeypatch):

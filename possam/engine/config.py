@@ -50,7 +50,8 @@ def list_files(files: ConfigFiles) -> list[Path]:
 def load_config(path: ConfigFiles = None, overrides: Sequence[str] = ()) -> CfgNode:
     """Read YAML configurations over the defaults, apply `KEY VALUE` overrides, and check the result.
 
-    A home folder, `~`, that a path begins with is written out. Settings that have no effect are named in a warning.
+    A home folder, `~`, that a path begins with, and environment variables in it are written out. Settings that have no
+    effect are named in a warning.
 
     Raises:
         FileNotFoundError: a file does not exist.
@@ -90,8 +91,10 @@ def _merging(cfg: CfgNode, source: str) -> Iterator[None]:
     except (KeyError, AssertionError) as error:
         raise ValueError(f"{source}: {_explain_key(cfg, error)}") from error
     except (ValueError, TypeError, AttributeError, SyntaxError, RecursionError) as error:
-        reason = str(error).encode(errors="backslashreplace").decode()
-        raise ValueError(f"{source}: a setting has the wrong type, or is none: {reason:.500}") from error
+        reason = " ".join(str(error).encode(errors="backslashreplace").decode().split())
+        if len(reason) > 500:  # of a long value or a whole section; the key is at the end
+            reason = f"{reason[:240]} … {reason[-240:]}"
+        raise ValueError(f"{source}: a setting has the wrong type, or is none: {reason}") from error
 
 
 def check_files(path: Path, *above: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import re
 from contextlib import nullcontext
 from functools import partial
@@ -64,6 +65,8 @@ def _read(args: argparse.Namespace) -> CfgNode:
     check_tasks(cfg)
     if args.eval_only and not cfg.MODEL.WEIGHTS:
         raise ValueError("--eval-only needs trained parameters; add `MODEL.WEIGHTS <path to model_final.pth>`.")
+    if args.eval_only and not cfg.DATASETS.TEST:
+        raise ValueError("--eval-only has nothing to evaluate: DATASETS.TEST is empty; name at least one dataset.")
     weights = cfg.MODEL.WEIGHTS
     if weights and not args.resume and "://" not in weights and not Path(weights).is_file():
         raise FileNotFoundError(
@@ -79,6 +82,8 @@ def _work(cfg: CfgNode, args: argparse.Namespace) -> None:
         _check_folder(cfg)
         _check_shared(cfg, args)
         set_up(cfg, args)
+        if args.eval_only and args.resume:
+            logger.warning("--resume has no effect with --eval-only: MODEL.WEIGHTS %s is evaluated.", cfg.MODEL.WEIGHTS)
         try:
             model = _evaluate(cfg) if args.eval_only else _train(cfg, resume=args.resume)
         except RuntimeError as error:
@@ -92,6 +97,11 @@ def _check_folder(cfg: CfgNode) -> None:
     problem = ""
     try:
         Checkpointer(nn.Module(), cfg.OUTPUT_DIR).check_folder()
+        results = Path(cfg.OUTPUT_DIR) / "evaluation"
+        for folder in (results, *(results / name for name in cfg.DATASETS.TEST)):
+            if folder.exists() and not (folder.is_dir() and os.access(folder, os.W_OK)):
+                raise OSError(f"Results cannot be written to {folder}, which is no folder, or one without the right to "
+                              "write to it; remove it, or set OUTPUT_DIR to another folder.")  # fmt: skip
     except OSError as error:
         problem = str(error)
     if problem := comm.all_gather(problem)[0]:

@@ -51,6 +51,8 @@ def check_test_sets(cfg: CfgNode) -> None:
         records = DatasetCatalog.get(name)
         if not records:
             raise ValueError(f"DATASETS.TEST has {name!r}, which has no images; prepare it again or leave it out.")
+        if name in cfg.DATASETS.TRAIN:
+            logger.warning("%s is in DATASETS.TRAIN and in DATASETS.TEST: its scores are those of training images.", name)
         check_test_queries(cfg, name, records)
         check_data(cfg, [name], records, limit=0)
 

@@ -31,8 +31,9 @@ def set_up(cfg: CfgNode, args: argparse.Namespace) -> None:
         args: the command line, of which `eval_only` is read.
     """
     rank = comm.get_rank()
+    file = str(Path(cfg.OUTPUT_DIR) / "log.txt")  # a folder called *.log or *.txt would be taken for a file
     for name in ("fvcore", "detectron2", "possam"):
-        setup_logger(cfg.OUTPUT_DIR, distributed_rank=rank, name=name)
+        setup_logger(file, distributed_rank=rank, name=name)
     logger.info("Process %d of %d. Environment:\n%s", rank, comm.get_world_size(), collect_env_info())
     logger.info("Command line: %s", args)
     if comm.is_main_process():

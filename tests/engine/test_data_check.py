@@ -206,10 +206,11 @@ def test_the_tasks_of_a_test_set_are_looked_at_without_files(records, tmp_path):
         check_tasks(cfg)
 
 
-def test_a_set_without_images_is_named(records, mini_config):
+def test_a_set_without_images_is_named(records, mini_config, caplog):
     mini_config.defrost()
     mini_config.DATASETS.TEST = ("made_up",)
     check_test_sets(mini_config)
+    assert "training images" not in caplog.text
     records.clear()
     with pytest.raises(ValueError, match="DATASETS.TEST has 'made_up', which has no images"):
         check_test_sets(mini_config)
@@ -217,6 +218,13 @@ def test_a_set_without_images_is_named(records, mini_config):
     for read in (lambda: training_records(mini_config), lambda: build_test_loader(mini_config, "made_up")):
         with pytest.raises(ValueError, match=r"Of the datasets \['made_up'\] one has no images"):
             read()
+
+
+def test_a_test_set_that_is_trained_on_is_told(records, mini_config, caplog):
+    mini_config.defrost()
+    mini_config.DATASETS.TRAIN = mini_config.DATASETS.TEST = ("made_up",)
+    check_test_sets(mini_config)
+    assert "made_up is in DATASETS.TRAIN and in DATASETS.TEST: its scores are those of training images" in caplog.text
 
 
 def test_class_names_that_clip_cannot_read_are_named_with_their_dataset(records, mini_config, mini_model):

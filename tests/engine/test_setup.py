@@ -80,3 +80,39 @@ def test_setting_up_seeds_and_writes_no_settings(run, monkeypatch):
     torch.manual_seed(5)
     assert torch.equal(first, torch.rand(1))
     assert kept(folder) == {}
+
+
+@pytest.mark.parametrize("name", ["run.txt", "run.log", "run"])
+def test_a_folder_may_be_called_as_a_log(mini_config, tmp_path, monkeypatch, name):
+    files = []
+    monkeypatch.setattr(setup, "setup_logger", lambda file, **_: files.append(file))
+    mini_config.OUTPUT_DIR = str(tmp_path / name)
+    set_up(mini_config, argparse.Namespace(eval_only=False))
+    assert set(files) == {str(tmp_path / name / "log.txt")}
+
+
+@pytest.mark.parametrize("place", ["evaluation", "evaluation/mini_b_report"])
+def test_a_file_in_the_place_of_the_results_is_told_before_work_starts(run, place):
+    cfg, folder = run
+    job._check_folder(cfg)
+    (folder / place).parent.mkdir(exist_ok=True)
+    (folder / place).touch()
+    with pytest.raises(OSError, match=f"Results cannot be written to .*{place}, which is no folder"):
+        job._check_folder(cfg)
+
+
+def test_an_evaluation_of_nothing_is_refused():
+    opts = ["DATASETS.TEST", "()", "MODEL.WEIGHTS", "w.pth"]
+    args = argparse.Namespace(config_file="configs/mini/possam.yaml", opts=opts, eval_only=True, resume=False)
+    with pytest.raises(ValueError, match="--eval-only has nothing to evaluate: DATASETS.TEST is empty"):
+        job._read(args)
+
+
+def test_resume_without_effect_is_told(run, monkeypatch, caplog):
+    cfg, _ = run
+    cfg.MODEL.WEIGHTS = "w.pth"
+    for name in ("set_up", "_evaluate", "_show", "prepare_datasets"):
+        monkeypatch.setattr(job, name, lambda *_, **__: None)
+    for resume in (False, True):
+        job._work(cfg, argparse.Namespace(eval_only=True, resume=resume))
+        assert ("--resume has no effect with --eval-only: MODEL.WEIGHTS w.pth" in caplog.text) is resume

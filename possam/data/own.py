@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -33,6 +34,7 @@ OWN_KEYS: dict[str, _Keys] = {
         optional=("ignore_label", "image_suffix", "label_suffix"),
     ),
 }
+_NAME = re.compile(r"\w[\w. +-]{0,99}")
 _REGISTER: dict[str, Any] = {"PANOPTIC": register_panoptic, "SEMANTIC": register_semantic}
 
 
@@ -69,6 +71,11 @@ def register_from_config(entries: Sequence[Mapping[str, Any]], kind: str = "PANO
             wanted = int if key == "ignore_label" else str
             if not isinstance(value, wanted) or isinstance(value, bool):
                 raise ValueError(f"{where}: {key} must be of type {wanted.__name__}, but is {value!r:.200}.")
+        if not _NAME.fullmatch(name := given["name"]):
+            raise ValueError(
+                f"{where}: name is {name!r:.200}, but results are kept in a folder of that name: up to 100 letters, "
+                "digits, '_', '-', '+', '.' and blanks, the first of them a letter, a digit or '_'."
+            )
         try:
             if "vocabulary" in given:
                 given["vocabulary"] = Vocabulary.load(given["vocabulary"])

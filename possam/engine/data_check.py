@@ -52,7 +52,7 @@ def check_test_sets(cfg: CfgNode) -> None:
         if not records:
             raise ValueError(f"DATASETS.TEST has {name!r}, which has no images; prepare it again or leave it out.")
         if name in cfg.DATASETS.TRAIN:
-            logger.warning("%s is in DATASETS.TRAIN and in DATASETS.TEST: its scores are those of training images.", name)
+            logger.warning("%s is in DATASETS.TRAIN and DATASETS.TEST: its scores are those of training images.", name)
         check_test_queries(cfg, name, records)
         check_data(cfg, [name], records, limit=0)
 

@@ -54,8 +54,8 @@ def run(main: Main, args: argparse.Namespace) -> Any:
     Raises:
         Preempted: the run was told to make room.
         ChildProcessError: a process was killed.
-        ValueError: a number of `args` is out of its range, there are fewer GPUs than processes, or `--dist-url` or the environment does not say where the
-            processes meet, or they cannot meet there (`possam.engine.address`).
+        ValueError: a number of `args` is out of its range, there are fewer GPUs than processes, or `--dist-url` or the
+            environment does not say where the processes meet, or they cannot meet there (`possam.engine.address`).
         What `main` raised first in any process.
     """
     if "RANK" in os.environ and "WORLD_SIZE" in os.environ:

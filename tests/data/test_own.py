@@ -83,3 +83,10 @@ def test_the_home_folder_is_written_out_in_every_path(dataset, vocabulary_file, 
     register_from_config([{"name": "three", **places, "vocabulary": words}], "SEMANTIC")
     assert MetadataCatalog.get("three").image_root == str(dataset["paths"]["image_root"])
     assert MetadataCatalog.get("three").sem_seg_root == str(dataset["paths"]["panoptic_root"])
+
+
+@pytest.mark.parametrize("name", ["../x", "a/b", ".", "..", " ", "a\nb", "-x", "x" * 101])
+def test_a_name_that_is_no_folder_of_results_is_refused(name):
+    entry = {"name": name, "image_root": "i", "label_root": "l", "vocabulary": "ade20k_150"}
+    with pytest.raises(ValueError, match=r"SEMANTIC\[0\]: name is .*results are kept in a folder of that name"):
+        register_from_config([entry], "SEMANTIC")

@@ -224,7 +224,7 @@ def test_a_test_set_that_is_trained_on_is_told(records, mini_config, caplog):
     mini_config.defrost()
     mini_config.DATASETS.TRAIN = mini_config.DATASETS.TEST = ("made_up",)
     check_test_sets(mini_config)
-    assert "made_up is in DATASETS.TRAIN and in DATASETS.TEST: its scores are those of training images" in caplog.text
+    assert "made_up is in DATASETS.TRAIN and DATASETS.TEST: its scores are those of training images" in caplog.text
 
 
 def test_class_names_that_clip_cannot_read_are_named_with_their_dataset(records, mini_config, mini_model):

@@ -11,7 +11,7 @@ from typing import Any
 from possam.data.checks import require_keys
 from possam.folders import walk
 
-__all__ = ["IMAGE_NAMES", "ImageFinder"]
+__all__ = ["IMAGE_NAMES", "ImageFinder", "refuse"]
 
 IMAGE_NAMES = ("file_name", "id", "png", "coco_url")
 
@@ -63,12 +63,13 @@ class ImageFinder:
     def _by_id(self) -> dict[str, list[str]]:
         # Through links as well, since a large dataset's folders often are ones.
         paths: dict[str, list[str]] = {}
-        for folder, names in walk(self.root, refused=_refused):
+        for folder, names in walk(self.root, refused=refuse):
             for name in (name for name in names if name.endswith(self.suffix)):
                 paths.setdefault(name.removesuffix(self.suffix), []).append(str(folder / name))
         return paths
 
 
-def _refused(error: OSError) -> None:
+def refuse(error: OSError) -> None:
+    """ValueError for a folder that cannot be listed: the way of `possam.folders.walk` where every file counts."""
     if not isinstance(error, FileNotFoundError):  # of a root that is not there, every image is reported missing
         raise ValueError(f"{error.filename} cannot be listed ({error.strerror}); change its permissions.") from error

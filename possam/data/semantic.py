@@ -10,8 +10,10 @@ from typing import Any
 from PIL import Image
 
 from possam.data.catalog import IGNORE_LABEL, register
+from possam.data.images import refuse
 from possam.data.pictures import decoding, is_turned
 from possam.files import expand_home
+from possam.folders import walk
 from possam.messages import few
 from possam.vocabulary import Vocabulary
 
@@ -80,7 +82,7 @@ def load_semantic(
 
     Raises:
         FileNotFoundError: a folder is missing or empty, an image has no label map, or a label map has no image.
-        ValueError: an image does not decode; names it.
+        ValueError: an image does not decode, or a subfolder cannot be listed; names it.
     """
     mend = mend or "Check image_root, label_root and the two suffixes."
     images = _files(Path(image_root), image_suffix, mend)
@@ -119,13 +121,14 @@ def label_path(
 
 
 def _files(root: Path, suffix: str, mend: str) -> dict[str, Path]:
-    """Files under a folder by relative path without the suffix."""
+    """Files under a folder, in linked subfolders too, by relative path without the suffix."""
     if not root.is_dir():
         raise FileNotFoundError(f"the folder {root} does not exist. {mend}")
     files = {
-        path.relative_to(root).as_posix().removesuffix(suffix): path
-        for path in root.rglob(f"*{suffix}")
-        if not path.name.startswith(".")
+        (folder / name).relative_to(root).as_posix().removesuffix(suffix): folder / name
+        for folder, names in walk(root, refused=refuse)
+        for name in names
+        if name.endswith(suffix) and not name.startswith(".")
     }
     if not files:
         raise FileNotFoundError(f"the folder {root} has no file whose name ends with {suffix!r}. {mend}")

@@ -38,6 +38,14 @@ def test_images_and_label_maps_are_paired_by_relative_path(roots):
     ]
 
 
+def test_linked_folders_are_read_and_circles_are_not(roots, tmp_path):
+    for root in roots.values():
+        (root / "city").rename(tmp_path / f"{root.name}-elsewhere")
+        (root / "city").symlink_to(tmp_path / f"{root.name}-elsewhere")
+        (root / "city/back").symlink_to(root)
+    assert [record["image_id"] for record in load_semantic(**roots)] == ["b", "city/a"]
+
+
 def test_sizes_are_those_of_the_upright_image(roots):
     exif = Image.Exif()
     exif[0x0112] = 6  # turn by a quarter to view

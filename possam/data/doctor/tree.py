@@ -10,6 +10,7 @@ from pathlib import Path
 
 from possam.data.datasets.spec import DatasetSpec
 from possam.data.doctor.contents import Contents
+from possam.folders import walk
 from possam.vocabulary import Vocabulary
 
 __all__ = ["Sample", "Tree"]
@@ -110,13 +111,13 @@ class Tree:
     @cached_property
     def images(self) -> dict[str, Path]:
         """Images in the image folder and below: path in the folder without the suffix → file."""
-        return dict(_walk(self.image_folder, self.spec.image_suffix))
+        return dict(sorted(_walk(self.image_folder, self.spec.image_suffix)))
 
     @cached_property
     def label_maps(self) -> dict[str, Path]:
         """Label maps, under the same keys as their images."""
         semantic = self.spec.semantic
-        return dict(_walk(self.root / semantic.folder, semantic.suffix)) if semantic else {}
+        return dict(sorted(_walk(self.root / semantic.folder, semantic.suffix))) if semantic else {}
 
     def label_map_of(self, image: Path) -> Path | None:
         """Where the label map of an image lies, or should lie; None where the dataset or the image's place has none."""
@@ -168,10 +169,9 @@ class Tree:
 
 
 def _walk(folder: Path, suffix: str) -> Iterator[tuple[str, Path]]:
-    for place, folders, names in os.walk(folder, followlinks=True):
-        folders.sort()
-        for name in sorted(names):
+    for place, names in walk(folder, refused=lambda error: None):
+        for name in names:
             # Files such as ._1.jpg are a Mac's notes about 1.jpg, no pictures.
             if name.endswith(suffix) and not name.startswith("."):
-                path = Path(place) / name
+                path = place / name
                 yield path.relative_to(folder).as_posix().removesuffix(suffix), path

@@ -25,6 +25,17 @@ def test_a_good_tree_has_no_problem(coco, name, full):
     assert is_there(find_spec(name), coco) == "yes"
 
 
+def test_links_are_followed_and_circles_of_them_are_not(tmp_path):
+    prepare_ade(tmp_path, as_it_should)
+    data = tmp_path / "ADEChallengeData2016"
+    for folder in (data / "images/validation", data / "annotations_detectron2/validation"):
+        folder.rename(tmp_path / folder.parent.name)
+        folder.symlink_to(tmp_path / folder.parent.name)
+        for name in ("back", "again", "round"):  # folders below each other without end, three more on every floor
+            (folder / name).symlink_to(folder)
+    assert problems_of("ade20k_semantic_val", tmp_path) == []
+
+
 def test_damage_within_a_file_is_found_in_the_sample_or_with_full(coco, monkeypatch):
     monkeypatch.setattr("possam.data.doctor.examination.SPREAD", 1)
     monkeypatch.setattr("possam.data.doctor.examination._spread", lambda samples: samples[:1])

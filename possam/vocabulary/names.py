@@ -9,6 +9,11 @@ __all__ = ["clean_name", "is_visible", "separator_positions", "split_names"]
 
 _BLANKS = "\u115f\u1160\u2800\u3164\uffa0"  # letters and symbols without a glyph
 _JOINERS = "\u200c\u200d"  # invisible, but shape the letters of some scripts and join emoji
+# Between letters of Latin, Greek and Cyrillic joiners shape nothing; behind any letter or blank, nor do variation
+# selectors, which choose among the glyphs of a symbol. The grapheme joiner only orders sorting.
+_IDLE = re.compile(
+    r"\u034f|(?<=[A-Za-z\u00c0-\u052f])[\u200c\u200d]+|(?<=[^\W\d_]|\s)[\ufe00-\ufe0f\U000e0100-\U000e01ef]+"
+)
 _CLOSING = {"(": ")", "[": "]", "{": "}", "（": "）", '"': '"', "“": "”"}
 _QUOTES = (('"', '"'), ("“", "”"), ("'", "'"), ("‘", "’"))
 _NUMBER = re.compile(r"\d+(?:,\d+)+")
@@ -17,12 +22,13 @@ _NUMBER = re.compile(r"\d+(?:,\d+)+")
 def clean_name(text: str) -> str:
     """Return a name in Unicode's composed form (NFC), without invisible characters, with single blanks.
 
-    Byte-order marks, zero-width spaces, soft hyphens, marks of direction and control characters are removed; joiners
-    stay between two other characters. A clean name is returned unchanged.
+    Byte-order marks, zero-width spaces, soft hyphens, marks of direction and control characters are removed, and
+    joiners and variation selectors where they change no glyph: they stay in emoji and in scripts whose letters join. A
+    clean name is returned unchanged.
     """
     if not (text.isascii() and text.isprintable()):
         text = "".join(" " if char in _BLANKS else char for char in text if not _is_hidden(char))
-        text = unicodedata.normalize("NFC", text)
+        text = unicodedata.normalize("NFC", _IDLE.sub("", text))
     return " ".join(text.split()).strip(_JOINERS + " ")
 
 

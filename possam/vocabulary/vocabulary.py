@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -29,7 +30,9 @@ _THINGS = "_things"
 
 
 def fold_name(name: str) -> str:
-    """Return the form in which two names are compared: case ignored, runs of white space as one blank."""
+    """Return the form in which names are compared: case and width ignored, runs of white space as one blank."""
+    if not name.isascii():
+        name = unicodedata.normalize("NFKC", name)
     return " ".join(name.casefold().split())
 
 

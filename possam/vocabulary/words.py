@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence, Set
 from functools import cache
 from pathlib import Path
 
@@ -24,7 +25,15 @@ __all__ = ["read_line", "read_words", "split_words"]
 # Tables of everyday words, which tell what is stuff where nobody says it.
 _KNOWN = ("coco_panoptic", "ade20k_150")
 _MARKS = {"thing": True, "stuff": False}
-_FILE = re.compile(r"\.(jsonl?|txt|csv|tsv|ya?ml|xlsx?|xml|md|html?|py|names|labels|pbtxt|npz|pkl|png|jpe?g)$", re.I)
+_FILE = re.compile(
+    r"^(\.{0,2}|~\w*)/|\.(jsonl?|txt|csv|tsv|ya?ml|toml|ini|cfg|xlsx?|ods|docx?|odt|rtf|pdf|xml|md|html?|py|names|labels|"
+    r"lst|pbtxt|npz|npy|pkl|pth?|onnx|ckpt|safetensors|zip|gz|png|jpe?g|gif|bmp|webp|tiff?|heic|mp4|mov|avi|mkv)$",
+    re.IGNORECASE,
+)
+# A mark that is not behind the last colon of its class, or behind something else than a colon.
+_MARKED = re.compile(r"([:：=–(\[]|\s-)\s*(stuff|thing)s?\s*[)\]]?$", re.IGNORECASE)
+# Escapes and variables that a shell left alone, comments, names in quotes without a comma between them, tuples.
+_SOURCE = re.compile(r'[\\`]|\$[A-Za-z_({]|\s#\s|"\s+"|^\(.*,.*\)$')
 _OTHER_SEPARATORS = ";；，、،\t"
 _LIST_MARK = re.compile(r"[\[{]|([-*•–#]|\d+[.)])\s")
 
@@ -51,6 +60,8 @@ def read_words(words: str | Path | Sequence[str]) -> Vocabulary:
         )
     if isinstance(words, str):
         return read_line(words)
+    if isinstance(words, bytes | Mapping | Set) or not isinstance(words, Iterable):
+        raise ValueError(f'words must be text or a list, such as ["dog", "grass"], but are {words!r:.80}.')
     entries = [_entry(text, position) for position, text in enumerate(words)]
     if not entries:
         raise ValueError('there is no word to look for; give at least one, such as ["dog", "grass"].')
@@ -112,7 +123,7 @@ def _entry(text: object, position: int) -> tuple[tuple[str, ...], bool]:
     if not all(is_visible(name) for name in names):
         raise ValueError(f"word number {position + 1} is empty in {text!r}; remove it, or a comma too many.")
     for name in names:
-        _check_name(name)
+        _check_name(name, text)
     lines = words.strip().splitlines()
     if len(lines) > 1 or _LIST_MARK.match(names[0]) or separator_positions(lines[0], _OTHER_SEPARATORS):
         raise ValueError(
@@ -123,13 +134,29 @@ def _entry(text: object, position: int) -> tuple[tuple[str, ...], bool]:
     return names, isthing
 
 
-def _check_name(name: str) -> None:
-    """ValueError for the name of a file or of a shipped table, which is hardly the name of a class."""
+def _check_name(name: str, text: str) -> None:
+    """ValueError for what is hardly the name of a class: a file, a shipped table, a mark in the wrong place, source
+    code, or punctuation; `text` is the whole entry."""
     if _FILE.search(name):
         raise ValueError(_no_name(name))
+    if _MARKED.search(name):
+        raise ValueError(
+            f"{text!r:.200} has a mark in the name {name!r:.80}: write one mark a class, behind a colon at its end, "
+            'such as "sofa|couch: thing".'
+        )
+    if _SOURCE.search(name) or not any(_has_meaning(char) for char in name):
+        raise ValueError(
+            f"{name!r:.80} is no name of a class: write plain words, one a line or separated by commas, without "
+            "escapes, variables and comments."
+        )
     table = re.sub(r"\W+", "_", name.casefold())
     if table in _tables():
         raise ValueError(f"{name!r} is no word: for the shipped list of classes give {table!r} alone, as a string.")
+
+
+def _has_meaning(char: str) -> bool:
+    """Whether a character is a letter, a digit or a picture such as an emoji."""
+    return unicodedata.category(char)[0] in "LN" or unicodedata.category(char) == "So"
 
 
 def _no_name(file: str) -> str:

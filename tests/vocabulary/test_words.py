@@ -127,3 +127,59 @@ def test_a_table_may_follow_a_byte_order_mark_and_a_file_a_tilde(tmp_path, monke
     read_words(["a"]).to_json(tmp_path / "mine.JSON")
     monkeypatch.setenv("HOME", str(tmp_path))
     assert read_line(" ~/mine.JSON ").names == ("a",)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("sky: stuff: thing", "a mark in the name 'sky: stuff'"),
+        ("sofa: thing|couch: thing", "a mark in the name 'sofa: thing'"),
+        ("sky：stuff", "a mark in the name"),
+        ("sky (stuff)", "a mark in the name"),
+        ("sky - stuff", "a mark in the name"),
+        ("./names", "name of a file"),
+        ("~/lists/names", "name of a file"),
+        ("/data/names", "name of a file"),
+        ("photo.webp", "name of a file"),
+        ("dog\\ncat", "without escapes"),
+        ("$NAMES", "without escapes"),
+        ("$(cat names)", "without escapes"),
+        ("dog # barks", "without escapes"),
+        ('"dog" "cat"', "without escapes"),
+        ('("dog", "cat")', "without escapes"),
+        ("dog\n---\ncat", "'---' is no name"),
+        ("*", "is no name"),
+    ],
+)
+@pytest.mark.parametrize("read", [read_line, read_typed])
+def test_a_mark_in_the_wrong_place_a_path_code_and_punctuation_are_refused(read, text, message):
+    with pytest.raises(ValueError, match=message):
+        read(text)
+
+
+@pytest.mark.parametrize(
+    "name", ["AC/DC", "C++", "St. Bernard", "$100 bill", "50% off", "R2-D2", "🐶", "dog and cat", "bag (plastic)"]
+)
+def test_names_with_signs_are_taken(name):
+    assert read_line(name).display_names == (name,)
+
+
+@pytest.mark.parametrize("words", [None, 5, b"dog", {"dog": 1}, {"dog", "cat"}])
+def test_words_without_an_order_or_of_another_type_are_refused(words):
+    with pytest.raises(ValueError, match=r"text or a list, such as \["):
+        read_words(words)
+
+
+@pytest.mark.parametrize("hidden", ["\u034f", "\ufe0f", "\U000e0101", "\u200d", "\u2060"])
+def test_characters_that_change_no_glyph_make_no_other_name(hidden):
+    assert read_line(f"d{hidden}og{hidden}").display_names == ("dog",)
+
+
+@pytest.mark.parametrize("name", ["👩\u200d🚒", "❤\ufe0f", "می\u200cخواهم"])
+def test_joiners_and_selectors_that_change_a_glyph_stay(name):
+    assert read_line(name).display_names == (name,)
+
+
+def test_wide_characters_make_no_second_class():
+    with pytest.raises(ValueError, match="to two classes"):
+        read_line("ｄｏｇ, dog")

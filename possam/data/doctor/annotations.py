@@ -106,7 +106,8 @@ def check_references(file: AnnotationFile) -> Iterator[Problem]:
 
 
 def check_categories(file: AnnotationFile) -> Iterator[Problem]:
-    """The file's own list of categories is the vocabulary's: the same ids, and no name that means another class."""
+    """The file's own list of categories is the vocabulary's: the same ids, no name that means another class, the same
+    things."""
     vocabulary, table = file.vocabulary, file.vocabulary.contiguous_id
     names = {category["id"]: str(category["name"]) for category in file.content["categories"]}
     if names.keys() != table.keys():
@@ -129,6 +130,14 @@ def check_categories(file: AnnotationFile) -> Iterator[Problem]:
     ]
     if wrong:
         yield file.problem("category names", "gives ids to other classes than the vocabulary", wrong)
+    kinds = [
+        f"id {c['id']} {c['name']!r:.40} has isthing {int(c['isthing'])}, but {1 - int(c['isthing'])} is expected"
+        for c in file.content["categories"]
+        if file.kind == "panoptic" and c["id"] in table and owner.get(fold_name(c["name"])) == c["id"]
+        if bool(c["isthing"]) != vocabulary.isthing[table[c["id"]]]
+    ]
+    if kinds:
+        yield file.problem("isthing", "has things that are stuff in the vocabulary, or the other way round", kinds)
 
 
 def check_category_ids(file: AnnotationFile) -> Iterator[Problem]:

@@ -46,6 +46,11 @@ JSON_FAULTS = {
         "json",
         "categories[0] ('person') has no isthing",
     ),
+    "a thing that is stuff": (
+        lambda p: change_json(p, lambda c: c["categories"][0].update(isthing=0)),
+        "isthing",
+        "has things that are stuff in the vocabulary, or the other way round: id 1 'person' has isthing 0, but 1 is",
+    ),
     "a height of null": (
         lambda p: change_json(p, lambda c: c["images"][1].update(height=None)),
         "json",

@@ -187,11 +187,13 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     """
     path = Path(path)
     try:
-        content = yaml.load(path.read_bytes(), _Loader)
+        content = yaml.load(decode_text(path.read_bytes()), _Loader)
     except FileNotFoundError:
         raise FileNotFoundError(f"{path} does not exist; check the path.") from None
     except OSError as error:
         raise ValueError(f"{path} cannot be read ({error.strerror}); give the path of a YAML file.") from error
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not text in UTF-8 ({error}); save it as UTF-8.") from error
     except _KeyTwiceError as error:
         raise ValueError(f"{path} has {error}, and only one can hold; join them or remove one.") from None
     except Exception as error:  # PyYAML raises half a dozen types for values that are none

@@ -153,7 +153,7 @@ def test_text_as_windows_writes_it_is_read(tmp_path, encoding):
 
     path = tmp_path / "a.json"
     path.write_text(json.dumps({"x": "狗"}, ensure_ascii=False), encoding=encoding)
-    assert read_json(path) == {"x": "狗"}
+    assert read_json(path) == read_yaml(path) == {"x": "狗"}
     path.write_text('{"name": "v", "classes": [{"id": 3, "names": ["狗"], "isthing": 1}]}', encoding=encoding)
     assert Vocabulary.load(path).names == ("狗",)
     (tmp_path / "val.txt").write_text("2008_000002\n2008_000003 1\n", encoding=encoding)
@@ -167,3 +167,5 @@ def test_text_that_does_not_decode_is_named(tmp_path, content):
         read_json(tmp_path / "a.json")
     with pytest.raises(ValueError, match="a.json is not text in UTF-8 .* save it as UTF-8"):
         read_text(tmp_path / "a.json")
+    with pytest.raises(ValueError, match="a.json is not text in UTF-8 .* save it as UTF-8"):
+        read_yaml(tmp_path / "a.json")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import logging
 import os
+import re
 import stat
 import unicodedata
 from collections.abc import Iterator, Sequence
@@ -21,7 +22,7 @@ from possam.folders import walk
 from possam.messages import few
 from possam.videos import VIDEO_SUFFIXES, read_video
 
-__all__ = ["Frame", "Source", "distinct_sources", "find_sources", "read_frames"]
+__all__ = ["Frame", "Source", "as_text", "distinct_sources", "find_sources", "read_frames"]
 
 logger = logging.getLogger(__name__)
 
@@ -85,7 +86,8 @@ def find_sources(paths: Sequence[str | Path]) -> list[Source]:
 def distinct_sources(sources: Sequence[Source]) -> list[Source]:
     """Each file once, and names whose results do not overwrite each other, also where case does not count.
 
-    A name that is taken gets a number; a warning says which.
+    A name that is taken gets a number, and one that is no text, which a JSON cannot hold, a "�" for each byte that is
+    none; a warning says which.
     """
     files: set[str] = set()
     numbers: dict[str, int] = {}
@@ -97,11 +99,11 @@ def distinct_sources(sources: Sequence[Source]) -> list[Source]:
         if os.path.abspath(source.path) in files:
             continue
         files.add(os.path.abspath(source.path))
-        name, number = source.name, numbers.get(source.name, 2)
+        name, number = as_text(source.name), numbers.get(source.name, 2)
         own, above = _places(name, source.is_video)
         while own & (results | folders) or above & results:
             # Where one of its folders is another's result, no number behind the name helps.
-            wanted = source.name.replace("/", "-") if above & results else source.name
+            wanted = as_text(source.name).replace("/", "-") if above & results else as_text(source.name)
             name, number = f"{wanted}-{number}", number + 1
             own, above = _places(name, source.is_video)
         results |= own
@@ -111,8 +113,13 @@ def distinct_sources(sources: Sequence[Source]) -> list[Source]:
         if name != source.name and not source.problem:
             renamed.append(f"{source.path} as {name}")
     if renamed:
-        logger.warning("written under other names, as another file's results have theirs: %s", few(renamed))
+        logger.warning("written under other names, as theirs are taken or are no text in UTF-8: %s", few(renamed))
     return distinct
+
+
+def as_text(name: str) -> str:
+    """A file's name with "�" for the bytes that are no UTF-8."""
+    return re.sub("[\ud800-\udfff]", "\ufffd", name)  # as Python has such bytes in a str
 
 
 def read_frames(source: Source, *, every: int = 1) -> Iterator[Frame]:

@@ -12,7 +12,7 @@ import torch
 
 from possam.data import write_id_map
 from possam.files import write_atomically, write_json
-from possam.frames import Frame, Source, distinct_sources, read_frames
+from possam.frames import Frame, Source, as_text, distinct_sources, read_frames
 from possam.predictor import Predictor
 from possam.segmentation import Segmentation, coco_categories
 from possam.vocabulary import Vocabulary
@@ -59,19 +59,22 @@ def segment_files(
 
     Raises:
         OSError: `output` or its JSON cannot be written.
-        ValueError: the vocabulary or the ensemble cannot be used (`Predictor.check`).
+        ValueError: the JSON's place is a folder; the vocabulary or the ensemble cannot be used (`Predictor.check`).
     """
     predictor.check(vocabulary, ensemble)
     sources = distinct_sources(sources)
     folder = Path(output)
-    (folder / "overlay").mkdir(parents=True, exist_ok=True)
     outcome = Outcome(folder / "panoptic.json")
+    for place in (folder / "overlay", folder / "panoptic"):
+        place.mkdir(parents=True, exist_ok=True)
+    if outcome.json.is_dir():
+        raise ValueError(f"{outcome.json} is a folder, but the predictions are to be written there; remove it.")
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     try:
         for done, source in enumerate(sources):
             for frame in _readable(source, every, outcome.failures):
-                file_name = frame.name if source.is_video else source.path.as_posix()
+                file_name = frame.name if source.is_video else as_text(source.path.as_posix())
                 place = f"{source.path}, {frame.name}" if source.is_video else str(source.path)
                 try:
                     result = predictor(frame.image, vocabulary, ensemble=ensemble)

@@ -12,6 +12,7 @@ from PIL import Image
 from possam import frames, segmenting
 from possam.cli import main
 from possam.data import read_id_map
+from possam.evaluation.panoptic import read_predictions
 from possam.frames import find_sources
 from possam.predictor import Predictor
 from possam.segmenting import segment_files
@@ -70,8 +71,8 @@ def test_an_overlay_that_no_jpeg_holds_leaves_the_panoptic_png(predictor, tmp_pa
 
 
 def test_results_that_cannot_be_written_are_listed_and_leave_nothing(predictor, tmp_path, monkeypatch):
-    for name in ("a" + "\u7167" * 79, "b", "c"):
-        Image.new("RGB", (8, 6)).save(tmp_path / f"{name}.png")
+    for name in ("b.png", "c.png", "a" + "\u7167" * 84):
+        Image.new("RGB", (8, 6)).save(tmp_path / name, format="PNG")
     write = segmenting.write_id_map
 
     def full(path, ids):
@@ -80,13 +81,34 @@ def test_results_that_cannot_be_written_are_listed_and_leave_nothing(predictor, 
         write(path, ids)
 
     monkeypatch.setattr(segmenting, "write_id_map", full)
-    outcome = segment_files(predictor, find_sources([tmp_path]), WORDS, tmp_path / "out")
+    outcome = segment_files(predictor, find_sources([tmp_path, tmp_path / name]), WORDS, tmp_path / "out")
     assert outcome.images == 1 and [image["id"] for image in json.loads(outcome.json.read_text())["images"]] == ["c"]
     long, disk = (outcome.failures[key] for key in sorted(outcome.failures))
     assert "cannot be written (File name too long)" in long
     assert disk == f"its result {tmp_path / 'out' / 'panoptic' / 'b.png'} cannot be written (No space left on device)."
     written = sorted(file.name for file in (tmp_path / "out").rglob("*") if file.is_file())
     assert written == ["c.jpg", "c.png", "panoptic.json"]
+
+
+def test_a_place_that_is_taken_is_said_before_any_image(predictor, tmp_path):
+    (tmp_path / "a/panoptic.json").mkdir(parents=True)
+    with pytest.raises(ValueError, match="panoptic.json is a folder"):
+        segment_files(predictor, find_sources([SAMPLE]), WORDS, tmp_path / "a")
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b/panoptic").touch()
+    with pytest.raises(FileExistsError, match="panoptic"):
+        segment_files(predictor, find_sources([SAMPLE]), WORDS, tmp_path / "b")
+    assert not list(tmp_path.rglob("*.png"))
+
+
+def test_a_file_whose_name_is_no_text_gets_a_name_that_is(predictor, tmp_path, caplog):
+    name = os.fsdecode(b"caf\xe9.png")
+    Image.new("RGB", (8, 6)).save(tmp_path / name)
+    outcome = segment_files(predictor, find_sources([tmp_path]), WORDS, tmp_path / "out")
+    content = json.loads(outcome.json.read_text())
+    assert content["images"][0]["id"] == "caf�" and content["images"][0]["file_name"].endswith("/caf�.png")
+    read_predictions(outcome.json, WORDS)
+    assert (tmp_path / "out/panoptic/caf�.png").is_file() and "as caf�" in caplog.text
 
 
 def test_an_image_that_memory_does_not_suffice_for_is_listed(predictor, tmp_path, monkeypatch):

@@ -65,8 +65,8 @@ def segment_files(
     sources = distinct_sources(sources)
     folder = Path(output)
     outcome = Outcome(folder / "panoptic.json")
-    for place in (folder / "overlay", folder / "panoptic"):
-        place.mkdir(parents=True, exist_ok=True)
+    for part in ("overlay", "panoptic"):
+        (folder / part).mkdir(parents=True, exist_ok=True)
     if outcome.json.is_dir():
         raise ValueError(f"{outcome.json} is a folder, but the predictions are to be written there; remove it.")
     images: list[dict[str, Any]] = []

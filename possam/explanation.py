@@ -94,7 +94,7 @@ def explain_mask(
     inputs, vocabulary = prediction.inputs, prediction.vocabulary
     if top < 1:
         raise ValueError(f"expected top ≥ 1 names to list, but got {top}.")
-    if not 0 <= query < len(inputs.iou):
+    if query not in range(len(inputs.iou)):
         raise ValueError(f"there is no query {query}; the model has {len(inputs.iou)}, counted from 0.")
     name = ensemble or model.ensemble
     seen = vocabulary.seen(model.train_vocabulary)

@@ -131,6 +131,7 @@ def test_the_script_says_what_it_does_and_what_is_wrong(monkeypatch, capsys):
 
     assert call("--help") == 0 and "--share" in capsys.readouterr().out
     assert call("--model", "possam-mine").startswith("error: there is no model 'possam-mine'")
+    assert call("--model", "").startswith("error: there is no model ''")
 
 
 @needs_gradio

@@ -105,6 +105,8 @@ def test_unknown_masks(result):
     prediction, scores, model, _ = result._origin
     with pytest.raises(ValueError, match="no query 24; the model has 24, counted from 0"):
         explain_mask(model, prediction, scores, 24)
+    with pytest.raises(ValueError, match=r"no query 1\.5"):
+        result.explain(query=1.5)
 
 
 def test_any_query_is_explained_and_drawn(predictor, monkeypatch):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +17,7 @@ __all__ = ["Picture", "UnreadableFile", "decode_rgb", "decoding", "is_turned", "
 
 Picture = str | Path | Image.Image | NDArray[np.uint8]
 
+_ADDRESS = re.compile(r"\w{2,}:/")  # one slash, as a Path has of two
 _ORIENTATION = 0x0112
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -38,7 +40,9 @@ def read_picture(path: str | Path) -> NDArray[np.uint8]:
     try:
         return decode_rgb(expand_home(path))
     except FileNotFoundError:
-        raise FileNotFoundError(f"there is no image at {path}; check the path.") from None
+        web = _ADDRESS.match(str(path))
+        mend = "addresses are not opened: download it and give the file" if web else "check the path"
+        raise FileNotFoundError(f"there is no image at {path}; {mend}.") from None
     except IsADirectoryError:
         raise ValueError(f"{path} is a folder; give the images in it.") from None
     except Exception as error:  # Pillow raises a dozen types for damaged files
@@ -126,6 +130,8 @@ def _from_pil(image: Image.Image) -> NDArray[np.uint8]:
     upright = _upright(image)
     if upright.mode in ("I", "F") or upright.mode.startswith("I;16"):
         return to_rgb(_eight_bits(np.asarray(upright)))
+    if upright.mode == "La":  # Pillow reads no other mode from it
+        upright = upright.convert("LA")
     if upright.has_transparency_data:
         rgba = upright.convert("RGBA")
         upright = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)

@@ -30,7 +30,7 @@ def pretrained_folder(source: str | Path) -> str | Path:
     names = shipped_names()
     if source in names:
         return _HERE / source
-    if isinstance(source, str) and not Path(source).expanduser().exists() and "/" not in source:
+    if isinstance(source, str) and "/" not in source and not (source and Path(source).expanduser().exists()):
         raise FileNotFoundError(
             f"there is no model {source!r}: the package has {', '.join(names) or 'none'}, and there is no such folder "
             f"or file.{did_you_mean(source, names)} Give the folder of a trained model (tools/export_pretrained.py "

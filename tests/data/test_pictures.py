@@ -1,5 +1,6 @@
 import io
 import struct
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -171,6 +172,7 @@ def test_cmyk_palettes_and_a_single_pixel_become_rgb():
         result = to_rgb(Image.fromarray(RGB).convert(mode if mode != "LA" else "L").convert(mode))
         assert result.shape == (6, 9, 3) and result.dtype == np.uint8
     assert np.abs(to_rgb(Image.fromarray(RGB).convert("CMYK")).astype(int) - RGB).max() <= 2
+    assert (to_rgb(Image.new("LA", (2, 1), (200, 128)).convert("La")) == 227).all()  # premultiplied alpha, on white
     assert to_rgb(np.zeros((1, 1, 3), np.uint8)).shape == (1, 1, 3)
 
 
@@ -204,3 +206,11 @@ def test_what_pillow_does_not_call_damage_is_named(tmp_path, content):
     (tmp_path / "odd.jpg").write_bytes(content)
     with pytest.raises(ValueError, match=r"odd\.jpg cannot be read as an image"):
         read_picture(tmp_path / "odd.jpg")
+
+
+@pytest.mark.parametrize("address", ["https://example.org/a.jpg", Path("s3://bucket/a.jpg")])
+def test_an_address_is_told_from_a_path(address):
+    with pytest.raises(FileNotFoundError, match="addresses are not opened: download it"):
+        to_rgb(address)
+    with pytest.raises(FileNotFoundError, match="check the path"):
+        to_rgb("c:/a.jpg")

@@ -19,6 +19,7 @@ from possam.data.checks import (
 )
 from possam.data.id_maps import MAX_ID
 from possam.messages import few
+from possam.vocabulary import Vocabulary, fold_name
 
 __all__ = [
     "FEDERATED_KEYS",
@@ -31,6 +32,7 @@ __all__ = [
     "check_instance",
     "check_listed",
     "check_panoptic_annotation",
+    "misnamed_categories",
     "type_hint",
 ]
 
@@ -121,6 +123,21 @@ def check_instance(annotation: Any, position: int, prefix: str, *, format: str) 
     _require_box(annotation["bbox"], where, "bbox")
     _require_area(annotation["area"], where, "area")
     _require_crowd(annotation.get("iscrowd", 0), where, "iscrowd")
+
+
+def misnamed_categories(categories: Iterable[Mapping[str, Any]], vocabulary: Vocabulary) -> list[str]:
+    """A sentence for each category whose name means another class of the vocabulary than its id."""
+    owner = {
+        fold_name(name): category.dataset_id
+        for category in vocabulary.categories
+        for name in (*category.names, category.dataset_name)
+    }
+    expected = vocabulary.contiguous_id
+    return [
+        f"id {c['id']} is {c['name']!r:.80}, expected {vocabulary.display_names[expected[c['id']]]!r}"
+        for c in categories
+        if c["id"] in expected and owner.get(fold_name(c["name"]), c["id"]) != c["id"]
+    ]
 
 
 def check_area(area: float, size: tuple[int, int], where: str) -> None:

@@ -18,7 +18,14 @@ from possam.data.checks import (
     require_unique,
     to_contiguous,
 )
-from possam.data.coco_format import PANOPTIC, check_panoptic_annotation, type_hint
+from possam.data.coco_format import (
+    INSTANCES,
+    PANOPTIC,
+    check_category,
+    check_panoptic_annotation,
+    misnamed_categories,
+    type_hint,
+)
 from possam.data.id_maps import areas_and_boxes, check_values, read_id_map, runs, write_id_map
 from possam.data.panoptic import load_panoptic, panoptic_vocabulary
 from possam.evaluation.ground_truth import GroundTruth
@@ -26,6 +33,7 @@ from possam.evaluation.groups import class_groups
 from possam.evaluation.panoptic_quality import PanopticCounts, count_segments
 from possam.evaluation.per_image import PerImageEvaluator
 from possam.files import read_json, write_json
+from possam.messages import few
 from possam.vocabulary import Vocabulary
 
 __all__ = ["PREDICTIONS", "PanopticEvaluator", "panoptic_quality_from_files", "read_predictions"]
@@ -224,6 +232,19 @@ def _count_files(record: Mapping[str, Any], annotation: Mapping[str, Any], root:
     )
 
 
+def _check_categories(categories: Any, vocabulary: Vocabulary, path: str | Path) -> None:
+    """ValueError where a prediction file says that its ids are other classes; one without categories is believed."""
+    require_list(categories, f"{path}: categories")
+    for position, category in enumerate(categories):
+        check_category(category, position, f"{path}: ", format=INSTANCES)  # nothing is scored by a prediction's isthing
+    wrong = misnamed_categories(categories, vocabulary)
+    if wrong:
+        raise ValueError(
+            f"{path}: its categories are not those of the vocabulary {vocabulary.name!r}: {few(wrong, 3)}. Write the "
+            "dataset's category ids, not positions in a list of classes."
+        )
+
+
 def read_predictions(path: str | Path, vocabulary: Vocabulary) -> dict[Any, dict[str, Any]]:
     """Read and check a prediction file in the COCO panoptic format.
 
@@ -231,8 +252,8 @@ def read_predictions(path: str | Path, vocabulary: Vocabulary) -> dict[Any, dict
         its annotations by image id, whose segments' ``category_id`` is contiguous (a position in `vocabulary`).
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: keys are missing, values have another type, ids occur twice or a class is not in the vocabulary;
-            names the file, the image and the segment.
+        ValueError: keys are missing, values have another type, ids occur twice, or a class is not in the vocabulary
+            or another one there by the file's own categories; names the file, the image and the segment.
     """
     content = read_json(path)
     require_keys(content, ("annotations",), f"{path}", PANOPTIC)
@@ -240,6 +261,7 @@ def read_predictions(path: str | Path, vocabulary: Vocabulary) -> dict[Any, dict
     require_list(annotations, f"{path}: annotations")
     for position, annotation in enumerate(annotations):
         check_panoptic_annotation(annotation, position, f"{path}: ", predicted=True)
+    _check_categories(content.get("categories") or [], vocabulary, path)
     require_unique((a["image_id"] for a in annotations), f"{path}: predicted image ids")
     require_unique((a["file_name"] for a in annotations), f"{path}: PNG names of annotations")
     result = {}

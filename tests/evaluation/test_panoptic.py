@@ -242,6 +242,25 @@ def test_files_are_checked(world, tmp_path):
         score(lambda annotations: None)
 
 
+def test_predictions_whose_own_categories_are_others_are_refused(world, tmp_path):
+    evaluate(world, tmp_path / "out")
+    path = tmp_path / "out" / "panoptic.json"
+    content = json.loads(path.read_text())
+
+    def score(categories):
+        path.write_text(json.dumps({**content, "categories": categories}))
+        return panoptic_quality_from_files(ground_truth_json=world.json_path, prediction_json=path)["PQ"]
+
+    first, second, *rest = content["categories"]
+    swapped = [{**first, "name": second["name"]}, {**second, "name": first["name"]}, *rest]
+    with pytest.raises(ValueError, match=rf"panoptic.json: its categories .* id {first['id']} is '{second['name']}'"):
+        score(swapped)
+    with pytest.raises(ValueError, match=r"panoptic.json: categories\[0\].name must be a string"):
+        score([{**first, "name": None}])
+    whole = score(content["categories"])
+    assert score([]) == score(None) == score([{"id": first["id"], "name": "of another spelling"}]) == whole
+
+
 def test_equal_png_names_in_two_folders_stay_two_files(world, tmp_path):
     evaluator = PanopticEvaluator(world.name, output_dir=tmp_path / "out")
     records = evaluator.ground_truth.records

@@ -10,10 +10,10 @@ from typing import Any
 
 from pycocotools import mask as mask_coder
 
-from possam.data.coco_format import FEDERATED_KEYS
+from possam.data.coco_format import FEDERATED_KEYS, misnamed_categories
 from possam.data.doctor.problem import Problem
 from possam.data.run_lengths import check_mask, shared_area, to_run_lengths
-from possam.vocabulary import Vocabulary, fold_name
+from possam.vocabulary import Category, Vocabulary, fold_name
 
 __all__ = ["ANNOTATION_CHECKS", "AnnotationFile"]
 
@@ -118,26 +118,21 @@ def check_categories(file: AnnotationFile) -> Iterator[Problem]:
         )
         entries = [f"unknown id {i} {names[i]!r}" for i in extra] + [f"id {i} is not there" for i in lacking]
         yield file.problem("categories", what, entries, [i for i in extra if isinstance(i, int)])
-    owner = {
-        fold_name(name): category.dataset_id
-        for category in vocabulary.categories
-        for name in (*category.names, category.dataset_name)
-    }
-    wrong = [
-        f"id {i} is {name!r}, expected {vocabulary.display_names[table[i]]!r}"
-        for i, name in names.items()
-        if i in table and owner.get(fold_name(name), i) != i
-    ]
+    wrong = misnamed_categories(file.content["categories"], vocabulary)
     if wrong:
         yield file.problem("category names", "gives ids to other classes than the vocabulary", wrong)
     kinds = [
         f"id {c['id']} {c['name']!r:.40} has isthing {int(c['isthing'])}, but {1 - int(c['isthing'])} is expected"
         for c in file.content["categories"]
-        if file.kind == "panoptic" and c["id"] in table and owner.get(fold_name(c["name"])) == c["id"]
+        if file.kind == "panoptic" and c["id"] in table and _is_named(c, vocabulary.categories[table[c["id"]]])
         if bool(c["isthing"]) != vocabulary.isthing[table[c["id"]]]
     ]
     if kinds:
         yield file.problem("isthing", "has things that are stuff in the vocabulary, or the other way round", kinds)
+
+
+def _is_named(entry: Mapping[str, Any], category: Category) -> bool:
+    return fold_name(entry["name"]) in map(fold_name, (*category.names, category.dataset_name))
 
 
 def check_category_ids(file: AnnotationFile) -> Iterator[Problem]:

@@ -253,7 +253,7 @@ def test_predictions_whose_own_categories_are_others_are_refused(world, tmp_path
 
     first, second, *rest = content["categories"]
     swapped = [{**first, "name": second["name"]}, {**second, "name": first["name"]}, *rest]
-    with pytest.raises(ValueError, match=rf"panoptic.json: its categories .* id {first['id']} is '{second['name']}'"):
+    with pytest.raises(ValueError, match=rf"panoptic.json: its categories .*id {first['id']} is '{second['name']}'"):
         score(swapped)
     with pytest.raises(ValueError, match=r"panoptic.json: categories\[0\].name must be a string"):
         score([{**first, "name": None}])

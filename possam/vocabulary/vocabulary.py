@@ -385,10 +385,8 @@ def _names_apart(texts: Sequence[str], vocabulary: str) -> list[tuple[str, ...]]
     """Names of each category, so that no two share one (see `Vocabulary.from_coco_categories`)."""
     split = [_split_synonyms(text) for text in texts]
     first = Counter(fold_name(names[0]) for names in split)
-    split = [
-        names if first[fold_name(names[0])] == 1 else (clean_name(text),)
-        for names, text in zip(split, texts, strict=True)
-    ]
+    shared = [first[fold_name(names[0])] > 1 for names in split]
+    split = [(clean_name(text),) if one else names for names, text, one in zip(split, texts, shared, strict=True)]
     owners = Counter(name for names in split for name in {fold_name(name) for name in names})
     kept = [(names[0], *(name for name in names[1:] if owners[fold_name(name)] == 1)) for names in split]
     dropped = dict.fromkeys(name for names, rest in zip(split, kept, strict=True) for name in names if name not in rest)

@@ -59,7 +59,7 @@ def all_actions(parser):
 def test_the_home_folder_is_written_out_in_every_path():
     paths = [action for action in all_actions(build_parser()) if action.metavar in ("DIR", "PATH", "CONFIG")]
     assert len(paths) > 12
-    settings = {"--weights", "--clip-weights"}  # MODEL.WEIGHTS, and what may be a tag, are written out where they go to
+    settings = {"--weights"}  # MODEL.WEIGHTS is written out where it goes to
     assert all(action.type is full_path or settings & {*action.option_strings} for action in paths)
 
 

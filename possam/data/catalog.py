@@ -56,7 +56,8 @@ def register(
         "federated": federated,
     }
     if root is not None:
-        facts |= {"datasets_root": str(root), "class_names": class_names}
+        # Not "class_names", which Detectron2 takes for an old name of thing_classes.
+        facts |= {"datasets_root": str(root), "names_source": class_names}
     if name in DatasetCatalog.list():
         if root is None or _origin(name) in ((None, ""), (str(root), class_names)):
             _check_same(name, facts)
@@ -71,7 +72,7 @@ def register(
 
 def _origin(name: str) -> tuple[str | None, str]:
     metadata = MetadataCatalog.get(name)
-    return getattr(metadata, "datasets_root", None), getattr(metadata, "class_names", "")
+    return getattr(metadata, "datasets_root", None), getattr(metadata, "names_source", "")
 
 
 def _check_same(name: str, wanted: Mapping[str, Any]) -> None:

@@ -61,3 +61,10 @@ def test_a_name_that_another_project_took_is_not_taken_away(tmp_path):
     with pytest.raises(ValueError, match="'coco_panoptic_val' is registered already with another image_root"):
         register_datasets(tmp_path)
     assert DatasetCatalog.get("coco_panoptic_val") == []
+
+
+def test_no_key_is_one_that_detectron2_renames():
+    """Its metadata sets `thing_classes` where it is given `class_names`."""
+    renamed = {"class_names", "dataset_id_to_contiguous_id", "stuff_class_names"}
+    register_datasets()
+    assert renamed.isdisjoint(vars(MetadataCatalog.get("ade20k_panoptic_val")))

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import difflib
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import reduce
 from operator import getitem
 from pathlib import Path
+from typing import Any
 
 import torch
 from fvcore.common.config import BASE_KEY
@@ -66,6 +67,7 @@ def load_config(path: ConfigFiles = None, overrides: Sequence[str] = ()) -> CfgN
             raise FileNotFoundError(f"No configuration at {file}; the project's own are under configs/.")
         check_files(file)
         with _merging(cfg, str(file)):
+            _check_sections(CfgNode.load_yaml_with_base(str(file)), defaults)
             # Without YAML tags that run code, which Detectron2 would allow.
             cfg.merge_from_file(str(file), allow_unsafe=False)
             _check_given(cfg, defaults)
@@ -137,6 +139,13 @@ def _write_out_paths(cfg: CfgNode) -> None:
             node[name] = expand_home(node[name])
         except ValueError as error:
             raise ValueError(f"{key}: {error}") from error
+
+
+def _check_sections(content: Mapping[str, Any], defaults: CfgNode) -> None:
+    """Refuse a section that is no mapping, in the words that merging has for it; Detectron2 looks into MODEL before."""
+    for key, value in content.items():
+        if isinstance(defaults.get(key), CfgNode) and not isinstance(value, Mapping):
+            raise ValueError(f"a mapping is needed, but it is {value!r}, for config key: {key}")
 
 
 def _check_given(node: CfgNode, defaults: CfgNode, prefix: str = "") -> None:

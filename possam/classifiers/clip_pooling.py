@@ -50,6 +50,6 @@ class ClipPooling(nn.Module):
     def embed_layers(
         self, queries: Sequence[Tensor], mask_logits: Sequence[Tensor], mask_features: Tensor, clip_features: Tensor
     ) -> Tensor:
-        """What `forward` gives for each of L layers of one batch, L×B×Q×D; queries and mask logits are lists of L."""
+        """Class embeddings of L layers as `forward` gives them, L×B×Q×D; queries and mask logits are lists of L."""
         pooled = pool_layers(clip_features, mask_logits)
         return self._project(pooled) + self.query_projection(torch.stack(list(queries)))

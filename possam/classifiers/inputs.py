@@ -11,7 +11,7 @@ from possam.vocabulary import ClassEmbeddings
 
 @dataclass(frozen=True, kw_only=True)
 class ClassificationInputs:
-    """What ensembles read of Q masks and the K classes of the vocabulary in use; all tensors on one device.
+    """Inputs of the ensembles: Q masks and the K classes of the vocabulary in use; all tensors on one device.
 
     Args:
         query_embeddings: Q×D float unit rows, class embeddings of the trained head (G_ldp in METHOD.md 1).

@@ -43,7 +43,7 @@ class MaskPooledEmbedding(nn.Module):
     def embed_layers(
         self, queries: Sequence[Tensor], mask_logits: Sequence[Tensor], mask_features: Tensor, clip_features: Tensor
     ) -> Tensor:
-        """What `forward` gives for each of L layers of one batch, L×B×Q×D; queries and mask logits are lists of L."""
+        """Class embeddings of L layers as `forward` gives them, L×B×Q×D; queries and mask logits are lists of L."""
         return self._embed(torch.stack(list(queries)), pool_layers(mask_features, mask_logits))
 
     def _embed(self, queries: Tensor, pooled: Tensor) -> Tensor:

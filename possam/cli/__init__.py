@@ -71,9 +71,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     Args:
         argv: the words after `possam`; None: those of the process.
     Returns:
-        the exit code: 0 where all is well, 1 on problems, on errors of the user's, which are one sentence on stderr,
+        the exit code: 0 without problems, 1 on problems, on errors of the user's, which are one sentence on stderr,
         and where stdout did not take all that was printed, 2 on words that are no command (argparse exits), 130 on
-        Ctrl-C, 75 for a training that was told to make room.
+        Ctrl-C, 75 for a training that saved and stopped on a signal.
     """
     return run_command(_main, argv)
 

@@ -19,7 +19,7 @@ _TRAIN = """\
 Train a model on a configuration's DATASETS.TRAIN and evaluate it on its DATASETS.TEST. Further
 configurations can follow, each of which holds over those before it, and then settings as KEY VALUE. Several processes
 are started with --num-gpus (gloo on a CPU, NCCL on GPUs); under torchrun, use tools/train_net.py, and on Slurm
-tools/submit.py. Told to make room (SIGTERM, SIGUSR1 or SIGUSR2), the run
+tools/submit.py. On SIGTERM, SIGUSR1 or SIGUSR2 the run
 saves at the end of its step and ends with exit code 75; started again with --resume, it goes on as if never stopped."""
 _EVAL = """\
 Evaluate trained parameters on a configuration's DATASETS.TEST. A test set of configs/eval/ can follow the model's

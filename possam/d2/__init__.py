@@ -51,6 +51,6 @@ def _choose(wish: str) -> str:
 
 
 BACKEND: str = _choose(os.environ.get("POSSAM_D2") or "auto")
-"""What this process uses: "detectron2" or "builtin"."""
+"""The implementation that this process uses: "detectron2" or "builtin"."""
 
 logging.getLogger(__name__).info("Detectron2 backend: %s", BACKEND)

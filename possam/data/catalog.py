@@ -15,7 +15,7 @@ IGNORE_LABEL = 255
 
 
 def is_registered(name: str, root: str | Path, class_names: str = "") -> bool:
-    """Whether the catalogs have the dataset `name` of this datasets' root with these `class_names` (`register`)."""
+    """Return whether a dataset is registered under this root with these `class_names` (see `register`)."""
     return name in DatasetCatalog.list() and _origin(name) == (str(root), class_names)
 
 

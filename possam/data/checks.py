@@ -87,7 +87,7 @@ def require_size(image: Mapping[str, Any], where: str) -> None:
 
 
 def is_number(value: Any) -> bool:
-    """Whether a value of a JSON is a number that arithmetic can take: finite, and an integer within a float's range."""
+    """Return whether a value of a JSON is a finite number within the range of a float."""
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < _LARGEST
 
 

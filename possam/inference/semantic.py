@@ -58,7 +58,7 @@ def merge_semantic_scores(scores: Tensor, masks: MaskGrid) -> Tensor:
     """Class with the largest Σ_q score × mask probability, where the sums are taken at the image's own size and resized
     bilinearly to the output, instead of the masks (FC-CLIP's semantic test sets, METHOD.md 4).
 
-    Arguments, result and errors as of `merge_semantic`; of classes that tie the lower one is taken.
+    Arguments, result and errors as of `merge_semantic`; of classes whose resized sums are equal the lower one is taken.
     """
     check_masks(scores, masks)
     image = masks.at_image_size()

@@ -124,7 +124,7 @@ class OpenVocabularySegmenter(Pretrained):
     def embed_layers(
         self, head: nn.Module, layers: list[MaskPrediction], mask_features: Tensor, features: Features
     ) -> Tensor:
-        """What `embed_masks` returns, by a class head that takes queries, masks, F_mask and F_clip."""
+        """Embed the masks of L layers, as `embed_masks`, by a class head over queries, masks, F_mask and F_clip."""
         clip_features = features["clip"][self.clip.final_stride]
         queries, masks = [layer.queries for layer in layers], [layer.mask_logits for layer in layers]
         if self.training:

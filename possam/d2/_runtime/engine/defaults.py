@@ -86,7 +86,7 @@ class DefaultTrainer(TrainerBase):
         return result
 
     def build_writers(self) -> list[EventWriter]:
-        """Where the event storage is written to."""
+        """Return the writers of the event storage."""
         raise NotImplementedError
 
     def train(self) -> None:  # type: ignore[override]

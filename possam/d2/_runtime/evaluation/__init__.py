@@ -1,4 +1,4 @@
-"""What judges a model, and the mode in which it is judged."""
+"""Evaluators, and the mode in which models are evaluated."""
 
 # ruff: noqa: F403
 from .evaluator import *

@@ -1,4 +1,4 @@
-"""What an evaluator is, and the mode in which models are evaluated."""
+"""The evaluators' interface, and the mode in which models are evaluated."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

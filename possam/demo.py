@@ -223,7 +223,7 @@ def _inputs(ensemble: str) -> tuple[Any, ...]:
         elem_id="words",
     )
     names = list(ENSEMBLE_REGISTRY)
-    chosen = gr.Dropdown(names, value=ensemble, label="Ensemble of LDP and CLIP", elem_id="ensemble")
+    chosen = gr.Dropdown(names, value=ensemble, label="Ensemble of trained classifier and CLIP", elem_id="ensemble")
     return image, words, chosen, gr.Button("Segment", variant="primary", elem_id="segment")
 
 

@@ -1,4 +1,4 @@
-"""Why a mask got its name: what LDP, CLIP and their ensemble each think of it (METHOD.md 1.9)."""
+"""Explanation of a mask's name: the scores of the trained classifier, of CLIP and of their ensemble (METHOD.md 1.9)."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ class MaskExplanation:
     Attributes:
         query: which of the model's queries drew the mask.
         label, score: the name it got, and (1 − v)·r·s^η, the score that goes with it.
-        ldp, clip, final: the most probable names by p, by q, and by r of the ensemble, best first; each is a
-            distribution over the whole vocabulary.
+        in_vocabulary, clip, final: the most probable names by p of the trained classifier, by q of CLIP, and by r of
+            the ensemble, best first; each is a distribution over the whole vocabulary.
         ensemble: which one made r of p and q.
-        iou: s, the predicted IoU of the mask. void: v, LDP's probability that it is nothing.
-        trust: λ, the ensemble's trust in CLIP (the mean, where it differs among classes).
+        iou: s, the predicted IoU of the mask. void: v, the trained classifier's probability that it is nothing.
+        clip_weight: λ, the weight of CLIP in the ensemble (the mean, where it differs among classes).
         confidence: c, that training showed such a thing; None where the ensemble does not ask.
         clip_sees: False for a mask without a pixel at CLIP's resolution, whose q means nothing.
     """
@@ -43,28 +43,27 @@ class MaskExplanation:
     query: int
     label: str
     score: float
-    ldp: tuple[Candidate, ...]
+    in_vocabulary: tuple[Candidate, ...]
     clip: tuple[Candidate, ...]
     final: tuple[Candidate, ...]
     ensemble: str
     iou: float
     void: float
-    trust: float
+    clip_weight: float
     confidence: float | None
     clip_sees: bool
 
     @property
     def reason(self) -> str:
         """The explanation as a sentence or two."""
-        by_ldp, by_clip, chosen = self.ldp[0], self.clip[0], self.final[0]
-        decision = f"{self.ensemble} decides for {_said(chosen)}"
+        trained, clip, chosen = self.in_vocabulary[0], self.clip[0], self.final[0]
         if not self.clip_sees:
-            return f"The mask is too small for CLIP to see, so LDP decides alone: {_said(chosen)}."
-        trust = f"with a trust in CLIP of {self.trust:.2f}"
-        if by_ldp.label_id == by_clip.label_id:
-            both = f"LDP ({by_ldp.probability:.2f}) and CLIP ({by_clip.probability:.2f}) both say {by_ldp.label}"
-            return f"{both}; {trust}, {decision}."
-        return f"LDP says {_said(by_ldp)}, CLIP says {_said(by_clip)}; {trust}, {decision}."
+            return f"The mask is too small for CLIP, so the trained classifier decides alone: {_said(chosen)}."
+        decision = f"with CLIP weighted by {self.clip_weight:.2f}, {self.ensemble} chooses {_said(chosen)}."
+        if trained.label_id == clip.label_id:
+            both = f"The trained classifier ({trained.probability:.2f}) and CLIP ({clip.probability:.2f})"
+            return f"{both} agree on {trained.label}; {decision}"
+        return f"The trained classifier says {_said(trained)}, CLIP says {_said(clip)}; {decision}"
 
     def to_dict(self) -> dict[str, Any]:
         """The same as dicts, lists, strings and numbers, for JSON; with "reason"."""
@@ -99,7 +98,7 @@ def explain_mask(
     name = ensemble or model.ensemble
     seen = vocabulary.seen(model.train_vocabulary)
     explained = {key: float(value[query]) for key, value in model.find_ensemble(name).explain(inputs).items()}
-    ldp = inputs.query_logits[query].float()
+    logits = inputs.query_logits[query].float()
 
     def most(probabilities: Tensor) -> tuple[Candidate, ...]:
         return _most_probable(probabilities, vocabulary.display_names, seen, top)
@@ -110,13 +109,13 @@ def explain_mask(
         query=query,
         label=final[0].label,
         score=float(scores[query].max()),
-        ldp=most(ldp[:-1].softmax(dim=0)),
+        in_vocabulary=most(logits[:-1].softmax(dim=0)),
         clip=most(inputs.clip_logits[query].float().softmax(dim=0)),
         final=final,
         ensemble=name,
         iou=float(inputs.iou[query]),
-        void=float(ldp.softmax(dim=0)[-1]),
-        trust=explained["trust"],
+        void=float(logits.softmax(dim=0)[-1]),
+        clip_weight=explained["clip_weight"],
         confidence=explained.get("confidence"),
         clip_sees=not bool(inputs.clip_empty[query]),
     )

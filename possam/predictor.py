@@ -104,8 +104,8 @@ class Predictor:
             vocabulary: what to look for: a list of words (`possam.vocabulary.words.read_words`: "dog", "sofa, couch",
                 "sky: stuff") or a text of them ("dog, sofa|couch, sky: stuff"), a dataset's table by its name
                 ("ade20k_150"), a vocabulary's JSON file, or a Vocabulary.
-            ensemble: how LDP and CLIP are brought together ("mase", "geometric", "ldp", "clip" …); by default the
-                model's own way. Its constants are those of MODEL.ENSEMBLE in the model's configuration.
+            ensemble: how the trained classifier and CLIP are combined ("mase", "geometric", "ldp", "clip" …);
+                by default the model's own way. Its constants are those of MODEL.ENSEMBLE in the model's configuration.
 
         Returns:
             A Segmentation, or a list of them for a list of images.

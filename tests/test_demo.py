@@ -54,8 +54,8 @@ def test_a_click_tells_why_the_mask_got_its_name(shown, label):
     assert explanation.label == label
     assert explanation == describe_segment(shown, next(row[0] for row in shown.rows if row[1] == label))
     told = explanation.to_dict()
-    assert all(len(told[key]) == 5 for key in ("ldp", "clip", "final"))
-    assert {"iou", "void", "confidence", "trust", "ensemble", "score"} <= told.keys()
+    assert all(len(told[key]) == 5 for key in ("in_vocabulary", "clip", "final"))
+    assert {"iou", "void", "confidence", "clip_weight", "ensemble", "score"} <= told.keys()
 
 
 def test_a_click_where_nothing_is_and_outside(predictor):
@@ -76,8 +76,8 @@ def test_words_that_the_miniature_model_does_not_know_are_named(predictor):
 
 def test_the_ensemble_is_the_visitors_choice(predictor):
     by = {name: segment(predictor, str(SAMPLE), SAMPLE_WORDS, ensemble=name) for name in ("ldp", "clip")}
-    trusts = {name: describe_segment(shown, shown.rows[0][0]).trust for name, shown in by.items()}
-    assert trusts == {"ldp": 0.0, "clip": 1.0}
+    weights = {name: describe_segment(shown, shown.rows[0][0]).clip_weight for name, shown in by.items()}
+    assert weights == {"ldp": 0.0, "clip": 1.0}
 
 
 def test_large_pictures_are_drawn_small_and_clicks_still_fit(predictor):

@@ -44,11 +44,11 @@ def test_the_numbers_follow_the_method(result):
     explained = explain_mask(model, prediction, scores, 5, top=34)
     p = inputs.query_logits[5, :-1].softmax(0)
     q = inputs.clip_logits[5].softmax(0)
-    trust = mase.alpha + (mase.beta - mase.alpha) * (1 - explained.confidence) ** mase.gamma
-    assert explained.trust == pytest.approx(trust, abs=1e-6)
-    r = p ** (mase.kappa * (1 - trust)) * q**trust
+    clip_weight = mase.alpha + (mase.beta - mase.alpha) * (1 - explained.confidence) ** mase.gamma
+    assert explained.clip_weight == pytest.approx(clip_weight, abs=1e-6)
+    r = p ** (mase.kappa * (1 - clip_weight)) * q**clip_weight
     r = r / r.sum()
-    for candidates, values in ((explained.ldp, p), (explained.clip, q), (explained.final, r)):
+    for candidates, values in ((explained.in_vocabulary, p), (explained.clip, q), (explained.final, r)):
         expected = [float(values[c.label_id]) for c in candidates]
         assert [c.probability for c in candidates] == pytest.approx(expected, rel=1e-4)
         assert [c.probability for c in candidates] == sorted((c.probability for c in candidates), reverse=True)
@@ -56,26 +56,26 @@ def test_the_numbers_follow_the_method(result):
         assert all(prediction.vocabulary.display_names[c.label_id] == c.label for c in candidates)
     assert explained.score == pytest.approx((1 - explained.void) * float(r.max()) * explained.iou**mase.eta, rel=1e-4)
     seen = prediction.vocabulary.seen(model.train_vocabulary)
-    assert [c.seen for c in explained.ldp] == [seen[c.label_id] for c in explained.ldp]
-    assert len({c.seen for c in explained.ldp}) == 2
+    assert [c.seen for c in explained.in_vocabulary] == [seen[c.label_id] for c in explained.in_vocabulary]
+    assert len({c.seen for c in explained.in_vocabulary}) == 2
 
 
 def test_the_ensemble_that_was_asked_for_is_the_one_explained(predictor):
     result = predictor(draw_scene([3, 14], PALETTE).image, "mini_b", ensemble="clip")
     explained = result.explain(result.segments_info[0]["id"], top=3)
-    assert explained.ensemble == "clip" and explained.confidence is None and explained.trust == 1
-    assert [c.label for c in explained.final] == [c.label for c in explained.clip] and len(explained.ldp) == 3
+    assert explained.ensemble == "clip" and explained.confidence is None and explained.clip_weight == 1
+    assert [c.label for c in explained.final] == [c.label for c in explained.clip] and len(explained.in_vocabulary) == 3
     assert [c.probability for c in explained.final] == pytest.approx([c.probability for c in explained.clip])
-    assert explained.reason.startswith("LDP") and "a trust in CLIP of 1.00" in explained.reason
+    assert explained.reason.startswith("The trained classifier") and "CLIP weighted by 1.00" in explained.reason
 
 
 def test_reasons(result):
     prediction, _, model, _ = result._origin
     prediction.inputs.clip_empty[2] = True
     unseen = explain_mask(model, prediction, model.score(prediction), 2)
-    assert not unseen.clip_sees and unseen.trust == 0
+    assert not unseen.clip_sees and unseen.clip_weight == 0
     assert unseen.reason == (
-        f"The mask is too small for CLIP to see, so LDP decides alone: {unseen.label} "
+        f"The mask is too small for CLIP, so the trained classifier decides alone: {unseen.label} "
         f"({unseen.final[0].probability:.2f})."
     )
 
@@ -122,6 +122,6 @@ def test_any_query_is_explained_and_drawn(predictor, monkeypatch):
     result.plot_mask(info["id"], top=2)
     result.plot_mask(query=info["query"])
     (_, segment, explanation), (_, mask, _) = drawn
-    assert explanation == result.explain(info["id"], top=2) and len(explanation.ldp) == 2
+    assert explanation == result.explain(info["id"], top=2) and len(explanation.in_vocabulary) == 2
     np.testing.assert_array_equal(segment, result.segmentation == info["id"])
     assert mask.shape == segment.shape and (segment & mask).sum() > 0.9 * segment.sum() > 0

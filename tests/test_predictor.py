@@ -138,7 +138,7 @@ def test_another_ensemble_has_the_constants_of_the_configuration(mini_config, sc
     expected = np.mean([0.1 if known else 0.3 for known in seen])
     sees = ~result._origin.prediction.inputs.clip_empty
     query = int(sees.nonzero()[0])
-    assert result.explain(query=query).trust == pytest.approx(expected)
+    assert result.explain(query=query).clip_weight == pytest.approx(expected)
 
 
 def test_an_ensemble_that_no_configuration_knows_has_its_defaults(mini_model):

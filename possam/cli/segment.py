@@ -44,7 +44,9 @@ def add_command(commands: Commands) -> None:
     parser.add_argument("--model", default="possam-mini", help="a shipped name, folder, published checkpoint "
                         "or hub repository "
                         "(default: possam-mini, which knows only the words of its drawn world)")  # fmt: skip
-    parser.add_argument("--ensemble", metavar="NAME", help="how LDP and CLIP are joined (default: the model's way)")
+    parser.add_argument(
+        "--ensemble", metavar="NAME", help="combination of the trained classifier and CLIP (default: the model's own)"
+    )
     parser.add_argument("--device", help="cpu, cuda, cuda:1 … (default: the model's own)")
     add_weights(parser)
     parser.add_argument("--every", type=int, default=1, metavar="N", help="take each N-th frame of videos (default: 1)")

@@ -1,4 +1,4 @@
-"""One mask and why it got its name: the mask on the image, what LDP, CLIP and the ensemble think, and λ."""
+"""Picture of one mask and the explanation of its name."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ def draw_explanation(
 ) -> NDArray[np.uint8]:
     """Draw one mask of an image with its explanation.
 
-    Left the mask on the image; right the most probable names by LDP (p), by CLIP (q) and by their ensemble (r), with
-    the name that was given in bold lines; below λ between the two, and s, v and c (METHOD.md 1.9).
+    Left the mask on the image; right the most probable names by the trained classifier (p), by CLIP (q) and by their
+    ensemble (r), with the name that was given in bold lines; below λ between the two, and s, v and c (METHOD.md 1.9).
 
     Args:
         image: H×W×3 uint8 RGB.
@@ -39,7 +39,7 @@ def draw_explanation(
     Returns:
         a picture, uint8 RGB.
     """
-    rows = max(len(explanation.ldp), 1)
+    rows = max(len(explanation.in_vocabulary), 1)
     lists = round(2.2 * _SIZE) + rows * _row_height()
     right = 3 * _COLUMN + 2 * 2 * GAP
     reason = _wrapped(explanation.reason, right)
@@ -57,12 +57,16 @@ def draw_explanation(
     left = GAP + _PICTURE + 2 * GAP
     clip = f"CLIP{'' if explanation.clip_sees else ' (sees nothing)'}"
     for place, (heading, letter, names) in enumerate(
-        (("LDP", "p", explanation.ldp), (clip, "q", explanation.clip), (explanation.ensemble, "r", explanation.final))
+        (
+            ("trained", "p", explanation.in_vocabulary),
+            (clip, "q", explanation.clip),
+            (explanation.ensemble, "r", explanation.final),
+        )
     ):
         corner = (left + place * (_COLUMN + 2 * GAP), head)
         _draw_names(pen, corner, f"{heading}:  {letter}", names, explanation.final[0].label_id)
     top = head + lists + _SIZE
-    _draw_trust(pen, (left, top), right, explanation)
+    _draw_clip_weight(pen, (left, top), right, explanation)
     _draw_numbers(pen, (left, top + 3 * _SIZE), right, explanation)
     for line, text in enumerate(reason):
         below = (left, top + 6 * _SIZE + line * round(1.5 * _SIZE))
@@ -118,20 +122,22 @@ def _draw_names(
             pen.rectangle((left, y, left + _COLUMN, y + _BAR), outline=_SURE)
 
 
-def _draw_trust(pen: ImageDraw.ImageDraw, corner: tuple[int, int], width: int, explanation: MaskExplanation) -> None:
-    """λ as a point between LDP (0) and CLIP (1)."""
+def _draw_clip_weight(
+    pen: ImageDraw.ImageDraw, corner: tuple[int, int], width: int, explanation: MaskExplanation
+) -> None:
+    """Draw λ as a point between the trained classifier (0) and CLIP (1)."""
     left, top = corner
     middle = top + _SIZE // 2
-    for text, x, anchor in (("LDP", left, "lm"), ("CLIP", left + width, "rm")):
+    for text, x, anchor in (("trained", left, "lm"), ("CLIP", left + width, "rm")):
         pen.text((x, middle), text, fill=INK, font=font_for(text, _SIZE), anchor=anchor)
-    start, end = left + round(3.2 * _SIZE), left + width - round(3.6 * _SIZE)
+    start, end = left + round(4.6 * _SIZE), left + width - round(3.6 * _SIZE)
     pen.line((start, middle, end, middle), fill=_LINE, width=3)
     for tick in range(5):
         x = start + tick * (end - start) // 4
         pen.line((x, middle - 4, x, middle + 4), fill=_LINE, width=1)
-    x = start + round(explanation.trust * (end - start))
+    x = start + round(explanation.clip_weight * (end - start))
     pen.ellipse((x - 8, middle - 8, x + 8, middle + 8), fill=_SURE, outline=WHITE)
-    text = f"trust in CLIP  λ = {explanation.trust:.2f}"
+    text = f"weight of CLIP  λ = {explanation.clip_weight:.2f}"
     half = text_width(text, _SIZE) // 2
     centre = min(max(x, left + half), left + width - half)
     pen.text((centre, middle + round(0.8 * _SIZE)), text, fill=INK, font=font_for(text, _SIZE), anchor="ma")

@@ -21,13 +21,13 @@ def explanation():
         query=7,
         label="tree",
         score=0.5,
-        ldp=candidates(0.5, 0.25, 0.2, 0.04, 0.01),
+        in_vocabulary=candidates(0.5, 0.25, 0.2, 0.04, 0.01),
         clip=candidates(0.8, 0.1, 0.05, 0.05, 0.0),
         final=candidates(0.625, 0.2, 0.1, 0.05, 0.025),
         ensemble="mase",
         iou=0.9,
         void=0.1,
-        trust=0.25,
+        clip_weight=0.25,
         confidence=0.75,
         clip_sees=True,
     )
@@ -63,10 +63,10 @@ def test_the_mask_keeps_its_colours_and_the_rest_is_pale(explanation):
     assert red == green == blue > 150
 
 
-def test_trust_moves_the_point(explanation):
+def test_clip_weight_moves_the_point(explanation):
     image, mask = np.zeros((60, 80, 3), np.uint8), np.ones((60, 80), bool)
     pictures = [
-        draw_explanation(image, mask, dataclasses.replace(explanation, trust=trust)) for trust in (0.0, 0.5, 1.0)
+        draw_explanation(image, mask, dataclasses.replace(explanation, clip_weight=value)) for value in (0.0, 0.5, 1.0)
     ]
     changed = np.abs(pictures[0].astype(int) - pictures[2]).sum(-1) > 200
     columns = np.flatnonzero(changed.any(axis=0))

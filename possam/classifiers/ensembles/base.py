@@ -42,9 +42,9 @@ class PosteriorEnsemble(Ensemble):
     """r_ik ∝ p_ik^(κ(1−λ_ik)) · q_ik^(λ_ik); score (1 − v_i)·r_ik·s_i^η (METHOD.md 1.9).
 
     p and q are softmax of LDP's and CLIP's logits over the K classes, v LDP's void probability, s the
-    predicted IoU. Subclasses differ in λ, the trust in CLIP, and in nothing else, so that they can be
+    predicted IoU. Subclasses differ in λ, the weight of CLIP, and in nothing else, so that they can be
     compared. A mask with no pixel at CLIP's resolution takes λ = 0 in every one of them:
-    there is nothing of CLIP's to trust.
+    its CLIP embedding means nothing.
 
     Args:
         kappa: κ > 0, sharpens LDP; 1 leaves it alone.
@@ -56,24 +56,24 @@ class PosteriorEnsemble(Ensemble):
         self.eta = in_range("eta", eta, least=0.0)
 
     @abstractmethod
-    def _trust(self, inputs: ClassificationInputs) -> Tensor:
+    def _clip_weight(self, inputs: ClassificationInputs) -> Tensor:
         """λ before empty masks are excused: any shape that broadcasts to Q×K, float32."""
 
-    def trust(self, inputs: ClassificationInputs) -> Tensor:
-        """λ, the trust in CLIP: Q×1 or Q×K float32 in [0, 1]."""
-        trust = self._trust(inputs).expand(inputs.iou.shape[0], -1)
-        return trust.masked_fill(inputs.clip_empty.unsqueeze(1), 0.0)
+    def clip_weight(self, inputs: ClassificationInputs) -> Tensor:
+        """λ, the weight of CLIP: Q×1 or Q×K float32 in [0, 1]."""
+        clip_weight = self._clip_weight(inputs).expand(inputs.iou.shape[0], -1)
+        return clip_weight.masked_fill(inputs.clip_empty.unsqueeze(1), 0.0)
 
     def explain(self, inputs: ClassificationInputs) -> dict[str, Tensor]:
-        """``trust``: λ, Q float32 in [0, 1] (the mean over classes where λ differs among them)."""
-        return {"trust": self.trust(inputs).mean(dim=1)}
+        """``clip_weight``: λ, Q float32 in [0, 1] (the mean over classes where λ differs among them)."""
+        return {"clip_weight": self.clip_weight(inputs).mean(dim=1)}
 
     def __call__(self, inputs: ClassificationInputs) -> Tensor:
         with torch.autocast(device_type=inputs.iou.device.type, enabled=False):
-            trust = self.trust(inputs)
+            clip_weight = self.clip_weight(inputs)
             log_p = inputs.query_logits[:, :-1].float().log_softmax(dim=-1)
             log_q = inputs.clip_logits.float().log_softmax(dim=-1)
-            posterior = (self.kappa * (1 - trust) * log_p + trust * log_q).softmax(dim=-1)
+            posterior = (self.kappa * (1 - clip_weight) * log_p + clip_weight * log_q).softmax(dim=-1)
             return posterior * weight(inputs, self.eta).unsqueeze(1)
 
 

@@ -14,5 +14,5 @@ from .base import PosteriorEnsemble, register_ensemble
 class ClipOnly(PosteriorEnsemble):
     """λ = 1: scores (1 − v)·q·s^η. A mask too small for CLIP to have a pixel of keeps LDP's opinion."""
 
-    def _trust(self, inputs: ClassificationInputs) -> Tensor:
+    def _clip_weight(self, inputs: ClassificationInputs) -> Tensor:
         return torch.ones(inputs.iou.shape[0], 1, device=inputs.iou.device)

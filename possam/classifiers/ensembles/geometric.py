@@ -30,7 +30,7 @@ class Geometric(PosteriorEnsemble):
         self.alpha = in_range("alpha", alpha, least=0.0, most=1.0)
         self.beta = in_range("beta", beta, least=0.0, most=1.0)
 
-    def _trust(self, inputs: ClassificationInputs) -> Tensor:
+    def _clip_weight(self, inputs: ClassificationInputs) -> Tensor:
         alpha = torch.tensor(self.alpha, device=inputs.iou.device)
         beta = torch.tensor(self.beta, device=inputs.iou.device)
         return torch.where(inputs.exact_seen, alpha, beta)

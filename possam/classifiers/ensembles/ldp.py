@@ -14,5 +14,5 @@ from .base import PosteriorEnsemble, register_ensemble
 class LdpOnly(PosteriorEnsemble):
     """λ = 0: scores (1 − v)·p^κ·s^η, p^κ normalised."""
 
-    def _trust(self, inputs: ClassificationInputs) -> Tensor:
+    def _clip_weight(self, inputs: ClassificationInputs) -> Tensor:
         return torch.zeros(inputs.iou.shape[0], 1, device=inputs.iou.device)

@@ -16,7 +16,7 @@ from .base import PosteriorEnsemble, in_range, register_ensemble
 
 @register_ensemble("mase")
 class MaskAwareSelectiveEnsemble(PosteriorEnsemble):
-    """Trust in CLIP falls, mask by mask, as confidence grows that the mask shows a class seen in training.
+    """The weight of CLIP falls, mask by mask, as confidence grows that the mask shows a class seen in training.
 
     λ_i = α + (β − α)·(1 − c_i)^γ. The confidence c_i follows one of two rules:
 
@@ -60,7 +60,7 @@ class MaskAwareSelectiveEnsemble(PosteriorEnsemble):
         self.beta = in_range("beta", beta, least=0.0, most=1.0)
         if self.alpha > self.beta:
             raise ValueError(
-                f"alpha must not exceed beta, got {alpha} and {beta}: trust in CLIP falls with confidence"
+                f"alpha must not exceed beta, got {alpha} and {beta}: the weight of CLIP falls with confidence"
             )
         self.gamma = in_range("gamma", gamma, above=0.0)
         self.rho = in_range("rho", rho, least=0.0)
@@ -74,12 +74,12 @@ class MaskAwareSelectiveEnsemble(PosteriorEnsemble):
             familiarity = training_mass(inputs, self.threshold)
         return inputs.iou.float().clamp(0, 1) ** self.rho * familiarity
 
-    def _trust(self, inputs: ClassificationInputs) -> Tensor:
+    def _clip_weight(self, inputs: ClassificationInputs) -> Tensor:
         doubt = (1 - self.confidence(inputs)).clamp(0, 1)
         return (self.alpha + (self.beta - self.alpha) * doubt**self.gamma).unsqueeze(1)
 
     def explain(self, inputs: ClassificationInputs) -> dict[str, Tensor]:
-        """``trust``: λ and ``confidence``: c, both Q float32 in [0, 1]."""
+        """``clip_weight``: λ and ``confidence``: c, both Q float32 in [0, 1]."""
         return super().explain(inputs) | {"confidence": self.confidence(inputs)}
 
 

@@ -45,9 +45,9 @@ class EmbeddingModulation(Ensemble):
         self.eta = in_range("eta", eta, least=0.0)
 
     def explain(self, inputs: ClassificationInputs) -> dict[str, Tensor]:
-        """``trust``: CLIP's share a(1−s) / (1 + a(1−s)) of the fused embedding, Q float32 in [0, 1)."""
+        """``clip_weight``: CLIP's share a(1−s) / (1 + a(1−s)) of the fused embedding, Q float32 in [0, 1)."""
         amount = self._amount(inputs, class_similarity(inputs)).squeeze(1)
-        return {"trust": amount / (1 + amount)}
+        return {"clip_weight": amount / (1 + amount)}
 
     def __call__(self, inputs: ClassificationInputs) -> Tensor:
         with torch.autocast(device_type=inputs.iou.device.type, enabled=False):

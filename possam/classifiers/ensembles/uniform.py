@@ -1,4 +1,4 @@
-"""One trust in CLIP for every mask and class (METHOD.md 1.9)."""
+"""One weight of CLIP for every mask and class (METHOD.md 1.9)."""
 
 from __future__ import annotations
 
@@ -22,5 +22,5 @@ class Uniform(PosteriorEnsemble):
         super().__init__(kappa=kappa, eta=eta)
         self.level = in_range("level", level, least=0.0, most=1.0)
 
-    def _trust(self, inputs: ClassificationInputs) -> Tensor:
+    def _clip_weight(self, inputs: ClassificationInputs) -> Tensor:
         return torch.full((inputs.iou.shape[0], 1), self.level, device=inputs.iou.device)

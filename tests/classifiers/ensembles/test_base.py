@@ -52,7 +52,7 @@ def test_a_mask_too_small_for_clip_is_not_judged_by_clip(make_inputs, name):
     )
     ensemble = build_ensemble(name, kappa=2.0)
     torch.testing.assert_close(ensemble(inputs), ensemble(other))
-    assert (ensemble.explain(inputs)["trust"] == 0).all()
+    assert (ensemble.explain(inputs)["clip_weight"] == 0).all()
     if name != "modulation":  # which debiases these too
         torch.testing.assert_close(ensemble(inputs), build_ensemble("ldp", kappa=2.0)(inputs))
 
@@ -65,18 +65,18 @@ def test_no_masks_and_one_class_are_served(make_inputs, name):
     torch.testing.assert_close(build_ensemble(name)(inputs)[:, 0], not_void)
 
 
-def test_fixed_trust_is_the_formula_with_probabilities(make_inputs):
+def test_fixed_clip_weight_is_the_formula_with_probabilities(make_inputs):
     inputs = make_inputs()
     full = inputs.query_logits.double().softmax(1)
     p = full[:, :-1] / full[:, :-1].sum(1, keepdim=True)
     q = inputs.clip_logits.double().softmax(1)
-    for name, constants, trust in [
+    for name, constants, clip_weight in [
         ("ldp", {}, 0.0),
         ("clip", {}, 1.0),
         ("uniform", {}, 0.5),
         ("uniform", {"level": 0.3}, 0.3),
     ]:
-        lam = torch.full((40, 1), trust, dtype=torch.float64).masked_fill(inputs.clip_empty[:, None], 0.0)
+        lam = torch.full((40, 1), clip_weight, dtype=torch.float64).masked_fill(inputs.clip_empty[:, None], 0.0)
         for kappa in (1.0, 2.5):
             r = p ** (kappa * (1 - lam)) * q**lam
             expected = r / r.sum(1, keepdim=True) * (1 - full[:, -1:])

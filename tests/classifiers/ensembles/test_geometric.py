@@ -32,7 +32,7 @@ def test_equal_exponents_are_the_uniform_ensemble(make_inputs):
     torch.testing.assert_close(got, build_ensemble("uniform", level=0.6, kappa=2.0)(inputs))
 
 
-def test_trust_is_explained_as_the_mean_over_classes(make_inputs):
+def test_clip_weight_is_explained_as_the_mean_over_classes(make_inputs):
     inputs = make_inputs(classes=4, shared=1, clip_empty=torch.zeros(40, dtype=torch.bool))
-    trust = build_ensemble("geometric").explain(inputs)["trust"]
-    torch.testing.assert_close(trust, torch.full((40,), (0.4 + 3 * 0.8) / 4))
+    clip_weight = build_ensemble("geometric").explain(inputs)["clip_weight"]
+    torch.testing.assert_close(clip_weight, torch.full((40,), (0.4 + 3 * 0.8) / 4))

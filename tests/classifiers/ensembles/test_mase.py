@@ -17,7 +17,7 @@ def reference(inputs, rule, threshold, *, alpha, beta, gamma, kappa, eta, rho):
         return sum(x * y for x, y in zip(a, b, strict=True))
 
     novel = [name for name in names if max(dot(name, known) for known in train) <= threshold]
-    scores, trusts, confidences = [], [], []
+    scores, weights, confidences = [], [], []
     for i in range(len(inputs.iou)):
         s, x = float(inputs.iou[i]), inputs.clip_embeddings[i].tolist()
         full = inputs.query_logits[i].double().softmax(0)
@@ -29,27 +29,27 @@ def reference(inputs, rule, threshold, *, alpha, beta, gamma, kappa, eta, rho):
             seen = sum(math.exp(inputs.clip_scale * dot(x, name)) for name in train)
             unseen = sum(math.exp(inputs.clip_scale * dot(x, name)) for name in novel)
             c = s**rho * seen / (seen + unseen)
-        trust = 0.0 if inputs.clip_empty[i] else alpha + (beta - alpha) * (1 - c) ** gamma
-        r = p ** (kappa * (1 - trust)) * q**trust
+        clip_weight = 0.0 if inputs.clip_empty[i] else alpha + (beta - alpha) * (1 - c) ** gamma
+        r = p ** (kappa * (1 - clip_weight)) * q**clip_weight
         scores.append((1 - full[-1]) * r / r.sum() * s**eta)
-        trusts.append(trust)
+        weights.append(clip_weight)
         confidences.append(c)
-    return torch.stack(scores), torch.tensor(trusts), torch.tensor(confidences)
+    return torch.stack(scores), torch.tensor(weights), torch.tensor(confidences)
 
 
 @pytest.mark.parametrize("rule", ["posterior", "ldp"])
 @pytest.mark.parametrize("shared", [0, 3])
 @pytest.mark.parametrize("rho", [0.0, 0.5, 1.0])
-def test_scores_trust_and_confidence_follow_the_method(make_inputs, rule, shared, rho):
+def test_scores_clip_weight_and_confidence_follow_the_method(make_inputs, rule, shared, rho):
     inputs = make_inputs(shared=shared)
     ensemble = build_ensemble("mase", rule=rule, threshold=0.3, rho=rho, **CONSTANTS)
-    scores, trust, confidence = reference(inputs, rule, 0.3, rho=rho, **CONSTANTS)
+    scores, clip_weight, confidence = reference(inputs, rule, 0.3, rho=rho, **CONSTANTS)
     torch.testing.assert_close(ensemble(inputs).double(), scores, atol=1e-6, rtol=1e-5)
     explained = ensemble.explain(inputs)
-    torch.testing.assert_close(explained["trust"], trust)
+    torch.testing.assert_close(explained["clip_weight"], clip_weight)
     torch.testing.assert_close(explained["confidence"], confidence)
-    torch.testing.assert_close(ensemble.trust(inputs), trust[:, None])
-    assert (trust == 0).any() and (trust > 0).any()
+    torch.testing.assert_close(ensemble.clip_weight(inputs), clip_weight[:, None])
+    assert (clip_weight == 0).any() and (clip_weight > 0).any()
 
 
 def test_the_default_rule_is_the_posterior_with_the_method_threshold(make_inputs):
@@ -84,17 +84,17 @@ def test_the_mass_is_stable_at_large_scales(make_inputs):
     torch.testing.assert_close(mass[clear], (nearest > other)[clear].float())
 
 
-def test_trust_falls_as_the_confidence_grows(make_inputs):
+def test_clip_weight_falls_as_the_confidence_grows(make_inputs):
     inputs = make_inputs(clip_empty=torch.zeros(40, dtype=torch.bool))
     explained = build_ensemble("mase", gamma=0.5).explain(inputs)
     order = explained["confidence"].argsort()
-    assert (explained["trust"][order].diff() <= 0).all()
+    assert (explained["clip_weight"][order].diff() <= 0).all()
     sure = make_inputs(
         classes=3, shared=3, iou=torch.ones(40), clip_empty=torch.zeros(40, dtype=torch.bool)
     )
-    torch.testing.assert_close(build_ensemble("mase").explain(sure)["trust"], torch.full((40,), 0.2))
+    torch.testing.assert_close(build_ensemble("mase").explain(sure)["clip_weight"], torch.full((40,), 0.2))
     unsure = make_inputs(iou=torch.zeros(40), clip_empty=torch.zeros(40, dtype=torch.bool))
-    torch.testing.assert_close(build_ensemble("mase").explain(unsure)["trust"], torch.full((40,), 0.8))
+    torch.testing.assert_close(build_ensemble("mase").explain(unsure)["clip_weight"], torch.full((40,), 0.8))
 
 
 def test_equal_bounds_are_the_uniform_ensemble(make_inputs):

@@ -40,7 +40,7 @@ def test_on_the_training_vocabulary_it_is_ldp_alone(make_inputs):
     inputs = make_inputs(classes=5, train_classes=5, shared=5)
     ensemble = build_ensemble("modulation", kappa=2.0)
     torch.testing.assert_close(ensemble(inputs), build_ensemble("ldp", kappa=2.0)(inputs))
-    assert (ensemble.explain(inputs)["trust"] == 0).all()
+    assert (ensemble.explain(inputs)["clip_weight"] == 0).all()
 
 
 def test_embeddings_of_any_length_count_as_directions(make_inputs):

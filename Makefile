@@ -18,7 +18,7 @@ demo: $(VENV)/.stamp
 	$(BIN)/python tools/train_net.py --config-file configs/mini/possam.yaml OUTPUT_DIR $(OUT)
 
 test: $(VENV)/.stamp lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 lint: $(VENV)/.stamp
 	$(BIN)/ruff check .

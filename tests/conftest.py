@@ -12,6 +12,14 @@ torch.set_num_threads(1)
 torch.ones((), requires_grad=True).backward()
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport():
+    """Escape surrogates, of file names that are no text, in what a test printed: processes cannot exchange them."""
+    report = yield
+    report.sections = [(name, text.encode(errors="backslashreplace").decode()) for name, text in report.sections]
+    return report
+
+
 @pytest.fixture
 def mini_config(tmp_path):
     """The miniature configuration, writing under the test's own folder."""

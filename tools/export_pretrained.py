@@ -39,12 +39,14 @@ def as_written(paths: list[str], overrides: list[str]) -> CfgNode:
 
 
 def read_results(paths: list[Path]) -> dict[str, Any]:
-    """Results by dataset, from the results.json of one dataset each or of a whole run."""
+    """Headline metrics by dataset, from the results.json of one dataset each or of a whole run."""
+    from possam.evaluation import headline_metrics
+
     results: dict[str, Any] = {}
     for path in paths:
         content = read_json(path)
         results |= content.get("datasets") or {content.get("dataset", {}).get("name", path.parent.name): content}
-    return results
+    return {dataset: headline_metrics(content) for dataset, content in results.items()}
 
 
 def main() -> None:

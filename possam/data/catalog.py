@@ -9,7 +9,10 @@ from typing import Any
 from possam.d2.data import DatasetCatalog, MetadataCatalog
 from possam.vocabulary import Vocabulary
 
-__all__ = ["IGNORE_LABEL", "is_registered", "register"]
+__all__ = ["ANNOTATIONS", "IGNORE_LABEL", "is_registered", "register"]
+
+ANNOTATIONS = ("panoptic", "semantic", "instance")
+"""The kinds of annotation, which tasks need; a panoptic one serves for all three."""
 
 IGNORE_LABEL = 255
 
@@ -37,7 +40,7 @@ def register(
         name: name in ``DatasetCatalog`` and ``MetadataCatalog``.
         load: gives the records; called whenever the dataset is loaded.
         vocabulary: the classes.
-        tasks: those of "panoptic", "semantic" and "instance" that can be scored.
+        tasks: the kinds of annotation it has, of `ANNOTATIONS`.
         places: files and folders, by their keys in the metadata.
         ignore_label: value of unlabelled pixels in label maps.
         federated: whether classes that an image's annotation does not name are unknown, as in LVIS.

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from possam.data.catalog import register
+from possam.data.catalog import ANNOTATIONS, register
 from possam.data.checks import (
     check_files,
     read_annotation_file,
@@ -27,9 +27,7 @@ from possam.data.images import ImageFinder
 from possam.files import expand_home, read_json
 from possam.vocabulary import Vocabulary
 
-__all__ = ["TASKS", "load_panoptic", "panoptic_vocabulary", "register_panoptic"]
-
-TASKS = ("panoptic", "semantic", "instance")
+__all__ = ["load_panoptic", "panoptic_vocabulary", "register_panoptic"]
 
 
 def register_panoptic(
@@ -74,7 +72,7 @@ def register_panoptic(
     def load() -> list[dict[str, Any]]:
         return load_panoptic(**places, vocabulary=chosen, mend=prepare)
 
-    register(name, load, vocabulary=vocabulary, tasks=TASKS, places=places, root=root)
+    register(name, load, vocabulary=vocabulary, tasks=ANNOTATIONS, places=places, root=root)
 
 
 def panoptic_vocabulary(path: str | Path, name: str) -> Vocabulary:

@@ -18,7 +18,7 @@ from possam.classifiers import ENSEMBLE_REGISTRY, build_ensemble
 from possam.d2.config import CfgNode, get_cfg
 from possam.data import AUGMENTATIONS
 from possam.engine.ignored_settings import ignored_settings
-from possam.evaluation import EVALUATOR_REGISTRY
+from possam.evaluation import find_task, registered_tasks
 from possam.files import expand_home, full_path, read_yaml
 from possam.inference import SEMANTIC
 from possam.messages import did_you_mean
@@ -190,7 +190,8 @@ def check_config(cfg: CfgNode) -> None:
     for name in cfg.TEST.COMPARE:
         _one_of("TEST.COMPARE", name, ensembles)
     for task in cfg.TEST.TASKS:
-        _one_of("TEST.TASKS", task, [name for name, _ in EVALUATOR_REGISTRY])
+        _one_of("TEST.TASKS", task, [known.key for known in registered_tasks()])
+    check_prompts(cfg)
     _one_of("INPUT.AUGMENTATION", cfg.INPUT.AUGMENTATION, list(AUGMENTATIONS))
     _one_of("INPUT.FORMAT", cfg.INPUT.FORMAT, ["RGB"])
     _one_of("SOLVER.AMP.PRECISION", cfg.SOLVER.AMP.PRECISION, list(PRECISIONS))
@@ -249,6 +250,22 @@ def check_config(cfg: CfgNode) -> None:
         raise ValueError(f"SOLVER.AMP.ENABLED needs a CUDA device, not MODEL.DEVICE {cfg.MODEL.DEVICE!r}.")
     if device.type == "cuda" and not torch.cuda.is_available():
         raise ValueError(f"MODEL.DEVICE is {cfg.MODEL.DEVICE!r}, but there is no CUDA device; add `MODEL.DEVICE cpu`.")
+
+
+def check_prompts(cfg: CfgNode) -> None:
+    """Raise ValueError where one of `TEST.TASKS` needs prompts, and the system or test-time augmentation takes none."""
+    prompted = [task for task in cfg.TEST.TASKS if find_task(task).prompts]
+    name = cfg.MODEL.META_ARCHITECTURE
+    if prompted and not model_spec(name).prompts:
+        raise ValueError(
+            f"TEST.TASKS has {prompted[0]!r}, which needs a model that takes prompts, but {name} takes none; leave it "
+            "out, or evaluate another model."
+        )
+    if prompted and cfg.TEST.AUG.ENABLED:
+        raise ValueError(
+            f"TEST.TASKS has {prompted[0]!r}, whose prompts test-time augmentation does not transform; leave it out, "
+            "or set TEST.AUG.ENABLED False."
+        )
 
 
 def _check_ensembles(cfg: CfgNode) -> None:

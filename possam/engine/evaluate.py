@@ -15,6 +15,7 @@ from possam.d2.config import CfgNode
 from possam.d2.evaluation import inference_context
 from possam.d2.utils import comm
 from possam.encoders.state_dicts import not_finite
+from possam.engine.config import check_prompts
 from possam.engine.provenance import provenance
 from possam.evaluation import (
     LVIS_DETECTIONS,
@@ -22,8 +23,10 @@ from possam.evaluation import (
     GroundTruth,
     ap_library,
     build_evaluators,
+    find_task,
     format_comparison,
     format_table,
+    outputs_of,
     scored_tasks,
 )
 from possam.files import write_json
@@ -32,9 +35,6 @@ from possam.output import guarded_output
 from possam.vocabulary import Vocabulary
 
 logger = logging.getLogger(__name__)
-
-# Task → where its metrics stand in a report.
-_METRICS = {"panoptic": "panoptic_seg", "semantic": "sem_seg", "instance": "segm", "quality": "iou_head"}
 
 
 class Predictor(Protocol):
@@ -46,7 +46,7 @@ class Predictor(Protocol):
     def segment(
         self, prediction: Any, ensemble: str | None = None, tasks: tuple[str, ...] | None = None
     ) -> dict[str, Any]:
-        """The outputs of these tasks, as `OpenVocabularySegmenter.segment` gives them."""
+        """These of `possam.inference.OUTPUTS`, as `OpenVocabularySegmenter.segment` gives them."""
 
 
 def build_predictor(cfg: CfgNode, model: OpenVocabularySegmenter) -> Predictor:
@@ -57,28 +57,31 @@ def build_predictor(cfg: CfgNode, model: OpenVocabularySegmenter) -> Predictor:
 
 @guarded_output()
 def evaluate_datasets(
-    cfg: CfgNode, model: OpenVocabularySegmenter, loader_of: Callable[[str], Any], *, predictor: Predictor | None = None
+    cfg: CfgNode, model: OpenVocabularySegmenter, loader_of: Callable[..., Any], *, predictor: Predictor | None = None
 ) -> OrderedDict[str, Any]:
     """Score a model on every dataset of `DATASETS.TEST`, each with its own names, whatever the order.
 
     Prints the tables; writes, beside what `evaluate` writes of each, OUTPUT_DIR/evaluation/results.json of them all.
 
     Args:
-        loader_of: the test loader of a dataset.
+        loader_of: the test loader of a dataset, by its name. For tasks that need prompts, and for them alone, it is
+            called with ``prompts=True``, and each of the loader's inputs must have the image's "prompts".
         predictor: what predicts in the model's place, or None.
 
     Returns:
         Results by dataset, task and metric. Empty dicts but on the main process.
 
     Raises:
-        ValueError: a dataset cannot be scored on any of `TEST.TASKS`; said before the first of them is scored.
+        ValueError: a dataset cannot be scored on any of `TEST.TASKS`, or the model takes no prompts and one of them
+            needs prompts; said before the first of them is scored.
         FloatingPointError: parameters of the model are NaN or infinite.
     """
+    check_prompts(cfg)
     for name in cfg.DATASETS.TEST:
         scored_tasks(GroundTruth(name), cfg.TEST.TASKS)
     origin = provenance(cfg, model) if comm.is_main_process() else None
     reports = OrderedDict(
-        (name, _evaluate(cfg, model, name, loader_of(name), predictor or model, origin)) for name in cfg.DATASETS.TEST
+        (name, _evaluate(cfg, model, name, loader_of, predictor or model, origin)) for name in cfg.DATASETS.TEST
     )
     results = OrderedDict((name, report.get("results", {})) for name, report in reports.items())
     if comm.is_main_process() and reports:
@@ -91,7 +94,12 @@ def evaluate_datasets(
 
 @guarded_output()
 def evaluate(
-    cfg: CfgNode, model: OpenVocabularySegmenter, dataset: str, loader: Any, *, predictor: Predictor | None = None
+    cfg: CfgNode,
+    model: OpenVocabularySegmenter,
+    dataset: str,
+    loader_of: Callable[..., Any],
+    *,
+    predictor: Predictor | None = None,
 ) -> dict[str, Any]:
     """Score `model` on `dataset`: `MODEL.ENSEMBLE` on those of `TEST.TASKS` that the dataset has annotations for,
     `TEST.COMPARE` on the first of these alone.
@@ -99,13 +107,14 @@ def evaluate(
     Prints the tables; writes predictions and `results.json` under OUTPUT_DIR/evaluation/<dataset>.
 
     Args:
-        predictor: what predicts in the model's place, or None.
+        loader_of, predictor: see `evaluate_datasets`.
 
     Returns:
         Metrics by task, and under "compare" those of the first task of every ensemble. Empty but on the main process.
     """
     origin = provenance(cfg, model) if comm.is_main_process() else None
-    report = _evaluate(cfg, model, dataset, loader, predictor or model, origin)
+    check_prompts(cfg)
+    report = _evaluate(cfg, model, dataset, loader_of, predictor or model, origin)
     results: dict[str, Any] = report.get("results", {})
     return results
 
@@ -114,7 +123,7 @@ def _evaluate(
     cfg: CfgNode,
     model: OpenVocabularySegmenter,
     dataset: str,
-    loader: Any,
+    loader_of: Callable[..., Any],
     predictor: Predictor,
     origin: Mapping[str, Any] | None,
 ) -> dict[str, Any]:
@@ -130,30 +139,58 @@ def _evaluate(
             *(dataset, LVIS_DETECTIONS, cfg.TEST.TOP_K, LVIS_DETECTIONS),
         )
     tasks = {name: scored[:1] for name in cfg.TEST.COMPARE} | {ensemble: scored}
-    evaluators = {
-        name: build_evaluators(
-            ground_truth,
-            tasks=wanted,
-            train_vocabulary=model.train_vocabulary,
-            output_dir=folder if name == ensemble else None,
-        )
-        for name, wanted in tasks.items()
-    }
-    _predict(model, predictor, loader, evaluators, tasks)
-    metrics = {name: evaluator.evaluate() for name, evaluator in evaluators.items()}
+    metrics, images = _score(model, predictor, loader_of, ground_truth, tasks, {ensemble: folder})
     if not comm.is_main_process():
         return {}
     results = dict(metrics[ensemble])
     if len(metrics) > 1:
-        results["compare"] = {name: metric[_METRICS[scored[0]]] for name, metric in metrics.items()}
-    about = _describe(ground_truth, scored, model.train_vocabulary, evaluators[ensemble].evaluators[0].num_images)
+        results["compare"] = {name: metric[find_task(scored[0]).result] for name, metric in metrics.items()}
+    about = _describe(ground_truth, scored, model.train_vocabulary, images)
     write_json(folder / "results.json", {**results, "dataset": about, "provenance": origin})
     # After the file: what is printed may be lost.
     print(f"\n{dataset}, {ensemble}\n\n{format_table(metrics[ensemble])}\n")
-    if len(metrics) > 1 or "quality" in scored:
+    if len(metrics) > 1 or not all(metric.percent for task in scored for metric in find_task(task).metrics):
         print(f"{format_comparison(metrics)}\n")
     logger.info("Results and predictions are in %s", folder)
     return {"results": results, "dataset": about}
+
+
+def _score(
+    model: OpenVocabularySegmenter,
+    predictor: Predictor,
+    loader_of: Callable[..., Any],
+    ground_truth: GroundTruth,
+    tasks: Mapping[str, tuple[str, ...]],
+    folders: Mapping[str, Path],
+) -> tuple[dict[str, dict[str, Any]], int]:
+    """The metrics of every ensemble's tasks, and of how many images they are, which is 0 but on the main process.
+
+    Tasks that give the model prompts have other inputs, and a pass of their own.
+
+    Args:
+        tasks: names of tasks by ensemble.
+        folders: where to write predictions, by ensemble.
+    """
+    metrics: dict[str, dict[str, Any]] = {name: {} for name in tasks}
+    images = 0
+    for prompts in sorted({find_task(task).prompts for of in tasks.values() for task in of}):
+        of_pass = {name: tuple(t for t in of if find_task(t).prompts == prompts) for name, of in tasks.items()}
+        evaluators = {
+            name: build_evaluators(
+                ground_truth,
+                tasks=of,
+                train_vocabulary=model.train_vocabulary,
+                output_dir=folders.get(name),
+            )
+            for name, of in of_pass.items()
+            if of
+        }
+        loader = loader_of(ground_truth.name, prompts=True) if prompts else loader_of(ground_truth.name)
+        _predict(model, predictor, loader, evaluators, {name: outputs_of(of_pass[name]) for name in evaluators})
+        for name, evaluator in evaluators.items():
+            metrics[name] |= evaluator.evaluate() or {}
+            images = max(images, evaluator.evaluators[0].num_images)
+    return metrics, images
 
 
 def _predict(
@@ -161,9 +198,9 @@ def _predict(
     predictor: Predictor,
     loader: Any,
     evaluators: Mapping[str, Evaluators],
-    tasks: Mapping[str, tuple[str, ...]],
+    wanted: Mapping[str, tuple[str, ...]],
 ) -> None:
-    """Run the predictor over the loader once, and let every evaluator see its ensemble's outputs."""
+    """Run the predictor over the loader once, and let every ensemble's evaluators see the outputs they need."""
     for evaluator in evaluators.values():
         evaluator.reset()
     batches = track(loader, "Evaluating", transient=True, disable=not comm.is_main_process())
@@ -171,7 +208,7 @@ def _predict(
         for inputs in batches:
             predictions = predictor.predict(inputs)
             for name, evaluator in evaluators.items():
-                outputs = [predictor.segment(prediction, name, tasks[name]) for prediction in predictions]
+                outputs = [predictor.segment(prediction, name, wanted[name]) for prediction in predictions]
                 evaluator.process(inputs, outputs)
 
 

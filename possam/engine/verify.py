@@ -16,6 +16,7 @@ from possam.d2.data import MetadataCatalog
 from possam.engine.config import ConfigFiles, check_files, list_files, load_config, schedule_warning
 from possam.engine.datasets import check_vocabularies, prepare_datasets
 from possam.engine.ignored_settings import ignored_settings
+from possam.evaluation import possible_tasks
 from possam.files import full_path, read_yaml
 from possam.messages import few
 from possam.models import model_spec
@@ -24,7 +25,6 @@ __all__ = ["find_configs", "is_test_set", "verify_config"]
 
 # A configuration for GPUs is verified on any machine.
 _ANYWHERE = ("MODEL.DEVICE", "cpu", "SOLVER.AMP.ENABLED", "False")
-_NEEDS_PANOPTIC = "quality"
 _COUNTS: dict[str, tuple[int, int]] = {}
 
 
@@ -109,7 +109,7 @@ def _training(cfg: CfgNode) -> str:
 def _tests(cfg: CfgNode) -> str:
     scored: dict[str, list[str]] = {}
     for name in cfg.DATASETS.TEST:
-        possible = _tasks_of(name)
+        possible = possible_tasks(MetadataCatalog.get(name).tasks)
         scored[name] = [task for task in cfg.TEST.TASKS if task in possible]
         if not scored[name]:
             raise ValueError(f"TEST.TASKS is {cfg.TEST.TASKS}, but {name} can only be scored on {list(possible)}.")
@@ -121,11 +121,6 @@ def _tests(cfg: CfgNode) -> str:
         for name, tasks in scored.items()
     ]
     return f"tests {', '.join(parts) or 'nothing'}"
-
-
-def _tasks_of(name: str) -> Sequence[str]:
-    tasks = tuple(MetadataCatalog.get(name).tasks)
-    return (*tasks, _NEEDS_PANOPTIC) if "panoptic" in tasks else tasks
 
 
 def _count_parameters(cfg: CfgNode) -> tuple[int, int]:

@@ -1,29 +1,39 @@
 """Scores of a model on a dataset: panoptic, semantic, instance, and how well it knows its own masks."""
 
 from possam.evaluation.average_precision import LVIS_DETECTIONS, ap_library
-from possam.evaluation.build import EVALUATOR_REGISTRY, Evaluators, build_evaluators, scored_tasks
+from possam.evaluation.build import Evaluators, build_evaluators, scored_tasks
 from possam.evaluation.ground_truth import GroundTruth
 from possam.evaluation.instance import InstanceEvaluator
 from possam.evaluation.mask_quality import MaskQualityEvaluator
 from possam.evaluation.panoptic import PanopticEvaluator, panoptic_quality_from_files
+from possam.evaluation.panoptic_semantic import PanopticSemanticEvaluator
 from possam.evaluation.per_image import PerImageEvaluator
 from possam.evaluation.semantic import SemanticEvaluator
-from possam.evaluation.tables import format_comparison, format_table
+from possam.evaluation.tables import format_comparison, format_table, headline_metrics
+from possam.evaluation.tasks import Metric, Task, find_task, outputs_of, possible_tasks, register_task, registered_tasks
 
 __all__ = [
-    "EVALUATOR_REGISTRY",
     "LVIS_DETECTIONS",
     "Evaluators",
     "GroundTruth",
     "InstanceEvaluator",
     "MaskQualityEvaluator",
+    "Metric",
     "PanopticEvaluator",
+    "PanopticSemanticEvaluator",
     "PerImageEvaluator",
     "SemanticEvaluator",
+    "Task",
     "ap_library",
     "build_evaluators",
+    "find_task",
     "format_comparison",
     "format_table",
+    "headline_metrics",
+    "outputs_of",
     "panoptic_quality_from_files",
+    "possible_tasks",
+    "register_task",
+    "registered_tasks",
     "scored_tasks",
 ]

@@ -11,15 +11,13 @@ from numpy.typing import NDArray
 
 from possam.d2.data import DatasetCatalog, MetadataCatalog
 from possam.data.annotations import read_instances, read_label_map, read_segments
+from possam.data.catalog import ANNOTATIONS
 from possam.data.checks import require_id, require_keys, require_list
 from possam.data.coco_format import LVIS
 from possam.files import read_json
 from possam.vocabulary import Vocabulary
 
-__all__ = ["TASKS", "GroundTruth"]
-
-TASKS = ("panoptic", "semantic", "instance")
-"""What a panoptic annotation can be scored on; other datasets say in their metadata which of these they have."""
+__all__ = ["GroundTruth"]
 
 
 class GroundTruth:
@@ -32,7 +30,7 @@ class GroundTruth:
     One object may serve several evaluators: the last image's maps are kept, so that they are decoded once for all.
 
     Attributes:
-        tasks: those of `TASKS` that the dataset has annotations for.
+        tasks: the kinds of annotation it has, of `ANNOTATIONS`; all of them where its metadata does not say.
         federated: whether classes that an image's annotation does not name are unknown there, not absent (LVIS).
     """
 
@@ -56,7 +54,7 @@ class GroundTruth:
                 "register it with possam.data.register_panoptic."
             )
         self.vocabulary: Vocabulary = self.metadata.vocabulary
-        self.tasks: tuple[str, ...] = tuple(getattr(self.metadata, "tasks", TASKS))
+        self.tasks: tuple[str, ...] = tuple(getattr(self.metadata, "tasks", ANNOTATIONS))
         self.federated = bool(getattr(self.metadata, "federated", False))
         self._panoptic: tuple[Any, NDArray[np.int64], list[dict[str, Any]]] | None = None
         self._labels: tuple[Any, NDArray[np.int64]] | None = None

@@ -9,6 +9,7 @@ __all__ = ["GROUP_NAMES", "class_groups", "mean_of"]
 
 # Suffix of a metric's name → what a table calls the group.
 GROUP_NAMES = {"": "all", "_th": "things", "_st": "stuff", "_seen": "seen", "_unseen": "unseen"}
+GROUP_NAMES |= {"r": "rare", "c": "common", "f": "frequent"}  # in training, of LVIS
 
 
 def class_groups(vocabulary: Vocabulary, train_vocabulary: Vocabulary | None) -> dict[str, NDArray[np.bool_]]:

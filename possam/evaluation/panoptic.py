@@ -28,7 +28,6 @@ from possam.data.coco_format import (
 )
 from possam.data.id_maps import areas_and_boxes, check_values, read_id_map, runs, write_id_map
 from possam.data.panoptic import load_panoptic, panoptic_vocabulary
-from possam.evaluation.ground_truth import GroundTruth
 from possam.evaluation.groups import class_groups
 from possam.evaluation.panoptic_quality import PanopticCounts, count_segments
 from possam.evaluation.per_image import PerImageEvaluator
@@ -36,7 +35,7 @@ from possam.files import read_json, write_json
 from possam.messages import few
 from possam.vocabulary import Vocabulary
 
-__all__ = ["PREDICTIONS", "PanopticEvaluator", "panoptic_quality_from_files", "read_predictions"]
+__all__ = ["PREDICTIONS", "PanopticEvaluator", "panoptic_quality_from_files", "read_output", "read_predictions"]
 
 PREDICTIONS = "panoptic"  # predictions go to <output_dir>/panoptic.json and <output_dir>/panoptic/*.png
 
@@ -46,44 +45,21 @@ class PanopticEvaluator(PerImageEvaluator):
 
     Scores ``output["panoptic_seg"]``: an H×W integer tensor of segment ids (0: no segment) at the size of the
     image on disk, and its ``segments_info`` with ``id`` and a contiguous ``category_id``. After `evaluate`,
-    ``per_class`` holds the table of `PanopticCounts.table`.
+    ``per_class`` holds the table of `PanopticCounts.table`. Predictions in the COCO panoptic format and the per-class
+    table are written to `output_dir`.
     """
 
-    def __init__(
-        self,
-        dataset_name: str,
-        *,
-        train_vocabulary: Vocabulary | None = None,
-        output_dir: str | Path | None = None,
-        ground_truth: GroundTruth | None = None,
-    ) -> None:
-        """
-        Args:
-            dataset_name, train_vocabulary, ground_truth: see `PerImageEvaluator`.
-            output_dir: where to write predictions in the COCO panoptic format and the per-class table, or
-                None.
-        """
-        super().__init__(dataset_name, train_vocabulary=train_vocabulary, ground_truth=ground_truth)
-        self.output_dir = Path(output_dir) if output_dir is not None else None
+    def reset(self) -> None:
+        super().reset()
         self.per_class: list[dict[str, Any]] = []
 
     def score_image(self, image_id: Any, output: Mapping[str, Any]) -> dict[str, Any]:
-        panoptic, segments = self.output_of(image_id, output, "panoptic_seg")
-        ids = panoptic.cpu().numpy()
-        self.check_size(image_id, "panoptic_seg", ids.shape)
+        ids, segments, classes = read_output(self, image_id, output)
         truth = self.ground_truth.index(image_id)
         # One pass over the pixels: everything after it looks at runs of them.
         starts, pixels = runs(truth, ids)
         source = f"panoptic_seg of image {image_id!r}"
         index = check_values(ids.take(starts), [s["id"] for s in segments], source=source)
-        classes = [int(segment["category_id"]) for segment in segments]
-        outside = [c for c in classes if not 0 <= c < len(self.vocabulary)]
-        if outside:
-            raise ValueError(
-                f"panoptic_seg of image {image_id!r} has the classes {outside}, but dataset "
-                f"{self.ground_truth.name!r} has {len(self.vocabulary)}; "
-                "predict with the dataset's vocabulary."
-            )
         result: dict[str, Any] = {
             "counts": count_segments(
                 truth=truth.take(starts),
@@ -91,7 +67,7 @@ class PanopticEvaluator(PerImageEvaluator):
                 truth_crowd=self.ground_truth.crowds(image_id),
                 truth_areas=self.ground_truth.areas(image_id),
                 prediction=index,
-                prediction_classes=np.array(classes, dtype=np.int64),
+                prediction_classes=classes,
                 pixels=pixels,
             )
         }
@@ -155,6 +131,28 @@ class PanopticEvaluator(PerImageEvaluator):
         ]
         content = {"images": images, "annotations": annotations, "categories": categories}
         write_json(self.output_dir / f"{PREDICTIONS}.json", content)
+
+
+def read_output(
+    evaluator: PerImageEvaluator, image_id: Any, output: Mapping[str, Any]
+) -> tuple[NDArray[np.integer], list[dict[str, Any]], NDArray[np.int64]]:
+    """``output["panoptic_seg"]``: H×W segment ids, segments_info, and the segments' contiguous classes (int64).
+
+    Raises:
+        ValueError: there is none, or it has another size than the image on disk, or classes of another vocabulary.
+    """
+    panoptic, segments = evaluator.output_of(image_id, output, "panoptic_seg")
+    ids = panoptic.cpu().numpy()
+    evaluator.check_size(image_id, "panoptic_seg", ids.shape)
+    classes = np.array([int(segment["category_id"]) for segment in segments], dtype=np.int64)
+    outside = classes[(classes < 0) | (classes >= len(evaluator.vocabulary))].tolist()
+    if outside:
+        raise ValueError(
+            f"panoptic_seg of image {image_id!r} has the classes {outside}, but dataset "
+            f"{evaluator.ground_truth.name!r} has {len(evaluator.vocabulary)}; "
+            "predict with the dataset's vocabulary."
+        )
+    return ids, segments, classes
 
 
 def panoptic_quality_from_files(

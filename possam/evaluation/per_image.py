@@ -3,6 +3,7 @@
 import logging
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from possam.d2.evaluation import DatasetEvaluator
@@ -31,17 +32,20 @@ class PerImageEvaluator(DatasetEvaluator):  # type: ignore[misc]
         dataset_name: str,
         *,
         train_vocabulary: Vocabulary | None = None,
+        output_dir: str | Path | None = None,
         ground_truth: GroundTruth | None = None,
     ) -> None:
         """
         Args:
             dataset_name: a registered dataset (see `GroundTruth`); its own vocabulary scores it.
             train_vocabulary: what the model was trained on, to score seen and unseen classes apart, or None.
+            output_dir: where to write predictions and tables, for evaluators that write any, or None for nowhere.
             ground_truth: the same dataset, already read, to be shared by several evaluators.
         """
         self.ground_truth = ground_truth if ground_truth is not None else GroundTruth(dataset_name)
         if self.ground_truth.name != dataset_name:
             raise ValueError(f"ground truth of {self.ground_truth.name!r} was given for {dataset_name!r}.")
+        self.output_dir = Path(output_dir) if output_dir is not None else None
         self.vocabulary = self.ground_truth.vocabulary
         self.groups = class_groups(self.vocabulary, train_vocabulary)
         self.reset()

@@ -26,8 +26,7 @@ class SemanticEvaluator(PerImageEvaluator):
 
     def score_image(self, image_id: Any, output: Mapping[str, Any]) -> NDArray[np.int64]:
         """n×3 int64: annotated class, predicted class (K: none), number of pixels."""
-        predicted = self.output_of(image_id, output, "semantic_seg").cpu().numpy()
-        self.check_size(image_id, "semantic_seg", predicted.shape)
+        predicted = self.predicted_labels(image_id, output)
         num_classes = len(self.vocabulary)
         if np.issubdtype(predicted.dtype, np.floating) or int(predicted.max(initial=0)) >= num_classes:
             raise ValueError(
@@ -43,6 +42,12 @@ class SemanticEvaluator(PerImageEvaluator):
         found, places = np.unique(pairs[annotated], return_inverse=True)
         counts = np.bincount(places, weights=pixels[annotated], minlength=len(found))
         return np.stack([*np.divmod(found, num_classes + 1), counts], axis=1).astype(np.int64)
+
+    def predicted_labels(self, image_id: Any, output: Mapping[str, Any]) -> NDArray[Any]:
+        """H×W at the size of the image on disk: the predicted class of every pixel, negative for none."""
+        labels: NDArray[Any] = self.output_of(image_id, output, "semantic_seg").cpu().numpy()
+        self.check_size(image_id, "semantic_seg", labels.shape)
+        return labels
 
     def summarise(self, results: Sequence[Any]) -> dict[str, dict[str, float]]:
         num_classes = len(self.vocabulary)

@@ -7,46 +7,31 @@ from typing import Any
 from tabulate import tabulate
 
 from possam.evaluation.groups import GROUP_NAMES
+from possam.evaluation.tasks import registered_tasks
 
-__all__ = ["format_comparison", "format_table"]
-
-# Rows of a table: metric → task.
-_ROWS = {"PQ": "panoptic_seg", "SQ": "panoptic_seg", "RQ": "panoptic_seg", "mIoU": "sem_seg", "AP": "segm"}
-# Columns of a comparison: heading → task and metric.
-_COLUMNS = {
-    "PQ": ("panoptic_seg", "PQ"),
-    "PQ seen": ("panoptic_seg", "PQ_seen"),
-    "PQ unseen": ("panoptic_seg", "PQ_unseen"),
-    "PQ things": ("panoptic_seg", "PQ_th"),
-    "PQ stuff": ("panoptic_seg", "PQ_st"),
-    "SQ": ("panoptic_seg", "SQ"),
-    "RQ": ("panoptic_seg", "RQ"),
-    "mIoU": ("sem_seg", "mIoU"),
-    "mIoU seen": ("sem_seg", "mIoU_seen"),
-    "mIoU unseen": ("sem_seg", "mIoU_unseen"),
-    "AP": ("segm", "AP"),
-    "AP seen": ("segm", "AP_seen"),
-    "AP unseen": ("segm", "AP_unseen"),
-    "AP rare": ("segm", "APr"),
-    "AP common": ("segm", "APc"),
-    "AP frequent": ("segm", "APf"),
-    "ρ(IoU)": ("iou_head", "spearman_segments"),
-}
+__all__ = ["format_comparison", "format_table", "headline_metrics"]
 
 
 def format_table(results: Mapping[str, Any]) -> str:
-    """PQ, SQ, RQ, mIoU and AP (rows) over all, thing, stuff, seen and unseen classes (columns).
+    """The headline metrics in percent (rows) over all, thing, stuff, seen and unseen classes (columns).
 
     Args:
         results: metrics by task, as the evaluators give them; tasks and groups they lack are left out. A cell is empty
             where a metric is not made for a group, and "–" where the group has no class that counts.
     """
-    rows = {metric: results.get(task, {}) for metric, task in _ROWS.items()}
-    rows = {metric: values for metric, values in rows.items() if metric in values}
-    suffixes = [suffix for suffix in GROUP_NAMES if any(metric + suffix in values for metric, values in rows.items())]
+    rows = [
+        (metric, results.get(task.result, {}))
+        for task in registered_tasks()
+        for metric in task.metrics
+        if metric.percent and metric.groups and metric.key in results.get(task.result, {})
+    ]
+    suffixes = [suffix for suffix in GROUP_NAMES if any(metric.key + suffix in values for metric, values in rows)]
     body = [
-        [metric, *(_number(values[metric + s]) if metric + s in values else "" for s in suffixes)]
-        for metric, values in rows.items()
+        [
+            metric.heading,
+            *(_number(values[metric.key + s], metric.places) if metric.key + s in values else "" for s in suffixes),
+        ]
+        for metric, values in rows
     ]
     return _table(body, ["%", *(GROUP_NAMES[suffix] for suffix in suffixes)])
 
@@ -59,22 +44,33 @@ def format_comparison(
     Args:
         title: what the entries are, at the head of their column.
     """
-    columns = {
-        heading: place
-        for heading, place in _COLUMNS.items()
-        if any(place[1] in result.get(place[0], {}) for result in results.values())
-    }
+    columns = [
+        (task.result, column)
+        for task in registered_tasks()
+        for metric in task.metrics
+        for column in metric.columns
+        if any(column.key in result.get(task.result, {}) for result in results.values())
+    ]
     rows = [
-        [
-            name,
-            *(
-                _number(result.get(task, {}).get(metric, math.nan), places=2 if task == "iou_head" else 1)
-                for task, metric in columns.values()
-            ),
-        ]
+        [name, *(_number(result.get(task, {}).get(c.key, math.nan), c.places) for task, c in columns)]
         for name, result in results.items()
     ]
-    return _table(rows, [title, *columns])
+    return _table(rows, [title, *(column.heading for _, column in columns)])
+
+
+def headline_metrics(results: Mapping[str, Any]) -> dict[str, float | None]:
+    """The headline metrics of one dataset in percent, by their headings in tables ("PQ", "PQ seen", …).
+
+    Args:
+        results: the content of a results.json, or metrics by task as the evaluators give them. None is kept.
+    """
+    return {
+        column.heading: results[task.result][column.key]
+        for task in registered_tasks()
+        for metric in task.metrics
+        for column in metric.columns
+        if metric.percent and column.key in (results.get(task.result) or {})
+    }
 
 
 def _table(rows: Sequence[Sequence[Any]], headers: Sequence[str]) -> str:

@@ -5,11 +5,12 @@ from .instances import merge_instances
 from .mask_grid import MaskGrid
 from .out_of_memory import retry_out_of_memory
 from .panoptic import merge_panoptic
-from .postprocessor import SEMANTIC, Postprocessor
+from .postprocessor import OUTPUTS, SEMANTIC, Postprocessor
 from .semantic import merge_semantic, merge_semantic_scores
 from .views import View, join_views, stack_views
 
 __all__ = [
+    "OUTPUTS",
     "SEMANTIC",
     "MaskGrid",
     "Postprocessor",

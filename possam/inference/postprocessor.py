@@ -8,11 +8,16 @@ from typing import Any
 
 from torch import Tensor
 
+from possam.messages import did_you_mean
+
 from .instances import merge_instances
 from .mask_grid import MaskGrid
 from .out_of_memory import retry_out_of_memory
 from .panoptic import merge_panoptic
 from .semantic import merge_semantic, merge_semantic_scores
+
+OUTPUTS = ("panoptic", "semantic", "instance", "mask_quality")
+"""What masks can be made into."""
 
 SEMANTIC = {"masks": merge_semantic, "scores": merge_semantic_scores}
 """`TEST.SEMANTIC_RESIZE`: what is resized to the output's size."""
@@ -51,13 +56,20 @@ class Postprocessor:
             masks: the Q masks.
             iou, void: Q float in [0, 1], the masks' predicted IoU and the probability that they are nothing.
             isthing: K bools.
-            tasks: of "panoptic", "semantic", "instance", "quality".
+            tasks: of `OUTPUTS`.
 
         Returns:
             By task: "panoptic_seg": (H×W int32 segment ids, segments_info with the masks' "iou"); "semantic_seg": H×W
             int64 class map; "instances": Instances with pred_masks, pred_boxes (XYXY pixels), scores, pred_classes;
             "mask_quality": {"masks": Q×H×W bool, "iou": Q float32 in [0, 1]}. H×W is the size of `masks`.
+
+        Raises:
+            ValueError: an unknown task.
         """
+        for task in tasks:
+            if task not in OUTPUTS:
+                hint = did_you_mean(task, OUTPUTS)
+                raise ValueError(f"masks cannot be made into {task!r}, but into {', '.join(OUTPUTS)}.{hint}")
         return retry_out_of_memory(
             lambda device: self._merge(
                 scores.to(device), masks.to(device), iou.to(device), void.to(device), isthing, tasks
@@ -89,6 +101,6 @@ class Postprocessor:
             output["semantic_seg"] = SEMANTIC[self.semantic_resize](scores, masks)
         if "instance" in tasks:
             output["instances"] = merge_instances(scores, masks, isthing, top_k=self.top_k)
-        if "quality" in tasks:
+        if "mask_quality" in tasks:
             output["mask_quality"] = {"masks": masks.inside(), "iou": iou}
         return output

@@ -19,7 +19,7 @@ from possam.classifiers import ClassificationInputs, CosineClassifier, Ensemble
 from possam.d2.config import CfgNode
 from possam.decoders import MaskPrediction
 from possam.encoders import FeatureMaps, FrozenCLIP, FrozenEncoder
-from possam.inference import Postprocessor
+from possam.inference import OUTPUTS, Postprocessor
 from possam.layers import mask_pool
 from possam.losses import LayerOutput, SetCriterion, Target
 from possam.models.parts import (
@@ -84,7 +84,7 @@ class OpenVocabularySegmenter(Pretrained):
             shortest_edge: instead of that what its shorter side is brought to, and what its longer side may have, in
                 pixels.
             pad_to: side in pixels of the square every image is padded to; 0 pads to multiples of 32.
-            tasks: outputs wanted of `forward`: "panoptic", "semantic", "instance", "quality".
+            tasks: outputs wanted of `forward`, of `possam.inference.OUTPUTS`.
             config: YAML of the configuration all this comes from, for `save_pretrained` to write.
         """
         super().__init__()
@@ -371,7 +371,8 @@ def shared_arguments(cfg: CfgNode, clip: FrozenCLIP) -> dict[str, Any]:
         "image_size": cfg.INPUT.IMAGE_SIZE,
         "shortest_edge": shortest_edge_from_config(cfg),
         "pad_to": cfg.INPUT.IMAGE_SIZE if cfg.INPUT.PAD_TO_SQUARE else 0,
-        "tasks": tuple(cfg.TEST.TASKS),
+        # Tasks of other names are made of these outputs, and the evaluation asks for what they need.
+        "tasks": tuple(task for task in cfg.TEST.TASKS if task in OUTPUTS),
         "postprocessor": Postprocessor(
             object_threshold=cfg.TEST.OBJECT_THRESHOLD,
             overlap_threshold=cfg.TEST.OVERLAP_THRESHOLD,

@@ -10,18 +10,10 @@ from tabulate import tabulate
 
 from possam.vocabulary import Vocabulary
 
-Results = Mapping[str, Mapping[str, Any]]
-"""By dataset, what its evaluation found: {dataset: {task: {metric: per cent}}}, as in results.json."""
+Results = Mapping[str, Mapping[str, float | None]]
+"""By dataset, metrics in percent by their headings: {dataset: {"PQ": 12.3}}; `possam.evaluation.headline_metrics` makes
+such of the content of a results.json. None and NaN say that there is no number."""
 
-_METRICS = {
-    "PQ": ("panoptic_seg", "PQ"),
-    "PQ seen": ("panoptic_seg", "PQ_seen"),
-    "PQ unseen": ("panoptic_seg", "PQ_unseen"),
-    "SQ": ("panoptic_seg", "SQ"),
-    "RQ": ("panoptic_seg", "RQ"),
-    "mIoU": ("sem_seg", "mIoU"),
-    "AP": ("segm", "AP"),
-}
 _NAMES_SHOWN = 200
 
 _CARD = """\
@@ -81,7 +73,7 @@ def model_card(
         results: what was measured, if anything was.
 
     Raises:
-        ValueError: `results` are not {dataset: {task: {metric: number}}} with a metric of this project.
+        ValueError: `results` are not {dataset: {heading: number}}, or there are none of a dataset.
     """
     rows = [
         [role.upper(), entry["name"], f"`{entry['fingerprint']}`", f"`{weights.get(role) or 'random'}`"]
@@ -105,23 +97,19 @@ def model_card(
 
 
 def _results_table(results: Results) -> str:
-    found = {
-        dataset: {
-            heading: report[task][metric]
-            for heading, (task, metric) in _METRICS.items()
-            if isinstance(report, Mapping) and metric in (report.get(task) or {})
-        }
-        for dataset, report in results.items()
-    }
-    empty = [dataset for dataset, metrics in found.items() if not metrics]
-    if empty:
-        raise ValueError(
-            f"The results of {empty[0]!r} have none of {', '.join(_METRICS)}; expected the content of its "
-            "results.json, {task: {metric: number}}."
-        )
-    headings = [heading for heading in _METRICS if any(heading in metrics for metrics in found.values())]
-    rows = [[dataset, *(_number(metrics.get(heading)) for heading in headings)] for dataset, metrics in found.items()]
+    for dataset, metrics in results.items():
+        if not isinstance(metrics, Mapping) or not metrics or not all(map(_is_number, metrics.values())):
+            raise ValueError(
+                f"The results of {dataset!r} must be numbers by the names of metrics, such as {{'PQ': 12.3}}, but are "
+                f"{metrics!r:.80}; possam.evaluation.headline_metrics makes them of the content of a results.json."
+            )
+    headings = list(dict.fromkeys(heading for metrics in results.values() for heading in metrics))
+    rows = [[dataset, *(_number(metrics.get(heading)) for heading in headings)] for dataset, metrics in results.items()]
     return _table(rows, ["dataset", *headings])
+
+
+def _is_number(value: object) -> bool:
+    return value is None or (isinstance(value, int | float) and not isinstance(value, bool))
 
 
 def _number(value: float | None) -> str:

@@ -119,7 +119,7 @@ class Pretrained(nn.Module):
             folder: made if it does not exist.
             cfg: the configuration to record; by default the one the model was built from.
             dtype: of the parameters in the file: float32, float16 or bfloat16.
-            results: what to report in the README: {dataset: content of its results.json}.
+            results: what to report in the README, metrics in percent by dataset and heading (`model_card.Results`).
 
         Returns:
             The folder.

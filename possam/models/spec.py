@@ -30,12 +30,14 @@ class ModelSpec:
             settings are NAME and WEIGHTS under `MODEL.<ROLE>`.
         check_config: raises ValueError for settings of the system that cannot be used together.
         exportable: whether `possam export` can write it.
+        prompts: whether it segments what prompts show, given with each image.
     """
 
     model: type[OpenVocabularySegmenter]
     encoders: Mapping[str, type[FrozenEncoder]]
     check_config: Callable[[CfgNode], None]
     exportable: bool = False
+    prompts: bool = False
 
     @property
     def name(self) -> str:
@@ -70,11 +72,14 @@ def register_model(
     encoders: Mapping[str, type[FrozenEncoder]],
     check_config: Callable[[CfgNode], None] = lambda _: None,
     exportable: bool = False,
+    prompts: bool = False,
 ) -> Callable[[Model], Model]:
     """Class decorator: register a system here and in Detectron2's `META_ARCH_REGISTRY`; arguments as of `ModelSpec`."""
 
     def register(model: Model) -> Model:
-        spec = ModelSpec(model=model, encoders=encoders, check_config=check_config, exportable=exportable)
+        spec = ModelSpec(
+            model=model, encoders=encoders, check_config=check_config, exportable=exportable, prompts=prompts
+        )
         assert spec.name not in _SPECS, f"two systems called {spec.name}"
         META_ARCH_REGISTRY.register(model)
         _SPECS[spec.name] = spec

@@ -7,30 +7,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from possam.evaluation.groups import GROUP_NAMES
+from possam.evaluation.tasks import Column, registered_tasks
 from possam.report.markup import Markup, element, join
 
 __all__ = ["cards", "comparison", "metrics_table", "number", "table"]
 
-# Metric → its task and its name for people.
-_METRICS = {
-    "PQ": ("panoptic_seg", "panoptic quality"),
-    "SQ": ("panoptic_seg", "segmentation quality"),
-    "RQ": ("panoptic_seg", "recognition quality"),
-    "mIoU": ("sem_seg", "mean IoU of pixels"),
-    "AP": ("segm", "average precision of masks"),
-    "AP50": ("segm", "the same at IoU 0.50"),
-    "AP75": ("segm", "the same at IoU 0.75"),
-}
-# Task, metric, what it is called, and its places after the point.
-_CARDS = (
-    ("panoptic_seg", "PQ", "PQ", 1),
-    ("panoptic_seg", "PQ_seen", "PQ seen", 1),
-    ("panoptic_seg", "PQ_unseen", "PQ unseen", 1),
-    ("sem_seg", "mIoU", "mIoU", 1),
-    ("segm", "AP", "AP", 1),
-    ("iou_head", "spearman_segments", "ρ(IoU)", 2),
-)
-_COMPARED = ("PQ", "PQ_seen", "PQ_unseen", "PQ_th", "PQ_st", "SQ", "RQ", "mIoU", "mIoU_seen", "mIoU_unseen", "AP")
+_CARDS = ("", "_seen", "_unseen")  # groups of classes that the first metric of a task has a card for
 
 
 def number(value: float | None, places: int = 1) -> str:
@@ -57,7 +39,12 @@ def table(
 
 def cards(results: Mapping[str, Any]) -> Markup:
     """The numbers that are asked for first, as far as they were scored."""
-    found = [(number((results.get(task) or {}).get(metric), places), text) for task, metric, text, places in _CARDS]
+    found = [
+        (number((results.get(task.result) or {}).get(column.key), column.places), column.heading)
+        for task in registered_tasks()
+        for column in task.metrics[0].columns
+        if column.key.removeprefix(task.metrics[0].key) in _CARDS
+    ]
     shown = [
         element("div", element("b", value), element("span", text), class_="card") for value, text in found if value
     ]
@@ -66,17 +53,22 @@ def cards(results: Mapping[str, Any]) -> Markup:
 
 def metrics_table(results: Mapping[str, Any]) -> Markup:
     """Metrics (rows) over all, thing, stuff, seen and unseen classes (columns), in percent."""
-    values = {metric: results[task] for metric, (task, _) in _METRICS.items() if metric in (results.get(task) or {})}
-    suffixes = [s for s in GROUP_NAMES if any(metric + s in of_task for metric, of_task in values.items())]
+    values = [
+        (metric, results[task.result])
+        for task in registered_tasks()
+        for metric in task.metrics
+        if metric.percent and metric.key in (results.get(task.result) or {})
+    ]
+    suffixes = [s for s in GROUP_NAMES if any(metric.key + s in of_task for metric, of_task in values)]
     rows = [
         element(
             "tr",
             element(
-                "th", metric, element("span", f" {_METRICS[metric][1]}", class_="faint"), class_="word", scope="row"
+                "th", metric.heading, element("span", f" {metric.text}", class_="faint"), class_="word", scope="row"
             ),
-            *(element("td", number(of_task.get(metric + suffix))) for suffix in suffixes),
+            *(element("td", number(of_task.get(metric.key + suffix), metric.places)) for suffix in suffixes),
         )
-        for metric, of_task in values.items()
+        for metric, of_task in values
     ]
     return element("div", table(["%", *(GROUP_NAMES[s] for s in suffixes)], rows), class_="scroll")
 
@@ -86,21 +78,23 @@ def comparison(results: Mapping[str, Any], chosen: str | None) -> Markup:
     compared = results.get("compare") or {}
     if len(compared) < 2:
         return Markup("")
-    metrics = [metric for metric in _COMPARED if any(metric in values for values in compared.values())]
-    groups = {suffix: name for suffix, name in GROUP_NAMES.items() if suffix}
-    heads = []
-    for metric in metrics:
-        base, _, group = metric.partition("_")
-        heads.append(f"{base} {groups[f'_{group}']}" if group else base)
+    # Ensembles are compared on the first task alone.
+    first = ((results.get("dataset") or {}).get("tasks") or [])[:1]
+    columns: dict[str, Column] = {}
+    for task in [task for task in registered_tasks() if task.key in first] or registered_tasks():
+        for column in (column for metric in task.metrics for column in metric.columns):
+            if any(column.key in values for values in compared.values()):
+                columns.setdefault(column.key, column)
     rows = [
         element(
             "tr",
             element("th", name, class_="word", scope="row"),
-            *(element("td", number(values.get(metric))) for metric in metrics),
+            *(element("td", number(values.get(c.key), c.places)) for c in columns.values()),
             class_="chosen" if name == chosen else None,
         )
         for name, values in compared.items()
     ]
+    heads = [column.heading for column in columns.values()]
     return join(
         element("h3", "Ensembles on the same masks"),
         element("div", table(["ensemble", *heads], rows, sortable=True), class_="scroll"),

@@ -4,6 +4,7 @@ import io
 import json
 import math
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,10 @@ from possam.data.miniature.export import export_split
 from possam.engine import load_config, prepare_datasets
 from possam.engine.evaluate import evaluate, evaluate_datasets
 from possam.engine.trainer import build_test_loader
+from possam.evaluation import Metric, Task, register_task
+from possam.evaluation.per_image import PerImageEvaluator
+from possam.evaluation.tasks import _TASKS
+from possam.models.spec import _SPECS
 from possam.report.source import EvaluationFolder
 from possam.vocabulary import Vocabulary
 
@@ -129,7 +134,7 @@ def test_one_dataset_alone_writes_the_same(run):
     cfg, model = run("whole", "DATASETS.TEST", str([B]), "TEST.COMPARE", "[]")
     score(cfg, model)
     single, _ = run("single", "DATASETS.TEST", str([B]), "TEST.COMPARE", "[]", model=model)
-    result = evaluate(single, model, B, build_test_loader(single, B))
+    result = evaluate(single, model, B, lambda name: build_test_loader(single, name))
     one, two = (_read(chosen, B, "results.json") for chosen in (cfg, single))
     assert "compare" not in result
     assert {k: v for k, v in one.items() if k != "provenance"} == {k: v for k, v in two.items() if k != "provenance"}
@@ -194,3 +199,74 @@ def test_another_predictor(run):
     other, _ = run("mirror", "DATASETS.TEST", str([B]), "TEST.COMPARE", "[]", model=model)
     assert same(score(other, model, predictor=mirror), expected)
     assert mirror.asked == [("mine", "mase", tuple(cfg.TEST.TASKS))] * 3
+
+
+def test_the_panoptic_prediction_is_scored_as_a_label_map_too(run):
+    tasks = ["TEST.TASKS", "['panoptic_semantic', 'semantic']", "TEST.PICTURES", "0"]
+    cfg, model = run("merged", "DATASETS.TEST", str([B]), "TEST.COMPARE", "['clip']", *tasks)
+    mirror = Mirror(model)
+    results = score(cfg, model, predictor=mirror)[B]
+    assert list(results) == ["panoptic_sem_seg", "sem_seg", "compare"]
+    assert results["panoptic_sem_seg"]["mIoU"] > 0 and set(results["compare"]) == {"mase", "clip"}
+    assert results["compare"]["mase"] == results["panoptic_sem_seg"]
+    assert set(mirror.asked) == {("mine", "mase", ("panoptic", "semantic")), ("mine", "clip", ("panoptic",))}
+
+
+class PromptCounter(PerImageEvaluator):
+    """Counts the prompts of an image."""
+
+    def process(self, inputs, outputs):
+        super().process(inputs, [{"n": sample["prompts"]} for sample in inputs])
+
+    def score_image(self, image_id, output):
+        return output["n"]
+
+    def summarise(self, results):
+        return {"prompts": {"N": float(sum(results))}}
+
+
+@pytest.fixture
+def prompted(monkeypatch):
+    """A registered task that needs prompts, and a system that takes them."""
+    monkeypatch.setattr("possam.evaluation.tasks._TASKS", dict(_TASKS))
+    metric = Metric(key="N", heading="N", text="number of prompts", percent=False)
+    row = {"key": "count_prompts", "needs": "instance", "result": "prompts", "outputs": ("instance",)}
+    register_task(Task(**row, evaluator=PromptCounter, metrics=(metric,), prompts=True))
+    return lambda: monkeypatch.setitem(_SPECS, "PosSAM", replace(_SPECS["PosSAM"], prompts=True))
+
+
+def test_a_task_with_prompts_has_a_pass_of_its_own(run, prompted):
+    prompted()
+    tasks = ["TEST.TASKS", "['count_prompts', 'panoptic', 'semantic']"]
+    cfg, model = run("prompted", "DATASETS.TEST", str([B]), "TEST.COMPARE", "['clip']", *tasks)
+    plain, _ = run("plain", "DATASETS.TEST", str([B]), "TEST.COMPARE", "[]", "TEST.TASKS", "['panoptic']", model=model)
+    asked, mirror = [], Mirror(model)
+
+    def loader_of(name, **keywords):
+        asked.append(keywords)
+        for batch in build_test_loader(cfg, name):
+            yield [sample | ({"prompts": 2} if keywords else {}) for sample in batch]
+
+    results = evaluate_datasets(cfg, model, loader_of, predictor=mirror)[B]
+    assert asked == [{}, {"prompts": True}]
+    assert [call[1:] for call in dict.fromkeys(mirror.asked)] == [
+        ("mase", ("panoptic", "semantic")),
+        ("clip", ("instance",)),
+        ("mase", ("instance",)),
+    ]
+    assert results["prompts"] == {"N": 6.0} and results["compare"] == {"clip": {"N": 6.0}, "mase": {"N": 6.0}}
+    assert same(results["panoptic_seg"], score(plain, model)[B]["panoptic_seg"])
+    assert _read(cfg, B, "results.json")["dataset"]["images"] == 3
+
+
+def test_a_model_without_prompts_is_refused_before_data_is_read(run, prompted):
+    tasks = ["TEST.TASKS", "['panoptic', 'count_prompts']"]
+    with pytest.raises(ValueError, match="TEST.TASKS has 'count_prompts', which .* but PosSAM takes none"):
+        run("refused", *tasks)
+    cfg, model = run("changed", "DATASETS.TEST", str([B]))
+    cfg.TEST.TASKS = ["count_prompts"]
+    with pytest.raises(ValueError, match="PosSAM takes none"):
+        evaluate_datasets(cfg, model, pytest.fail)
+    prompted()
+    with pytest.raises(ValueError, match="'count_prompts', whose prompts test-time augmentation does not"):
+        run("views", *tasks, "TEST.AUG.ENABLED", "True")

@@ -2,12 +2,15 @@ import pytest
 import torch
 
 from possam.d2.structures import Instances
-from possam.evaluation import EVALUATOR_REGISTRY, build_evaluators
+from possam.evaluation import build_evaluators, registered_tasks
 
 
 def test_all_tasks_in_one_run(world, tmp_path):
     evaluators = build_evaluators(
-        world.name, train_vocabulary=world.train_vocabulary, output_dir=tmp_path / "out"
+        world.name,
+        tasks=[task.key for task in registered_tasks()],
+        train_vocabulary=world.train_vocabulary,
+        output_dir=tmp_path / "out",
     )
     evaluators.reset()
     outputs = world.panoptic_outputs()
@@ -20,7 +23,9 @@ def test_all_tasks_in_one_run(world, tmp_path):
         output["mask_quality"] = quality
     evaluators.process(world.inputs(), outputs)
     results = evaluators.evaluate()
-    assert list(results) == ["panoptic_seg", "sem_seg", "segm", "iou_head"]
+    assert list(results) == [task.result for task in registered_tasks()]
+    for task in registered_tasks():
+        assert {metric.key for metric in task.metrics} <= set(results[task.result])
     assert results["panoptic_seg"]["PQ_seen"] > 0 and results["iou_head"]["mae_matched"] == 0.5
     assert {"mIoU_unseen"} < set(results["sem_seg"]) and {"AP_unseen"} < set(results["segm"])
     assert (tmp_path / "out" / "panoptic.json").is_file()
@@ -33,7 +38,8 @@ def test_annotations_are_read_once(world, monkeypatch):
 
 
 def test_errors(world):
-    assert [name for name, _ in EVALUATOR_REGISTRY] == ["panoptic", "semantic", "instance", "quality"]
+    tasks = ["panoptic", "semantic", "instance", "mask_quality", "panoptic_semantic"]
+    assert [task.key for task in registered_tasks()] == tasks
     with pytest.raises(ValueError, match="unknown evaluation task 'semantc'.*Did you mean 'semantic'"):
         build_evaluators(world.name, tasks=["panoptic", "semantc"])
     with pytest.raises(ValueError, match="no evaluation task"):

@@ -8,7 +8,7 @@ from pycocotools import mask as mask_coder
 
 from possam.d2.data import DatasetCatalog, MetadataCatalog
 from possam.d2.structures import Instances
-from possam.evaluation import EVALUATOR_REGISTRY, GroundTruth, build_evaluators
+from possam.evaluation import GroundTruth, build_evaluators, registered_tasks
 from possam.vocabulary import Vocabulary
 
 WORDS = Vocabulary.from_names(["cup", "sky", "sea"], isthing=[True, False, False], name="words")
@@ -129,13 +129,14 @@ def test_without_own_annotations_all_comes_from_the_panoptic_one(world):
 
 def test_tasks_a_dataset_has_no_annotation_for(register, world, caplog):
     truth = register("labels", [record(sem_seg_file_name="none.png")], tasks=("semantic",))
-    with pytest.raises(ValueError, match=r"'labels' has annotations for \['semantic'\].*\['panoptic', 'quality'\]"):
-        build_evaluators(truth, tasks=("panoptic", "quality"))
+    with pytest.raises(ValueError, match=r"'labels' has .* \['semantic'\].*\['panoptic', 'mask_quality'\]"):
+        build_evaluators(truth, tasks=("panoptic", "mask_quality"))
     with caplog.at_level("INFO"):
-        assert len(build_evaluators(truth, tasks=("semantic", "instance", "quality")).evaluators) == 1
-    assert "labels has no annotation for instance, quality" in caplog.text
-    everything = [name for name, _ in EVALUATOR_REGISTRY]
-    assert len(build_evaluators(world.name, tasks=everything).evaluators) == 4
+        assert len(build_evaluators(truth, tasks=("semantic", "instance", "mask_quality")).evaluators) == 1
+    assert "labels has no annotation for instance, mask_quality" in caplog.text
+    everything = [task.key for task in registered_tasks()]
+    assert len(build_evaluators(world.name, tasks=everything).evaluators) == 5
+    assert len(build_evaluators(truth, tasks=everything).evaluators) == 2  # "semantic" and "panoptic_semantic"
 
 
 def test_annotations_of_another_size_are_named(register, tmp_path):

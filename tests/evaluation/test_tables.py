@@ -1,4 +1,4 @@
-from possam.evaluation.tables import format_comparison, format_table
+from possam.evaluation.tables import format_comparison, format_table, headline_metrics
 
 NAN = float("nan")
 PANOPTIC = {
@@ -58,6 +58,28 @@ def test_comparison():
     assert rows[1] == ["mase", "50.0", "55.0", "–", "40.0", "60.0", "51.0", "52.0", "0.88"]
     assert (rows[2][0], rows[2][1], rows[2][-1]) == ("ldp", "1.0", "–")
     assert len(cells(format_comparison({}))) == 1
+
+
+def test_metrics_of_two_tasks_with_one_name_are_told_apart():
+    results = {"sem_seg": {"mIoU": 30.0, "mIoU_seen": 31.0}, "panoptic_sem_seg": {"mIoU": 20.0, "mIoU_seen": 21.0}}
+    rows = cells(format_table(results))
+    assert rows[1:] == [["mIoU", "30.0", "31.0"], ["mIoU (panoptic)", "20.0", "21.0"]]
+    rows = cells(format_comparison({"mase": results}))
+    assert rows == [
+        ["ensemble", "mIoU", "mIoU seen", "mIoU (panoptic)", "mIoU (panoptic) seen"],
+        ["mase", "30.0", "31.0", "20.0", "21.0"],
+    ]
+
+
+def test_headline_metrics_of_what_was_written():
+    written = {
+        "panoptic_seg": {"PQ": 1.0, "PQ_unseen": None, "SQ_seen": 2.0},
+        "segm": {"AP": 3.0, "AP50": 4.0, "APr": 5.0},
+        "iou_head": {"spearman_segments": 0.5},
+        "dataset": {"name": "a"},
+        "sem_seg": None,
+    }
+    assert headline_metrics(written) == {"PQ": 1.0, "PQ unseen": None, "AP": 3.0, "AP rare": 5.0}
 
 
 def test_comparison_of_datasets():

@@ -33,12 +33,17 @@ def test_a_mask_is_left_out_where_void_is_more_probable_than_its_best_class(void
 
 
 def test_void_leaves_the_other_tasks_as_they_are():
-    tasks = ("semantic", "instance", "quality")
+    tasks = ("semantic", "instance", "mask_quality")
     plain, competing = merge(tasks), merge(tasks, void_competes=True)
     assert set(plain) == set(competing) == {"semantic_seg", "instances", "mask_quality"}
     assert torch.equal(plain["semantic_seg"], competing["semantic_seg"])
     assert torch.equal(plain["instances"].scores, competing["instances"].scores) and len(plain["instances"]) == 6
     assert plain["semantic_seg"][0].tolist()[:3] == [0, 1, 1]
+
+
+def test_an_unknown_output_is_refused():
+    with pytest.raises(ValueError, match="be made into 'semantik', but into panoptic, .*Did you mean 'semantic'"):
+        merge(("panoptic", "semantik"))
 
 
 def test_void_everywhere_leaves_nothing():

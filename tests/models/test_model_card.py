@@ -14,17 +14,18 @@ def test_it_names_the_encoders_and_the_training_vocabulary(mini_model, tmp_path)
 
 def test_it_reports_results_dataset_by_dataset(mini_model, tmp_path):
     results = {
-        "mini_b_report": {"panoptic_seg": {"PQ": 67.43, "PQ_seen": None}, "segm": {"AP": float("nan")}},
-        "other": {"sem_seg": {"mIoU": 12.34}},
+        "mini_b_report": {"PQ": 67.43, "PQ seen": None, "AP": float("nan")},
+        "other": {"PQ": 1.0, "mIoU": 12.34},
     }
     text = (mini_model.save_pretrained(tmp_path / "model", results=results) / "README.md").read_text(encoding="utf-8")
     lines = text.split("## Results")[1].strip().splitlines()
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines]
-    assert rows[0] == ["dataset", "PQ", "PQ seen", "mIoU", "AP"]
-    assert rows[2:] == [["mini_b_report", "67.4", "–", "–", "–"], ["other", "–", "–", "12.3", "–"]]
+    assert rows[0] == ["dataset", "PQ", "PQ seen", "AP", "mIoU"]
+    assert rows[2:] == [["mini_b_report", "67.4", "–", "–", "–"], ["other", "1.0", "–", "–", "12.3"]]
 
 
-def test_results_without_a_dataset_are_refused_before_anything_is_written(mini_model, tmp_path):
-    with pytest.raises(ValueError, match="results of 'panoptic_seg' have none of PQ"):
-        mini_model.save_pretrained(tmp_path / "model", results={"panoptic_seg": {"PQ": 1.0}})
+@pytest.mark.parametrize("results", [{}, {"panoptic_seg": {"PQ": 1.0}}, {"PQ": "12"}, 12.3])
+def test_results_that_are_no_numbers_are_refused_before_anything_is_written(mini_model, tmp_path, results):
+    with pytest.raises(ValueError, match="results of 'a' must be numbers .*headline_metrics makes them"):
+        mini_model.save_pretrained(tmp_path / "model", results={"a": results})
     assert not (tmp_path / "model").exists()

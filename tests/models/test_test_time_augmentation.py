@@ -7,7 +7,7 @@ from possam.models import TestTimeAugmentation
 from possam.vocabulary import Vocabulary
 
 B = Vocabulary.load("mini_b")
-TASKS = ("panoptic", "semantic", "instance", "quality")
+TASKS = ("panoptic", "semantic", "instance", "mask_quality")
 
 
 def sample(height=96, width=128, seed=0):

@@ -186,6 +186,20 @@ def test_results_alone(evaluation):
     assert "Confusions" not in page and "4 classes" in page and "did not write what made it" in page
 
 
+def test_ensembles_are_compared_on_the_first_task(evaluation):
+    labels = {"mIoU": 12.34, "mIoU_seen": 20.0}
+    results = {"panoptic_sem_seg": labels, "sem_seg": {"mIoU": 30.0}, "compare": {"mase": labels, "ldp": {"mIoU": 5.0}}}
+    for tasks in (["panoptic_semantic", "semantic"], ["a task of another version"]):
+        about = {"name": "street", "tasks": tasks}
+        (evaluation / "results.json").write_text(json.dumps(results | {"dataset": about}))
+        page = Reader()
+        page.feed(write_report(evaluation, progress=False).read_text(encoding="utf-8"))
+        heading = "mIoU (panoptic)" if tasks[0] == "panoptic_semantic" else "mIoU"
+        assert row(page, "ensemble") == ["ensemble", heading, f"{heading} seen"]
+        assert row(page, "ldp") == ["ldp", "5.0", ""]
+        assert row(page, "mIoU (panoptic) mean IoU of pixels of the panoptic segments")[1:] == ["12.3", "20.0"]
+
+
 def test_the_training_vocabulary_can_be_given(evaluation):
     everything = Vocabulary.from_names(["bus"], name="all")
     page = write_report(evaluation, train_vocabulary=everything, progress=False).read_text(encoding="utf-8")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from possam.data.catalog import ANNOTATIONS
 from possam.data.images import IMAGE_NAMES
 from possam.vocabulary import Vocabulary
 from possam.vocabulary.published import published_vocabulary
@@ -85,9 +86,9 @@ class DatasetSpec:
 
     @property
     def tasks(self) -> tuple[str, ...]:
-        """The tasks that can be scored: a panoptic annotation serves all three."""
+        """The kinds of annotation it has; a panoptic one serves for all three."""
         if self.panoptic:
-            return ("panoptic", "semantic", "instance")
+            return ANNOTATIONS
         return tuple(["semantic"] * bool(self.semantic) + ["instance"] * bool(self.instances))
 
     @property

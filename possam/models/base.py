@@ -55,11 +55,13 @@ class OpenVocabularySegmenter(Pretrained):
         classifier: class embeddings and text embeddings to logits.
         reads: strides of the maps read from each frozen encoder, by role; images are encoded by these encoders, and
             padded with the pixel mean of the first.
+        takes_prompts: whether masks are those of prompts.
     """
 
     clip: FrozenCLIP
     classifier: CosineClassifier
     reads: dict[str, tuple[int, ...]]
+    takes_prompts = False
 
     def __init__(
         self,

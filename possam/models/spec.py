@@ -30,18 +30,21 @@ class ModelSpec:
             settings are NAME and WEIGHTS under `MODEL.<ROLE>`.
         check_config: raises ValueError for settings of the system that cannot be used together.
         exportable: whether `possam export` can write it.
-        prompts: whether it segments what prompts show, given with each image.
     """
 
     model: type[OpenVocabularySegmenter]
     encoders: Mapping[str, type[FrozenEncoder]]
     check_config: Callable[[CfgNode], None]
     exportable: bool = False
-    prompts: bool = False
 
     @property
     def name(self) -> str:
         return self.model.__name__
+
+    @property
+    def prompts(self) -> bool:
+        """Whether it makes a mask for each prompt, and needs prompts, instead of finding all masks itself."""
+        return self.model.takes_prompts
 
     @property
     def weights(self) -> dict[str, str]:
@@ -72,14 +75,11 @@ def register_model(
     encoders: Mapping[str, type[FrozenEncoder]],
     check_config: Callable[[CfgNode], None] = lambda _: None,
     exportable: bool = False,
-    prompts: bool = False,
 ) -> Callable[[Model], Model]:
     """Class decorator: register a system here and in Detectron2's `META_ARCH_REGISTRY`; arguments as of `ModelSpec`."""
 
     def register(model: Model) -> Model:
-        spec = ModelSpec(
-            model=model, encoders=encoders, check_config=check_config, exportable=exportable, prompts=prompts
-        )
+        spec = ModelSpec(model=model, encoders=encoders, check_config=check_config, exportable=exportable)
         assert spec.name not in _SPECS, f"two systems called {spec.name}"
         META_ARCH_REGISTRY.register(model)
         _SPECS[spec.name] = spec

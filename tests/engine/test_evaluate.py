@@ -4,7 +4,6 @@ import io
 import json
 import math
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,7 +18,7 @@ from possam.engine.trainer import build_test_loader
 from possam.evaluation import Metric, Task, register_task
 from possam.evaluation.per_image import PerImageEvaluator
 from possam.evaluation.tasks import _TASKS
-from possam.models.spec import _SPECS
+from possam.models import PosSAM
 from possam.report.source import EvaluationFolder
 from possam.vocabulary import Vocabulary
 
@@ -232,7 +231,7 @@ def prompted(monkeypatch):
     metric = Metric(key="N", heading="N", text="number of prompts", percent=False)
     row = {"key": "count_prompts", "needs": "instance", "result": "prompts", "outputs": ("instance",)}
     register_task(Task(**row, evaluator=PromptCounter, metrics=(metric,), prompts=True))
-    return lambda: monkeypatch.setitem(_SPECS, "PosSAM", replace(_SPECS["PosSAM"], prompts=True))
+    return lambda: monkeypatch.setattr(PosSAM, "takes_prompts", True)
 
 
 def test_a_task_with_prompts_has_a_pass_of_its_own(run, prompted):

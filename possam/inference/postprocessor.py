@@ -17,7 +17,7 @@ from .panoptic import merge_panoptic
 from .semantic import merge_semantic, merge_semantic_scores
 
 OUTPUTS = ("panoptic", "semantic", "instance", "mask_quality")
-"""What masks can be made into."""
+"""Outputs of post-processing, by the names that `tasks` takes."""
 
 SEMANTIC = {"masks": merge_semantic, "scores": merge_semantic_scores}
 """`TEST.SEMANTIC_RESIZE`: what is resized to the output's size."""

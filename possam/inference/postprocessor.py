@@ -14,9 +14,10 @@ from .instances import merge_instances
 from .mask_grid import MaskGrid
 from .out_of_memory import retry_out_of_memory
 from .panoptic import merge_panoptic
+from .prompted import collect_prompted
 from .semantic import merge_semantic, merge_semantic_scores
 
-OUTPUTS = ("panoptic", "semantic", "instance", "mask_quality")
+OUTPUTS = ("panoptic", "semantic", "instance", "mask_quality", "prompted")
 """Outputs of post-processing, by the names that `tasks` takes."""
 
 SEMANTIC = {"masks": merge_semantic, "scores": merge_semantic_scores}
@@ -61,7 +62,8 @@ class Postprocessor:
         Returns:
             By task: "panoptic_seg": (H×W int32 segment ids, segments_info with the masks' "iou"); "semantic_seg": H×W
             int64 class map; "instances": Instances with pred_masks, pred_boxes (XYXY pixels), scores, pred_classes;
-            "mask_quality": {"masks": Q×H×W bool, "iou": Q float32 in [0, 1]}. H×W is the size of `masks`.
+            "mask_quality": {"masks": Q×H×W bool, "iou": Q float32 in [0, 1]}; "prompted": what `collect_prompted`
+            returns. H×W is the size of `masks`.
 
         Raises:
             ValueError: an unknown task.
@@ -103,4 +105,6 @@ class Postprocessor:
             output["instances"] = merge_instances(scores, masks, isthing, top_k=self.top_k)
         if "mask_quality" in tasks:
             output["mask_quality"] = {"masks": masks.inside(), "iou": iou}
+        if "prompted" in tasks:
+            output["prompted"] = collect_prompted(scores, masks, iou)
         return output

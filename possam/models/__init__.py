@@ -5,6 +5,7 @@ from possam.models.config import add_possam_config
 from possam.models.fcclip import FcClip
 from possam.models.possam import PosSAM
 from possam.models.prediction import MaskProposals, Prediction
+from possam.models.prompted import PromptedSegmenter
 from possam.models.spec import ModelSpec, model_spec, model_specs
 from possam.models.test_time_augmentation import TestTimeAugmentation
 
@@ -15,6 +16,7 @@ __all__ = [
     "MaskProposals",
     "PosSAM",
     "Prediction",
+    "PromptedSegmenter",
     "TestTimeAugmentation",
     "add_possam_config",
     "model_spec",

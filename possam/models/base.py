@@ -29,7 +29,7 @@ from possam.models.parts import (
     shortest_edge_from_config,
     train_vocabulary_from_config,
 )
-from possam.models.prediction import MaskProposals, Prediction
+from possam.models.prediction import MaskProposals, Prediction, refuse_prompts
 from possam.models.pretrained import Pretrained
 from possam.models.state import exclude_frozen
 from possam.vocabulary import ClassEmbeddings, TextBank, Vocabulary
@@ -55,7 +55,7 @@ class OpenVocabularySegmenter(Pretrained):
         classifier: class embeddings and text embeddings to logits.
         reads: strides of the maps read from each frozen encoder, by role; images are encoded by these encoders, and
             padded with the pixel mean of the first.
-        takes_prompts: whether masks are those of prompts.
+        takes_prompts: whether masks are those of prompts (`PromptedSegmenter`).
     """
 
     clip: FrozenCLIP
@@ -155,7 +155,8 @@ class OpenVocabularySegmenter(Pretrained):
                 "instances" (training): Instances with gt_classes (T int64, contiguous) and gt_masks (T×H'×W' bool,
                     or what has them as its `tensor`: `SegmentMasks`, Detectron2's BitMasks);
                 "height", "width": size in pixels of the segmentation to return; by default the image's own;
-                "features": what `encode` returned for this image, padded, to save the encoders' work.
+                "features": what `encode` returned for this image, padded, to save the encoders' work;
+                "prompts" (only if `takes_prompts`): the `Prompts` of this image, in pixels of "image".
 
         Returns:
             In training a dict of weighted scalar losses (METHOD.md 1.8). Otherwise a dict an image, see `segment`.
@@ -194,6 +195,7 @@ class OpenVocabularySegmenter(Pretrained):
 
         `pad_to`: see `encode`.
         """
+        refuse_prompts(type(self).__name__, batched_inputs)
         features, padded = self._features(batched_inputs, pad_to)
         batch = self.predict_masks(features)
         return [

@@ -5,8 +5,10 @@ Shapes: Q queries, K classes, D width of CLIP's joint space; h×w = H/4×W/4 of 
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 from torch import Tensor
 
@@ -64,4 +66,13 @@ class Prediction:
             padded_size=self.padded_size,
             image_size=self.image_size,
             output_size=self.output_size,
+        )
+
+
+def refuse_prompts(name: str, batched_inputs: Iterable[Mapping[str, Any]]) -> None:
+    """Raise ValueError for inputs with prompts, for an architecture of this name that takes none."""
+    if any("prompts" in inputs for inputs in batched_inputs):
+        raise ValueError(
+            f"{name} takes no prompts: it finds all masks of an image itself. Leave out points and boxes, or use a "
+            "model whose architecture takes prompts."
         )

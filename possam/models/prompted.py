@@ -1,0 +1,96 @@
+"""The stages of systems that make a mask for each prompt (METHOD.md 3).
+
+Shapes: N prompts of an image, D width of CLIP's joint space; h×w = H/4×W/4 of the padded input.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from possam.layers.prompts import Prompts
+from possam.models.base import Features, OpenVocabularySegmenter
+from possam.models.prediction import MaskProposals, Prediction
+
+__all__ = ["PromptedSegmenter"]
+
+
+class PromptedSegmenter(OpenVocabularySegmenter):
+    """Base of the systems that take prompts: an image, points or boxes, and a vocabulary in; masks with names out.
+
+    Every input has "prompts" beside its "image": the `Prompts` of this image, in pixels of "image", whose number may
+    differ between images. Mask i of an image is that of prompt i. A system implements `predict_masks`, `losses`, and
+    `prepare` where part of its work is the same for all prompts of an image; `decode` and `embed_masks` are not used.
+
+    Attributes:
+        prompts_at_once: the most prompts that are decoded together, which bounds memory.
+    """
+
+    takes_prompts = True
+    prompts_at_once = 64
+
+    # What a system implements.
+
+    def prepare(self, features: Features) -> Features:
+        """What `predict_masks` reads of B images, computed once for all their prompts; by default the frozen features.
+
+        All maps keep the batch as their first dimension.
+        """
+        return features
+
+    @abstractmethod
+    def predict_masks(self, features: Features, prompts: Prompts | None = None) -> dict[str, Tensor]:
+        """The tensors of `MaskProposals` for the prompts of one image, 1×N×… each.
+
+        Args:
+            features: what `prepare` returned for this image, 1×C×H/s×W/s each.
+            prompts: on the device of the model, in pixels of the network input. Not optional; it is only so declared
+                because the base's method has none.
+        """
+
+    # Stages of inference.
+
+    @torch.no_grad()
+    def propose(self, batched_inputs: list[dict[str, Any]], *, pad_to: int | None = None) -> list[MaskProposals]:
+        """Masks of the prompts of images, before any vocabulary is known; inputs need no "vocabulary".
+
+        Raises:
+            ValueError: an input has no prompts, or one outside its image.
+        """
+        for inputs in batched_inputs:
+            if not len(inputs.get("prompts", ())):
+                raise ValueError(
+                    f"{type(self).__name__} needs prompts: give at least one point or box for every image, or use a "
+                    "model whose architecture finds masks itself."
+                )
+            inputs["prompts"].check_inside(*inputs["image"].shape[-2:])
+        features, padded = self._features(batched_inputs, pad_to)
+        prepared = self.prepare(features)
+        return [
+            self.propose_prompts(
+                {role: {s: maps[i : i + 1] for s, maps in levels.items()} for role, levels in prepared.items()},
+                inputs["prompts"],
+                padded_size=padded,
+                image_size=tuple(inputs["image"].shape[-2:]),
+            )
+            for i, inputs in enumerate(batched_inputs)
+        ]
+
+    @torch.no_grad()
+    def propose_prompts(
+        self, prepared: Features, prompts: Prompts, *, padded_size: tuple[int, int], image_size: tuple[int, int]
+    ) -> MaskProposals:
+        """Masks of prompts of an image, from what `prepare` returned for it; `prompts_at_once` of them at a time."""
+        prompts = prompts.to(self.device)
+        chunks = [self.predict_masks(prepared, chunk) for chunk in prompts.chunks(self.prompts_at_once)]
+        fields = {field: torch.cat([chunk[field][0] for chunk in chunks]) for field in chunks[0]}
+        return MaskProposals(**fields, padded_size=padded_size, image_size=image_size)
+
+    def segment(
+        self, prediction: Prediction, ensemble: str | None = None, tasks: tuple[str, ...] | None = None
+    ) -> dict[str, Any]:
+        """As the base's; the only task by default is "prompted" (`possam.inference.prompted.collect_prompted`)."""
+        return super().segment(prediction, ensemble, ("prompted",) if tasks is None else tasks)

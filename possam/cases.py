@@ -27,7 +27,7 @@ Record = dict[str, Any]
 
 
 def draw_cases(cfg: CfgNode, model: OpenVocabularySegmenter, dataset: str) -> list[Path]:
-    """Draw the `TEST.PICTURES` images that show each kind of case best, and return the pictures' paths.
+    """Draw the `TEST.NUM_VISUALIZATIONS` images that show each kind of case best, and return the pictures' paths.
 
     The kinds are those of `case_kinds`; a dataset without panoptic annotations has one kind, "sample": images from all
     over it, with its label maps as ground truth where it has these. The pictures lie under
@@ -41,7 +41,7 @@ def draw_cases(cfg: CfgNode, model: OpenVocabularySegmenter, dataset: str) -> li
     predictor = build_predictor(cfg, model)
     paths = []
     model.eval()
-    for kind, record in _cases(ground_truth, model.train_vocabulary, cfg.TEST.PICTURES):
+    for kind, record in _cases(ground_truth, model.train_vocabulary, cfg.TEST.NUM_VISUALIZATIONS):
         image_id = record["image_id"]
         height, width = shrunk_size(ground_truth.size(image_id), _LONGEST)
         inputs = {**mapper(record), "height": height, "width": width}

@@ -113,7 +113,7 @@ def _check_shared(cfg: CfgNode, args: argparse.Namespace) -> None:
     try:
         check_shared(cfg.OUTPUT_DIR)
     except ValueError as error:
-        pictures = cfg.DATASETS.TEST and (cfg.TEST.PICTURES or getattr(args, "report", False))
+        pictures = cfg.DATASETS.TEST and (cfg.TEST.NUM_VISUALIZATIONS or getattr(args, "report", False))
         if args.resume or pictures:
             raise
         logger.warning("%s This run needs no such folder, but --resume, pictures and reports do.", error)
@@ -155,7 +155,7 @@ def _plain(error: RuntimeError) -> BaseException:
 
 
 def _show(cfg: CfgNode, model: OpenVocabularySegmenter, *, report: bool) -> None:
-    if cfg.TEST.PICTURES:
+    if cfg.TEST.NUM_VISUALIZATIONS:
         paths = [path for dataset in cfg.DATASETS.TEST for path in draw_cases(cfg, model, dataset)]
         if paths:
             print("Pictures:", *paths, sep="\n  ")

@@ -25,7 +25,7 @@ def mini_config(tmp_path):
     """The miniature configuration, writing under the test's own folder."""
     from possam.engine import load_config, prepare_datasets
 
-    places = {"OUTPUT_DIR": "run", "MODEL.TEXT_CACHE": "text", "INPUT.FEATURE_FOLDER": "features"}
+    places = {"OUTPUT_DIR": "run", "MODEL.TEXT_CACHE": "text", "INPUT.FEATURE_CACHE_DIR": "features"}
     settings = [part for key, name in places.items() for part in (key, str(tmp_path / name))]
     cfg = load_config("configs/mini/possam.yaml", settings)
     prepare_datasets(cfg)

@@ -40,7 +40,7 @@ def test_pictures_of_a_panoptic_dataset(mini_config, mini_model, tmp_path, monke
     from possam.engine import prepare_datasets
 
     prepare_datasets(mini_config)
-    mini_config.TEST.PICTURES = 1
+    mini_config.TEST.NUM_VISUALIZATIONS = 1
     mini_config.TEST.AUG.ENABLED, mini_config.TEST.AUG.SCALES = views, [1.0, 1.25]
     try:
         paths = cases.draw_cases(mini_config, mini_model, "mini_b_report")
@@ -77,7 +77,7 @@ def labelled(tmp_path):
 
 
 def test_pictures_of_a_semantic_dataset(labelled, mini_config, mini_model):
-    mini_config.TEST.PICTURES = 3
+    mini_config.TEST.NUM_VISUALIZATIONS = 3
     paths = cases.draw_cases(mini_config, mini_model, labelled)
     assert [path.name for path in paths] == ["sample-0.png", "sample-3.png", "sample-6.png"]
     # Three panels that were shrunk from 2000 pixels to 1024.

@@ -330,7 +330,7 @@ def test_configurations_may_follow_the_first(monkeypatch):
 
 def test_a_test_set_is_verified_over_a_model(tmp_path, capsys):
     mine = tmp_path / "mine.yaml"
-    mine.write_text("DATASETS: {TEST: [mini_b_report]}\nTEST: {TASKS: [semantic], PICTURES: 0}\n")
+    mine.write_text("DATASETS: {TEST: [mini_b_report]}\nTEST: {TASKS: [semantic], NUM_VISUALIZATIONS: 0}\n")
     assert main(["configs", "verify", str(tmp_path), "--model", "configs/mini/possam.yaml"]) == 0
     shown = capsys.readouterr().out
     assert shown.startswith(f"configs/mini/possam.yaml + {mine}: PosSAM, ") and "classes: semantic)" in shown

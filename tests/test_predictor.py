@@ -127,7 +127,7 @@ def test_another_ensemble(predictor, mini_model, scene):
 
 def test_another_ensemble_has_the_constants_of_the_configuration(mini_config, scene):
     mini_config.defrost()
-    mini_config.TEST.COMPARE = []
+    mini_config.TEST.ENSEMBLES = []
     mini_config.MODEL.ENSEMBLE.GEOMETRIC.ALPHA, mini_config.MODEL.ENSEMBLE.GEOMETRIC.BETA = 0.1, 0.3
     model = build_model(mini_config)
     model.object_threshold = 0.0

@@ -44,7 +44,7 @@ def run(variant: str, seed: int, output: Path) -> dict[str, Any]:
         if weights.is_file():
             overrides = [*overrides, "MODEL.WEIGHTS", str(weights)]
             command.append("--eval-only")
-        command += [*overrides, "SEED", str(seed), "OUTPUT_DIR", str(folder), "TEST.PICTURES", "0"]
+        command += [*overrides, "SEED", str(seed), "OUTPUT_DIR", str(folder), "TEST.NUM_VISUALIZATIONS", "0"]
         folder.mkdir(parents=True, exist_ok=True)
         with (folder / "stdout.txt").open("a") as log:
             subprocess.run(command, cwd=ROOT, check=True, stdout=log, stderr=subprocess.STDOUT)

@@ -52,8 +52,8 @@ class SelectionRun:
         prepare_datasets(cfg)
         model = Trainer.build_model(cfg).eval()
         Checkpointer(model).load(cfg.MODEL.WEIGHTS)
-        self.object_threshold = cfg.TEST.OBJECT_THRESHOLD
-        self.overlap_threshold = cfg.TEST.OVERLAP_THRESHOLD
+        self.object_threshold = cfg.MODEL.MASK_FORMER.TEST.OBJECT_MASK_THRESHOLD
+        self.overlap_threshold = cfg.MODEL.MASK_FORMER.TEST.OVERLAP_THRESHOLD
         self.dataset, self.train_vocabulary = dataset, model.train_vocabulary
         self.images: list[tuple[dict[str, Any], MaskGrid, ClassificationInputs]] = []
         for inputs in track(build_test_loader(cfg, dataset), str(folder), transient=True):

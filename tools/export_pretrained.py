@@ -27,15 +27,10 @@ _ON_THE_CPU = ["MODEL.DEVICE", "cpu", "SOLVER.AMP.ENABLED", "False"]
 
 def as_written(paths: list[str], overrides: list[str]) -> CfgNode:
     """A valid configuration without this machine's changes: the exported model is to run on another."""
-    from possam.d2.config import get_cfg
-    from possam.models import add_possam_config
+    import possam.models  # noqa: F401  # registers the systems' keys
+    from possam.config import load
 
-    cfg = get_cfg()
-    add_possam_config(cfg)
-    for path in paths:
-        cfg.merge_from_file(str(full_path(path)))
-    cfg.merge_from_list(overrides)
-    return cfg
+    return load(paths, overrides)
 
 
 def read_results(paths: list[Path]) -> dict[str, Any]:

@@ -67,7 +67,7 @@ def point(axis: str, value: int) -> dict[str, Any]:
         "MODEL.DEVICE": "cpu",
         "SOLVER.AMP.ENABLED": False,
         "INPUT.IMAGE_SIZE": sizes["side"],
-        "MODEL.DECODER.QUERIES": sizes["queries"],
+        "MODEL.MASK_FORMER.NUM_OBJECT_QUERIES": sizes["queries"],
     }
     cfg = load_config(CONFIG, [str(part) for pair in settings.items() for part in pair])
     prepare_datasets(cfg)

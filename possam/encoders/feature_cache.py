@@ -154,7 +154,7 @@ def write_shard(
     except OSError as error:
         raise OSError(
             f"cannot write the frozen features to {path}: {error}. Shards that are whole are kept: make space and "
-            "start again, set INPUT.FEATURE_FOLDER to another disk, or set INPUT.CACHE_FEATURES False."
+            "start again, set INPUT.FEATURE_CACHE_DIR to another disk, or set INPUT.CACHE_FEATURES False."
         ) from error
 
 

@@ -60,7 +60,7 @@ class Checkpointer(FvcoreCheckpointer):  # type: ignore[misc]
             ValueError: `keep` is negative.
         """
         if keep < 0:
-            raise ValueError(f"SOLVER.CHECKPOINT_KEEP is {keep}, but must be 0, which keeps all, or more.")
+            raise ValueError(f"SOLVER.MAX_TO_KEEP is {keep}, but must be 0, which keeps all, or more.")
         if save_to_disk is None:
             save_to_disk = comm.is_main_process()
         super().__init__(model, save_dir, save_to_disk=save_to_disk, **checkpointables)

@@ -76,8 +76,8 @@ def check_data(cfg: CfgNode, names: Sequence[str], records: Sequence[Record], *,
     """Compare a dataset's files with its records, as `DATASETS.CHECK` says.
 
     The main process looks, and all others wait and fail with it; files on other machines' own disks are not seen. What
-    was found is kept in the folder `checked` beside `INPUT.FEATURE_FOLDER`, so that files that have not changed since
-    (name, size, time) are not opened again. Files that do not decode are warnings, up to the limit.
+    was found is kept in the folder `checked` beside `INPUT.FEATURE_CACHE_DIR`, so that files that have not changed
+    since (name, size, time) are not opened again. Files that do not decode are warnings, up to the limit.
 
     Args:
         names: the datasets, which share their classes and their ignore label.
@@ -105,7 +105,7 @@ def check_data(cfg: CfgNode, names: Sequence[str], records: Sequence[Record], *,
 def _check(cfg: CfgNode, names: Sequence[str], records: Sequence[Record], limit: float) -> None:
     metadata = MetadataCatalog.get(names[0])
     classes, ignore_label, full = len(metadata.vocabulary), metadata.ignore_label, cfg.DATASETS.CHECK == "full"
-    stamp = Path(cfg.INPUT.FEATURE_FOLDER).parent / "checked" / f"{_signature(records, classes, ignore_label)}.json"
+    stamp = Path(cfg.INPUT.FEATURE_CACHE_DIR).parent / "checked" / f"{_signature(records, classes, ignore_label)}.json"
     unreadable = _remembered(stamp, full)
     if unreadable is None:
         with _progress(f"Files of {', '.join(names)}") as progress:

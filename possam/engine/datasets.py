@@ -70,23 +70,23 @@ def check_queries(cfg: CfgNode, records: Sequence[Mapping[str, Any]]) -> None:
 
     Label maps do not say in their records how many classes an image shows; the loss tells of those.
     """
-    queries, counts = cfg.MODEL.DECODER.QUERIES, _segment_counts(records)
+    queries, counts = cfg.MODEL.MASK_FORMER.NUM_OBJECT_QUERIES, _segment_counts(records)
     if many := sum(count > queries for count in counts):
         logger.warning(
-            "%d of %d training images have more segments than the %d queries of MODEL.DECODER.QUERIES, at most %d: in "
-            "each of them only %d segments are learnt at a step, and no more can be predicted. Set "
-            "MODEL.DECODER.QUERIES %d, or train on smaller parts of the images.",
+            "%d of %d training images have more segments than the %d queries of MODEL.MASK_FORMER.NUM_OBJECT_QUERIES, "
+            "at most %d: in each of them only %d segments are learnt at a step, and no more can be predicted. Set "
+            "MODEL.MASK_FORMER.NUM_OBJECT_QUERIES %d, or train on smaller parts of the images.",
             *(many, len(counts), queries, max(counts), queries, max(counts)),
         )
 
 
 def check_test_queries(cfg: CfgNode, name: str, records: Sequence[Mapping[str, Any]]) -> None:
     """Warn where images of a test set have more segments than the model has queries: those beyond it are missed."""
-    queries, counts = cfg.MODEL.DECODER.QUERIES, _segment_counts(records)
+    queries, counts = cfg.MODEL.MASK_FORMER.NUM_OBJECT_QUERIES, _segment_counts(records)
     if many := sum(count > queries for count in counts):
         logger.warning(
-            "%s: %d of %d images have more segments than the %d queries of MODEL.DECODER.QUERIES, at most %d; those "
-            "beyond it cannot be found, and count as missed.",
+            "%s: %d of %d images have more segments than the %d queries of MODEL.MASK_FORMER.NUM_OBJECT_QUERIES, at "
+            "most %d; those beyond it cannot be found, and count as missed.",
             *(name, many, len(counts), queries, max(counts)),
         )
 

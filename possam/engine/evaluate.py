@@ -102,7 +102,7 @@ def evaluate(
     predictor: Predictor | None = None,
 ) -> dict[str, Any]:
     """Score `model` on `dataset`: `MODEL.ENSEMBLE` on those of `TEST.TASKS` that the dataset has annotations for,
-    `TEST.COMPARE` on the first of these alone.
+    `TEST.ENSEMBLES` on the first of these alone.
 
     Prints the tables; writes predictions and `results.json` under OUTPUT_DIR/evaluation/<dataset>.
 
@@ -133,12 +133,12 @@ def _evaluate(
     folder = Path(cfg.OUTPUT_DIR) / "evaluation" / dataset
     ground_truth = GroundTruth(dataset)
     ensemble, scored = cfg.MODEL.ENSEMBLE.NAME, scored_tasks(ground_truth, cfg.TEST.TASKS)
-    if "instance" in scored and ground_truth.federated and cfg.TEST.TOP_K < LVIS_DETECTIONS:
+    if "instance" in scored and ground_truth.federated and cfg.TEST.DETECTIONS_PER_IMAGE < LVIS_DETECTIONS:
         logger.warning(
-            "%s is scored on the best %d instances of an image, but TEST.TOP_K is %d; set TEST.TOP_K %d.",
-            *(dataset, LVIS_DETECTIONS, cfg.TEST.TOP_K, LVIS_DETECTIONS),
+            "%s is scored on the best %d instances of an image, but TEST.DETECTIONS_PER_IMAGE is %d; set it to %d.",
+            *(dataset, LVIS_DETECTIONS, cfg.TEST.DETECTIONS_PER_IMAGE, LVIS_DETECTIONS),
         )
-    tasks = {name: scored[:1] for name in cfg.TEST.COMPARE} | {ensemble: scored}
+    tasks = {name: scored[:1] for name in cfg.TEST.ENSEMBLES} | {ensemble: scored}
     metrics, images = _score(model, predictor, loader_of, ground_truth, tasks, {ensemble: folder})
     if not comm.is_main_process():
         return {}

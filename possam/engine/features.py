@@ -37,7 +37,7 @@ def training_features(cfg: CfgNode, model: OpenVocabularySegmenter, records: lis
         OSError: features cannot be written or read.
         ValueError: half precision cannot hold them.
     """
-    folder = Path(cfg.INPUT.FEATURE_FOLDER) / _signature(cfg, model, records)
+    folder = Path(cfg.INPUT.FEATURE_CACHE_DIR) / _signature(cfg, model, records)
     samples = 2 * len(records)
     missing = missing_shards(folder, samples)
     comm.synchronize()  # all have seen the same before the first writes

@@ -23,8 +23,8 @@ def memory_advice(images: int) -> Iterator[None]:
         if not is_out_of_memory(error):
             raise
         reason = (str(error) or "no memory").strip().splitlines()[0]
-        fewer = f"fewer than the {images} images of a forward pass (raise SOLVER.ACCUMULATE or lower IMS_PER_BATCH), "
+        fewer = f"fewer than {images} images a forward pass (raise SOLVER.GRAD_ACCUM_STEPS or lower IMS_PER_BATCH), "
         raise MemoryError(
             f"Training ran out of memory ({reason:.200}). Try {fewer if images > 1 else ''}a smaller INPUT.IMAGE_SIZE, "
-            "fewer MODEL.LOSS.POINTS, SOLVER.AMP.ENABLED True on CUDA, or smaller encoders."
+            "fewer MODEL.MASK_FORMER.TRAIN_NUM_POINTS, SOLVER.AMP.ENABLED True on CUDA, or smaller encoders."
         ) from error

@@ -15,6 +15,7 @@ import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from possam.config import PRECISIONS
 from possam.d2.config import CfgNode
 from possam.d2.data import (
     MetadataCatalog,
@@ -28,7 +29,7 @@ from possam.d2.utils import EventWriter, comm
 from possam.data import SegmentationMapper, build_augmentations
 from possam.encoders import FeatureCache
 from possam.engine.checkpoint import Checkpointer
-from possam.engine.config import PRECISIONS, schedule_warning
+from possam.engine.config import schedule_warning
 from possam.engine.data_check import check_class_names, check_data, check_test_sets
 from possam.engine.datasets import build_test_mapper, check_queries, check_vocabularies
 from possam.engine.evaluate import build_predictor, evaluate_datasets
@@ -39,7 +40,7 @@ from possam.engine.preemption import Preemption
 from possam.engine.progress import TrainingProgress
 from possam.engine.resume import ResumableLoader, SeededSamples, TrainingOrder
 from possam.engine.run_folder import EARLIER
-from possam.engine.settings import EFFECTIVE, differences, fixed_keys, images_digest, training_settings
+from possam.engine.settings import differences, effective_keys, fixed_keys, images_digest, training_settings
 from possam.engine.step import TrainingStep
 from possam.engine.unreadable import ReadableSamples
 from possam.engine.writers import build_writers, check_writers, set_aside
@@ -74,7 +75,7 @@ class Trainer(DefaultTrainer):
         self._trainer = build_step(cfg, distribute(model), loader, optimizer)
         self.scheduler = self.build_lr_scheduler(cfg, optimizer)
         self.checkpointer = Checkpointer(
-            self._trainer.model, cfg.OUTPUT_DIR, keep=cfg.SOLVER.CHECKPOINT_KEEP, trainer=weakref.proxy(self)
+            self._trainer.model, cfg.OUTPUT_DIR, keep=cfg.SOLVER.MAX_TO_KEEP, trainer=weakref.proxy(self)
         )
         self.checkpointer.check_folder()
         self.start_iter = 0
@@ -160,7 +161,7 @@ class Trainer(DefaultTrainer):
                 f"{'; '.join(refused)}. Set it as it was, or start a new run in another OUTPUT_DIR without --resume; "
                 "MODEL.WEIGHTS takes the weights alone."
             )
-        if changed := differences(saved, present, EFFECTIVE):
+        if changed := differences(saved, present, effective_keys(self.cfg)):
             logger.warning("Settings differ from the checkpoint's and hold from step %d on: %s.",
                            done + 1, "; ".join(changed))  # fmt: skip
 
@@ -229,9 +230,9 @@ def training_records(cfg: CfgNode) -> list[dict[str, Any]]:
     ignored = {name: MetadataCatalog.get(name).ignore_label for name in cfg.DATASETS.TRAIN}
     if len(set(ignored.values())) > 1:
         raise ValueError(f"DATASETS.TRAIN must share one ignore label, but have {ignored}; train on them one by one.")
-    batch, processes, passes = cfg.SOLVER.IMS_PER_BATCH, comm.get_world_size(), cfg.SOLVER.ACCUMULATE
+    batch, processes, passes = cfg.SOLVER.IMS_PER_BATCH, comm.get_world_size(), cfg.SOLVER.GRAD_ACCUM_STEPS
     if batch % (processes * passes):
-        shares = f"{processes} processes" + (f" times SOLVER.ACCUMULATE {passes}" if passes > 1 else "")
+        shares = f"{processes} processes" + (f" times SOLVER.GRAD_ACCUM_STEPS {passes}" if passes > 1 else "")
         raise ValueError(f"SOLVER.IMS_PER_BATCH is {batch}, which is not a multiple of the {shares}.")
     return _records(cfg.DATASETS.TRAIN)
 
@@ -326,7 +327,7 @@ def build_step(cfg: CfgNode, model: nn.Module, loader: Any, optimizer: torch.opt
         model=model,
         loader=loader,
         optimizer=optimizer,
-        accumulate=solver.ACCUMULATE,
+        accumulate=solver.GRAD_ACCUM_STEPS,
         clip=solver.CLIP_GRADIENTS.CLIP_VALUE if solver.CLIP_GRADIENTS.ENABLED else math.inf,
         precision=PRECISIONS[solver.AMP.PRECISION] if solver.AMP.ENABLED else None,
         skip=solver.NON_FINITE == "skip",

@@ -8,16 +8,15 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
-from fvcore.common.config import BASE_KEY
 from torch import nn
 
+from possam.config import ConfigFiles, list_files, read_with_bases, setting, unused_settings
 from possam.d2.config import CfgNode
 from possam.d2.data import MetadataCatalog
-from possam.engine.config import ConfigFiles, check_files, list_files, load_config, schedule_warning
+from possam.engine.config import load_config, schedule_warning
 from possam.engine.datasets import check_vocabularies, prepare_datasets
-from possam.engine.ignored_settings import ignored_settings
 from possam.evaluation import possible_tasks
-from possam.files import full_path, read_yaml
+from possam.files import full_path
 from possam.messages import few
 from possam.models import model_spec
 
@@ -48,7 +47,7 @@ def verify_config(path: ConfigFiles, overrides: Sequence[str] = ()) -> str:
     """
     with _quiet():
         cfg = load_config(path, [*overrides, *_ANYWHERE])
-        ignored = ignored_settings(cfg)
+        ignored = unused_settings(cfg)
         cfg.DATASETS.CLASS_NAMES = ""  # whose files need not be here either: the classes are the tables'
         spec = model_spec(cfg.MODEL.META_ARCHITECTURE)
         for role, encoder in spec.encoders.items():
@@ -82,17 +81,17 @@ def is_test_set(path: str | Path) -> bool:
     """Whether a configuration says what to test on and nothing of the model, which another file has to give."""
     if not _is_part(Path(path)):
         return False
-    content = read_yaml(path)
-    return bool(content.get("DATASETS", {}).get("TEST")) and {"MODEL", BASE_KEY}.isdisjoint(content)
+    (*bases, own) = read_with_bases(Path(path))
+    model = [key for key in own.settings if key.startswith("MODEL.") and not key.startswith("MODEL.MASK_FORMER.TEST.")]
+    return bool(own.settings.get("DATASETS.TEST")) and not model and not bases
 
 
 def _is_part(path: Path) -> bool:
     try:
-        check_files(path)
-        content = CfgNode.load_yaml_with_base(str(path))
-        return not (content.get("DATASETS", {}).get("TRAIN") or content.get("MODEL", {}).get("TRAIN_VOCABULARY"))
-    except (ValueError, TypeError, AttributeError, AssertionError, FileNotFoundError):
+        files = read_with_bases(path)
+    except (ValueError, FileNotFoundError):
         return False
+    return not (setting(files, "DATASETS.TRAIN") or setting(files, "MODEL.TRAIN_VOCABULARY"))
 
 
 def _training(cfg: CfgNode) -> str:
@@ -129,7 +128,7 @@ def _count_parameters(cfg: CfgNode) -> tuple[int, int]:
     spec = model_spec(cfg.MODEL.META_ARCHITECTURE)
     cfg.merge_from_list([part for key in [*spec.weights.values(), "MODEL.TEXT_CACHE"] for part in (key, "")])
     # Many configurations share a model and differ in their datasets alone: it is built once.
-    key = f"{cfg.MODEL.dump()}{cfg.TEST.COMPARE}"
+    key = f"{cfg.MODEL.dump()}{cfg.TEST.ENSEMBLES}"
     if key not in _COUNTS:
         # Not `build_model`, which would move the model to a device, and what is on none cannot be moved.
         with torch.device("meta"):

@@ -175,8 +175,8 @@ class SetCriterion(nn.Module):
             self._told = True
             logger.warning(
                 "A training image has %d segments, but the model %d queries: no more segments than these are learnt at "
-                "a step or can be predicted. Set MODEL.DECODER.QUERIES %d or more, or train on smaller parts of the "
-                "images. Further images are not told.",
+                "a step or can be predicted. Set MODEL.MASK_FORMER.NUM_OBJECT_QUERIES %d or more, or train on smaller "
+                "parts of the images. Further images are not told.",
                 *(most, queries, most),
             )
         matched = sum(min(count, queries) for count in step.counts)

@@ -1,7 +1,6 @@
 """The systems, each in one file, over a common base and a registry."""
 
 from possam.models.base import OpenVocabularySegmenter
-from possam.models.config import add_possam_config
 from possam.models.fcclip import FcClip
 from possam.models.possam import PosSAM
 from possam.models.prediction import MaskProposals, Prediction
@@ -18,7 +17,6 @@ __all__ = [
     "Prediction",
     "PromptedSegmenter",
     "TestTimeAugmentation",
-    "add_possam_config",
     "model_spec",
     "model_specs",
 ]

@@ -378,9 +378,9 @@ def shared_arguments(cfg: CfgNode, clip: FrozenCLIP) -> dict[str, Any]:
         # Tasks of other names are made of these outputs, and the evaluation asks for what they need.
         "tasks": tuple(task for task in cfg.TEST.TASKS if task in OUTPUTS),
         "postprocessor": Postprocessor(
-            object_threshold=cfg.TEST.OBJECT_THRESHOLD,
-            overlap_threshold=cfg.TEST.OVERLAP_THRESHOLD,
-            top_k=cfg.TEST.TOP_K,
+            object_threshold=cfg.MODEL.MASK_FORMER.TEST.OBJECT_MASK_THRESHOLD,
+            overlap_threshold=cfg.MODEL.MASK_FORMER.TEST.OVERLAP_THRESHOLD,
+            top_k=cfg.TEST.DETECTIONS_PER_IMAGE,
             void_competes=cfg.TEST.VOID_COMPETES,
             semantic_resize=cfg.TEST.SEMANTIC_RESIZE,
         ),

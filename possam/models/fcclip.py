@@ -8,17 +8,32 @@ import torch
 from torch import Tensor
 
 from possam.classifiers import CosineClassifier, MaskPooledEmbedding
+from possam.config import Key
 from possam.d2.config import CfgNode, configurable
 from possam.decoders import DeformablePixelDecoder, MaskDecoder, MaskPrediction
 from possam.encoders import FrozenCLIP
 from possam.models.base import Features, OpenVocabularySegmenter, shared_arguments
 from possam.models.compiled import compile_parts
-from possam.models.parts import mask_decoder_from_config, pixel_decoder_from_config
+from possam.models.parts import (
+    CLIP_KEYS,
+    CRITERION_KEYS,
+    MASK_DECODER_KEYS,
+    mask_decoder_from_config,
+    pixel_decoder_from_config,
+)
 from possam.models.spec import register_model
 from possam.necks import LastLevelPool
 
+_ENSEMBLE_ON_VALID_MASK = Key(
+    "MODEL.FC_CLIP.ENSEMBLE_ON_VALID_MASK", False, help="leave masks without a cell of CLIP's to the class head alone"
+)
 
-@register_model(encoders={"clip": FrozenCLIP}, exportable=True)
+
+@register_model(
+    encoders={"clip": FrozenCLIP},
+    keys=(*CLIP_KEYS, *MASK_DECODER_KEYS, *CRITERION_KEYS, _ENSEMBLE_ON_VALID_MASK),
+    exportable=True,
+)
 class FcClip(OpenVocabularySegmenter):
     """Mask2Former's decoders over the stages of a frozen CLIP (METHOD.md 4).
 
@@ -72,7 +87,7 @@ class FcClip(OpenVocabularySegmenter):
             "neck": neck,
             "pixel_decoder": pixel_decoder_from_config(cfg, neck.out_channels),
             "mask_decoder": mask_decoder_from_config(cfg),
-            "class_head": MaskPooledEmbedding(channels=model.DECODER.CHANNELS, embed_dim=clip.embed_dim),
+            "class_head": MaskPooledEmbedding(channels=model.MASK_FORMER.HIDDEN_DIM, embed_dim=clip.embed_dim),
             "classifier": CosineClassifier(embed_dim=clip.embed_dim),
             "ensemble_on_valid_mask": model.FC_CLIP.ENSEMBLE_ON_VALID_MASK,
             "compiled": model.COMPILE,

@@ -13,34 +13,37 @@ from possam.encoders import FrozenCLIP, FrozenSAM
 from possam.models.base import Features, OpenVocabularySegmenter, shared_arguments
 from possam.models.compiled import compile_parts
 from possam.models.parts import (
-    DECODERS,
-    EMBEDDINGS,
-    PYRAMIDS,
+    CLIP_KEYS,
+    CRITERION_KEYS,
+    DECODER_CHOICE_KEYS,
+    EMBEDDING_KEYS,
+    MASK_DECODER_KEYS,
+    SAM_KEYS,
     decoder_from_config,
     embedding_from_config,
-    look_up,
 )
 from possam.models.spec import register_model
 
 
 def check_config(cfg: CfgNode) -> None:
-    """Raise ValueError for parts that do not exist or do not belong together."""
-    model = cfg.MODEL
-    look_up("MODEL.PYRAMID.NAME", model.PYRAMID.NAME, PYRAMIDS)
-    look_up("MODEL.DECODER.NAME", model.DECODER.NAME, DECODERS)
-    look_up("MODEL.EMBEDDING.NAME", model.EMBEDDING.NAME, EMBEDDINGS)
+    """Raise ValueError for parts that do not belong together."""
     try:
-        check_streams(model.LDP.STREAMS)
+        check_streams(cfg.MODEL.LDP.STREAMS)
     except (ValueError, TypeError) as error:  # TypeError: lists among the names
         raise ValueError(f"MODEL.LDP.STREAMS: {error}.") from error
-    if model.DECODER.IOU_HEAD and not model.LOSS.IOU:
+    if cfg.MODEL.MASK_FORMER.IOU_HEAD and not cfg.MODEL.MASK_FORMER.IOU_WEIGHT:
         raise ValueError(
-            "MODEL.LOSS.IOU is 0, so that the IoU head would stay random and still weigh the scores; "
-            "leave it out with MODEL.DECODER.IOU_HEAD False."
+            "MODEL.MASK_FORMER.IOU_WEIGHT is 0, so that the IoU head would stay random and still weigh the scores; "
+            "leave it out with MODEL.MASK_FORMER.IOU_HEAD False."
         )
 
 
-@register_model(encoders={"sam": FrozenSAM, "clip": FrozenCLIP}, check_config=check_config, exportable=True)
+@register_model(
+    encoders={"sam": FrozenSAM, "clip": FrozenCLIP},
+    keys=(*SAM_KEYS, *CLIP_KEYS, *MASK_DECODER_KEYS, *DECODER_CHOICE_KEYS, *EMBEDDING_KEYS, *CRITERION_KEYS),
+    check_config=check_config,
+    exportable=True,
+)
 class PosSAM(OpenVocabularySegmenter):
     """Open-vocabulary panoptic segmentation (METHOD.md 1; Figures 3 and 4 of the PosSAM paper)."""
 
@@ -82,7 +85,7 @@ class PosSAM(OpenVocabularySegmenter):
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
-        """Keyword arguments of `__init__` from the configuration (keys in possam/models/config.py)."""
+        """Keyword arguments of `__init__` from the configuration."""
         model = cfg.MODEL
         sam = FrozenSAM.build(name=model.SAM.NAME, weights=model.SAM.WEIGHTS, seed=model.SAM.SEED)
         clip = FrozenCLIP.build(name=model.CLIP.NAME, weights=model.CLIP.WEIGHTS, input_scale=model.CLIP.INPUT_SCALE)

@@ -18,12 +18,12 @@ import huggingface_hub
 import torch
 from torch import nn
 
+from possam.config import SavedConfig
 from possam.d2.config import CfgNode
 from possam.encoders.weight_files import WEIGHTS, downloaded, known_file
 from possam.files import expand_home, full_path, write_atomically
 from possam.models.converters import read_published
 from possam.models.model_card import Results, model_card
-from possam.models.saved_config import SavedConfig
 from possam.models.spec import ModelSpec, model_spec
 from possam.models.state import describe_frozen, load_checkpoint, read_checkpoint, write_safetensors
 from possam.vocabulary import Vocabulary
@@ -87,7 +87,7 @@ class Pretrained(nn.Module):
             folder = _find(source, revision=revision, cache_dir=cache_dir, token=token)
             described, vocabulary, file = folder / CONFIG, str(folder / VOCABULARY), folder / PARAMETERS
             saved = SavedConfig.read(described)
-        spec = saved.spec
+        spec = model_spec(saved.system)
         if not issubclass(spec.model, cls):
             raise ValueError(
                 f"{described} describes a {spec.name}, not a {cls.__name__}; use {spec.name}.from_pretrained."

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
+from possam.config import Choice, Key, register_keys
 from possam.d2.config import CfgNode
 from possam.d2.modeling import META_ARCH_REGISTRY
 from possam.encoders import FrozenEncoder
-from possam.messages import did_you_mean
 
 if TYPE_CHECKING:
     from possam.models.base import OpenVocabularySegmenter
@@ -56,31 +56,26 @@ class ModelSpec:
         build: Callable[[CfgNode], OpenVocabularySegmenter] = self.model  # made `configurable`
         return build(cfg)
 
-    def check_encoders(self, cfg: CfgNode) -> None:
-        """Raise ValueError for an encoder whose name is unknown; weights are not looked at."""
-        for role, encoder in self.encoders.items():
-            key, name = f"MODEL.{role.upper()}.NAME", cfg.MODEL[role.upper()].NAME
-            if name not in (names := encoder.names()):
-                shown = names if len(names) <= _SHOWN else names[:_SHOWN] + [f"… ({len(names)} names)"]
-                raise ValueError(
-                    f"{key} is {name!r}, but must be one of: {', '.join(shown)}.{did_you_mean(name, names)}"
-                )
-
-
-_SHOWN = 10
-
 
 def register_model(
     *,
     encoders: Mapping[str, type[FrozenEncoder]],
+    keys: Sequence[Key],
     check_config: Callable[[CfgNode], None] = lambda _: None,
     exportable: bool = False,
 ) -> Callable[[Model], Model]:
-    """Class decorator: register a system here and in Detectron2's `META_ARCH_REGISTRY`; arguments as of `ModelSpec`."""
+    """Class decorator: register a system here, its keys and, in Detectron2's `META_ARCH_REGISTRY`, its class.
+
+    Args:
+        keys: rows of the settings that not all systems have; `MODEL.<ROLE>.NAME` and WEIGHTS of every encoder are among
+            them.
+        encoders, check_config, exportable: as of `ModelSpec`.
+    """
 
     def register(model: Model) -> Model:
         spec = ModelSpec(model=model, encoders=encoders, check_config=check_config, exportable=exportable)
         assert spec.name not in _SPECS, f"two systems called {spec.name}"
+        register_keys(spec.name, keys)
         META_ARCH_REGISTRY.register(model)
         _SPECS[spec.name] = spec
         return model
@@ -95,7 +90,5 @@ def model_specs() -> list[ModelSpec]:
 
 def model_spec(name: str) -> ModelSpec:
     """The system that a configuration's `MODEL.META_ARCHITECTURE` names. Raises ValueError for an unknown one."""
-    if name not in _SPECS:
-        hint = did_you_mean(name, _SPECS)
-        raise ValueError(f"MODEL.META_ARCHITECTURE is {name!r}, but must be one of: {', '.join(_SPECS)}.{hint}")
+    Choice(_SPECS)("MODEL.META_ARCHITECTURE", name)
     return _SPECS[name]

@@ -88,7 +88,7 @@ def test_features_beyond_half_precision_are_refused(tmp_path):
 
 def test_a_full_disk_is_told_before_and_when_it_happens(tmp_path, monkeypatch):
     batch = [[("0:plain", image(0))]]
-    with pytest.raises(OSError, match=r"GB are needed, but .* GB are free.*INPUT.FEATURE_FOLDER"):
+    with pytest.raises(OSError, match=r"GB are needed, but .* GB are free.*INPUT.FEATURE_CACHE_DIR"):
         write_shard(tmp_path, 0, batch, encode, missing=10**15)
 
     def full(path, write):

@@ -547,7 +547,7 @@ def test_old_periodic_checkpoints_go_and_no_others(tmp_path):
     assert files(tmp_path) == ["last_checkpoint", "manifest.json", *kept]
     assert sorted(json.loads((tmp_path / "manifest.json").read_text())) == kept
     assert resumed(tmp_path) == 4
-    with pytest.raises(ValueError, match="SOLVER.CHECKPOINT_KEEP is -1"):
+    with pytest.raises(ValueError, match="SOLVER.MAX_TO_KEEP is -1"):
         Run(tmp_path, keep=-1)
 
 

@@ -54,7 +54,7 @@ def records(tmp_path):
 
 
 def configure(folder, check="full"):
-    settings = ["INPUT.FEATURE_FOLDER", f"{folder}/features", "OUTPUT_DIR", f"{folder}/run", "DATASETS.CHECK", check]
+    settings = ["INPUT.FEATURE_CACHE_DIR", f"{folder}/features", "OUTPUT_DIR", f"{folder}/run", "DATASETS.CHECK", check]
     return load_config("configs/mini/possam.yaml", settings)
 
 

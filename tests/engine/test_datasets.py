@@ -185,11 +185,10 @@ def test_more_segments_than_queries_are_told(mini_config, tmp_path, caplog):
     assert "QUERIES" not in caplog.text
     check_queries(mini_config, training_records(mini_config))
     check_test_queries(mini_config, "many", training_records(mini_config))
-    assert "many: 1 of 2 images have more segments than the 24 queries of MODEL.DECODER.QUERIES, at most 30" in (
-        caplog.text
-    )
+    key = "MODEL.MASK_FORMER.NUM_OBJECT_QUERIES"
+    assert f"many: 1 of 2 images have more segments than the 24 queries of {key}, at most 30" in caplog.text
     assert "1 of 2 training images have more segments than the 24 queries" in caplog.text
-    assert caplog.text.count("Set MODEL.DECODER.QUERIES 30") == 1
+    assert caplog.text.count("Set MODEL.MASK_FORMER.NUM_OBJECT_QUERIES 30") == 1
     caplog.clear()
     crowds = [{"iscrowd": 1}] * 30
     check_queries(mini_config, [{"annotations": crowds}, {"sem_seg_file_name": "a.png"}, {"segments_info": crowds}])

@@ -42,7 +42,8 @@ def run(scenes, miniature, tmp_path):
 
     def make(folder, *settings, model=None):
         places = ["OUTPUT_DIR", str(tmp_path / folder), "MODEL.TEXT_CACHE", str(scenes / "text")]
-        cfg = load_config("configs/mini/possam.yaml", [*places, "TEST.OBJECT_THRESHOLD", "0.0", *settings])
+        places += ["MODEL.MASK_FORMER.TEST.OBJECT_MASK_THRESHOLD", "0.0"]
+        cfg = load_config("configs/mini/possam.yaml", [*places, *settings])
         prepare_datasets(cfg)
         torch.manual_seed(0)
         return cfg, model or build_model(cfg)
@@ -68,7 +69,7 @@ def same(a, b):
 
 def test_test_sets_do_not_influence_each_other(run):
     """In both orders, and alone: identical numbers, to the last digit, with each one's own names."""
-    only = ["TEST.COMPARE", "['ldp']"]
+    only = ["TEST.ENSEMBLES", "['ldp']"]
     one, model = run("ab", *only, "DATASETS.TEST", str([A, B]))
     other, _ = run("ba", *only, "DATASETS.TEST", str([B, A]), model=model)
     forth, back = score(one, model), score(other, model)
@@ -87,7 +88,7 @@ def test_test_sets_do_not_influence_each_other(run):
 
 
 def test_what_is_written(run):
-    cfg, model = run("out", "DATASETS.TEST", str([A, B]), "TEST.COMPARE", "['clip']")
+    cfg, model = run("out", "DATASETS.TEST", str([A, B]), "TEST.ENSEMBLES", "['clip']")
     results = score(cfg, model)
     whole, report = _read(cfg, "results.json"), _read(cfg, B, "results.json")
     assert set(whole) == {"datasets", "provenance"} and list(whole["datasets"]) == [A, B]
@@ -112,7 +113,7 @@ def test_what_is_written(run):
 
 
 def test_unseen_classes_are_those_of_the_models_training_and_not_of_the_configuration(run):
-    cfg, model = run("seen", "DATASETS.TEST", str([B]), "TEST.COMPARE", "[]", "TEST.TASKS", "['panoptic']")
+    cfg, model = run("seen", "DATASETS.TEST", str([B]), "TEST.ENSEMBLES", "[]", "TEST.TASKS", "['panoptic']")
     model.train_vocabulary = Vocabulary.load("mini_b")  # as a checkpoint brings it
     score(cfg, model)
     about = _read(cfg, B, "results.json")["dataset"]
@@ -122,7 +123,7 @@ def test_unseen_classes_are_those_of_the_models_training_and_not_of_the_configur
 
 
 def test_a_model_that_has_diverged_is_not_scored(run):
-    cfg, model = run("diverged", "DATASETS.TEST", str([B]), "TEST.COMPARE", "[]")
+    cfg, model = run("diverged", "DATASETS.TEST", str([B]), "TEST.ENSEMBLES", "[]")
     with torch.no_grad():
         model.classifier.void[2] = math.nan
     with pytest.raises(FloatingPointError, match=rf"{B} is not scored: .*classifier.void \(1 of"):
@@ -130,9 +131,9 @@ def test_a_model_that_has_diverged_is_not_scored(run):
 
 
 def test_one_dataset_alone_writes_the_same(run):
-    cfg, model = run("whole", "DATASETS.TEST", str([B]), "TEST.COMPARE", "[]")
+    cfg, model = run("whole", "DATASETS.TEST", str([B]), "TEST.ENSEMBLES", "[]")
     score(cfg, model)
-    single, _ = run("single", "DATASETS.TEST", str([B]), "TEST.COMPARE", "[]", model=model)
+    single, _ = run("single", "DATASETS.TEST", str([B]), "TEST.ENSEMBLES", "[]", model=model)
     result = evaluate(single, model, B, lambda name: build_test_loader(single, name))
     one, two = (_read(chosen, B, "results.json") for chosen in (cfg, single))
     assert "compare" not in result
@@ -140,7 +141,7 @@ def test_one_dataset_alone_writes_the_same(run):
 
 
 def test_results_are_written_before_tables_are_made_and_printed(run, monkeypatch):
-    cfg, model = run("ab", "DATASETS.TEST", str([A, B]), "TEST.COMPARE", "[]")
+    cfg, model = run("ab", "DATASETS.TEST", str([A, B]), "TEST.ENSEMBLES", "[]")
     written = io.BytesIO()
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding="cp1252"))
     results = score(cfg, model)
@@ -164,7 +165,7 @@ def test_results_are_written_before_tables_are_made_and_printed(run, monkeypatch
 
 
 def test_tasks_are_those_of_the_dataset(run, caplog):
-    cfg, model = run("semantic", "DATASETS.TEST", str([A, B]), "TEST.COMPARE", "['ldp']")
+    cfg, model = run("semantic", "DATASETS.TEST", str([A, B]), "TEST.ENSEMBLES", "['ldp']")
     MetadataCatalog.get(B).__dict__["tasks"] = ("semantic",)
     with caplog.at_level("INFO"):
         results = score(cfg, model)
@@ -192,17 +193,17 @@ class Mirror:
 
 
 def test_another_predictor(run):
-    cfg, model = run("plain", "DATASETS.TEST", str([B]), "TEST.COMPARE", "[]")
+    cfg, model = run("plain", "DATASETS.TEST", str([B]), "TEST.ENSEMBLES", "[]")
     expected = score(cfg, model)
     mirror = Mirror(model)
-    other, _ = run("mirror", "DATASETS.TEST", str([B]), "TEST.COMPARE", "[]", model=model)
+    other, _ = run("mirror", "DATASETS.TEST", str([B]), "TEST.ENSEMBLES", "[]", model=model)
     assert same(score(other, model, predictor=mirror), expected)
     assert mirror.asked == [("mine", "mase", tuple(cfg.TEST.TASKS))] * 3
 
 
 def test_the_panoptic_prediction_is_scored_as_a_label_map_too(run):
-    tasks = ["TEST.TASKS", "['panoptic_semantic', 'semantic']", "TEST.PICTURES", "0"]
-    cfg, model = run("merged", "DATASETS.TEST", str([B]), "TEST.COMPARE", "['clip']", *tasks)
+    tasks = ["TEST.TASKS", "['panoptic_semantic', 'semantic']", "TEST.NUM_VISUALIZATIONS", "0"]
+    cfg, model = run("merged", "DATASETS.TEST", str([B]), "TEST.ENSEMBLES", "['clip']", *tasks)
     mirror = Mirror(model)
     results = score(cfg, model, predictor=mirror)[B]
     assert list(results) == ["panoptic_sem_seg", "sem_seg", "compare"]
@@ -237,8 +238,8 @@ def prompted(monkeypatch):
 def test_a_task_with_prompts_has_a_pass_of_its_own(run, prompted):
     prompted()
     tasks = ["TEST.TASKS", "['count_prompts', 'panoptic', 'semantic']"]
-    cfg, model = run("prompted", "DATASETS.TEST", str([B]), "TEST.COMPARE", "['clip']", *tasks)
-    plain, _ = run("plain", "DATASETS.TEST", str([B]), "TEST.COMPARE", "[]", "TEST.TASKS", "['panoptic']", model=model)
+    cfg, model = run("prompted", "DATASETS.TEST", str([B]), "TEST.ENSEMBLES", "['clip']", *tasks)
+    plain, _ = run("plain", "DATASETS.TEST", str([B]), "TEST.ENSEMBLES", "[]", "TEST.TASKS", "['panoptic']", model=model)
     asked, mirror = [], Mirror(model)
 
     def loader_of(name, **keywords):

@@ -18,7 +18,7 @@ IMAGES = 5
 
 
 def prepare(root, config="possam"):
-    places = ["INPUT.FEATURE_FOLDER", f"{root}/features", "MODEL.TEXT_CACHE", "", "OUTPUT_DIR", f"{root}/out"]
+    places = ["INPUT.FEATURE_CACHE_DIR", f"{root}/features", "MODEL.TEXT_CACHE", "", "OUTPUT_DIR", f"{root}/out"]
     cfg = load_config(f"configs/mini/{config}.yaml", ["DATASETS.TEST", "()", *places])
     prepare_datasets(cfg)
     for room in (features, feature_cache):

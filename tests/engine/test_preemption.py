@@ -13,7 +13,10 @@ from possam.d2.utils import comm
 from possam.engine import Trainer, load_config, prepare_datasets
 from possam.engine.preemption import EXIT_CODE, SIGNALS, Preempted, Preemption, handling, preemptible
 
-SMALL = ["MODEL.DECODER.LAYERS", "3", "MODEL.DECODER.QUERIES", "8", "MODEL.LOSS.POINTS", "64"]
+SMALL = [
+    "MODEL.MASK_FORMER.DEC_LAYERS", "4", "MODEL.MASK_FORMER.NUM_OBJECT_QUERIES", "8",
+    "MODEL.MASK_FORMER.TRAIN_NUM_POINTS", "64",
+]  # fmt: skip
 STEPS, STOP = 4, 1
 
 
@@ -44,7 +47,7 @@ class Scored(Trainer):
 
 def train(scenes, output, *settings, resume=False, tell=None, number=signal.SIGTERM):
     """Train; the losses and whether the run ended by making room."""
-    places = ["OUTPUT_DIR", str(output), "MODEL.TEXT_CACHE", f"{scenes}/text", "INPUT.FEATURE_FOLDER", f"{scenes}/f"]
+    places = ["OUTPUT_DIR", str(output), "MODEL.TEXT_CACHE", f"{scenes}/text", "INPUT.FEATURE_CACHE_DIR", f"{scenes}/f"]
     short = ["SOLVER.MAX_ITER", str(STEPS), "SOLVER.IMS_PER_BATCH", "2", "SOLVER.WARMUP_ITERS", "2"]
     cfg = load_config("configs/mini/possam.yaml", [*SMALL, *places, *short, *settings])
     prepare_datasets(cfg)

@@ -19,7 +19,10 @@ from possam.engine.resume import ResumableLoader, TrainingOrder, seed_step
 from possam.engine.trainer import build_train_loader, training_records
 
 STEPS, STOP = 5, 3
-SMALL = ["MODEL.DECODER.LAYERS", "3", "MODEL.DECODER.QUERIES", "8", "MODEL.LOSS.POINTS", "64", "DATASETS.TEST", "()"]
+SMALL = [
+    "MODEL.MASK_FORMER.DEC_LAYERS", "4", "MODEL.MASK_FORMER.NUM_OBJECT_QUERIES", "8",
+    "MODEL.MASK_FORMER.TRAIN_NUM_POINTS", "64", "DATASETS.TEST", "()",
+]  # fmt: skip
 
 
 class Recorder(HookBase):
@@ -48,7 +51,7 @@ class Recorder(HookBase):
 
 
 def configure(scenes, output, *settings):
-    places = ["OUTPUT_DIR", str(output), "MODEL.TEXT_CACHE", f"{scenes}/text", "INPUT.FEATURE_FOLDER", f"{scenes}/f"]
+    places = ["OUTPUT_DIR", str(output), "MODEL.TEXT_CACHE", f"{scenes}/text", "INPUT.FEATURE_CACHE_DIR", f"{scenes}/f"]
     short = ["SOLVER.MAX_ITER", str(STEPS), "SOLVER.IMS_PER_BATCH", "2", "SOLVER.CHECKPOINT_PERIOD", str(STOP)]
     cfg = load_config("configs/mini/possam.yaml", [*SMALL, *places, *short, *settings])
     prepare_datasets(cfg)
@@ -105,7 +108,7 @@ def assert_equal(first, second, place=""):
 
 @pytest.mark.parametrize("passes", [1, 2])
 def test_a_resumed_run_is_the_uninterrupted_one(scenes, tmp_path, passes):
-    whole, resumed = whole_and_resumed(scenes, tmp_path, "SOLVER.ACCUMULATE", str(passes))
+    whole, resumed = whole_and_resumed(scenes, tmp_path, "SOLVER.GRAD_ACCUM_STEPS", str(passes))
     assert_same_run(whole, resumed, tmp_path)
     seen = [name for entry in whole for name, _ in entry[1]]
     assert len(set(seen[:5])) == len(set(seen[5:])) == 5 and seen[:5] != seen[5:]
@@ -117,7 +120,7 @@ def test_a_resumed_run_may_share_its_images_out_otherwise(scenes, tmp_path):
     whole = train(configure(scenes, tmp_path), resume=False)
     (tmp_path / "last_checkpoint").write_text(f"model_{STOP - 1:07d}.pth")
     (tmp_path / "model_final.pth").unlink()
-    resumed = train(configure(scenes, tmp_path, "SOLVER.ACCUMULATE", "2"), resume=True)
+    resumed = train(configure(scenes, tmp_path, "SOLVER.GRAD_ACCUM_STEPS", "2"), resume=True)
     assert [entry[:3] for entry in resumed] == [entry[:3] for entry in whole[STOP:]]
     assert resumed[0][3]["loss_class"] == pytest.approx(whole[STOP][3]["loss_class"], rel=0.1)  # of other points
 

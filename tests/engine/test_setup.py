@@ -36,7 +36,7 @@ def test_an_evaluation_leaves_the_settings_of_the_training(run):
     cfg, folder = run
     keep_config(cfg, eval_only=False)
     training = cfg.dump()
-    cfg.TEST.TOP_K = 7
+    cfg.TEST.DETECTIONS_PER_IMAGE = 7
     keep_config(cfg, eval_only=True)
     assert kept(folder) == {"config.yaml": training, "evaluation/config.yaml": cfg.dump()}
 

@@ -13,7 +13,10 @@ from possam.engine import Trainer, load_config, prepare_datasets, unwrap
 from possam.engine import trainer as module
 from possam.engine.trainer import build_test_loader, build_train_loader, training_records
 
-SMALL = ["MODEL.DECODER.LAYERS", "3", "MODEL.DECODER.QUERIES", "8", "MODEL.LOSS.POINTS", "64", "DATASETS.TEST", "()"]
+SMALL = [
+    "MODEL.MASK_FORMER.DEC_LAYERS", "4", "MODEL.MASK_FORMER.NUM_OBJECT_QUERIES", "8",
+    "MODEL.MASK_FORMER.TRAIN_NUM_POINTS", "64", "DATASETS.TEST", "()",
+]  # fmt: skip
 STEPS = 2
 
 
@@ -88,7 +91,7 @@ def test_the_same_seed_gives_the_same_run_and_the_frozen_encoders_stay_as_they_w
 
 def _two(scenes, output):
     for passes in (1, 2):
-        trainer, log = trained(scenes, f"{output}/{passes}", "SOLVER.ACCUMULATE", str(passes))
+        trainer, log = trained(scenes, f"{output}/{passes}", "SOLVER.GRAD_ACCUM_STEPS", str(passes))
         torch.save(log, f"{output}/{passes}.{comm.get_rank()}.pt")
         if comm.get_rank() == 1:
             nn.init.constant_(unwrap(trainer.model).mask_decoder.norm.weight, torch.nan)
@@ -105,7 +108,7 @@ def test_two_processes_train_as_one(two_processes, scenes, tmp_path):
     runs = []
     for passes in (1, 2):
         two = [torch.load(tmp_path / f"{passes}.{rank}.pt", weights_only=True) for rank in range(2)]
-        _, one = trained(scenes, tmp_path / "one", "SOLVER.ACCUMULATE", str(passes))
+        _, one = trained(scenes, tmp_path / "one", "SOLVER.GRAD_ACCUM_STEPS", str(passes))
         assert [len(images) for images in one["images"]] == [4 // passes] * passes * STEPS
         runs.append(one)
         for name, loss in runs[0]["losses"][0].items():
@@ -126,15 +129,15 @@ def test_two_processes_train_as_one(two_processes, scenes, tmp_path):
 
 
 def test_a_batch_that_cannot_be_shared_out_is_refused(scenes, tmp_path, monkeypatch):
-    cfg = configure(scenes, tmp_path, "SOLVER.IMS_PER_BATCH", "12", "SOLVER.ACCUMULATE", "4")
+    cfg = configure(scenes, tmp_path, "SOLVER.IMS_PER_BATCH", "12", "SOLVER.GRAD_ACCUM_STEPS", "4")
     assert len(next(iter(build_train_loader(cfg, training_records(cfg), None)))) == 12
     monkeypatch.setattr(comm, "get_world_size", lambda: 2)
-    with pytest.raises(ValueError, match=r"IMS_PER_BATCH is 12, .* of the 2 processes times SOLVER.ACCUMULATE 4"):
+    with pytest.raises(ValueError, match=r"IMS_PER_BATCH is 12, .* of the 2 processes times SOLVER.GRAD_ACCUM_STEPS 4"):
         training_records(cfg)
 
 
 def test_the_configuration_says_how_a_step_is_taken(scenes, tmp_path):
-    settings = ["SOLVER.ACCUMULATE", "2", "SOLVER.NON_FINITE", "skip", "SOLVER.CLIP_GRADIENTS.CLIP_VALUE", "0.3"]
+    settings = ["SOLVER.GRAD_ACCUM_STEPS", "2", "SOLVER.NON_FINITE", "skip", "SOLVER.CLIP_GRADIENTS.CLIP_VALUE", "0.3"]
     step = Trainer(configure(scenes, tmp_path, *settings))._trainer
     assert (step.accumulate, step.skip, step.clip, step.precision) == (2, True, 0.3, None)
 

@@ -86,7 +86,8 @@ def test_fcclips_test_sets_differ_in_what_their_protocol_changes(name):
     else:
         assert (theirs.INPUT.MIN_SIZE_TEST, theirs.INPUT.MAX_SIZE_TEST) == (800, 1333)
         assert theirs.TEST.SEMANTIC_RESIZE == "scores" and theirs.TEST.TASKS == ["semantic"]
-    assert theirs.TEST.VOID_COMPETES and theirs.TEST.OBJECT_THRESHOLD == 0.0 and theirs.TEST.BATCH_SIZE == 1
+    assert theirs.TEST.VOID_COMPETES and theirs.TEST.BATCH_SIZE == 1
+    assert theirs.MODEL.MASK_FORMER.TEST.OBJECT_MASK_THRESHOLD == 0.0
     constants = theirs.MODEL.ENSEMBLE.GEOMETRIC
     assert [constants[key] for key in ("ALPHA", "BETA", "KAPPA", "ETA")] == [0.4, 0.8, 1.0, 0.0]
 
@@ -123,8 +124,8 @@ def test_parameters_are_counted(size, trained, frozen):
         (["MODEL.CLIP.WEIGHTS", "laion2b"], "neither a file nor a tag.*laion2b_s29b_b131k_ft_soup"),
         (["MODEL.CLIP.WEIGHTS", "x/convnext_base_w.laion2b_s13b_b82k_augreg.safetensors"], "those of convnext_base_w"),
         (["MODEL.CLIP.NAME", "convnext_larg_d_320"], "convnext_larg_d_320"),
-        (["MODEL.DECODER.LAYERS", "4"], "multiple of 3"),
-        (["MODEL.LDP.HEADS", "7"], "divisor of MODEL.DECODER.CHANNELS"),
+        (["MODEL.MASK_FORMER.DEC_LAYERS", "5"], "multiple of 3"),
+        (["MODEL.LDP.HEADS", "7"], "divisor of MODEL.MASK_FORMER.HIDDEN_DIM"),
     ],
 )
 def test_what_could_not_be_run_is_said(overrides, message):

@@ -56,9 +56,10 @@ def _score(root, count, run):
     """Evaluate a random model on `count` images, as training and `--eval-only` do; the images that this process had."""
     os.environ["DETECTRON2_DATASETS"] = f"{root}/{count}"
     places = ["OUTPUT_DIR", f"{root}/{count}/{run}", "MODEL.TEXT_CACHE", f"{root}/text"]
-    small = ["MODEL.DECODER.QUERIES", "8", "MODEL.DECODER.LAYERS", "3", "TEST.OBJECT_THRESHOLD", "0.0"]
+    small = ["MODEL.MASK_FORMER.NUM_OBJECT_QUERIES", "8", "MODEL.MASK_FORMER.DEC_LAYERS", "4"]
+    small += ["MODEL.MASK_FORMER.TEST.OBJECT_MASK_THRESHOLD", "0.0"]
     # One by one: of larger batches the last bits depend on which images are in them together.
-    only = ["DATASETS.TEST", f"('{NAME}',)", "TEST.COMPARE", "['ldp']", "TEST.BATCH_SIZE", "1"]
+    only = ["DATASETS.TEST", f"('{NAME}',)", "TEST.ENSEMBLES", "['ldp']", "TEST.BATCH_SIZE", "1"]
     cfg = load_config("configs/mini/possam.yaml", [*places, *small, *only])
     prepare_datasets(cfg)
     seen = []

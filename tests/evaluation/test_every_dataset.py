@@ -83,7 +83,7 @@ def test_every_dataset_is_scored_on_what_it_has(everything, mini_config, mini_mo
     everything()
     mini_config.DATASETS.TEST = TEST_SETS
     mini_config.TEST.TASKS = ["panoptic", "semantic", "instance"]
-    mini_config.TEST.COMPARE = []
+    mini_config.TEST.ENSEMBLES = []
     mini_model.train_vocabulary = Vocabulary.load("coco_panoptic")
     oracle = Oracle()
 

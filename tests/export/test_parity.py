@@ -82,7 +82,8 @@ def close(found, wanted):
 def test_other_decoders_ensembles_and_sizes(tmp_path):
     """SAM's two-way decoder, CLIP's pooling, FC-CLIP's ensemble, and a size that positions are resized to."""
     classes = str(pretrained_folder("possam-mini") / "vocabulary.json")
-    settings = {"DECODER.NAME": "two_way", "EMBEDDING.NAME": "clip", "ENSEMBLE.NAME": "geometric"}
+    settings = {"EMBEDDING.NAME": "clip", "ENSEMBLE.NAME": "geometric"}
+    settings["MASK_FORMER.TRANSFORMER_DECODER_NAME"] = "two_way"
     overrides = [part for key, value in settings.items() for part in (f"MODEL.{key}", value)]
     cfg = load_config("configs/mini/possam.yaml", ["MODEL.TRAIN_VOCABULARY", classes, *overrides])
     torch.manual_seed(0)

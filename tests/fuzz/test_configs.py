@@ -7,10 +7,10 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from possam.config import SavedConfig
 from possam.d2.config import CfgNode
 from possam.engine import load_config
 from possam.models import model_specs
-from possam.models.saved_config import SavedConfig
 from tests.fuzz.mutations import INTEGERS, LEAVES, OTHERS, TEXTS, cases, damaged, mutated, read
 
 CONFIG = {
@@ -18,12 +18,13 @@ CONFIG = {
         "META_ARCHITECTURE": "PosSAM",
         "DEVICE": "cpu",
         "SAM": {"NAME": "mini", "WEIGHTS": "shipped"},
-        "DECODER": {"NAME": "mask2former", "LAYERS": 3},
+        "MASK_FORMER": {"TRANSFORMER_DECODER_NAME": "mask2former", "DEC_LAYERS": 4},
+        "LOSS": {"MASK": 2.0},
         "ENSEMBLE": {"NAME": "uniform"},
     },
     "INPUT": {"IMAGE_SIZE": 64, "AUGMENTATION": "flip"},
     "SOLVER": {"MAX_ITER": 10, "BASE_LR": 0.1, "STEPS": [1, 2], "AMP": {"ENABLED": False}},
-    "TEST": {"TASKS": ["panoptic"], "OBJECT_THRESHOLD": 0.5, "AUG": {"ENABLED": True, "SCALES": [1.0]}},
+    "TEST": {"TASKS": ["panoptic"], "DETECTIONS_PER_IMAGE": 5, "AUG": {"ENABLED": True, "SCALES": [1.0]}},
     "DATASETS": {"TRAIN": ["a"], "PANOPTIC": [{"name": "a"}]},
 }
 BOMB = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
@@ -87,8 +88,10 @@ def test_a_configuration_of_any_content(place, content):
 
 KEYS = st.sampled_from(
     ["SOLVER.MAX_ITER", "TEST.TASKS", "MODEL", "MODEL.SAM", "MODEL.DEVICE", "INPUT.IMAGE_SIZE", "DATASETS.PANOPTIC",
-     "TEST.AUG.SCALES", "TEST.COMPARE", "MODEL.LDP.STREAMS", "SEED", "_BASE_", "VERSION", "TEST.OBJECT_THRESHOLD", ".",
-     "MODEL.", "MODEL..SAM", "MODEL.SAM.NAME.X", "SOLVER.STEPS.0", "__class__", "MODEL.SAM.__class__", "TEST.PICTURES"]
+     "TEST.AUG.SCALES", "TEST.ENSEMBLES", "MODEL.LDP.STREAMS", "SEED", "_BASE_", "VERSION", ".",
+     "MODEL.MASK_FORMER.TEST.OBJECT_MASK_THRESHOLD", "TEST.PICTURES", "MODEL.DECODER.LAYERS", "MODEL.DECODER",
+     "MODEL.", "MODEL..SAM", "MODEL.SAM.NAME.X", "SOLVER.STEPS.0", "__class__", "MODEL.SAM.__class__",
+     "TEST.NUM_VISUALIZATIONS"]
 )  # fmt: skip
 SETTINGS = st.sampled_from(
     ["1", "-1", "[]", "[1, 'a']", "{'a': 1}", "{", "(", "(" * 300, "9" * 5000, "None", "True", "nan", "1e999", "'x'",

@@ -19,11 +19,15 @@ A = Vocabulary.load("mini_a")
 B = Vocabulary.load("mini_b")
 TASKS = ("panoptic", "semantic", "instance")
 SPECS = [spec for spec in model_specs() if spec.model.__module__.startswith("possam.")]
-MINIATURE = {"FcClip": ["MODEL.DECODER.IOU_HEAD", "False", "MODEL.ENSEMBLE.NAME", "geometric"]}
-"""Settings over configs/mini/possam.yaml."""
+MINIATURE = {
+    "PosSAM": ["MODEL.SAM.NAME", "mini", "MODEL.SAM.WEIGHTS", "shipped", "MODEL.LDP.HEADS", "4"],
+    "FcClip": ["MODEL.MASK_FORMER.IOU_HEAD", "False", "MODEL.ENSEMBLE.NAME", "geometric"],
+}
+"""Settings over configs/mini/base.yaml."""
 SMALL = [
-    "MODEL.DECODER.QUERIES", "8", "MODEL.LOSS.POINTS", "64", "TEST.COMPARE", "[]", "DATASETS.TEST", "()",
-    "TEST.TASKS", str(list(TASKS)), "TEST.PICTURES", "0",
+    "MODEL.MASK_FORMER.NUM_OBJECT_QUERIES", "8", "MODEL.MASK_FORMER.TRAIN_NUM_POINTS", "64", "TEST.ENSEMBLES", "[]",
+    "DATASETS.TRAIN", "('mini_a_train',)", "DATASETS.TEST", "()",
+    "TEST.TASKS", str(list(TASKS)), "TEST.NUM_VISUALIZATIONS", "0",
 ]  # fmt: skip
 
 
@@ -35,10 +39,10 @@ def spec(request):
 @pytest.fixture
 def cfg(spec, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    places = {"OUTPUT_DIR": "run", "MODEL.TEXT_CACHE": "text", "INPUT.FEATURE_FOLDER": "features"}
+    places = {"OUTPUT_DIR": "run", "MODEL.TEXT_CACHE": "text", "INPUT.FEATURE_CACHE_DIR": "features"}
     settings = [part for key, name in places.items() for part in (key, str(tmp_path / name))]
     chosen = ["MODEL.META_ARCHITECTURE", spec.name, *MINIATURE.get(spec.name, [])]
-    cfg = load_config("configs/mini/possam.yaml", [*SMALL, *settings, *chosen])
+    cfg = load_config("configs/mini/base.yaml", [*SMALL, *settings, *chosen])
     prepare_datasets(cfg)
     return cfg
 

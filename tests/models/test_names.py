@@ -16,13 +16,11 @@ ROLES = sorted({role for spec in SPECS for role in spec.encoders})
 MAY_NAME_SYSTEMS = {
     "possam/__init__.py": "the public export",
     "possam/models/__init__.py": "imports every system, which registers it",
-    "possam/models/config.py": "the default of MODEL.META_ARCHITECTURE",
+    "possam/config/table.py": "the default of MODEL.META_ARCHITECTURE",
 }
 CONVERTERS = "possam/models/converters/"
 MAY_NAME_ROLES = {
-    "possam/models/config.py": "the table of keys, of which the systems' own are a part",
-    "possam/models/ranges.py": "the ranges of the table's keys",
-    "possam/models/parts.py": "`MODEL.EMBEDDING.NAME clip` is a class embedding",
+    "possam/models/parts.py": "the keys of encoders, which a system picks; `MODEL.EMBEDDING.NAME clip`",
     "possam/models/base.py": "CLIP, whose text names the masks, is part of the base's contract",
     "possam/export/programs.py": "the same: width and temperature of the text embeddings",
     "possam/export/folder.py": "the same",

@@ -172,7 +172,7 @@ def test_no_folder_of_this_machine_is_told(tmp_path):
     secret.mkdir()
     weights = secret / "sam_mini.safetensors"
     shutil.copy(ROOT / "possam/encoders/weights/mini_sam.safetensors", weights)
-    keys = ("OUTPUT_DIR", "INPUT.FEATURE_FOLDER", "MODEL.TEXT_CACHE", "MODEL.WEIGHTS")
+    keys = ("OUTPUT_DIR", "INPUT.FEATURE_CACHE_DIR", "MODEL.TEXT_CACHE", "MODEL.WEIGHTS")
     paths = [item for key in keys for item in (key, str(secret))]
     model = build(*paths, "MODEL.SAM.WEIGHTS", str(weights), "MODEL.DEVICE", "cpu:0")
     assert model.config.count(str(secret)) == 5
@@ -344,7 +344,7 @@ def edit(path, old, new):
     [
         ("META_ARCHITECTURE: PosSAM", "META_ARCHITECTURE: PosSAN", "is 'PosSAN'.*'PosSAM'.*update possam"),
         ("META_ARCHITECTURE: PosSAM", "OTHER: 1", "no configuration of this package"),
-        ("QUERIES: 24", "QUERIES: 24\n    QUERYS: 3", r"QUERYS.*update possam. Did you mean 'MODEL.DECODER.QUERIES'"),
+        ("QUERIES: 24", "QUERIES: 24\n    NUM_QUERIES: 3", r"update possam. Did you mean '\S+.NUM_OBJECT_QUERIES'"),
         ("QUERIES: 24", "QUERIES: many", "setting of the wrong type.*QUERIES"),
         ("QUERIES: 24", "QUERIES: 25", r"safetensors does not fit the model: mask_decoder.*\(24, 64\).*\(25, 64\)"),
         ("INPUT_SCALE: 1.0", "INPUT_SCALE: 0.5", "CLIP mini_strong .* input scale of 2.0, but the model's is 1.0"),

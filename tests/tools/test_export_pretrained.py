@@ -44,7 +44,7 @@ def test_exports_what_the_trainer_saved_from_any_machine(run, mini_model, tmp_pa
     weights = ["MODEL.WEIGHTS", str(run / "model_final.pth")]
     options = ["--dtype", "float16", "--output", str(tmp_path / "exported"), *results]
     more = tmp_path / "more.yaml"
-    more.write_text("TEST: {TOP_K: 77}\n")
+    more.write_text("TEST: {DETECTIONS_PER_IMAGE: 77}\n")
     files = ["--config-file", str(run / "config.yaml"), "--config-file", str(more)]
     assert export(monkeypatch, *files, *options, *weights) == ""
     folder = tmp_path / "exported"
@@ -52,7 +52,7 @@ def test_exports_what_the_trainer_saved_from_any_machine(run, mini_model, tmp_pa
         assert file.get_tensor("classifier.void").dtype == torch.float16
     config = yaml.safe_load((folder / "config.yaml").read_text())
     # Exported on a CPU, it goes to the GPU where there is one.
-    assert config["TEST"]["TOP_K"] == 77
+    assert config["TEST"]["DETECTIONS_PER_IMAGE"] == 77
     assert "DEVICE" not in config["MODEL"] and config["SOLVER"]["AMP"]["ENABLED"] is True
     card = (folder / "README.md").read_text()
     assert "| mini_b_report | 12.3 | –" in card and "| other         | –    | 56.8" in card

@@ -15,8 +15,8 @@ from tests.layouts import make_ade20k, make_pascal_voc
 SMALL = [
     "MODEL.DEVICE", "cpu", "SOLVER.AMP.ENABLED", "False", "DATASETS.CLASS_NAMES", "", "DATALOADER.NUM_WORKERS", "0",
     "MODEL.CLIP.NAME", "mini_strong", "MODEL.CLIP.WEIGHTS", "shipped", "INPUT.MIN_SIZE_TEST", "48",
-    "MODEL.DECODER.CHANNELS", "64", "MODEL.DECODER.QUERIES", "8", "MODEL.DECODER.LAYERS", "3",
-    "MODEL.DECODER.PIXEL_LAYERS", "1", "MODEL.TEXT_CACHE", "",
+    "MODEL.MASK_FORMER.HIDDEN_DIM", "64", "MODEL.MASK_FORMER.NUM_OBJECT_QUERIES", "8",
+    "MODEL.MASK_FORMER.DEC_LAYERS", "4", "MODEL.SEM_SEG_HEAD.TRANSFORMER_ENC_LAYERS", "1", "MODEL.TEXT_CACHE", "",
 ]  # fmt: skip
 
 
@@ -47,7 +47,7 @@ def here(tmp_path, monkeypatch):
 
 def run(tool, here, *datasets):
     weights, output = str(here / "model.pth"), str(here / "out")
-    opts = [*SMALL, "INPUT.FEATURE_FOLDER", str(here / "features")]
+    opts = [*SMALL, "INPUT.FEATURE_CACHE_DIR", str(here / "features")]
     tool.main(["fcclip", "--weights", weights, "--output", output, "--datasets", *datasets, "--opts", *opts])
 
 

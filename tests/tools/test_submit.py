@@ -15,7 +15,10 @@ import submit  # noqa: E402  (of tools/)
 from possam.data.miniature.export import export_split  # noqa: E402
 
 CONFIG = ["--config-file", "configs/mini/possam.yaml"]
-SMALL = ["MODEL.DECODER.QUERIES", "8", "MODEL.LOSS.POINTS", "64", "DATASETS.TEST", "()", "TEST.PICTURES", "0"]
+SMALL = [
+    "MODEL.MASK_FORMER.NUM_OBJECT_QUERIES", "8", "MODEL.MASK_FORMER.TRAIN_NUM_POINTS", "64", "DATASETS.TEST", "()",
+    "TEST.NUM_VISUALIZATIONS", "0",
+]  # fmt: skip
 
 
 def parse(*words):
@@ -69,7 +72,8 @@ def test_a_job_that_is_told_to_make_room_is_requeued_and_goes_on(tmp_path, monke
         monkeypatch.setenv(name, value)
     output = tmp_path / "run"
     steps = ["SOLVER.MAX_ITER", "40", "SOLVER.IMS_PER_BATCH", "2", "SOLVER.CHECKPOINT_PERIOD", "1"]
-    places = ["OUTPUT_DIR", str(output), "MODEL.TEXT_CACHE", f"{tmp_path}/text", "INPUT.FEATURE_FOLDER", str(tmp_path)]
+    places = ["OUTPUT_DIR", str(output), "MODEL.TEXT_CACHE", f"{tmp_path}/text"]
+    places += ["INPUT.FEATURE_CACHE_DIR", str(tmp_path)]
     job = submit.submit(parse("--cluster", "local", "--gpus-per-node", "0", *SMALL, *steps, *places))
     try:
         until(lambda: (output / "model_0000000.pth").exists() or job._process.poll() is not None)

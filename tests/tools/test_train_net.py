@@ -25,7 +25,7 @@ from possam.engine.preemption import Preempted
 from possam.engine.run_folder import exclusive
 
 SPLITS = ("mini_a_train", "mini_b_selection", "mini_b_report")
-SHORT = ["SOLVER.MAX_ITER", "2", "SOLVER.IMS_PER_BATCH", "4", "TEST.BATCH_SIZE", "2", "TEST.PICTURES", "1"]
+SHORT = ["SOLVER.MAX_ITER", "2", "SOLVER.IMS_PER_BATCH", "4", "TEST.BATCH_SIZE", "2", "TEST.NUM_VISUALIZATIONS", "1"]
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +57,7 @@ def call(script, *arguments, root, launcher=(), check=True, meanwhile=lambda pro
 
 def train(world, output, *arguments, overrides=(), **options):
     folders = ["OUTPUT_DIR", str(output), "MODEL.TEXT_CACHE", str(world / "text")]
-    folders += ["INPUT.FEATURE_FOLDER", str(world / "features")]
+    folders += ["INPUT.FEATURE_CACHE_DIR", str(world / "features")]
     config = ["--config-file", "configs/mini/possam.yaml"]
     return call("tools/train_net.py", *config, *arguments, *SHORT, *folders, *overrides, root=world, **options)
 
@@ -140,7 +140,8 @@ def test_eval_only_repeats_the_numbers(start, tmp_path, trained):
 def test_the_command_evaluates_too_and_writes_a_report(world, trained, capsys):
     """On two processes, joined by gloo; an uneven share of 5 images."""
     output = world / "runs" / "command"
-    settings = [*SHORT, "OUTPUT_DIR", str(output), "MODEL.TEXT_CACHE", str(world / "text"), "TEST.PICTURES", "0"]
+    settings = [*SHORT, "OUTPUT_DIR", str(output), "MODEL.TEXT_CACHE", str(world / "text")]
+    settings += ["TEST.NUM_VISUALIZATIONS", "0"]
     weights = ["--weights", str(trained[0] / "model_final.pth"), "--report", "--num-gpus", "2"]
     call("-m", "possam", "eval", "configs/mini/possam.yaml", *settings, *weights, root=world)
     for metric, value in results(trained[0])["panoptic_seg"].items():
@@ -151,7 +152,7 @@ def test_the_command_evaluates_too_and_writes_a_report(world, trained, capsys):
 
 
 def test_resume_goes_on_where_it_stopped(start, tmp_path):
-    settings = ["TEST.PICTURES", "0", "DATASETS.TEST", "()"]
+    settings = ["TEST.NUM_VISUALIZATIONS", "0", "DATASETS.TEST", "()"]
     start(tmp_path, *settings)
     start(tmp_path, *settings, "SOLVER.MAX_ITER", "3", resume=True)
     lines = [json.loads(line) for line in (tmp_path / "metrics.json").read_text().splitlines()]
@@ -179,7 +180,8 @@ def test_a_second_run_in_the_folder_of_a_running_one_is_refused(start, tmp_path,
 
 # ------------------------------------------------------------------ interrupted
 
-MANY_STEPS = ["SOLVER.CHECKPOINT_PERIOD", "1", "MODEL.LOSS.POINTS", "64", "TEST.PICTURES", "0"]
+MANY_STEPS = ["SOLVER.CHECKPOINT_PERIOD", "1", "MODEL.MASK_FORMER.TRAIN_NUM_POINTS", "64"]
+MANY_STEPS += ["TEST.NUM_VISUALIZATIONS", "0"]
 
 
 def processes_of(root):

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from possam.config import SavedConfig
 from possam.encoders.state_dicts import differences, not_finite
 from possam.encoders.weight_files import file_sha256
 from possam.messages import few
@@ -20,7 +21,6 @@ from possam.messages import few
 from possam.models.converters import fcclip as _fcclip  # noqa: F401
 from possam.models.converters.foreign import describe_foreign
 from possam.models.converters.registry import Converted, Converter, PublishedFile, converters, register_converter
-from possam.models.saved_config import SavedConfig
 from possam.models.spec import model_spec
 from possam.models.state import read_checkpoint
 

@@ -73,16 +73,16 @@ _HEADS, _LEVELS = 8, 3  # of attention and of the pixel decoder's maps; no shape
 
 _PUBLISHED_SETTINGS: dict[str, Any] = {
     # How FC-CLIP scores and merges.
-    "MODEL.DECODER.IOU_HEAD": False,
+    "MODEL.MASK_FORMER.IOU_HEAD": False,
     "MODEL.ENSEMBLE.NAME": "geometric",
     "MODEL.ENSEMBLE.GEOMETRIC.ALPHA": 0.4,
     "MODEL.ENSEMBLE.GEOMETRIC.BETA": 0.8,
     "MODEL.ENSEMBLE.GEOMETRIC.KAPPA": 1.0,
     "MODEL.ENSEMBLE.GEOMETRIC.ETA": 0.0,
     "TEST.VOID_COMPETES": True,
-    "TEST.OBJECT_THRESHOLD": 0.0,
-    "TEST.OVERLAP_THRESHOLD": 0.8,
-    "TEST.TOP_K": 100,
+    "MODEL.MASK_FORMER.TEST.OBJECT_MASK_THRESHOLD": 0.0,
+    "MODEL.MASK_FORMER.TEST.OVERLAP_THRESHOLD": 0.8,
+    "TEST.DETECTIONS_PER_IMAGE": 100,
     "INPUT.PAD_TO_SQUARE": False,
     "INPUT.RESIZE_TEST": "shortest_edge",
     "INPUT.MIN_SIZE_TEST": 800,
@@ -157,8 +157,9 @@ def convert_checkpoint(state: Mapping[str, Tensor]) -> Converted:
         **_PUBLISHED_SETTINGS,
     }
     what = (
-        f"FC-CLIP over CLIP {name} ({decoder['MODEL.DECODER.QUERIES']} queries, "
-        f"{decoder['MODEL.DECODER.PIXEL_LAYERS']} + {decoder['MODEL.DECODER.LAYERS']} decoder layers)"
+        f"FC-CLIP over CLIP {name} ({decoder['MODEL.MASK_FORMER.NUM_OBJECT_QUERIES']} queries, "
+        f"{decoder['MODEL.SEM_SEG_HEAD.TRANSFORMER_ENC_LAYERS']} + {decoder['MODEL.MASK_FORMER.DEC_LAYERS'] - 1} "
+        "decoder layers)"
     )
     return Converted(
         what=what,
@@ -182,15 +183,14 @@ def _decoder_settings(state: Mapping[str, Tensor]) -> dict[str, Any]:
     encoder, ffn = _PIXEL_DECODER + "transformer.encoder.layers.", _PREDICTOR + "transformer_ffn_layers."
     points = _size(state, encoder + "0.self_attn.attention_weights.weight", 0)
     return {
-        "MODEL.DECODER.NAME": "mask2former",
-        "MODEL.DECODER.CHANNELS": _size(state, _PREDICTOR + "query_feat.weight", 1),
-        "MODEL.DECODER.QUERIES": _size(state, _PREDICTOR + "query_feat.weight", 0),
-        "MODEL.DECODER.LAYERS": _count(state, ffn),
-        "MODEL.DECODER.HEADS": _HEADS,
-        "MODEL.DECODER.FEEDFORWARD": _size(state, ffn + "0.linear1.weight", 0),
-        "MODEL.DECODER.PIXEL_LAYERS": _count(state, encoder),
-        "MODEL.DECODER.PIXEL_FEEDFORWARD": _size(state, encoder + "0.linear1.weight", 0),
-        "MODEL.DECODER.POINTS": points // (_HEADS * _LEVELS),
+        "MODEL.MASK_FORMER.HIDDEN_DIM": _size(state, _PREDICTOR + "query_feat.weight", 1),
+        "MODEL.MASK_FORMER.NUM_OBJECT_QUERIES": _size(state, _PREDICTOR + "query_feat.weight", 0),
+        "MODEL.MASK_FORMER.DEC_LAYERS": _count(state, ffn) + 1,
+        "MODEL.MASK_FORMER.NHEADS": _HEADS,
+        "MODEL.MASK_FORMER.DIM_FEEDFORWARD": _size(state, ffn + "0.linear1.weight", 0),
+        "MODEL.SEM_SEG_HEAD.TRANSFORMER_ENC_LAYERS": _count(state, encoder),
+        "MODEL.SEM_SEG_HEAD.TRANSFORMER_ENC_DIM_FEEDFORWARD": _size(state, encoder + "0.linear1.weight", 0),
+        "MODEL.SEM_SEG_HEAD.DEFORMABLE_TRANSFORMER_ENCODER_N_POINTS": points // (_HEADS * _LEVELS),
     }
 
 

@@ -11,6 +11,7 @@ import torch
 import yaml
 from torch import Tensor
 
+from possam.config import keys_of
 from possam.models.state import describe_frozen
 from possam.vocabulary import Vocabulary
 
@@ -23,7 +24,6 @@ logger = logging.getLogger(__name__)
 
 Tensors = Mapping[str, Tensor]
 _COMPARED = 1 << 14  # values of a frozen tensor; comparing larger ones would read gigabytes
-_NOT_COMPARED = ("MODEL.META_ARCHITECTURE", "MODEL.CLIP.WEIGHTS")  # by their values: the latter may be a tag or a path
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,14 +101,15 @@ class Converted:
                 f"{architecture}."
             )
         config = yaml.safe_load(model.config) or {} if model.config else None
+        keys = keys_of(self.architecture)
         other = {
             key: (found, wanted)
-            for key, wanted in self.settings.items()
-            if config is not None and key not in _NOT_COMPARED and (found := _look_up(config, key)) != wanted
+            for key, wanted in self.settings.items()  # weights may be called by a tag or by a path
+            if config is not None and not keys[key].path and (found := _look_up(config, key)) != wanted
         }
         expected = {key: value.shape for key, value in model.state_dict().items()}
         fits = expected == {key: value.shape for key, value in self.parameters.items()}
-        sizes = [key for key in other if key.startswith(("MODEL.DECODER.", "MODEL.CLIP."))]
+        sizes = [key for key in other if keys[key].resume == "fixed"]
         if sizes and not fits:
             listed = ", ".join(f"{key} {other[key][1]} (not {other[key][0]})" for key in sizes)
             raise ValueError(f"{source} is {self.what}, which does not fit the configured model; set {listed}.")

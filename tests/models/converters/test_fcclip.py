@@ -8,12 +8,12 @@ import torch
 from safetensors.torch import load_file
 
 from possam.cli import main
+from possam.config import SavedConfig
 from possam.encoders.clip import building
 from possam.encoders.state_dicts import differences
 from possam.engine import Checkpointer
 from possam.models import FcClip, PosSAM, converters
 from possam.models.converters import check_published, convert_checkpoint, fcclip
-from possam.models.saved_config import SavedConfig
 from possam.predictor import Predictor
 from possam.vocabulary import Vocabulary
 from tests.models.converters.published import BACKBONES, published_state
@@ -56,9 +56,10 @@ def test_a_file_tells_its_clip(clip):
     if parameters:
         assert sum(value.numel() for value in converted.parameters.values()) == parameters
     cfg = SavedConfig(converted.settings, source="a.pth").over_defaults()
-    decoder = cfg.MODEL.DECODER
-    assert (decoder.QUERIES, decoder.CHANNELS, decoder.LAYERS, decoder.FEEDFORWARD) == (250, 256, 9, 2048)
-    assert (decoder.PIXEL_LAYERS, decoder.PIXEL_FEEDFORWARD, decoder.POINTS) == (6, 1024, 4)
+    masks, pixels = cfg.MODEL.MASK_FORMER, cfg.MODEL.SEM_SEG_HEAD
+    assert (masks.NUM_OBJECT_QUERIES, masks.HIDDEN_DIM, masks.DEC_LAYERS, masks.DIM_FEEDFORWARD) == (250, 256, 10, 2048)
+    assert (pixels.TRANSFORMER_ENC_LAYERS, pixels.TRANSFORMER_ENC_DIM_FEEDFORWARD) == (6, 1024)
+    assert pixels.DEFORMABLE_TRANSFORMER_ENCODER_N_POINTS == 4
     assert cfg.MODEL.ENSEMBLE.NAME == "geometric" and cfg.TEST.VOID_COMPETES and not cfg.INPUT.PAD_TO_SQUARE
 
 
@@ -111,9 +112,9 @@ def test_weights_of_model_weights_are_converted(file, state, caplog, monkeypatch
         model.class_head.projection.weight, state["sem_seg_head.predictor._mask_pooling_proj.1.weight"]
     )
     assert not caplog.records
-    model.config = model.config.replace("OBJECT_THRESHOLD: 0.0", "OBJECT_THRESHOLD: 0.3")
+    model.config = model.config.replace("OBJECT_MASK_THRESHOLD: 0.0", "OBJECT_MASK_THRESHOLD: 0.3")
     Checkpointer(model).load(str(file))
-    assert "TEST.OBJECT_THRESHOLD 0.0 (it is 0.3)" in caplog.text
+    assert "MODEL.MASK_FORMER.TEST.OBJECT_MASK_THRESHOLD 0.0 (it is 0.3)" in caplog.text
 
 
 def test_another_architecture_is_refused(file, mini_model):
@@ -128,7 +129,7 @@ def test_another_size_is_refused_with_the_settings(file, state, tmp_path):
     model = FcClip.from_pretrained(file, device="cpu", text_cache="")
     other = published_state(*MINI, **{**SMALL, "queries": 9}, device="cpu")
     torch.save(other, tmp_path / "other.pth")
-    with pytest.raises(ValueError, match=r"does not fit .*; set MODEL.DECODER.QUERIES 9 \(not 12\)"):
+    with pytest.raises(ValueError, match=r"does not fit .*; set MODEL.MASK_FORMER.NUM_OBJECT_QUERIES 9 \(not 12\)"):
         Checkpointer(model).load(str(tmp_path / "other.pth"))
     torch.save(published_state(*BACKBONES["RN50"][:2], device="cpu"), tmp_path / "rn50.pth")
     with pytest.raises(ValueError, match=r"over CLIP RN50 .*set .*MODEL.CLIP.NAME RN50 \(not mini_strong\)"):

@@ -3,23 +3,22 @@
 import pytest
 import yaml
 
-from possam.d2.config import get_cfg
+from possam.config import SavedConfig, keys_of
+from possam.config.key import count, fraction, not_negative, positive, seed, value_of
 from possam.engine import load_config
-from possam.engine.ignored_settings import _is_read, _leaves
-from possam.models.ranges import _COUNTS, _FRACTIONS, _LISTS, _NOT_NEGATIVE, _POSITIVE, _SEEDS
-from possam.models.saved_config import SavedConfig, _defaults
 
+KEYS = {**keys_of("FcClip"), **keys_of("PosSAM")}
+BOUNDS = ((count, [-1, 0]), (positive, [-1, 0]), (not_negative, [-1]), (fraction, [-1, 1.5]), (seed, [2**40]))
 BAD = [
-    *((key, -1) for key in (*_COUNTS, *_NOT_NEGATIVE, *_POSITIVE, *_FRACTIONS)),
-    *((key, 0) for key in (*_COUNTS, *_POSITIVE)),
-    *((key, 1.5) for key in _FRACTIONS),
-    ("MODEL.LOSS.OVERSAMPLE", 0.5),
-    ("MODEL.DECODER.CHANNELS", 66),
-    ("MODEL.DECODER.HEADS", 7),
+    *((key, value) for key in KEYS for check, values in BOUNDS if check in KEYS[key].checks for value in values),
+    ("MODEL.MASK_FORMER.OVERSAMPLE_RATIO", 0.5),
+    ("MODEL.MASK_FORMER.HIDDEN_DIM", 66),
+    ("MODEL.MASK_FORMER.NHEADS", 7),
     ("MODEL.LDP.HEADS", 7),
-    ("MODEL.DECODER.LAYERS", 4),
+    ("MODEL.MASK_FORMER.DEC_LAYERS", 0),
+    ("MODEL.MASK_FORMER.DEC_LAYERS", 1),
+    ("MODEL.MASK_FORMER.DEC_LAYERS", 5),
     ("INPUT.IMAGE_SIZE", 100),
-    *((key, 2**40) for key in _SEEDS),
     ("SOLVER.GAMMA", -1.0),
     ("SOLVER.GAMMA", 0.0),
     ("SOLVER.GAMMA", 10.0),
@@ -49,15 +48,16 @@ def test_infinity_is_out_of_every_range(tmp_path):
 
 
 def test_a_saved_model_is_checked_too(tmp_path):
-    settings = {"MODEL": {"META_ARCHITECTURE": "PosSAM", "DECODER": {"LAYERS": -3}}}
+    settings = {"MODEL": {"META_ARCHITECTURE": "PosSAM", "MASK_FORMER": {"DEC_LAYERS": -3}}}
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(settings))
     saved = SavedConfig.read(tmp_path / "config.yaml")
-    refused(lambda: saved.over_defaults(), "MODEL.DECODER.LAYERS")
+    refused(lambda: saved.over_defaults(), "MODEL.MASK_FORMER.DEC_LAYERS")
 
 
 def test_the_multiples_of_parts_that_are_not_in_use_do_not_matter():
     load_config("configs/mini/possam.yaml", ["MODEL.EMBEDDING.NAME", "clip", "MODEL.LDP.HEADS", "7"])
-    load_config("configs/mini/possam.yaml", ["MODEL.DECODER.NAME", "two_way", "MODEL.DECODER.LAYERS", "4"])
+    two_way = ["MODEL.MASK_FORMER.TRANSFORMER_DECODER_NAME", "two_way", "MODEL.MASK_FORMER.DEC_LAYERS", "5"]
+    load_config("configs/mini/possam.yaml", two_way)
 
 
 @pytest.mark.parametrize(
@@ -76,7 +76,7 @@ def test_the_multiples_of_parts_that_are_not_in_use_do_not_matter():
         (["DATASETS.TRAIN", "('',)"], r"DATASETS.TRAIN\[0\] is '', but must be a name"),
         (["DATASETS.TEST", "('a', 'a')"], r"DATASETS.TEST has 'a' twice"),
         (["TEST.TASKS", "['panoptic', ['semantic']]"], r"TEST.TASKS\[1\] is \['semantic'\], but must be a name"),
-        (["TEST.COMPARE", "['ldp', 'ldp']"], r"TEST.COMPARE has 'ldp' twice"),
+        (["TEST.ENSEMBLES", "['ldp', 'ldp']"], r"TEST.ENSEMBLES has 'ldp' twice"),
         (["MODEL.LDP.STREAMS", "['sam', 1]"], r"MODEL.LDP.STREAMS\[1\] is 1, but must be a name"),
         (["TEST.AUG.SCALES", "[1.0, -1]"], r"TEST.AUG.SCALES\[1\] is -1, but must be a number above 0"),
         (["TEST.AUG.SCALES", "[1e999]"], r"TEST.AUG.SCALES\[0\] is inf, but"),
@@ -114,10 +114,16 @@ def test_schedules_that_can_be_built_are_accepted(steps):
     load_config("configs/mini/possam.yaml", [*FIXED_GAMMA, "4"])
 
 
-def test_every_number_and_list_that_is_read_has_a_range():
-    theirs = _leaves(get_cfg())
-    read = {key: value for key, value in _leaves(_defaults()).items() if key not in theirs or _is_read(key)}
-    numbers = {k for k, v in read.items() if isinstance(v, int | float | list | tuple) and not isinstance(v, bool)}
-    elsewhere = {"VERSION", "TEST.EXPECTED_RESULTS", "DATASETS.PANOPTIC", "DATASETS.SEMANTIC"}
-    numbers = {key for key in numbers - elsewhere if not key.startswith("MODEL.ENSEMBLE.")}
-    assert numbers == {*_LISTS, *_SEEDS, *(key for key, _ in BAD)}
+def test_every_number_list_and_path_has_a_range():
+    default = load_config("configs/mini/possam.yaml")
+    without = {"VERSION", "DATASETS.PANOPTIC", "DATASETS.SEMANTIC"}
+    for key in keys_of("PosSAM").values():
+        value = value_of(default, key.name)
+        if isinstance(value, int | float | list | tuple) and not isinstance(value, bool):
+            ranged = bool(key.checks) or key.name.startswith("MODEL.ENSEMBLE.")  # whose constructor checks them
+            assert ranged == (key.name not in without), key.name
+
+
+def test_every_key_says_what_it_is():
+    for key in KEYS.values():
+        assert key.help and all(check.wanted for check in key.checks), key.name

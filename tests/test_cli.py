@@ -22,6 +22,7 @@ LEAVES = (
     ("weights", "download"),
     ("weights", "verify"),
     ("configs", "verify"),
+    ("configs", "keys"),
 )
 
 
@@ -297,6 +298,17 @@ def test_configs_verify(tmp_path, capsys):
     assert shown.err.splitlines()[0].startswith(f"{wrong}: error: ") and "SAMM" in shown.err
     assert shown.err.splitlines()[-1] == "1 of 2 configurations cannot be run"
     assert main(["configs", "verify", "configs/mini"]) == 0
+
+
+def test_configs_keys(capsys):
+    assert main(["configs", "keys", "--architecture", "FcClip"]) == 0
+    shown = capsys.readouterr().out
+    assert "MODEL.FC_CLIP.ENSEMBLE_ON_VALID_MASK False\n" in shown and "MODEL.SAM" not in shown
+    assert "TEST.BATCH_SIZE 1\n    images of a forward pass (at least 1)\n" in shown
+    assert main(["configs", "keys"]) == 0
+    assert "MODEL.SAM.NAME 'vit_b'\n    image encoder of SAM (one of: vit_b, vit_l, " in capsys.readouterr().out
+    assert main(["configs", "keys", "--architecture", "FcClop"]) == 1
+    assert "Did you mean 'FcClip'?" in capsys.readouterr().err
 
 
 def test_a_subcommand_is_one_module_with_one_function():

@@ -1,4 +1,4 @@
-"""`possam configs`: whether configurations can be run."""
+"""`possam configs`: whether configurations can be run, and what can be set in them."""
 
 from __future__ import annotations
 
@@ -20,11 +20,20 @@ Build every configuration's model, without memory for its weights, and look up i
 keys, sizes that do not fit and unknown names come out in seconds, not after hours in a queue. Neither data nor weights
 need to be there. A file of a test set, which has DATASETS and TEST alone, is merged over that of a model."""
 
+_KEYS = """\
+Every key of a configuration with its default, what it is, and the values it may have. Keys of Detectron2 that are not
+among them can be set, but nothing reads them."""
+
 _MODEL = "configs/coco/possam_vit_b.yaml"
 
 
 def add_command(commands: Commands) -> None:
-    configs = add_group(commands, "configs", summary="verify configurations", examples=["possam configs verify"])
+    configs = add_group(
+        commands,
+        "configs",
+        summary="verify configurations, and list their keys",
+        examples=["possam configs verify", "possam configs keys"],
+    )
     parser = add_parser(
         configs,
         "verify",
@@ -43,6 +52,29 @@ def add_command(commands: Commands) -> None:
     )
     text = f"configuration of the model that test sets are verified with (default: {_MODEL})"
     parser.add_argument("--model", type=full_path, default=Path(_MODEL), metavar="CONFIG", help=text)
+
+    parser = add_parser(
+        configs,
+        "keys",
+        run_keys,
+        summary="list what can be set",
+        description=_KEYS,
+        examples=["possam configs keys"],
+    )
+    text = "the system, a MODEL.META_ARCHITECTURE (default: that of a configuration without one)"
+    parser.add_argument("--architecture", default="", metavar="NAME", help=text)
+
+
+def run_keys(arguments: argparse.Namespace) -> int:
+    import possam.models  # noqa: F401  # the systems register their keys
+    from possam.config import default_config, keys_of
+    from possam.config.key import value_of
+
+    cfg = default_config(arguments.architecture)
+    for key in keys_of(cfg.MODEL.META_ARCHITECTURE).values():
+        ranges = "; ".join(check.wanted.replace(", {}", "") for check in key.checks)
+        print(f"{key.name} {value_of(cfg, key.name)!r}\n    {key.help}{f' ({ranges})' if ranges else ''}")
+    return 0
 
 
 def run_verify(arguments: argparse.Namespace) -> int:

@@ -76,16 +76,16 @@ class Choice:
 
     @property
     def wanted(self) -> str:
-        names = self._list()
+        names = self.options()
         shown = names if len(names) <= _SHOWN else [*names[:_SHOWN], f"… ({len(names)} names)"]
         return f"one of: {', '.join(repr(name) if not name else name for name in shown)}"
 
     def __call__(self, key: str, value: Any, cfg: CfgNode | None = None) -> None:
         """Raise ValueError, naming key, value and valid names, for any other value."""
-        if value not in (names := self._list()):
+        if value not in (names := self.options()):
             raise ValueError(f"{key} is {value!r:.200}, but must be {self.wanted}.{did_you_mean(value, names)}")
 
-    def _list(self) -> list[str]:
+    def options(self) -> list[str]:
         return list(self.names() if callable(self.names) else self.names)
 
 

@@ -49,7 +49,6 @@ _END = Check("at most SOLVER.BASE_LR, {}", lambda value, start: value <= start, 
 _NO_RESULTS = Check("empty, since this project compares no results; read results.json", lambda value: not len(value))
 
 _COMMON = (
-    Key("VERSION", help="version of Detectron2's configurations that the keys are of"),
     Key("OUTPUT_DIR", check=text("a folder for checkpoints, logs and results"), machine=True, path=True,
         help="folder of checkpoints, logs and results"),
     Key("SEED", check=seed, resume="fixed", help="of model, order and augmentation; negative: a new one every run"),

@@ -36,7 +36,8 @@ def test_every_part_builds_once_a_training_vocabulary_is_named(path):
 def test_nothing_else_is_taken_for_a_part():
     fcclip = {Path(f"configs/fcclip/eval/{name}.yaml") for name in AS_FCCLIP}
     assert set(TEST_SETS) == {*fcclip, *(Path(f"configs/eval/{name}.yaml") for name in EVALUATED)}
-    assert set(PARTS) == {Path("configs/base.yaml"), Path("configs/coco/possam_tiny.yaml"), *TEST_SETS}
+    parts = {Path(f"configs/{name}.yaml") for name in ("base", "mini/base", "coco/possam_tiny")}
+    assert set(PARTS) == {*parts, *TEST_SETS}
 
 
 @pytest.mark.parametrize("size", ["b", "l", "h"])

@@ -56,7 +56,7 @@ def place(tmp_path_factory):
 
 
 # A value out of its range, or none, is named by its key.
-SECTIONS = ("MODEL.", "INPUT.", "SOLVER.", "TEST.", "DATASETS.", "DATALOADER.", "is empty, but must be")
+SECTIONS = ("MODEL.", "INPUT.", "SOLVER.", "TEST.", "DATASETS.", "DATALOADER.", "SEED is", "is empty, but must be")
 
 
 def check(path, overrides=()):

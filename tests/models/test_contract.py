@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from possam.config import check_values
 from possam.d2.modeling import build_model
 from possam.d2.structures import Instances
 from possam.data.miniature.export import export_split
@@ -185,7 +186,7 @@ def test_other_encoders_than_those_of_the_training_are_refused(spec, cfg, model)
             check_frozen(model, without, "it")
         cfg.MODEL[role.upper()].NAME = "no_such_encoder"
         with pytest.raises(ValueError, match=rf"MODEL\.{role.upper()}\.NAME is 'no_such_encoder'"):
-            spec.check_encoders(cfg)
+            check_values(cfg)
         cfg.MODEL[role.upper()].NAME = others[role]["name"]
     more = {**describe_frozen(model), "other": {"name": "another", "fingerprint": "1"}}
     with pytest.raises(ValueError, match="no frozen OTHER"):

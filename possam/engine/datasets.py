@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import logging
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -70,7 +71,7 @@ def check_queries(cfg: CfgNode, records: Sequence[Mapping[str, Any]]) -> None:
 
     Label maps do not say in their records how many classes an image shows; the loss tells of those.
     """
-    queries, counts = cfg.MODEL.MASK_FORMER.NUM_OBJECT_QUERIES, _segment_counts(records)
+    queries, counts = _queries(cfg), _segment_counts(records)
     if many := sum(count > queries for count in counts):
         logger.warning(
             "%d of %d training images have more segments than the %d queries of MODEL.MASK_FORMER.NUM_OBJECT_QUERIES, "
@@ -82,13 +83,19 @@ def check_queries(cfg: CfgNode, records: Sequence[Mapping[str, Any]]) -> None:
 
 def check_test_queries(cfg: CfgNode, name: str, records: Sequence[Mapping[str, Any]]) -> None:
     """Warn where images of a test set have more segments than the model has queries: those beyond it are missed."""
-    queries, counts = cfg.MODEL.MASK_FORMER.NUM_OBJECT_QUERIES, _segment_counts(records)
+    queries, counts = _queries(cfg), _segment_counts(records)
     if many := sum(count > queries for count in counts):
         logger.warning(
             "%s: %d of %d images have more segments than the %d queries of MODEL.MASK_FORMER.NUM_OBJECT_QUERIES, at "
             "most %d; those beyond it cannot be found, and count as missed.",
             *(name, many, len(counts), queries, max(counts)),
         )
+
+
+def _queries(cfg: CfgNode) -> float:
+    """The segments that a system can find in an image."""
+    queries: float = cfg.MODEL.MASK_FORMER.get("NUM_OBJECT_QUERIES", math.inf)
+    return queries
 
 
 def _segment_counts(records: Sequence[Mapping[str, Any]]) -> list[int]:

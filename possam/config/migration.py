@@ -41,9 +41,18 @@ RENAMED = {
 }
 """Present names of keys by their former ones."""
 
+
+def _renamed_tasks(tasks: Any) -> Any:
+    """Tasks with present names; the same object where none has changed."""
+    if not isinstance(tasks, list | tuple) or "quality" not in tasks:
+        return tasks
+    return ["mask_quality" if task == "quality" else task for task in tasks]
+
+
 _VALUES: dict[str, Callable[[Any], Any]] = {
     # Mask2Former counts the prediction from the initial queries as a layer.
     "MODEL.DECODER.LAYERS": lambda layers: layers + 1 if type(layers) is int else layers,
+    "TEST.TASKS": _renamed_tasks,
 }
 """Present values of keys, by the name under which they had other values."""
 

@@ -77,6 +77,14 @@ def test_overrides_have_former_names_too(caplog):
     assert load_config(MINI / "possam.yaml", later).SOLVER.GRAD_ACCUM_STEPS == 8
 
 
+def test_a_task_of_a_former_name_has_its_present_one(tmp_path, caplog):
+    file = write(tmp_path / "c.yaml", f"_BASE_: {MINI}/possam.yaml\nTEST: {{TASKS: [panoptic, quality]}}\n")
+    assert load_config(file).TEST.TASKS == ["panoptic", "mask_quality"]
+    assert load_config(MINI / "possam.yaml", ["TEST.TASKS", "['quality']"]).TEST.TASKS == ["mask_quality"]
+    assert migrate({"TEST.TASKS": ["panoptic"]}) == ({"TEST.TASKS": ["panoptic"]}, [])
+    assert len(warnings(caplog)) == 2
+
+
 def test_a_value_that_is_none_is_refused_by_its_present_name(tmp_path):
     with pytest.raises(ValueError, match="MODEL.MASK_FORMER.DEC_LAYERS"):
         load_config(MINI / "possam.yaml", ["MODEL.DECODER.LAYERS", "many"])

@@ -80,7 +80,9 @@ def test_overrides_have_former_names_too(caplog):
 def test_a_task_of_a_former_name_has_its_present_one(tmp_path, caplog):
     file = write(tmp_path / "c.yaml", f"_BASE_: {MINI}/possam.yaml\nTEST: {{TASKS: [panoptic, quality]}}\n")
     assert load_config(file).TEST.TASKS == ["panoptic", "mask_quality"]
-    assert load_config(MINI / "possam.yaml", ["TEST.TASKS", "['quality']"]).TEST.TASKS == ["mask_quality"]
+    assert load_config(MINI / "possam.yaml", ["TEST.TASKS", "['quality', 'panoptic']"]).TEST.TASKS == [
+        "mask_quality", "panoptic"
+    ]
     assert migrate({"TEST.TASKS": ["panoptic"]}) == ({"TEST.TASKS": ["panoptic"]}, [])
     assert len(warnings(caplog)) == 2
 

@@ -232,14 +232,20 @@ def prompted(monkeypatch):
     metric = Metric(key="N", heading="N", text="number of prompts", percent=False)
     row = {"key": "count_prompts", "needs": "instance", "result": "prompts", "outputs": ("instance",)}
     register_task(Task(**row, evaluator=PromptCounter, metrics=(metric,), prompts=True))
-    return lambda: monkeypatch.setattr(PosSAM, "takes_prompts", True)
+
+    def take_prompts():
+        monkeypatch.setattr(PosSAM, "takes_prompts", True)
+        monkeypatch.setattr("possam.models.base.refuse_prompts", lambda name, inputs: None)
+
+    return take_prompts
 
 
 def test_a_task_with_prompts_has_a_pass_of_its_own(run, prompted):
     prompted()
     tasks = ["TEST.TASKS", "['count_prompts', 'panoptic', 'semantic']"]
     cfg, model = run("prompted", "DATASETS.TEST", str([B]), "TEST.ENSEMBLES", "['clip']", *tasks)
-    plain, _ = run("plain", "DATASETS.TEST", str([B]), "TEST.ENSEMBLES", "[]", "TEST.TASKS", "['panoptic']", model=model)
+    only = ["TEST.TASKS", "['panoptic']", "TEST.ENSEMBLES", "[]"]
+    plain, _ = run("plain", "DATASETS.TEST", str([B]), *only, model=model)
     asked, mirror = [], Mirror(model)
 
     def loader_of(name, **keywords):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from fvcore.common.config import BASE_KEY
 
 from possam.config.key import value_of
-from possam.config.migration import RENAMED, migrate, migrate_overrides
+from possam.config.migration import RENAMED, drop_foreign, migrate, migrate_overrides
 from possam.config.table import default_config, keys_of, owners
 from possam.config.tree import flatten, nest
 from possam.d2.config import CfgNode
@@ -98,11 +98,15 @@ def load(path: ConfigFiles = None, overrides: Sequence[str] = ()) -> CfgNode:
         files.extend(read_with_bases(file))
     pairs, changes = _pairs(overrides)
     cfg = default_config(_system(files, pairs))
-    left_out: list[str] = []
+    known, left_out = flatten(cfg), list[str]()
     for one in files:
         _check_version(one, cfg)
         with _merging(str(one.path)):
-            settings = _own(one.settings, cfg, earlier=bool(one.changes), left_out=left_out)
+            settings = dict(one.settings)
+            if one.changes:
+                left_out.extend(drop_foreign(settings, known))
+            for key, value in settings.items():
+                _check_key(key, value, cfg)
             before = cfg.clone()
             cfg.merge_from_other_cfg(CfgNode(nest(settings)))
             _check_given(cfg, before, settings)
@@ -140,23 +144,6 @@ def _system(files: Iterable[ConfigFile], pairs: Sequence[Any]) -> str:
     if found is None:
         raise ValueError(f"{_SYSTEM} is empty, but must be the name of a system.")
     return found
-
-
-def _own(settings: Mapping[str, Any], cfg: CfgNode, *, earlier: bool, left_out: list[str]) -> dict[str, Any]:
-    """The settings without those that belong to other systems, which only files of earlier versions may hold.
-
-    Raises:
-        ValueError: a setting is unknown, or another system's.
-    """
-    own: dict[str, Any] = {}
-    for key, value in settings.items():
-        if earlier and key not in keys_of(cfg.MODEL.META_ARCHITECTURE) and (others := owners(key)):
-            if value != keys_of(others[0])[key].default:
-                left_out.append(key)
-            continue
-        _check_key(key, value, cfg)
-        own[key] = value
-    return own
 
 
 def _check_version(file: ConfigFile, cfg: CfgNode) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from typing import Any
 
+from possam.config.table import keys_of, owners
 from possam.d2.config import CfgNode
 
-__all__ = ["RENAMED", "migrate", "migrate_overrides"]
+__all__ = ["RENAMED", "drop_foreign", "migrate", "migrate_overrides"]
 
 RENAMED = {
     "MODEL.DECODER.NAME": "MODEL.MASK_FORMER.TRANSFORMER_DECODER_NAME",
@@ -84,6 +85,17 @@ def migrate(settings: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
         present[new] = migrated
         changes.append(f"{old} is now {new}" if migrated is value else f"{old} {value} is now {new} {migrated}")
     return present, changes
+
+
+def drop_foreign(settings: dict[str, Any], known: Container[str]) -> list[str]:
+    """Remove keys of other systems, which earlier versions wrote for all of them.
+
+    Returns:
+        Those that had another value than their default.
+    """
+    foreign = {key: owners(key) for key in settings if key not in known}
+    removed = {key: settings.pop(key) for key, systems in foreign.items() if systems}
+    return [key for key, value in removed.items() if value != keys_of(foreign[key][0])[key].default]
 
 
 def migrate_overrides(overrides: Sequence[Any]) -> tuple[list[Any], list[str]]:

@@ -12,8 +12,8 @@ import torch
 import yaml
 
 from possam.config.checks import check_values
-from possam.config.migration import RENAMED, migrate
-from possam.config.table import default_config, keys_of, owners, systems
+from possam.config.migration import RENAMED, drop_foreign, migrate
+from possam.config.table import default_config, keys_of, systems
 from possam.config.tree import flatten, nest
 from possam.d2.config import CfgNode
 from possam.files import read_yaml
@@ -59,9 +59,13 @@ class SavedConfig:
     def read(cls, path: Path) -> SavedConfig:
         """Read a file without running anything it may hold. Raises ValueError if it is not a YAML mapping."""
         try:
-            settings = flatten(read_yaml(path))
+            content = read_yaml(path)
         except ValueError as error:
-            raise ValueError(f"{path}: {str(error).removeprefix(f'{path}: ')} Get the model again.") from error
+            raise ValueError(f"{error} Get the model again.") from error
+        try:
+            settings = flatten(content)
+        except ValueError as error:
+            raise ValueError(f"{path}: {error} Get the model again.") from error
         return cls(settings, source=str(path))
 
     def to_yaml(self) -> str:
@@ -93,8 +97,8 @@ class SavedConfig:
         """
         cfg = default_config(self.system)
         known = flatten(cfg)
-        others = {name: owners(name) for name in self._settings if name not in known and owners(name)}
-        settings = {name: value for name, value in self._settings.items() if name not in others}
+        settings = dict(self._settings)
+        others = drop_foreign(settings, known)
         if unknown := [name for name in settings if name not in known]:
             hint = did_you_mean(unknown[0], [*known, *RENAMED])
             raise ValueError(
@@ -103,7 +107,10 @@ class SavedConfig:
             )
         if empty := [name for name, value in settings.items() if value is None and known[name] is not None]:
             raise ValueError(f"{self._source} has no value for {few(empty)}, which must have one; get the model again.")
-        self._warn({name for name, has in others.items() if self._settings[name] != keys_of(has[0])[name].default})
+        if self._changes:
+            logger.warning("%s: these settings have new names: %s.", self._source, "; ".join(self._changes))
+        if others:
+            logger.warning("%s: settings of other systems are not read: %s.", self._source, ", ".join(others))
         try:
             cfg.merge_from_other_cfg(CfgNode(nest(settings)))
         except (ValueError, AssertionError, KeyError) as error:
@@ -113,9 +120,3 @@ class SavedConfig:
         except ValueError as error:
             raise ValueError(f"{self._source}: {error} Get the model again.") from error
         return cfg
-
-    def _warn(self, others: set[str]) -> None:
-        if self._changes:
-            logger.warning("%s: these settings have new names: %s.", self._source, "; ".join(self._changes))
-        if others:
-            logger.warning("%s: settings of other systems are not read: %s.", self._source, ", ".join(sorted(others)))

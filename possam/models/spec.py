@@ -75,6 +75,8 @@ def register_model(
     def register(model: Model) -> Model:
         spec = ModelSpec(model=model, encoders=encoders, check_config=check_config, exportable=exportable)
         assert spec.name not in _SPECS, f"two systems called {spec.name}"
+        needed = {f"MODEL.{role.upper()}.{setting}" for role in encoders for setting in ("NAME", "WEIGHTS")}
+        assert needed <= {key.name for key in keys}, f"{spec.name} needs keys {sorted(needed)} of its encoders"
         register_keys(spec.name, keys)
         META_ARCH_REGISTRY.register(model)
         _SPECS[spec.name] = spec

@@ -23,7 +23,7 @@ BETWEEN = ("fvcore", "yacs", __file__)
 
 
 class Recorder(CfgNode):
-    """A configuration that notes which of its values are read. Copies and dumps of it do not count."""
+    """A configuration that notes which of its values are read. A dump does not count."""
 
     def __getitem__(self, key):
         value = super().__getitem__(key)
@@ -44,7 +44,7 @@ class Recorder(CfgNode):
         return plain(self).dump()
 
     def __deepcopy__(self, _):
-        return plain(self)
+        return record(plain(self), self.__dict__["section"])
 
     def _note(self, key):
         frame = sys._getframe(2)
@@ -141,6 +141,6 @@ def test_reads_are_noted_with_their_reader():
     ANY.clear(), OWN.clear()
     cfg = record(CfgNode({"A": {"B": 1, "C": 2}, "SOLVER": {"MAX_ITER": 5, "X": 1}, "D": 3}))
     assert cfg.A.B == 1 and cfg["D"] == 3 and cfg.clone().A.C == 2 and "C" in cfg.A and cfg.dump()
-    assert ANY == {"A.B", "D"} and OWN == set()
+    assert ANY == {"A.B", "A.C", "D"} and OWN == set()
     trainer.schedule_warning(record(CfgNode({"SOLVER": {"MAX_ITER": 5, "WARMUP_ITERS": 1}})))
     assert OWN == {"SOLVER.MAX_ITER", "SOLVER.WARMUP_ITERS"}

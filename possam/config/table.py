@@ -94,6 +94,8 @@ _COMMON = (
         help="one's own: mappings of name, image_root, panoptic_root, panoptic_json, vocabulary"),
     Key("DATASETS.SEMANTIC", [], machine=True,
         help="one's own with label maps: mappings of name, image_root, label_root, vocabulary"),
+    Key("DATASETS.UNNAMED", [], machine=True,
+        help="one's own of masks without names, as SA-1B: mappings of name, image_root, vocabulary"),
     Key("DATASETS.CLASS_NAMES", "", machine=True, path=True,
         help="class names of the package's datasets: empty (its tables), a published list, or a folder"),
     Key("DATASETS.CHECK", "full", Choice(["full", "sizes", "none"]), machine=True,

@@ -17,6 +17,7 @@ from possam.data.checks import image_size, pixel_size
 from possam.data.id_maps import check_ids, read_id_map
 from possam.data.pictures import decoding
 from possam.data.run_lengths import to_run_lengths
+from possam.data.unnamed import read_unnamed
 from possam.messages import few
 
 __all__ = ["UNLABELLED", "read_instances", "read_label_map", "read_segments"]
@@ -81,14 +82,15 @@ def read_label_map(record: Mapping[str, Any], *, ignore_label: int, num_classes:
 
 
 def read_instances(record: Mapping[str, Any], *, isthing: Sequence[bool]) -> list[dict[str, Any]]:
-    """The instances of an image: of the record's ``annotations`` if it has them, else the panoptic PNG's things.
+    """The instances of an image: of the record's ``annotations`` if it has them, of its JSON of masks without names
+    (`possam.data.unnamed`), or else the panoptic PNG's things.
 
     Args:
         record: a dataset's dict.
         isthing: whether each contiguous class is a thing.
     Returns:
-        dicts with ``category_id`` (contiguous), ``iscrowd`` (0 or 1), ``area`` (in pixels; as the JSON says, if it
-        does) and ``segmentation``, a compressed run-length mask {"size": [H, W], "counts": bytes}. Masks of
+        dicts with ``category_id`` (contiguous; -1 without a name), ``iscrowd`` (0 or 1), ``area`` (in pixels; as the
+        JSON says, if it does) and ``segmentation``, a compressed run-length mask {"size": [H, W], "counts": bytes}. Masks of
         ``annotations`` may overlap.
 
     Raises:
@@ -109,6 +111,8 @@ def read_instances(record: Mapping[str, Any], *, isthing: Sequence[bool]) -> lis
             }
             for annotation in record["annotations"]
         ]
+    if "masks_file_name" in record:
+        return read_unnamed(record)
     _require(record, "pan_seg_file_name", "instance or panoptic annotation")
     index, segments = read_segments(record)
     areas = np.bincount(index.ravel(), minlength=len(segments) + 1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,7 @@ def load_instances(
     instances_json: str | Path,
     vocabulary: Vocabulary,
     federated: bool = False,
+    left_out: Collection[int] = (),
     image_names: str = "file_name",
     image_suffix: str = ".jpg",
     need_images: bool = True,
@@ -51,6 +52,7 @@ def load_instances(
         instances_json: the annotation file.
         vocabulary: the classes; their `dataset_id` are the JSON's category ids.
         federated: LVIS's format: images also say of which classes they have none, and of which not all is annotated.
+        left_out: category ids whose instances are not to be had, and which need not be in the vocabulary.
         image_names, image_suffix: how the JSON names images (`possam.data.images.ImageFinder`).
         need_images: whether the images must be there.
         mend: what to do where files are missing.
@@ -74,7 +76,7 @@ def load_instances(
         check_image(image, position, f"{source}: ", format=format, image_names=image_names)
     require_unique((image["id"] for image in content["images"]), f"{source}: image ids")
     sizes = {image["id"]: (int(image["height"]), int(image["width"])) for image in content["images"]}
-    annotations = _by_image(content["annotations"], sizes, vocabulary, source, format)
+    annotations = _by_image(content["annotations"], sizes, vocabulary, source, format, left_out)
     finder = ImageFinder(root=image_root, names=image_names, suffix=image_suffix)
     records = []
     for image in content["images"]:
@@ -86,7 +88,8 @@ def load_instances(
             "annotations": annotations.get(image["id"], []),
         }
         for key in FEDERATED_KEYS if federated else ():
-            record[key] = to_contiguous(image[key], vocabulary, f"{source}: {key} of image {image['id']}")
+            kept = [category for category in image[key] if category not in left_out]
+            record[key] = to_contiguous(kept, vocabulary, f"{source}: {key} of image {image['id']}")
         records.append(record)
     if need_images:
         files = (record["file_name"] for record in records)
@@ -100,11 +103,13 @@ def _by_image(
     vocabulary: Vocabulary,
     source: str,
     format: str,
+    left_out: Collection[int],
 ) -> dict[Any, list[dict[str, Any]]]:
     """Detectron2's annotations, by image id."""
     for position, annotation in enumerate(annotations):
         check_instance(annotation, position, f"{source}: ", format=format)
     check_listed(dict.fromkeys(annotation["image_id"] for annotation in annotations), sizes, source)
+    annotations = [annotation for annotation in annotations if annotation["category_id"] not in left_out]
     classes = to_contiguous((annotation["category_id"] for annotation in annotations), vocabulary, source)
     stuff = sorted({vocabulary.display_names[category] for category in classes if not vocabulary.isthing[category]})
     if stuff:

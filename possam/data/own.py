@@ -9,6 +9,7 @@ from typing import Any
 
 from possam.data.panoptic import register_panoptic
 from possam.data.semantic import register_semantic
+from possam.data.unnamed import register_unnamed
 from possam.messages import did_you_mean
 from possam.vocabulary import Vocabulary
 
@@ -33,9 +34,10 @@ OWN_KEYS: dict[str, _Keys] = {
         required=("name", "image_root", "label_root", "vocabulary"),
         optional=("ignore_label", "image_suffix", "label_suffix"),
     ),
+    "UNNAMED": _Keys(required=("name", "image_root", "vocabulary"), optional=("image_suffix",)),
 }
 _NAME = re.compile(r"\w[\w. +-]{0,99}")
-_REGISTER: dict[str, Any] = {"PANOPTIC": register_panoptic, "SEMANTIC": register_semantic}
+_REGISTER: dict[str, Any] = {"PANOPTIC": register_panoptic, "SEMANTIC": register_semantic, "UNNAMED": register_unnamed}
 
 
 def register_from_config(entries: Sequence[Mapping[str, Any]], kind: str = "PANOPTIC") -> list[str]:
@@ -44,7 +46,7 @@ def register_from_config(entries: Sequence[Mapping[str, Any]], kind: str = "PANO
     Args:
         entries: mappings with the keys of `OWN_KEYS`; ``vocabulary`` is the name of a shipped table or the path of a
             vocabulary JSON; for a panoptic dataset it may be empty or absent: the categories of its own JSON.
-        kind: "PANOPTIC" or "SEMANTIC", the list's name in `DATASETS`.
+        kind: "PANOPTIC", "SEMANTIC" or "UNNAMED", the list's name in `DATASETS`.
 
     Raises:
         ValueError: an entry is not a mapping, lacks a key, has one that is not known, or a value of the wrong type;

@@ -21,7 +21,7 @@ __all__ = ["TASKS", "label_path", "load_semantic", "register_semantic"]
 
 TASKS = ("semantic",)
 # Headers of 118,000 images are read while the disk answers others.
-_THREADS = 16
+THREADS = 16
 
 
 def register_semantic(
@@ -85,8 +85,8 @@ def load_semantic(
         ValueError: an image does not decode, or a subfolder cannot be listed; names it.
     """
     mend = mend or "Check image_root, label_root and the two suffixes."
-    images = _files(Path(image_root), image_suffix, mend)
-    labels = _files(Path(label_root), label_suffix, mend)
+    images = files_of(Path(image_root), image_suffix, mend)
+    labels = files_of(Path(label_root), label_suffix, mend)
     lonely = sorted(str(images[key]) for key in images.keys() - labels.keys())
     if lonely:
         raise FileNotFoundError(
@@ -98,8 +98,8 @@ def load_semantic(
             f"{len(lonely)} label maps have no image ({image_suffix}) under {image_root}: {few(lonely, 3)}. {mend}"
         )
     keys = sorted(images)
-    with ThreadPoolExecutor(_THREADS) as pool:
-        sizes = list(pool.map(_size, (images[key] for key in keys)))
+    with ThreadPoolExecutor(THREADS) as pool:
+        sizes = list(pool.map(picture_size, (images[key] for key in keys)))
     return [
         {
             "file_name": str(images[key]),
@@ -120,7 +120,7 @@ def label_path(
     return str(Path(label_root) / f"{relative.removesuffix(image_suffix)}{label_suffix}")
 
 
-def _files(root: Path, suffix: str, mend: str) -> dict[str, Path]:
+def files_of(root: Path, suffix: str, mend: str) -> dict[str, Path]:
     """Files under a folder, in linked subfolders too, by relative path without the suffix."""
     if not root.is_dir():
         raise FileNotFoundError(f"the folder {root} does not exist. {mend}")
@@ -135,7 +135,7 @@ def _files(root: Path, suffix: str, mend: str) -> dict[str, Path]:
     return files
 
 
-def _size(path: Path) -> tuple[int, int]:
+def picture_size(path: Path) -> tuple[int, int]:
     with decoding(f"image {path}", missing="check image_root", mend="copy or download it again"):
         with Image.open(path) as picture:
             width, height = picture.size

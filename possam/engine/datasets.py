@@ -10,9 +10,11 @@ from typing import Any
 
 from possam.d2.config import CfgNode
 from possam.d2.data import DatasetCatalog, MetadataCatalog
-from possam.data import SegmentationMapper, build_augmentations, register_from_config
+from possam.data import FeatureSource, SegmentationMapper, build_augmentations, register_from_config
 from possam.data.datasets import register_datasets, use_class_names
 from possam.data.miniature.splits import register_miniature
+from possam.data.prompts import PromptMapper, PromptSampler
+from possam.models import model_spec
 from possam.models.parts import shortest_edge_from_config
 from possam.vocabulary import Vocabulary
 
@@ -20,7 +22,8 @@ logger = logging.getLogger(__name__)
 
 
 def prepare_datasets(cfg: CfgNode) -> None:
-    """Register the project's datasets and those of `DATASETS.PANOPTIC` and `DATASETS.SEMANTIC`.
+    """Register the project's datasets and those of `DATASETS.PANOPTIC`, `DATASETS.SEMANTIC` and
+    `DATASETS.UNNAMED`.
 
     Those of `DATASETS.TRAIN` and `DATASETS.TEST` get the class names of `DATASETS.CLASS_NAMES`.
 
@@ -35,6 +38,7 @@ def prepare_datasets(cfg: CfgNode) -> None:
         use_class_names([*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST], cfg.DATASETS.CLASS_NAMES)
     register_from_config(cfg.DATASETS.PANOPTIC, "PANOPTIC")
     register_from_config(cfg.DATASETS.get("SEMANTIC", []), "SEMANTIC")
+    register_from_config(cfg.DATASETS.get("UNNAMED", []), "UNNAMED")
     known = DatasetCatalog.list()
     for key in ("TRAIN", "TEST"):
         for name in cfg.DATASETS[key]:
@@ -71,6 +75,8 @@ def check_queries(cfg: CfgNode, records: Sequence[Mapping[str, Any]]) -> None:
 
     Label maps do not say in their records how many classes an image shows; the loss tells of those.
     """
+    if model_spec(cfg.MODEL.META_ARCHITECTURE).prompts:
+        return
     queries, counts = _queries(cfg), _segment_counts(records)
     if many := sum(count > queries for count in counts):
         logger.warning(
@@ -83,6 +89,8 @@ def check_queries(cfg: CfgNode, records: Sequence[Mapping[str, Any]]) -> None:
 
 def check_test_queries(cfg: CfgNode, name: str, records: Sequence[Mapping[str, Any]]) -> None:
     """Warn where images of a test set have more segments than the model has queries: those beyond it are missed."""
+    if model_spec(cfg.MODEL.META_ARCHITECTURE).prompts:
+        return
     queries, counts = _queries(cfg), _segment_counts(records)
     if many := sum(count > queries for count in counts):
         logger.warning(
@@ -102,6 +110,22 @@ def _segment_counts(records: Sequence[Mapping[str, Any]]) -> list[int]:
     """Segments of every image that are to be found, by its record."""
     segments = (record.get("segments_info", record.get("annotations", ())) for record in records)
     return [sum(not segment.get("iscrowd") for segment in image) for image in segments]
+
+
+def build_train_mapper(cfg: CfgNode, cache: FeatureSource | None) -> SegmentationMapper:
+    """The mapper of training: augmented images with targets, and with prompts for a system that takes them."""
+    metadata = MetadataCatalog.get(cfg.DATASETS.TRAIN[0])
+    options: dict[str, Any] = {
+        "augmentations": build_augmentations(
+            image_size=cfg.INPUT.IMAGE_SIZE, is_train=True, mode=cfg.INPUT.AUGMENTATION
+        ),
+        "vocabulary": metadata.vocabulary,
+        "ignore_label": metadata.ignore_label,
+        "feature_cache": cache,
+    }
+    if model_spec(cfg.MODEL.META_ARCHITECTURE).prompts:
+        return PromptMapper(sampler=PromptSampler(), **options)
+    return SegmentationMapper(is_train=True, **options)
 
 
 def build_test_mapper(cfg: CfgNode, vocabulary: Vocabulary) -> SegmentationMapper:

@@ -26,12 +26,12 @@ from possam.d2.data import (
 from possam.d2.engine import DefaultTrainer, HookBase, TrainerBase, hooks
 from possam.d2.modeling import build_model
 from possam.d2.utils import EventWriter, comm
-from possam.data import SegmentationMapper, build_augmentations
+from possam.data.prompts import has_instances
 from possam.encoders import FeatureCache
 from possam.engine.checkpoint import Checkpointer
 from possam.engine.config import schedule_warning
 from possam.engine.data_check import check_class_names, check_data, check_test_sets
-from possam.engine.datasets import build_test_mapper, check_queries, check_vocabularies
+from possam.engine.datasets import build_test_mapper, build_train_mapper, check_queries, check_vocabularies
 from possam.engine.evaluate import build_predictor, evaluate_datasets
 from possam.engine.features import training_features
 from possam.engine.hooks import ExactResume
@@ -44,7 +44,7 @@ from possam.engine.settings import differences, effective_keys, fixed_keys, imag
 from possam.engine.step import TrainingStep
 from possam.engine.unreadable import ReadableSamples
 from possam.engine.writers import build_writers, check_writers, set_aside
-from possam.models import OpenVocabularySegmenter
+from possam.models import OpenVocabularySegmenter, model_spec
 from possam.processes import end_with_parent
 
 logger = logging.getLogger(__name__)
@@ -234,7 +234,12 @@ def training_records(cfg: CfgNode) -> list[dict[str, Any]]:
     if batch % (processes * passes):
         shares = f"{processes} processes" + (f" times SOLVER.GRAD_ACCUM_STEPS {passes}" if passes > 1 else "")
         raise ValueError(f"SOLVER.IMS_PER_BATCH is {batch}, which is not a multiple of the {shares}.")
-    return _records(cfg.DATASETS.TRAIN)
+    records = _records(cfg.DATASETS.TRAIN)
+    if model_spec(cfg.MODEL.META_ARCHITECTURE).prompts:  # an image without instances has none to ask for
+        records = [record for record in records if has_instances(record)]
+        if not records:
+            raise ValueError(f"No image of DATASETS.TRAIN {list(cfg.DATASETS.TRAIN)} has an instance to ask for.")
+    return records
 
 
 def _records(names: Sequence[str]) -> list[dict[str, Any]]:
@@ -249,14 +254,7 @@ def _records(names: Sequence[str]) -> list[dict[str, Any]]:
 
 def build_train_loader(cfg: CfgNode, records: list[dict[str, Any]], cache: FeatureCache | None) -> ResumableLoader:
     """An endless loader of batches of training inputs; `SEED` gives their order and all that is random about them."""
-    metadata = MetadataCatalog.get(cfg.DATASETS.TRAIN[0])
-    mapper = SegmentationMapper(
-        augmentations=build_augmentations(image_size=cfg.INPUT.IMAGE_SIZE, is_train=True, mode=cfg.INPUT.AUGMENTATION),
-        is_train=True,
-        vocabulary=metadata.vocabulary,
-        ignore_label=metadata.ignore_label,
-        feature_cache=cache,
-    )
+    mapper = build_train_mapper(cfg, cache)
     seed = cfg.SEED if cfg.SEED >= 0 else comm.shared_random_seed()
     grouped = cfg.DATALOADER.ASPECT_RATIO_GROUPING
     order = TrainingOrder(

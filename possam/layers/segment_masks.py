@@ -1,6 +1,6 @@
-"""Masks of which no two overlap, kept as one map of the image.
+"""Masks kept in less memory than one map each: those that do not overlap, and those that are repeated.
 
-Shapes: T masks, H×W the image.
+Shapes: T masks, N places that repeat or leave out some of them, H×W the image.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
-__all__ = ["SegmentMasks"]
+__all__ = ["RepeatedMasks", "SegmentMasks"]
 
 
 class SegmentMasks:
@@ -37,3 +37,30 @@ class SegmentMasks:
     def tensor(self) -> Tensor:
         """The masks, T×H×W bool, made anew at every call."""
         return self.index == self.values.to(self.index.dtype)[:, None, None]
+
+
+class RepeatedMasks:
+    """N masks that are some of T, each kept once.
+
+    Stands as a field of `Instances` where an N×H×W tensor would, and gives it as `tensor`.
+    """
+
+    def __init__(self, masks: Tensor, places: Tensor) -> None:
+        """
+        Args:
+            masks: T×H×W bool.
+            places: N int64 in [0, T): mask n is `masks[places[n]]`.
+        """
+        self.masks, self.places = masks, places
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def to(self, *args: Any, **kwargs: Any) -> RepeatedMasks:
+        """The same on another device; takes the arguments of `Tensor.to`."""
+        return RepeatedMasks(self.masks.to(*args, **kwargs), self.places.to(*args, **kwargs))
+
+    @property
+    def tensor(self) -> Tensor:
+        """The masks, N×H×W bool, made anew at every call."""
+        return self.masks[self.places]

@@ -175,7 +175,7 @@ class EvaluationFolder:
             return
         register_miniature()
         register_datasets()
-        for key in ("PANOPTIC", "SEMANTIC"):
+        for key in ("PANOPTIC", "SEMANTIC", "UNNAMED"):
             register_from_config(own.get(key) or [], key)
 
     def _train_vocabulary(self) -> Vocabulary | None:

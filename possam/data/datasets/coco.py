@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from possam.data.datasets.spec import DatasetSpec, InstanceFiles, PanopticFiles, SemanticFiles
 
 _IMAGES = {"train": 118_287, "val": 5_000}
@@ -25,9 +27,11 @@ def _panoptic(split: str) -> DatasetSpec:
     )
 
 
-def _instance(split: str) -> DatasetSpec:
+def _instance(split: str, *, class_split: str = "") -> DatasetSpec:
     return DatasetSpec(
-        name=f"coco_instance_{split}",
+        name=f"{class_split or 'coco_instance'}_{split}",
+        class_split=class_split,
+        base_only=split == "train",
         vocabulary="coco_panoptic",
         things_only=True,
         image_folder=f"coco/{split}2017",
@@ -54,4 +58,5 @@ def _stuff(split: str) -> DatasetSpec:
     )
 
 
-COCO = tuple(make(split) for make in (_panoptic, _instance, _stuff) for split in ("train", "val"))
+_DIVIDED = partial(_instance, class_split="coco_48_17")
+COCO = tuple(make(split) for make in (_panoptic, _instance, _stuff, _DIVIDED) for split in ("train", "val"))

@@ -5,9 +5,11 @@ from __future__ import annotations
 from possam.data.datasets.spec import DatasetSpec, InstanceFiles
 
 
-def _spec(split: str, images: int) -> DatasetSpec:
+def _spec(split: str, images: int, *, class_split: str = "") -> DatasetSpec:
     return DatasetSpec(
-        name=f"lvis_instance_{split}",
+        name=f"{class_split or 'lvis_instance'}_{split}",
+        class_split=class_split,
+        base_only=split == "train",
         vocabulary="lvis",
         image_folder="coco",
         image_names="coco_url",
@@ -20,4 +22,5 @@ def _spec(split: str, images: int) -> DatasetSpec:
     )
 
 
-LVIS = (_spec("train", 100_170), _spec("val", 19_809))
+_IMAGES = {"train": 100_170, "val": 19_809}
+LVIS = tuple(_spec(*split, class_split=divided) for divided in ("", "lvis_866_337") for split in _IMAGES.items())

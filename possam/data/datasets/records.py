@@ -79,6 +79,7 @@ def _instances(spec: DatasetSpec, root: Path, vocabulary: Vocabulary, *, need_im
         instances_json=root / spec.instances.json,
         vocabulary=vocabulary,
         federated=spec.instances.federated,
+        left_out=spec.left_out,
         need_images=need_images,
     )
 

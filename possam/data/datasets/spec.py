@@ -5,12 +5,13 @@ All paths are relative to the datasets' root (`datasets_root`), in the layout th
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from possam.data.catalog import ANNOTATIONS
 from possam.data.images import IMAGE_NAMES
 from possam.vocabulary import Vocabulary
 from possam.vocabulary.published import published_vocabulary
+from possam.vocabulary.splits import find_split
 
 __all__ = ["DatasetSpec", "InstanceFiles", "PanopticFiles", "SemanticFiles"]
 
@@ -60,6 +61,8 @@ class DatasetSpec:
         things_only: the vocabulary is the table's things alone, in the table's order.
         image_folder: root of the images; image_suffix: end of their names.
         image_names: how the annotation file names images (`possam.data.images.ImageFinder`).
+        class_split: a shipped split (`possam.vocabulary.splits`): the vocabulary has its classes alone, and instances
+            of others are left out; base_only: its base classes alone.
         images: number of annotated images of the official split; other_counts: numbers that trees in use have, too.
         source: where the official files come from and what to unpack, a sentence or two for a person.
         preparation: what `possam data prepare` calls the step that makes the files that are not the official
@@ -75,6 +78,8 @@ class DatasetSpec:
     image_suffix: str = ".jpg"
     image_names: str = "file_name"
     things_only: bool = False
+    class_split: str = ""
+    base_only: bool = False
     panoptic: PanopticFiles | None = None
     semantic: SemanticFiles | None = None
     instances: InstanceFiles | None = None
@@ -101,4 +106,20 @@ class DatasetSpec:
         """The dataset's classes under the names of the shipped table, or of another source (`published_vocabulary`)."""
         table = self.vocabulary
         vocabulary = published_vocabulary(table, class_names) if class_names else Vocabulary.load(table)
-        return vocabulary.things() if self.things_only else vocabulary
+        if self.things_only:
+            vocabulary = vocabulary.things()
+        if not self.class_split:
+            return vocabulary
+        # By id, since class names of another source are others.
+        kept = find_split(self.class_split).restrict(Vocabulary.load(table), base_only=self.base_only)
+        ids = set(kept.contiguous_id)
+        categories = tuple(category for category in vocabulary.categories if category.dataset_id in ids)
+        return replace(vocabulary, name=kept.name, categories=categories)
+
+    @property
+    def left_out(self) -> frozenset[int]:
+        """Category ids of the JSON that are no class of the dataset."""
+        if not self.class_split:
+            return frozenset()
+        kept = self.load_vocabulary().contiguous_id
+        return frozenset(Vocabulary.load(self.vocabulary).contiguous_id) - frozenset(kept)

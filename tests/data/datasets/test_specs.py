@@ -18,6 +18,8 @@ OFFICIAL_IMAGES = {
     "cityscapes_panoptic": (2_975, 500),
     "mapillary_panoptic": (18_000, 2_000),
     "lvis_instance": (100_170, 19_809),
+    "coco_48_17": (118_287, 5_000),
+    "lvis_866_337": (100_170, 19_809),
 }
 CLASSES = {
     "coco_panoptic": 133,
@@ -34,6 +36,10 @@ CLASSES = {
     "cityscapes_panoptic": 19,
     "mapillary_panoptic": 65,
     "lvis_instance": 1203,
+    "coco_48_17_train": 48,
+    "coco_48_17_val": 65,
+    "lvis_866_337_train": 866,
+    "lvis_866_337_val": 1203,
 }
 
 
@@ -52,7 +58,7 @@ def test_classes_are_a_shipped_table_and_label_maps_can_hold_them(name):
     spec = find_spec(name)
     assert spec.vocabulary in table_names()
     classes = len(spec.load_vocabulary())
-    assert classes == CLASSES[name.rpartition("_")[0]]
+    assert classes == CLASSES.get(name, CLASSES.get(name.rpartition("_")[0]))
     if spec.semantic:
         largest = {"uint8": 255, "uint16": 65535}[spec.semantic.dtype]
         assert classes <= spec.semantic.ignore_label <= largest

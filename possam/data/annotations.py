@@ -90,8 +90,8 @@ def read_instances(record: Mapping[str, Any], *, isthing: Sequence[bool]) -> lis
         isthing: whether each contiguous class is a thing.
     Returns:
         dicts with ``category_id`` (contiguous; -1 without a name), ``iscrowd`` (0 or 1), ``area`` (in pixels; as the
-        JSON says, if it does) and ``segmentation``, a compressed run-length mask {"size": [H, W], "counts": bytes}. Masks of
-        ``annotations`` may overlap.
+        JSON says, if it does) and ``segmentation``, a compressed run-length mask {"size": [H, W], "counts": bytes}.
+        Masks of ``annotations`` may overlap.
 
     Raises:
         FileNotFoundError: there is no such PNG.

@@ -16,6 +16,9 @@ from possam.classifiers.ensembles.mase import training_mass
 from possam.data import build_resize
 from possam.data.pictures import Picture, to_rgb
 from possam.models import MaskProposals, OpenVocabularySegmenter, Prediction
+from possam.models.prediction import no_prompts
+from possam.prompted_result import PromptedResult
+from possam.prompting import EncodedImage, EverythingOptions, parse_prompts
 from possam.segmentation import Origin, Segmentation, enlarge
 from possam.vocabulary import Vocabulary
 from possam.vocabulary.words import read_words
@@ -33,6 +36,10 @@ class Predictor:
 
     Text embeddings and what the network saw in the last images are kept, so that another vocabulary on the same
     image costs only its names and the merging. Several threads may call one predictor.
+
+    `set_image` encodes an image for the calls after it: `prompt` and `everything` of a system that takes prompts,
+    `segment` of the others. Threads share the image that is set; to prompt several images at a time, keep what
+    `encode` returns for each.
     """
 
     def __init__(self, model: OpenVocabularySegmenter, *, keep_images: int = 4, max_names: int = 5000) -> None:
@@ -58,6 +65,7 @@ class Predictor:
         self.max_names = max_names
         # Oldest first; replaced, never changed, as other threads may read it.
         self._seen: dict[bytes, MaskProposals] = {}
+        self._image: EncodedImage | NDArray[np.uint8] | None = None  # replaced likewise
 
     @classmethod
     def from_pretrained(cls, source: str | Path, **options: Any) -> Predictor:
@@ -142,6 +150,112 @@ class Predictor:
             )
         self.model.text_bank.embed(chosen)
         return chosen
+
+    def encode(self, image: Picture) -> EncodedImage:
+        """Encode an image once for any number of prompts.
+
+        Args:
+            image: as for calling the predictor.
+
+        Raises:
+            ValueError: the model takes no prompts.
+            FileNotFoundError, ValueError: the image cannot be read.
+        """
+        name = str(image) if isinstance(image, str | Path) else ""
+        return EncodedImage(self.model, to_rgb(image), file_name=name)
+
+    def set_image(self, image: Picture) -> None:
+        """Encode an image for the calls of `prompt`, `everything` and `segment` after this.
+
+        Raises:
+            FileNotFoundError, ValueError: the image cannot be read.
+        """
+        self.reset_image()  # a failure leaves none, rather than the one before
+        if self.model.takes_prompts:
+            self._image = self.encode(image)
+        else:
+            pixels = to_rgb(image)
+            self._propose([pixels])
+            self._image = pixels
+
+    def reset_image(self) -> None:
+        """Forget the image that was set."""
+        self._image = None
+
+    def prompt(
+        self,
+        *,
+        points: Any = None,
+        labels: Any = None,
+        boxes: Any = None,
+        classes: Vocabulary | str | Path | Sequence[str] | None = None,
+        ensemble: str | None = None,
+    ) -> PromptedResult:
+        """The masks of points and boxes of the image that was set, with their names.
+
+        Args:
+            points: P×2 numbers (x, y), the points of one object in pixels of the image as it was given, or N×P×2 for N
+                objects.
+            labels: P or N×P: 1 for a point on the object (the default), 0 for one outside it, -1 for none.
+            boxes: 4 numbers x0, y0, x1, y1 in pixels, or N×4. With points, they are those of the same N objects.
+            classes: the names to choose from, as calling the predictor; by default those of the training.
+            ensemble: as calling the predictor.
+
+        Raises:
+            ValueError: no image is set, the model takes no prompts, or points, boxes or names cannot be used.
+        """
+        image = self._encoded("prompt")
+        prompts = parse_prompts(points, labels, boxes)
+        return image.prompt(prompts, self._names(classes, ensemble), ensemble=ensemble)
+
+    def everything(
+        self,
+        classes: Vocabulary | str | Path | Sequence[str] | None = None,
+        options: EverythingOptions | None = None,
+        *,
+        ensemble: str | None = None,
+    ) -> PromptedResult:
+        """Segment and name everything in the image that was set, from a grid of points (`EncodedImage.everything`).
+
+        Args:
+            classes, ensemble: see `prompt`.
+            options: which masks are kept.
+
+        Raises:
+            ValueError: as `prompt`.
+        """
+        return self._encoded("everything").everything(self._names(classes, ensemble), options, ensemble=ensemble)
+
+    def segment(
+        self, classes: Vocabulary | str | Path | Sequence[str], *, ensemble: str | None = None
+    ) -> Segmentation:
+        """Segment the image that was set, as calling the predictor.
+
+        Raises:
+            ValueError: no image is set, the model needs prompts, or the names cannot be used.
+        """
+        image = self._image
+        if image is None:
+            raise ValueError("there is no image; call set_image before segment.")
+        if isinstance(image, EncodedImage):
+            raise ValueError(
+                f"{type(self.model).__name__} needs prompts: use prompt with points or boxes, or everything, which "
+                "takes a grid of points."
+            )
+        return self(image, classes, ensemble=ensemble)
+
+    def _encoded(self, caller: str) -> EncodedImage:
+        image = self._image
+        if not self.model.takes_prompts:
+            raise ValueError(no_prompts(self.model))
+        if not isinstance(image, EncodedImage):
+            raise ValueError(f"there is no image; call set_image before {caller}.")
+        return image
+
+    def _names(
+        self, classes: Vocabulary | str | Path | Sequence[str] | None, ensemble: str | None
+    ) -> Vocabulary:
+        return self.check(self.model.train_vocabulary if classes is None else classes, ensemble)
 
     @torch.no_grad()
     def _propose(self, images: Sequence[NDArray[np.uint8]]) -> list[MaskProposals]:

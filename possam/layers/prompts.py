@@ -71,9 +71,12 @@ class Prompts:
             labels = torch.ones(points.shape[:-1], dtype=torch.int64, device=device)
         if has_box is None:
             has_box = torch.full((count,), boxes is not None, device=device)
+        labels = torch.as_tensor(labels)
+        if unknown := sorted(set(labels.unique().tolist()) - {POSITIVE, NEGATIVE, PADDING}):
+            raise ValueError(f"labels of points are 1 (on the object), 0 (outside it) or -1 (none), but got {unknown}.")
         vars(self).update(
             points=points,
-            labels=torch.as_tensor(labels).long(),
+            labels=labels.long(),
             boxes=given.new_zeros(count, 4) if boxes is None else torch.as_tensor(boxes, dtype=torch.float32),
             has_box=torch.as_tensor(has_box).bool(),
         )
@@ -90,8 +93,6 @@ class Prompts:
                 + ", ".join("×".join(map(str, shape)) or "()" for shape in shapes)
                 + "; a single prompt is a list of one, such as points=[[[x, y]]] or boxes=[[x0, y0, x1, y1]]."
             )
-        if unknown := sorted(set(self.labels.unique().tolist()) - {POSITIVE, NEGATIVE, PADDING}):
-            raise ValueError(f"labels of points are 1 (on the object), 0 (outside it) or -1 (none), but got {unknown}.")
         _refuse(~self.points.isfinite().all(-1).all(-1), self.points, "points must be finite")
         _refuse(~self.boxes.isfinite().all(-1), self.boxes, "boxes must be finite")
         x0, y0, x1, y1 = self.boxes.unbind(-1)

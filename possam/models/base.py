@@ -29,7 +29,7 @@ from possam.models.parts import (
     shortest_edge_from_config,
     train_vocabulary_from_config,
 )
-from possam.models.prediction import MaskProposals, Prediction, refuse_prompts
+from possam.models.prediction import MaskProposals, Prediction, no_prompts
 from possam.models.pretrained import Pretrained
 from possam.models.state import exclude_frozen
 from possam.vocabulary import ClassEmbeddings, TextBank, Vocabulary
@@ -195,7 +195,8 @@ class OpenVocabularySegmenter(Pretrained):
 
         `pad_to`: see `encode`.
         """
-        refuse_prompts(type(self).__name__, batched_inputs)
+        if any("prompts" in inputs for inputs in batched_inputs):
+            raise ValueError(no_prompts(self))
         features, padded = self._features(batched_inputs, pad_to)
         batch = self.predict_masks(features)
         return [

@@ -5,11 +5,12 @@ Shapes: Q queries, K classes, D width of CLIP's joint space; h×w = H/4×W/4 of 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from possam.classifiers import ClassificationInputs
@@ -37,6 +38,24 @@ class MaskProposals:
     iou: Tensor
     padded_size: tuple[int, int]
     image_size: tuple[int, int]
+
+    @property
+    def tensors(self) -> dict[str, Tensor]:
+        """The fields that have a row a mask."""
+        values = ((field.name, getattr(self, field.name)) for field in fields(self))
+        return {name: value for name, value in values if isinstance(value, Tensor)}
+
+    def __getitem__(self, masks: Tensor) -> MaskProposals:
+        """Some of the masks, by their indices or a bool for each."""
+        chosen: dict[str, Any] = {name: value[masks] for name, value in self.tensors.items()}
+        return replace(self, **chosen)
+
+    @classmethod
+    def cat(cls, several: Sequence[MaskProposals]) -> MaskProposals:
+        """All masks of several proposals, at least one, of the same image."""
+        names = several[0].tensors
+        joined: dict[str, Any] = {name: torch.cat([getattr(one, name) for one in several]) for name in names}
+        return replace(several[0], **joined)
 
 
 @dataclass(eq=False)
@@ -69,10 +88,9 @@ class Prediction:
         )
 
 
-def refuse_prompts(name: str, batched_inputs: Iterable[Mapping[str, Any]]) -> None:
-    """Raise ValueError for inputs with prompts, for an architecture of this name that takes none."""
-    if any("prompts" in inputs for inputs in batched_inputs):
-        raise ValueError(
-            f"{name} takes no prompts: it finds all masks of an image itself. Leave out points and boxes, or use a "
-            "model whose architecture takes prompts."
-        )
+def no_prompts(model: object) -> str:
+    """The error message of a system that is given prompts and takes none."""
+    return (
+        f"{type(model).__name__} takes no prompts: it finds all masks of an image itself. Leave out points and boxes, "
+        "or use a model whose architecture takes prompts."
+    )

@@ -80,14 +80,21 @@ class PromptedSegmenter(OpenVocabularySegmenter):
         ]
 
     @torch.no_grad()
+    def prepare_image(self, image: Tensor) -> tuple[Features, tuple[int, int]]:
+        """What `propose_prompts` reads of an image (3×H'×W' RGB in [0, 255]), and its padded (height, width)."""
+        features, padded = self._features([{"image": image}])
+        return self.prepare(features), padded
+
+    @torch.no_grad()
     def propose_prompts(
         self, prepared: Features, prompts: Prompts, *, padded_size: tuple[int, int], image_size: tuple[int, int]
     ) -> MaskProposals:
         """Masks of prompts of an image, from what `prepare` returned for it; `prompts_at_once` of them at a time."""
-        prompts = prompts.to(self.device)
-        chunks = [self.predict_masks(prepared, chunk) for chunk in prompts.chunks(self.prompts_at_once)]
-        fields = {field: torch.cat([chunk[field][0] for chunk in chunks]) for field in chunks[0]}
-        return MaskProposals(**fields, padded_size=padded_size, image_size=image_size)
+        chunks = []
+        for chunk in prompts.to(self.device).chunks(self.prompts_at_once):
+            fields = {name: values[0] for name, values in self.predict_masks(prepared, chunk).items()}
+            chunks.append(MaskProposals(**fields, padded_size=padded_size, image_size=image_size))
+        return MaskProposals.cat(chunks)
 
     def segment(
         self, prediction: Prediction, ensemble: str | None = None, tasks: tuple[str, ...] | None = None

@@ -1,0 +1,135 @@
+"""The masks of prompts with their names, as plain data.
+
+Shapes: N prompts, k ≤ 5 names for each; H×W the image as it was given.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from pycocotools import mask as mask_coder
+
+from possam.layers.prompts import NEGATIVE, PADDING, POSITIVE, Prompts
+from possam.visualize import draw_panoptic
+from possam.vocabulary import Vocabulary
+
+__all__ = ["PromptedResult"]
+
+_COLORS = {POSITIVE: (40, 200, 60), NEGATIVE: (225, 45, 45)}
+_BOX_COLOR = (255, 200, 40)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class PromptedResult:
+    """A mask for each prompt of an image, and its most probable names. It needs no model, and can be pickled.
+
+    Attributes:
+        image: H×W×3 uint8 RGB.
+        prompts: the N prompts, in pixels of `image`.
+        masks: N×H×W bool; they may overlap.
+        boxes: N×4 float32 XYXY, the tightest around each mask in pixels; zeros for an empty mask.
+        iou: N float32 in [0, 1], predicted IoU of each mask; 1 where the model predicts none.
+        label_ids: N×k int64, the best classes of each mask, the best first, as positions in the vocabulary.
+        scores: N×k float32 in [0, 1], their scores by the ensemble, which weighs that a mask may be nothing.
+        probabilities: N×k float32, the same as a distribution over all classes of the vocabulary.
+        vocabulary: the names to choose from.
+        file_name: where the image came from, or "".
+    """
+
+    image: NDArray[np.uint8]
+    prompts: Prompts
+    masks: NDArray[np.bool_]
+    boxes: NDArray[np.float32]
+    iou: NDArray[np.float32]
+    label_ids: NDArray[np.int64]
+    scores: NDArray[np.float32]
+    probabilities: NDArray[np.float32]
+    vocabulary: Vocabulary
+    file_name: str = ""
+
+    def __len__(self) -> int:
+        return len(self.masks)
+
+    @property
+    def labels(self) -> list[str]:
+        """The best name of each mask."""
+        return [names[0][0] for names in self.names]
+
+    @property
+    def names(self) -> list[list[tuple[str, float]]]:
+        """The k best names of each mask with their probabilities, the best first."""
+        names = self.vocabulary.display_names
+        return [
+            [(names[label], probability) for label, probability in zip(labels, probabilities, strict=True)]
+            for labels, probabilities in zip(self.label_ids.tolist(), self.probabilities.tolist(), strict=True)
+        ]
+
+    def to_coco(self, *, image_id: int | str = 0) -> list[dict[str, Any]]:
+        """The masks in the COCO results format, with what it has no keys for besides.
+
+        Returns:
+            A dict a mask: ``image_id``, ``category_id`` (of the vocabulary's dataset), ``segmentation`` (compressed run
+            lengths), ``bbox`` [x, y, width, height] and ``area`` in pixels, ``score``; and ``label``, ``iou``,
+            ``names`` ([name, probability] lists), ``points`` ([x, y, label] lists), ``box`` (XYXY of the prompt, or
+            None).
+        """
+        annotations = []
+        for place, (label, names) in enumerate(zip(self.labels, self.names, strict=True)):
+            runs = mask_coder.encode(np.asfortranarray(self.masks[place], dtype=np.uint8))
+            x0, y0, x1, y1 = self.boxes[place].tolist()
+            annotations.append(
+                {
+                    "image_id": image_id,
+                    "category_id": self.vocabulary.categories[int(self.label_ids[place, 0])].dataset_id,
+                    "segmentation": {"size": list(runs["size"]), "counts": runs["counts"].decode()},
+                    "bbox": [x0, y0, x1 - x0, y1 - y0],
+                    "area": int(self.masks[place].sum()),
+                    "score": float(self.scores[place, 0]),
+                    "label": label,
+                    "iou": float(self.iou[place]),
+                    "names": [list(name) for name in names],
+                    "points": self._points(place),
+                    "box": self.prompts.boxes[place].tolist() if self.prompts.has_box[place] else None,
+                }
+            )
+        return annotations
+
+    def plot(self, path: str | Path | None = None, *, opacity: float = 0.5, prompts: bool = True) -> Image.Image:
+        """Draw the masks with their names over the image, smaller ones on top; with `path`, save the picture, too.
+
+        Args:
+            prompts: draw points (green on the object, red outside it) and boxes.
+        """
+        ids = np.zeros(self.image.shape[:2], dtype=np.int32)
+        for place in np.argsort(-self.masks.sum(axis=(1, 2)), kind="stable").tolist():
+            ids[self.masks[place]] = place + 1
+        infos = [{"id": place + 1, "category_id": int(ids_[0])} for place, ids_ in enumerate(self.label_ids)]
+        drawn = draw_panoptic(self.image, ids, infos, self.vocabulary.display_names, opacity=opacity)
+        if prompts:
+            self._draw_prompts(drawn, drawn.shape[1] / self.image.shape[1])
+        picture = Image.fromarray(drawn)
+        if path is not None:
+            Path(path).parent.mkdir(parents=True, exist_ok=True)
+            picture.save(path)
+        return picture
+
+    def _points(self, place: int) -> list[list[float]]:
+        points, labels = self.prompts.points[place].tolist(), self.prompts.labels[place].tolist()
+        return [[x, y, label] for (x, y), label in zip(points, labels, strict=True) if label != PADDING]
+
+    def _draw_prompts(self, picture: NDArray[np.uint8], scale: float) -> None:
+        line = max(1, round(max(picture.shape) / 400))
+        for place in range(len(self)):
+            if self.prompts.has_box[place]:
+                x0, y0, x1, y1 = (round(scale * side) for side in self.prompts.boxes[place].tolist())
+                cv2.rectangle(picture, (x0, y0), (x1 - 1, y1 - 1), _BOX_COLOR, line, cv2.LINE_AA)
+            for x, y, label in self._points(place):
+                center = (round(scale * (x + 0.5)), round(scale * (y + 0.5)))
+                cv2.circle(picture, center, 3 * line, (255, 255, 255), -1, cv2.LINE_AA)
+                cv2.circle(picture, center, 2 * line, _COLORS[int(label)], -1, cv2.LINE_AA)

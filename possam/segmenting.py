@@ -1,4 +1,4 @@
-"""Many images to a folder of results: overlays, and predictions in the COCO panoptic format."""
+"""Many images to a folder of results: overlays, and predictions in COCO's panoptic and instance formats."""
 
 from __future__ import annotations
 
@@ -13,11 +13,15 @@ import torch
 from possam.data import write_id_map
 from possam.files import write_atomically, write_json
 from possam.frames import Frame, Source, as_text, distinct_sources, read_frames
+from possam.layers.prompts import Prompts
+from possam.models.prediction import no_prompts
 from possam.predictor import Predictor
+from possam.prompted_result import PromptedResult
+from possam.prompting import EverythingOptions
 from possam.segmentation import Segmentation, coco_categories
 from possam.vocabulary import Vocabulary
 
-__all__ = ["Outcome", "segment_files"]
+__all__ = ["Outcome", "prompt_files", "segment_files"]
 
 _FAILURES = (ValueError, OSError, MemoryError, torch.OutOfMemoryError)
 _JPEG_SIDE = 65_500  # pixels, of libjpeg
@@ -62,10 +66,73 @@ def segment_files(
         ValueError: the JSON's place is a folder; the vocabulary or the ensemble cannot be used (`Predictor.check`).
     """
     predictor.check(vocabulary, ensemble)
-    sources = distinct_sources(sources)
     folder = Path(output)
-    outcome = Outcome(folder / "panoptic.json")
-    for part in ("overlay", "panoptic"):
+
+    def segment(frame: Frame) -> tuple[Segmentation, list[dict[str, Any]]]:
+        result = predictor(frame.image, vocabulary, ensemble=ensemble)
+        _write_ids(result, folder / "panoptic" / f"{frame.name}.png")
+        return result, [result.to_coco(image_id=frame.name, file_name=f"{frame.name}.png")]
+
+    return _run(sources, segment, folder, "panoptic", vocabulary, every=every, progress=progress)
+
+
+def prompt_files(
+    predictor: Predictor,
+    sources: Sequence[Source],
+    vocabulary: Vocabulary | None,
+    output: str | Path,
+    *,
+    prompts: Prompts | None = None,
+    options: EverythingOptions | None = None,
+    ensemble: str | None = None,
+    every: int = 1,
+    progress: Callable[[int, int], None] | None = None,
+) -> Outcome:
+    """Segment what prompts ask for in one picture, or everything in files one after the other.
+
+    `output`/overlay/<name>.jpg shows the masks, and `output`/instances.json holds them with their names, as
+    `PromptedResult.to_coco` gives them. Failures, other arguments and errors are those of `segment_files`.
+
+    Args:
+        vocabulary: by default the classes of the model's training.
+        prompts: in pixels of the only source, which is a picture; None for everything.
+        options: for everything, see `EverythingOptions`.
+
+    Raises:
+        ValueError: as `segment_files`; the model takes no prompts; or there are prompts for several files or a video.
+    """
+    if not predictor.model.takes_prompts:
+        raise ValueError(no_prompts(predictor.model))
+    if prompts is not None and (len(sources) != 1 or sources[0].is_video):
+        given = f"{len(sources)} files" if len(sources) != 1 else f"the video {sources[0].path}"
+        raise ValueError(f"points and boxes are places in one picture, but got {given}; give one picture.")
+    classes = predictor.check(vocabulary or predictor.model.train_vocabulary, ensemble)
+
+    def segment(frame: Frame) -> tuple[PromptedResult, list[dict[str, Any]]]:
+        image = predictor.encode(frame.image)
+        if prompts is None:
+            result = image.everything(classes, options, ensemble=ensemble)
+        else:
+            result = image.prompt(prompts, classes, ensemble=ensemble)
+        return result, result.to_coco(image_id=frame.name)
+
+    return _run(sources, segment, Path(output), "instances", classes, every=every, progress=progress)
+
+
+def _run(
+    sources: Sequence[Source],
+    segment: Callable[[Frame], tuple[Segmentation | PromptedResult, list[dict[str, Any]]]],
+    folder: Path,
+    kind: str,
+    vocabulary: Vocabulary,
+    *,
+    every: int,
+    progress: Callable[[int, int], None] | None,
+) -> Outcome:
+    """Segment the frames of files, draw what was found, and write the annotations to `folder`/`kind`.json."""
+    sources = distinct_sources(sources)
+    outcome = Outcome(folder / f"{kind}.json")
+    for part in ("overlay", *(("panoptic",) if kind == "panoptic" else ())):
         (folder / part).mkdir(parents=True, exist_ok=True)
     if outcome.json.is_dir():
         raise ValueError(f"{outcome.json} is a folder, but the predictions are to be written there; remove it.")
@@ -77,19 +144,19 @@ def segment_files(
                 file_name = frame.name if source.is_video else as_text(source.path.as_posix())
                 place = f"{source.path}, {frame.name}" if source.is_video else str(source.path)
                 try:
-                    result = predictor(frame.image, vocabulary, ensemble=ensemble)
-                    _write_ids(result, folder / "panoptic" / f"{frame.name}.png")
+                    result, found = segment(frame)
                 except _FAILURES as error:
                     outcome.failures[place] = _reason(error)
                     continue
                 height, width = frame.image.shape[:2]
                 images.append({"id": frame.name, "file_name": file_name, "height": height, "width": width})
-                annotations.append(result.to_coco(image_id=frame.name, file_name=f"{frame.name}.png"))
+                annotations += found
                 outcome.images += 1
                 try:
                     _write_overlay(result, folder / "overlay" / f"{frame.name}.jpg")
                 except _FAILURES as error:
-                    outcome.failures[place] = f"{_reason(error)} Its panoptic PNG is written."
+                    kept = "Its panoptic PNG is written." if kind == "panoptic" else f"Its masks are in {outcome.json}."
+                    outcome.failures[place] = f"{_reason(error)} {kept}"
             if progress:
                 progress(done + 1, len(sources))
     finally:
@@ -111,7 +178,7 @@ def _write_ids(result: Segmentation, path: Path) -> None:
         write_id_map(path, result.segmentation)
 
 
-def _write_overlay(result: Segmentation, path: Path) -> None:
+def _write_overlay(result: Segmentation | PromptedResult, path: Path) -> None:
     with _whole(path, "overlay"):
         overlay = result.plot()
         if max(overlay.size) > _JPEG_SIDE:

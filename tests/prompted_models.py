@@ -89,6 +89,6 @@ class Squares(TinyPrompted):
                 # Of the points of a cell, some see a part of it: another mask, that overlaps.
                 x1, y1 = x0 + self.cell * (0.6 if x % 3 < 1 else 0.9 if x % 3 < 2 else 1), y0 + self.cell
             distance = torch.minimum(torch.minimum(columns - x0, x1 - columns), torch.minimum(rows - y0, y1 - rows))
-            logits.append((distance / step * (0.3 + number / 4)).clamp(-20, 20))
+            logits.append((distance / step * (0.3 + number)).clamp(-20, 20))
             ious.append(0.7 + 0.3 * ((7 * number + int(x0 + x1)) % 10) / 10)
         return torch.stack(logits)[None], torch.tensor(ious)[None]

@@ -165,7 +165,7 @@ def test_list_as_json(tmp_path, capsys):
     assert main(["data", "list", "--root", str(tmp_path), "--json"]) == 0
     content = json.loads(capsys.readouterr().out)
     assert content["root"] == str(tmp_path)
-    assert {"name": "lvis_instance_val", "tasks": ["instance"], "classes": 1203, "images": 19809, "there": "no"} == {
+    assert {"name": "lvis_866_337_val", "tasks": ["instance"], "classes": 1203, "images": 19809, "there": "no"} == {
         key: value for key, value in content["datasets"][-1].items() if key != "preparation"
     }
 

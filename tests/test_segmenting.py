@@ -192,6 +192,17 @@ def test_the_command_goes_on_after_a_bad_file_and_says_so_at_the_end(tmp_path, c
         (["a.png", "--classes", "none.json"], "none.json"),
         (["--sample", "--output", "/proc/none"], "/proc/none"),
         (["--sample", "--ensemble", "mace"], "mace.*mase"),
+        (["--sample", "--point", "5"], "--point is '5', but must be X,Y in pixels"),
+        (["--sample", "--point", "5,x"], "--point is '5,x'"),
+        (["--sample", "--point", "5,6:no"], "after the colon comes"),
+        (["--sample", "--point", "5,6:-"], "needs a box or a point on the object"),
+        (["--sample", "--box", "1,2,3"], "--box is '1,2,3', but must be X0,Y0,X1,Y1"),
+        (["--sample", "--box", "9,2,3,8"], "x0 < x1"),
+        (["--sample", "--box", "1,2,3,4", "--box", "1,2,3,4", "--point", "2,3"], "2 --box are as many objects"),
+        (["--sample", "--everything", "--point", "2,3"], "leave out --point and --box"),
+        (["--sample", "--everything", "--grid", "0"], "at least 1 point a side"),
+        (["--sample", "--grid", "8"], "--grid is the grid of --everything"),
+        (["--sample", "--point", "2,3"], "PosSAM takes no prompts: it finds all masks"),
     ],
 )
 def test_what_cannot_be_done_is_one_sentence(arguments, message, tmp_path, capsys):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from possam.cli.parsing import add_parser, add_weights
 from possam.files import full_path
@@ -21,7 +21,13 @@ written, is passed over and listed at the end, as is a video with frames that do
 
 Classes are separated by commas or lines, synonyms by |; "sky: stuff" says that something is not counted. Without a
 mark, what COCO or ADE20K counts as stuff is stuff. Commas inside brackets, double quotes or numbers belong to a name.
-Instead of words, the name of a dataset's list (ade20k_150) or a vocabulary's JSON file can be given."""
+Instead of words, the name of a dataset's list (ade20k_150) or a vocabulary's JSON file can be given.
+
+With a model that takes prompts, points and boxes say what to segment in one picture, in its pixels from the upper left.
+All --point are of one object: "X,Y" is on it, and "X,Y:-" is not. Every --box is an object of its own; one --box with
+points is of their object. --everything takes a grid of points, and drops masks that are poor or repeated. The masks are
+then written, with their five most probable names, to DIR/instances.json; without --classes these are the names of the
+model's training."""
 
 
 def add_command(commands: Commands) -> None:
@@ -35,6 +41,9 @@ def add_command(commands: Commands) -> None:
             'possam segment --sample --output output/sample',
             'possam segment photo.jpg --classes "cat, sofa|couch, floor" --model output/pretrained --output results',
             'possam segment "photos/*.jpg" clip.mp4 --every 10 --classes ade20k_150 --model me/model --output results',
+            "possam segment photo.jpg --point 120,80 --point 300,40:- --model MODEL --output results",
+            "possam segment photo.jpg --box 10,10,90,200 --box 95,20,140,180 --model MODEL --output results",
+            "possam segment photos --everything --classes lvis --model MODEL --output results",
         ],
     )
     parser.add_argument("images", nargs="*", metavar="IMAGES", help="files, folders, patterns, videos")
@@ -49,26 +58,37 @@ def add_command(commands: Commands) -> None:
     )
     parser.add_argument("--device", help="cpu, cuda, cuda:1 … (default: the model's own)")
     add_weights(parser)
+    parser.add_argument("--point", action="append", default=[], metavar="X,Y[:-]", help="a point on the object, or "
+                        "with :- outside it; several are of one object")  # fmt: skip
+    parser.add_argument("--box", action="append", default=[], metavar="X0,Y0,X1,Y1", help="a box around an object; "
+                        "several are several objects")  # fmt: skip
+    parser.add_argument("--everything", action="store_true", help="all objects, from a grid of points")
+    parser.add_argument("--grid", type=int, metavar="N", help="points of --everything along each side (default: 32)")
     parser.add_argument("--every", type=int, default=1, metavar="N", help="take each N-th frame of videos (default: 1)")
 
 
 def run(arguments: argparse.Namespace) -> int:
+    prompted = bool(arguments.point or arguments.box or arguments.everything)
     if not arguments.images and not arguments.sample:
         raise ValueError("no image was given; name files, folders or patterns, or try --sample.")
-    if not arguments.classes and (arguments.classes is not None or not arguments.sample):
+    if not arguments.classes and (arguments.classes is not None or not (arguments.sample or prompted)):
         raise ValueError('no class was given; say what to look for, such as --classes "cat, dog, grass".')
     if arguments.every < 1:
         raise ValueError(f"--every is {arguments.every}, but must be at least 1.")
+    if arguments.grid is not None and not arguments.everything:
+        raise ValueError("--grid is the grid of --everything; give both, or leave out --grid.")
+    prompting = _prompting(arguments) if prompted else {}
     from possam.cli.output import progress_bar
     from possam.frames import find_sources
     from possam.predictor import Predictor
-    from possam.segmenting import segment_files
+    from possam.segmenting import prompt_files, segment_files
     from possam.shipped import SAMPLE, SAMPLE_WORDS
     from possam.vocabulary.words import read_line
 
     if arguments.output.exists() and not arguments.output.is_dir():
         raise ValueError(f"--output {arguments.output} is a file; give a folder.")
-    vocabulary = read_line(arguments.classes or SAMPLE_WORDS)
+    words = arguments.classes or (SAMPLE_WORDS if arguments.sample else "")
+    vocabulary = read_line(words) if words else None
     sources = find_sources([*arguments.images, *([SAMPLE] if arguments.sample else [])])
     predictor = Predictor.from_pretrained(
         arguments.model,
@@ -76,18 +96,57 @@ def run(arguments: argparse.Namespace) -> int:
         weights=arguments.weights,
     )
     with progress_bar("segmenting") as progress:
-        outcome = segment_files(
-            predictor,
-            sources,
-            vocabulary,
-            arguments.output,
-            ensemble=arguments.ensemble,
-            every=arguments.every,
-            progress=progress,
-        )
+        common: dict[str, Any] = {"ensemble": arguments.ensemble, "every": arguments.every, "progress": progress}
+        if prompted:
+            outcome = prompt_files(predictor, sources, vocabulary, arguments.output, **prompting, **common)
+        else:
+            assert vocabulary is not None
+            outcome = segment_files(predictor, sources, vocabulary, arguments.output, **common)
     if outcome.images:
         count = "1 image" if outcome.images == 1 else f"{outcome.images} images"
         print(f"{count}; overlays and predictions are in {arguments.output}")
     for path, reason in outcome.failures.items():
         print(f"error: {path}: {reason}" if path not in reason else f"error: {reason}", file=sys.stderr)
     return int(bool(outcome.failures))
+
+
+def _prompting(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Arguments of `prompt_files` from --point, --box, --everything and --grid. Raises ValueError for a mistake."""
+    from possam.prompting import EverythingOptions, parse_prompts
+
+    if arguments.everything:
+        if arguments.point or arguments.box:
+            raise ValueError("--everything takes a grid of points; leave out --point and --box, or --everything.")
+        return {"options": EverythingOptions() if arguments.grid is None else EverythingOptions(side=arguments.grid)}
+    if arguments.point and len(arguments.box) > 1:
+        raise ValueError(
+            f"all --point are of one object, but {len(arguments.box)} --box are as many objects; give one --box with "
+            "points, or run the command for each object."
+        )
+    points = [_point(text) for text in arguments.point]
+    boxes = [_numbers(text, 4, "--box", "X0,Y0,X1,Y1 such as 10,10,90,200") for text in arguments.box]
+    prompts = parse_prompts(
+        [place for place, _ in points] if points else None,
+        [label for _, label in points] if points else None,
+        boxes or None,
+    )
+    return {"prompts": prompts}
+
+
+def _point(text: str) -> tuple[list[float], int]:
+    """Read "X,Y", "X,Y:+" or "X,Y:-"."""
+    place, _, sign = text.partition(":")
+    if sign not in ("", "+", "-"):
+        raise ValueError(f"--point is {text!r}, but after the colon comes + (on the object) or - (outside it).")
+    wanted = "X,Y in pixels such as 120,80, or 120,80:- for a point outside the object"
+    return _numbers(place, 2, "--point", wanted), 0 if sign == "-" else 1
+
+
+def _numbers(text: str, count: int, option: str, wanted: str) -> list[float]:
+    try:
+        numbers = [float(part) for part in text.split(",")]
+    except ValueError:
+        numbers = []
+    if len(numbers) != count:
+        raise ValueError(f"{option} is {text!r}, but must be {wanted}.")
+    return numbers

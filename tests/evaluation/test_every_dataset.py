@@ -92,7 +92,7 @@ def test_every_dataset_is_scored_on_what_it_has(everything, mini_config, mini_mo
         return build_test_loader(mini_config, name)
 
     results = evaluate_datasets(mini_config, mini_model, loader_of, predictor=oracle)
-    assert list(results) == TEST_SETS and len(TEST_SETS) == 14
+    assert list(results) == TEST_SETS and len(TEST_SETS) == 16
     for name, result in results.items():
         assert set(result) == {METRICS[task] for task in SPECS[name].tasks}
         for task, metric in (("panoptic_seg", "PQ_th"), ("sem_seg", "mIoU"), ("segm", "AP")):

@@ -104,22 +104,21 @@ class DatasetSpec:
 
     def load_vocabulary(self, class_names: str = "") -> Vocabulary:
         """The dataset's classes under the names of the shipped table, or of another source (`published_vocabulary`)."""
+        whole = self.load_table(class_names)
+        if not self.class_split:
+            return whole
+        # By id, since class names of another source are others.
+        kept = find_split(self.class_split).restrict(self.load_table(), base_only=self.base_only)
+        ids = set(kept.contiguous_id)
+        return replace(whole, name=kept.name, categories=tuple(c for c in whole.categories if c.dataset_id in ids))
+
+    def load_table(self, class_names: str = "") -> Vocabulary:
+        """The classes of the dataset's annotation file: with those that `class_split` leaves out."""
         table = self.vocabulary
         vocabulary = published_vocabulary(table, class_names) if class_names else Vocabulary.load(table)
-        if self.things_only:
-            vocabulary = vocabulary.things()
-        if not self.class_split:
-            return vocabulary
-        # By id, since class names of another source are others.
-        kept = find_split(self.class_split).restrict(Vocabulary.load(table), base_only=self.base_only)
-        ids = set(kept.contiguous_id)
-        categories = tuple(category for category in vocabulary.categories if category.dataset_id in ids)
-        return replace(vocabulary, name=kept.name, categories=categories)
+        return vocabulary.things() if self.things_only else vocabulary
 
     @property
     def left_out(self) -> frozenset[int]:
-        """Category ids of the JSON that are no class of the dataset."""
-        if not self.class_split:
-            return frozenset()
-        kept = self.load_vocabulary().contiguous_id
-        return frozenset(Vocabulary.load(self.vocabulary).contiguous_id) - frozenset(kept)
+        """Category ids of the annotation file that are no class of the dataset."""
+        return frozenset(self.load_table().contiguous_id) - frozenset(self.load_vocabulary().contiguous_id)

@@ -75,7 +75,7 @@ class Tree:
 
     @cached_property
     def vocabulary(self) -> Vocabulary:
-        return self.spec.load_vocabulary()
+        return self.spec.load_table()
 
     @cached_property
     def things(self) -> Vocabulary:

@@ -204,3 +204,9 @@ def test_lvis(tmp_path):
         "image 401",
         "images of the annotation are missing (1 of 2): 000000000402.jpg",
     ]
+
+
+@pytest.mark.parametrize("name", ["coco_48_17_val", "lvis_866_337_train"])
+def test_classes_that_a_split_leaves_out_are_none_too_many(coco, tmp_path, name):
+    make_lvis(tmp_path / "apart", images=IMAGES)
+    assert problems_of(name, coco if name.startswith("coco") else tmp_path / "apart", full=True) == []

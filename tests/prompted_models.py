@@ -50,6 +50,17 @@ class TinyPrompted(PromptedSegmenter):
             "iou": iou,
         }
 
+    def losses(self, batched_inputs):
+        """Binary cross-entropy of the masks of all prompts."""
+        features, padded = self._features(batched_inputs)
+        prepared, losses = self.prepare(features)["sam"][self.sam.final_stride], []
+        for place, inputs in enumerate(batched_inputs):
+            logits, _ = self.decode_prompts(prepared[place : place + 1], inputs["prompts"])
+            full = nn.functional.interpolate(logits, padded, mode="bilinear")[0]
+            wanted = self._target(inputs, padded).masks.float()
+            losses.append(nn.functional.binary_cross_entropy_with_logits(full, wanted))
+        return {"loss_mask": torch.stack(losses).mean()}
+
     def decode_prompts(self, embedding, prompts):
         """Each prompt by itself, as segment_anything takes it."""
         masks, ious = [], []

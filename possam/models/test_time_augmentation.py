@@ -36,9 +36,14 @@ class TestTimeAugmentation(nn.Module):
             flip: show every scale mirrored as well.
 
         Raises:
-            ValueError: no scale, or one that is not positive.
+            ValueError: no scale, or one that is not positive; or a model that takes prompts.
         """
         super().__init__()
+        if model.takes_prompts:
+            raise ValueError(
+                f"{type(model).__name__} makes a mask for each prompt, but test-time augmentation joins the masks that "
+                "a model finds itself; set TEST.AUG.ENABLED False."
+            )
         if not scales or min(scales) <= 0:
             raise ValueError(f"test-time augmentation needs scales above 0, but got {scales}; set TEST.AUG.SCALES.")
         self.model = model

@@ -2,9 +2,7 @@
 
 import json
 
-import numpy as np
 import pytest
-from PIL import Image
 from pycocotools import mask as mask_coder
 
 from possam.d2.data import DatasetCatalog, MetadataCatalog
@@ -12,30 +10,14 @@ from possam.data import register_from_config
 from possam.data.prompts import PromptMapper, PromptSampler
 from possam.data.unnamed import load_unnamed, read_unnamed
 from possam.vocabulary import Vocabulary
+from tests.layouts.unnamed import make_unnamed
 
 SIZE = (20, 30)
 
 
 @pytest.fixture
 def folder(tmp_path):
-    for number in (1, 2):
-        Image.fromarray(np.full((*SIZE, 3), 40 * number, np.uint8)).save(tmp_path / f"sa_{number}.jpg")
-        masks = [np.zeros(SIZE, np.uint8, order="F") for _ in range(2)]
-        masks[0][2:9, 3:15] = masks[1][5:18, 10 * number : 10 * number + 9] = 1
-        annotations = [
-            {
-                "id": place,
-                "segmentation": {"size": list(SIZE), "counts": mask_coder.encode(mask)["counts"].decode()},
-                "bbox": mask_coder.toBbox(mask_coder.encode(mask)).tolist(),
-                "area": int(mask.sum()),
-                "predicted_iou": 0.9,
-                "stability_score": 0.97,
-                "point_coords": [[4.0, 5.0]],
-            }
-            for place, mask in enumerate(masks)
-        ]
-        image = {"image_id": number, "file_name": f"sa_{number}.jpg", "height": SIZE[0], "width": SIZE[1]}
-        (tmp_path / f"sa_{number}.json").write_text(json.dumps({"image": image, "annotations": annotations}))
+    make_unnamed(tmp_path, size=SIZE, suffix=".jpg")
     return tmp_path
 
 
@@ -53,7 +35,8 @@ def test_pictures_and_jsons_are_paired(folder):
     instances = read_unnamed(records[1])
     assert [instance["category_id"] for instance in instances] == [-1, -1]
     masks = [mask_coder.decode(instance["segmentation"]) for instance in instances]
-    assert masks[0].sum() == 7 * 12 and masks[1][5:18, 20:29].all() and masks[1].sum() == 13 * 9
+    assert masks[0][2:9, 3:15].all() and masks[0].sum() == 7 * 12
+    assert masks[1][5:18, 20:29].all() and masks[1].sum() == 13 * 9
     assert [instance["area"] for instance in instances] == [84, 117]
 
 

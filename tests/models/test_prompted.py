@@ -1,16 +1,22 @@
 """The stages of a system that takes prompts, on SAM's own decoder over the miniature encoders."""
 
+import itertools
+
 import pytest
 import torch
 from torch.nn.functional import interpolate
 
+from possam.d2.data import DatasetCatalog, MetadataCatalog
 from possam.d2.modeling import META_ARCH_REGISTRY
+from possam.data.miniature.export import export_split
 from possam.data.prompts import PromptMapper
-from possam.engine import load_config
+from possam.engine import load_config, prepare_datasets
 from possam.engine.datasets import build_train_mapper
+from possam.engine.trainer import build_train_loader, training_records
 from possam.layers.prompts import Prompts
-from possam.models import model_spec, spec
+from possam.models import TestTimeAugmentation, model_spec, spec
 from possam.vocabulary import Vocabulary
+from tests.layouts.unnamed import make_unnamed
 from tests.prompted_models import TinyPrompted
 
 B = Vocabulary.load("mini_b")
@@ -34,8 +40,6 @@ def config(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def model(config):
-    from possam.engine import prepare_datasets
-
     prepare_datasets(config)
     torch.manual_seed(0)
     return TinyPrompted.from_config(config)
@@ -110,6 +114,11 @@ def test_mistakes_are_named(model, mini_model):
         mini_model.eval().propose([inputs(MIXED)])
 
 
+def test_views_are_not_joined(model):
+    with pytest.raises(ValueError, match="TinyPrompted makes a mask for each prompt.*set TEST.AUG.ENABLED False"):
+        TestTimeAugmentation(model, scales=[1.0], flip=True)
+
+
 def test_the_registry_knows_who_takes_prompts(config, registered):
     assert model_spec("TinyPrompted").prompts and not model_spec("PosSAM").prompts
     cfg = config.clone()
@@ -117,3 +126,38 @@ def test_the_registry_knows_who_takes_prompts(config, registered):
     cfg.MODEL.META_ARCHITECTURE = "TinyPrompted"
     assert isinstance(build_train_mapper(cfg, None), PromptMapper)
     assert not isinstance(build_train_mapper(config, None), PromptMapper)
+
+
+def test_training_brings_prompts_with_names_and_without(config, model, registered, miniature, tmp_path):
+    export_split("mini_a_train", root=tmp_path, scenes=3)
+    miniature(tmp_path)
+    make_unnamed(tmp_path / "unnamed", images=1, size=(96, 128))
+    cfg = config.clone()
+    cfg.defrost()
+    cfg.MODEL.META_ARCHITECTURE = "TinyPrompted"
+    cfg.DATASETS.UNNAMED = [
+        {"name": "unnamed", "image_root": str(tmp_path / "unnamed"), "image_suffix": ".png", "vocabulary": "mini_a"}
+    ]
+    cfg.DATASETS.TRAIN = ("mini_a_train", "unnamed")
+    cfg.SOLVER.IMS_PER_BATCH = 4
+    prepare_datasets(cfg)
+    records = training_records(cfg)
+    assert len(records) == 4
+    (batch, other), (same, _) = (
+        itertools.islice(build_train_loader(cfg, [*records], None), 2) for _ in range(2)
+    )
+    labels = {inputs["file_name"]: inputs["instances"].gt_classes for inputs in batch}
+    assert len(labels) == 4
+    for name, classes in labels.items():
+        assert len(classes) == 40 and ((classes == -1).all() if "unnamed" in name else (classes >= 0).all())
+    for one, two in zip(batch, same, strict=True):  # what is drawn follows from the seed
+        assert one["file_name"] == two["file_name"] and torch.equal(one["prompts"].points, two["prompts"].points)
+    again = {inputs["file_name"]: inputs["prompts"].points for inputs in other}
+    assert any(not torch.equal(inputs["prompts"].points, again[inputs["file_name"]]) for inputs in batch)
+    loss = model.train()(batch[:1])["loss_mask"]
+    loss.backward()
+    model.eval()
+    assert loss.isfinite() and model.mask_decoder.mask_tokens.weight.grad.abs().sum() > 0
+    assert all(parameter.grad is None for parameter in model.sam.parameters())
+    DatasetCatalog.remove("unnamed")
+    MetadataCatalog.remove("unnamed")

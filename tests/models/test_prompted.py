@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch.nn.functional import interpolate
 
+from possam.config import table
 from possam.d2.data import DatasetCatalog, MetadataCatalog
 from possam.d2.modeling import META_ARCH_REGISTRY
 from possam.data.miniature.export import export_split
@@ -49,7 +50,8 @@ def model(config):
 def registered(monkeypatch):
     monkeypatch.setattr(spec, "_SPECS", dict(spec._SPECS))
     monkeypatch.setattr(META_ARCH_REGISTRY, "_obj_map", dict(META_ARCH_REGISTRY._obj_map))
-    spec.register_model(encoders={})(TinyPrompted)
+    monkeypatch.setattr(table, "_SYSTEMS", dict(table._SYSTEMS))
+    spec.register_model(encoders={}, keys=())(TinyPrompted)
 
 
 def image(seed=0, size=(96, 128)):

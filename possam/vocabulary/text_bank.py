@@ -9,7 +9,9 @@ import copy
 import hashlib
 import json
 import logging
-from collections.abc import Sequence
+import random
+import shutil
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -30,6 +32,14 @@ logger = logging.getLogger(__name__)
 # Part of every key: raised when the way from names to embeddings changes, so that old files are not found.
 _RECIPE = 1
 _PROMPTS_PER_CALL = 256
+# Names of a shard. A multiple of _PROMPTS_PER_CALL, so that calls end where shards end, whatever the number of
+# templates, and embeddings do not depend on shards.
+_NAMES_PER_SHARD = 256
+# Elements of the largest matrix that `ClassEmbeddings.nearest` makes at once: 64 MB of float32.
+_ELEMENTS = 2**24
+
+Progress = Callable[[int, int], None]
+"""Called with how many names are embedded, and how many there are."""
 
 
 class TextEncoder(Protocol):
@@ -107,6 +117,29 @@ class ClassEmbeddings:
         with torch.autocast(device_type=x.device.type, enabled=False):
             return F.normalize(x.float(), dim=-1) @ self.embeddings.float().T
 
+    def nearest(self, x: Tensor) -> Tensor:
+        """Largest cosine of each vector to any name: ``x`` n×D → n float32; n×N is never held as a whole."""
+        if torch.compiler.is_compiling():  # an exported program takes any n
+            return self.cosine(x).amax(dim=-1)
+        rows = max(1, _ELEMENTS // len(self.embeddings))
+        return torch.cat([self.cosine(part).amax(dim=-1) for part in x.split(rows)])
+
+    def parts(self, classes: int) -> Iterator[tuple[slice, ClassEmbeddings]]:
+        """The same text in parts of at most ``classes`` classes: which of the K classes, and their embeddings."""
+        order = self.class_index.argsort(stable=True)
+        ends = self.class_index.bincount(minlength=self.num_classes).cumsum(dim=0).tolist()
+        for first in range(0, self.num_classes, classes):
+            last = min(first + classes, self.num_classes)
+            own = order[ends[first - 1] if first else 0 : ends[last - 1]]
+            yield (
+                slice(first, last),
+                ClassEmbeddings(
+                    embeddings=self.embeddings[own],
+                    class_index=self.class_index[own] - first,
+                    num_classes=last - first,
+                ),
+            )
+
     def max_over_names(self, values: Tensor) -> Tensor:
         """Largest value among a class's names: …×N → …×K."""
         index = self.class_index.expand(values.shape)
@@ -128,6 +161,10 @@ class TextBank:
 
     A second start finds the file and never calls the encoder. A damaged file is computed again, with a
     warning. Files are a convenience: where they cannot be read or written, a warning says so, once.
+
+    More than 256 names are embedded and written in shards of 256, in the folder ``<key>.shards``, which the whole file
+    replaces at the end. A run that is interrupted leaves its shards, and the next one computes only what is missing.
+    Several processes with one folder share the work: each computes missing shards in an order of its own.
     """
 
     def __init__(
@@ -139,11 +176,11 @@ class TextBank:
         self._memory: dict[str, Tensor] = {}
         self._warned = False
 
-    def embed(self, vocabulary: Vocabulary) -> ClassEmbeddings:
-        """Return the vocabulary's text embeddings, on the CPU."""
+    def embed(self, vocabulary: Vocabulary, progress: Progress | None = None) -> ClassEmbeddings:
+        """Return the vocabulary's text embeddings, on the CPU; ``progress`` is called while they are computed."""
         key = self._key(vocabulary.names)
         if key not in self._memory:
-            self._memory[key] = self._load_or_compute(key, vocabulary.names)
+            self._memory[key] = self._load_or_compute(key, vocabulary.names, progress)
         return ClassEmbeddings(
             embeddings=self._memory[key],
             class_index=torch.tensor(vocabulary.name_class, dtype=torch.int64),
@@ -158,7 +195,11 @@ class TextBank:
         """
         path = self.path(vocabulary)
         if self._key(vocabulary.names) not in self._memory and not (path and path.exists()):
-            self._encoder.check_texts(self._prompts(vocabulary.names))
+            self._check(vocabulary.names)
+
+    def _check(self, names: Sequence[str]) -> None:
+        for own in _shards(len(names)):
+            self._encoder.check_texts(self._prompts(names[own]))
 
     def path(self, vocabulary: Vocabulary) -> Path | None:
         """The file in which this vocabulary's embeddings are, or would be, kept."""
@@ -172,23 +213,58 @@ class TextBank:
         content = [_RECIPE, self._encoder.text_fingerprint, list(self._templates), list(names)]
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
-    def _load_or_compute(self, key: str, names: Sequence[str]) -> Tensor:
-        if self._directory is None:
-            return self._compute(names)
-        path = self._file(self._directory, key)
+    def _load_or_compute(self, key: str, names: Sequence[str], progress: Progress | None) -> Tensor:
+        shape = (len(names), self._encoder.embed_dim)
+        path = None if self._directory is None else self._file(self._directory, key)
+        if path and (found := self._read(path, shape)) is not None:
+            return found
+        if len(names) <= _NAMES_PER_SHARD:
+            embeddings = self._compute(names)
+        else:
+            self._check(names)  # the last name is not to fail after hours
+            embeddings = self._compute_shards(names, path, progress)
+        if path:
+            try:
+                _write(path, embeddings)
+                shutil.rmtree(_shard_folder(path), ignore_errors=True)  # another process may remove them, too
+            except OSError as error:
+                self._warn("kept", error)
+        return embeddings
+
+    def _compute_shards(self, names: Sequence[str], path: Path | None, progress: Progress | None) -> Tensor:
+        """Embed names shard by shard; with the ``path`` of the whole file, shards on disk are read and written."""
+        embeddings = torch.empty(len(names), self._encoder.embed_dim)
+        shards, done = _shards(len(names)), 0
+        random.Random().shuffle(shards)  # processes that share a folder meet at few shards
+        for own in shards:
+            file = _shard_folder(path) / f"{own.start:06}.safetensors" if path else None
+            part = self._read(file, (len(names[own]), embeddings.shape[1])) if file else None
+            if part is None and path and (whole := self._read(path, tuple(embeddings.shape))) is not None:
+                return whole  # of another process, which has removed the shards
+            if part is None:
+                part = self._compute(names[own])
+                try:
+                    if file:
+                        _write(file, part)
+                except OSError as error:
+                    self._warn("kept", error)
+            embeddings[own] = part
+            done += len(part)
+            if progress:
+                progress(done, len(names))
+        return embeddings
+
+    def _read(self, path: Path, shape: tuple[int, ...]) -> Tensor | None:
+        """The embeddings in a file, or None, with a warning where there is a file that cannot be used."""
         try:
-            if path.exists():
-                return _read(path, shape=(len(names), self._encoder.embed_dim))
+            return _read(path, shape=shape) if path.exists() else None
+        except FileNotFoundError:  # another process has just removed it
+            return None
         except OSError as error:
             self._warn("read", error)
         except (SafetensorError, ValueError) as error:
             logger.warning("%s is damaged (%s); its text embeddings are computed again", path, error)
-        embeddings = self._compute(names)
-        try:
-            _write(path, embeddings)
-        except OSError as error:
-            self._warn("kept", error)
-        return embeddings
+        return None
 
     def _warn(self, what: str, error: OSError) -> None:
         if not self._warned:
@@ -225,11 +301,19 @@ class TextBank:
         return embeddings
 
 
+def _shards(names: int) -> list[slice]:
+    return [slice(first, first + _NAMES_PER_SHARD) for first in range(0, names, _NAMES_PER_SHARD)]
+
+
+def _shard_folder(path: Path) -> Path:
+    return path.with_suffix(".shards")
+
+
 def _digest(embeddings: Tensor) -> str:
     return hashlib.sha256(embeddings.contiguous().numpy().tobytes()).hexdigest()
 
 
-def _read(path: Path, *, shape: tuple[int, int]) -> Tensor:
+def _read(path: Path, *, shape: tuple[int, ...]) -> Tensor:
     with safe_open(path, framework="pt") as file:
         metadata = file.metadata() or {}
         if "embeddings" not in file.keys():  # noqa: SIM118 (a safetensors handle, not a dict)

@@ -225,3 +225,132 @@ def test_names_are_checked_without_encoding_unless_their_embeddings_are_there(tm
         texts.check(WORDS)
     again, _ = bank(tmp_path, Strict())
     again.check(WORDS)
+
+
+# ---------------------------------------------------------------- thousands of names
+
+MANY = Vocabulary.from_names([f"class {index}" for index in range(700)])  # shards of 256, 256 and 188 names
+SHORT = ("a {}", "the {}", "one {} more")  # 256 sentences are no whole number of names
+
+
+class CheckingEncoder(CountingEncoder):
+    """Fails at one text, either when it is checked or when it is encoded."""
+
+    def __init__(self, *, too_long=None, broken=None):
+        super().__init__()
+        self.too_long, self.broken, self.longest_call = too_long, broken, 0
+
+    def check_texts(self, texts):
+        self.longest_call = max(self.longest_call, len(texts))
+        if self.too_long in texts:
+            raise ValueError(f"text is longer than CLIP's context: {self.too_long!r}")
+
+    def encode_text(self, texts):
+        self.longest_call = max(self.longest_call, len(texts))
+        if self.broken in texts:
+            raise KeyboardInterrupt
+        return super().encode_text(texts)
+
+
+@pytest.fixture(scope="module")
+def whole():
+    """The embeddings of MANY computed in one go."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("possam.vocabulary.text_bank._NAMES_PER_SHARD", 1000)
+        return bank(None, templates=SHORT)[0].embed(MANY).embeddings
+
+
+def test_shards_change_nothing_and_bound_what_is_held(tmp_path, whole):
+    texts, encoder = bank(tmp_path, CheckingEncoder(), templates=SHORT)
+    steps = []
+    assert torch.equal(texts.embed(MANY, lambda *step: steps.append(step)).embeddings, whole)
+    assert encoder.longest_call == 256 * 3 and encoder.sentences == 700 * 3
+    assert steps[-1] == (700, 700) and len(steps) == 3 and [*steps] == sorted(steps)
+    assert [path.name for path in tmp_path.iterdir()] == [texts.path(MANY).name], "shards are removed at the end"
+    again, encoder = bank(tmp_path, CheckingEncoder(), templates=SHORT)
+    assert torch.equal(again.embed(MANY).embeddings, whole) and encoder.sentences == 0
+
+
+def interrupted(tmp_path, patch, after):
+    """A folder in which `after` shards are done."""
+    made = []
+
+    def order(self, shards):
+        shards.sort(key=lambda shard: shard.start)
+
+    patch.setattr("random.Random.shuffle", order)
+    texts, encoder = bank(tmp_path, CheckingEncoder(broken=f"a class {256 * after + 5}"), templates=SHORT)
+    with pytest.raises(KeyboardInterrupt):
+        texts.embed(MANY, lambda *step: made.append(step))
+    assert len(made) == after
+    return texts
+
+
+def test_interrupted_work_is_continued(tmp_path, monkeypatch, whole):
+    first = interrupted(tmp_path, monkeypatch, 2)
+    assert not first.path(MANY).exists() and len(list(tmp_path.rglob("*.safetensors"))) == 2
+    texts, encoder = bank(tmp_path, CheckingEncoder(), templates=SHORT)
+    assert torch.equal(texts.embed(MANY).embeddings, whole)
+    assert encoder.sentences == 188 * 3
+    assert list(tmp_path.iterdir()) == [texts.path(MANY)]
+
+
+def test_a_damaged_shard_is_computed_again(tmp_path, monkeypatch, caplog, whole):
+    interrupted(tmp_path, monkeypatch, 2)
+    _flip(sorted(tmp_path.rglob("*.safetensors"))[0])
+    texts, encoder = bank(tmp_path, CheckingEncoder(), templates=SHORT)
+    assert torch.equal(texts.embed(MANY).embeddings, whole)
+    assert encoder.sentences == (256 + 188) * 3 and "damaged" in caplog.text
+
+
+def test_another_process_may_finish_first(tmp_path, monkeypatch, whole):
+    """Between two shards of this process another one writes the whole file and removes the shards."""
+    interrupted(tmp_path, monkeypatch, 1)
+    texts, encoder = bank(tmp_path, CheckingEncoder(), templates=SHORT)
+
+    def finish(done, total):
+        if done == 512:
+            assert torch.equal(bank(tmp_path, CheckingEncoder(), templates=SHORT)[0].embed(MANY).embeddings, whole)
+
+    assert torch.equal(texts.embed(MANY, finish).embeddings, whole)
+    assert encoder.sentences == 256 * 3 and list(tmp_path.iterdir()) == [texts.path(MANY)]
+
+
+def test_many_names_are_checked_before_any_is_encoded(tmp_path):
+    texts, encoder = bank(tmp_path, CheckingEncoder(too_long="the class 699"), templates=SHORT)
+    with pytest.raises(ValueError, match="'the class 699'"):
+        texts.embed(MANY)
+    assert encoder.sentences == 0 and encoder.longest_call == 256 * 3 and list(tmp_path.iterdir()) == []
+
+
+def test_many_names_without_a_folder_that_can_be_written(tmp_path, monkeypatch, caplog, whole):
+    monkeypatch.setattr("possam.files.os.replace", _fail)
+    texts, _ = bank(tmp_path / "text", CheckingEncoder(), templates=SHORT)
+    assert torch.equal(texts.embed(MANY).embeddings, whole)
+    assert caplog.text.count("MODEL.TEXT_CACHE") == 1
+
+
+def test_the_nearest_name_in_bounded_memory(monkeypatch):
+    torch.manual_seed(3)
+    text = ClassEmbeddings(
+        embeddings=F.normalize(torch.randn(50, 8), dim=-1), class_index=torch.arange(50), num_classes=50
+    )
+    x = torch.randn(37, 8)
+    expected = (F.normalize(x, dim=-1) @ text.embeddings.T).amax(dim=1)
+    made = []
+    cosine = ClassEmbeddings.cosine
+    monkeypatch.setattr(ClassEmbeddings, "cosine", lambda self, x: made.append(cosine(self, x)) or made[-1])
+    assert torch.equal(text.nearest(x), expected) and len(made) == 1
+    made.clear()
+    monkeypatch.setattr("possam.vocabulary.text_bank._ELEMENTS", 500)
+    torch.testing.assert_close(text.nearest(x), expected)
+    assert len(made) == 4 and max(matrix.numel() for matrix in made) <= 500
+
+
+def test_parts_have_the_names_of_their_classes():
+    index = torch.tensor([2, 0, 1, 0, 2, 3, 4])
+    text = ClassEmbeddings(embeddings=F.normalize(torch.randn(7, 4), dim=-1), class_index=index, num_classes=5)
+    x = torch.randn(3, 4)
+    parts = list(text.parts(2))
+    assert [classes for classes, _ in parts] == [slice(0, 2), slice(2, 4), slice(4, 5)]
+    torch.testing.assert_close(torch.cat([part.logits(x, 2.0) for _, part in parts], dim=1), text.logits(x, 2.0))

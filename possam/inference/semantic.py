@@ -16,6 +16,8 @@ from .mask_grid import MaskGrid, Tile
 _ROUNDING = 1e-6
 # Classes whose sums are held at once: 64 take 270 MB for an image of 800×1333 pixels.
 _CLASSES = 64
+# Sums that are held at once in a tile, classes × pixels: 270 MB of float32.
+_SUMS = 2**26
 
 
 def merge_semantic(scores: Tensor, masks: MaskGrid) -> Tensor:
@@ -49,8 +51,7 @@ def merge_semantic(scores: Tensor, masks: MaskGrid) -> Tensor:
             else:
                 classes = stays[:, index].nonzero().squeeze(1)
                 bounds = low[:, index], high[:, index]
-                sums = _sums(weights[classes], masks, tile, bounds, _ROUNDING * sure[index])
-                result[tile] = classes[sums.max(dim=0).indices]
+                result[tile] = _winner(weights, classes, masks, tile, bounds, _ROUNDING * sure[index])
     return result
 
 
@@ -77,6 +78,29 @@ def merge_semantic_scores(scores: Tensor, masks: MaskGrid) -> Tensor:
             better = value > best
             result[better], best[better] = index[better] + first, value[better]
     return result
+
+
+def _winner(
+    weights: Tensor,
+    classes: Tensor,
+    masks: MaskGrid,
+    tile: Tile,
+    bounds: tuple[Tensor, Tensor],
+    tolerance: Tensor,
+) -> Tensor:
+    """The best of k classes at each pixel of a tile, rows×columns int64; `_SUMS` sums are held at once.
+
+    Args:
+        weights: K×Q. classes: k int64. bounds, tolerance: of `_sums`.
+    """
+    first, *others = classes.split(max(1, _SUMS // tile.area))
+    best, index = _sums(weights[first], masks, tile, bounds, tolerance).max(dim=0)
+    winner = first[index]
+    for part in others:
+        value, index = _sums(weights[part], masks, tile, bounds, tolerance).max(dim=0)
+        better = value > best
+        winner[better], best[better] = part[index[better]], value[better]
+    return winner
 
 
 def _sums(weights: Tensor, masks: MaskGrid, tile: Tile, bounds: tuple[Tensor, Tensor], tolerance: Tensor) -> Tensor:

@@ -2,7 +2,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from possam.inference import MaskGrid, merge_semantic, merge_semantic_scores
+from possam.inference import MaskGrid, merge_semantic, merge_semantic_scores, semantic
 
 
 def reference(scores, logits):
@@ -20,6 +20,24 @@ def test_every_pixel_takes_the_class_of_largest_sum(queries, classes, height, wi
     got = merge_semantic(scores.float(), MaskGrid(logits.float()))
     assert got.dtype == torch.int64
     assert torch.equal(got, reference(scores, logits))
+
+
+def test_the_sums_of_thousands_of_classes_are_bounded(monkeypatch):
+    """Near synonyms, all of which may win everywhere."""
+    generator = torch.Generator().manual_seed(0)
+    scores = 0.5 + 1e-3 * torch.rand(6, 3000, generator=generator).double()
+    scores[:, [7, 2500]] = scores.amax(dim=1, keepdim=True)  # a tie at every pixel: the first of them wins
+    logits = torch.randn(6, 40, 50, generator=generator).double() * 3
+    sizes, sums = [], semantic._sums
+    monkeypatch.setattr(semantic, "_sums", lambda *inputs: sizes.append((made := sums(*inputs)).numel()) or made)
+    expected = reference(scores.float().double(), logits.float().double())
+    assert torch.equal(merge_semantic(scores.float(), MaskGrid(logits.float())), expected)
+    whole = sizes.copy()
+    sizes.clear()
+    monkeypatch.setattr(semantic, "_SUMS", 100_000)
+    assert torch.equal(merge_semantic(scores.float(), MaskGrid(logits.float())), expected)
+    assert max(sizes) <= 100_000 < max(whole) and sum(sizes) == sum(whole)
+    assert (expected == 7).all()
 
 
 def test_scores_weigh_masks():

@@ -6,6 +6,7 @@ from .ensembles import ENSEMBLE_REGISTRY, Ensemble, build_ensemble
 from .inputs import ClassificationInputs
 from .local_discriminative_pooling import LocalDiscriminativePooling, check_streams
 from .mask_pooled_embedding import MaskPooledEmbedding
+from .top_classes import ClassificationParts, TopClasses, streamed_top_k, top_classes
 
 __all__ = [
     "ENSEMBLE_REGISTRY",
@@ -14,7 +15,11 @@ __all__ = [
     "Ensemble",
     "LocalDiscriminativePooling",
     "ClassificationInputs",
+    "ClassificationParts",
     "MaskPooledEmbedding",
+    "TopClasses",
     "build_ensemble",
     "check_streams",
+    "streamed_top_k",
+    "top_classes",
 ]

@@ -7,6 +7,7 @@ from possam.models.prediction import MaskProposals, Prediction
 from possam.models.prompted import PromptedSegmenter
 from possam.models.spec import ModelSpec, model_spec, model_specs
 from possam.models.test_time_augmentation import TestTimeAugmentation
+from possam.models.top_names import top_names
 
 __all__ = [
     "FcClip",
@@ -19,4 +20,5 @@ __all__ = [
     "TestTimeAugmentation",
     "model_spec",
     "model_specs",
+    "top_names",
 ]

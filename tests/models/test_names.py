@@ -22,6 +22,7 @@ CONVERTERS = "possam/models/converters/"
 MAY_NAME_ROLES = {
     "possam/models/parts.py": "the keys of encoders, which a system picks; `MODEL.EMBEDDING.NAME clip`",
     "possam/models/base.py": "CLIP, whose text names the masks, is part of the base's contract",
+    "possam/models/top_names.py": "the same: temperature of the text embeddings",
     "possam/export/programs.py": "the same: width and temperature of the text embeddings",
     "possam/export/folder.py": "the same",
     "possam/demo.py": "the same: which words CLIP reads",

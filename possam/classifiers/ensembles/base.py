@@ -8,7 +8,7 @@ from __future__ import annotations
 import difflib
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
 import torch
@@ -32,6 +32,18 @@ class Ensemble(ABC):
     @abstractmethod
     def explain(self, inputs: ClassificationInputs) -> dict[str, Tensor]:
         """Per-mask quantities behind the scores, for pictures and tables."""
+
+    def in_parts(self, parts: Iterable[ClassificationInputs]) -> tuple[Tensor, Iterator[Tensor]]:
+        """Score a vocabulary in parts: a factor of each mask, Q float32, and Q×n logits of each part, such that scores
+        are the factor times the softmax of all parts' logits.
+
+        Args:
+            parts: of the vocabulary in its order; iterated repeatedly.
+
+        Raises:
+            ValueError: the ensemble has no such form.
+        """
+        raise ValueError(f"{type(self).__name__} cannot score a vocabulary in parts; implement in_parts, or score all.")
 
 
 ENSEMBLE_REGISTRY: dict[str, type[Ensemble]] = {}
@@ -75,6 +87,38 @@ class PosteriorEnsemble(Ensemble):
             log_q = inputs.clip_logits.float().log_softmax(dim=-1)
             posterior = (self.kappa * (1 - clip_weight) * log_p + clip_weight * log_q).softmax(dim=-1)
             return posterior * weight(inputs, self.eta).unsqueeze(1)
+
+
+    def trust_in_parts(self, parts: Iterable[ClassificationInputs]) -> Iterator[Tensor]:
+        """λ of each part: Q×1 or Q×n float32. As if each part were all, which holds where λ_ik depends on i and k."""
+        return map(self.trust, parts)
+
+    def in_parts(self, parts: Iterable[ClassificationInputs]) -> tuple[Tensor, Iterator[Tensor]]:
+        log_p = logsumexp_of(part.query_logits[:, :-1] for part in parts)[:, None]
+        log_q = logsumexp_of(part.clip_logits for part in parts)[:, None]
+
+        def logits() -> Iterator[Tensor]:
+            for part, trust in zip(parts, self.trust_in_parts(parts), strict=True):
+                p, q = part.query_logits[:, :-1].float() - log_p, part.clip_logits.float() - log_q
+                yield self.kappa * (1 - trust) * p + trust * q
+
+        return weight_in_parts(parts, self.eta), logits()
+
+
+def logsumexp_of(parts: Iterable[Tensor]) -> Tensor:
+    """Logsumexp over the columns of all parts, Q×n each: Q float32."""
+    total, *others = (part.float().logsumexp(dim=-1) for part in parts)
+    for part in others:
+        total = torch.logaddexp(total, part)
+    return total
+
+
+def weight_in_parts(parts: Iterable[ClassificationInputs], eta: float) -> Tensor:
+    """`weight` of a vocabulary in parts: Q float32 in [0, 1]."""
+    classes = logsumexp_of(part.query_logits[:, :-1] for part in parts)
+    first = next(iter(parts))
+    not_void = torch.sigmoid(classes - first.query_logits[:, -1].float())
+    return not_void * first.iou.float().clamp(0, 1) ** eta
 
 
 def weight(inputs: ClassificationInputs, eta: float) -> Tensor:

@@ -5,13 +5,15 @@ Shapes: Q masks of one image, K classes in use, N names of the vocabulary in use
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+
 import torch
 from torch import Tensor
 
 from possam.classifiers.inputs import ClassificationInputs
 from possam.vocabulary import ClassEmbeddings
 
-from .base import PosteriorEnsemble, in_range, register_ensemble
+from .base import PosteriorEnsemble, in_range, logsumexp_of, register_ensemble
 
 
 @register_ensemble("mase")
@@ -74,8 +76,24 @@ class MaskAwareSelectiveEnsemble(PosteriorEnsemble):
             familiarity = training_mass(inputs, self.threshold)
         return inputs.iou.float().clamp(0, 1) ** self.rho * familiarity
 
-    def _clip_weight(self, inputs: ClassificationInputs) -> Tensor:
-        doubt = (1 - self.confidence(inputs)).clamp(0, 1)
+    def _trust(self, inputs: ClassificationInputs) -> Tensor:
+        return self._trust_at(self.confidence(inputs))
+
+    def trust_in_parts(self, parts: Iterable[ClassificationInputs]) -> Iterator[Tensor]:
+        if self.rule == "ldp":
+            total = logsumexp_of(part.query_logits[:, :-1] for part in parts)
+            best = torch.stack([part.query_logits[:, :-1].float().amax(dim=-1) for part in parts]).amax(dim=0)
+            familiarity = (best - total).exp()
+        else:
+            masses = [_log_masses(part, self.threshold) for part in parts]
+            novel = logsumexp_of([torch.stack([mass for _, mass in masses], dim=1)])
+            familiarity = torch.sigmoid(masses[0][0] - novel)
+        for part in parts:
+            confidence = part.iou.float().clamp(0, 1) ** self.rho * familiarity
+            yield self._trust_at(confidence).masked_fill(part.clip_empty.unsqueeze(1), 0.0)
+
+    def _trust_at(self, confidence: Tensor) -> Tensor:
+        doubt = (1 - confidence).clamp(0, 1)
         return (self.alpha + (self.beta - self.alpha) * doubt**self.gamma).unsqueeze(1)
 
     def explain(self, inputs: ClassificationInputs) -> dict[str, Tensor]:
@@ -90,15 +108,20 @@ def training_mass(inputs: ClassificationInputs, threshold: float) -> Tensor:
     at most ``threshold``: a test name above it is a training name in other words and must not count twice.
     Exactly 1 where no test name is novel.
     """
-    scale, embeddings = inputs.clip_scale, inputs.clip_embeddings
-    familiar = (scale * inputs.train_text.cosine(embeddings)).logsumexp(dim=-1)
-    novel_names = ~is_familiar(inputs.text, inputs.train_text, threshold)
-    logits = scale * inputs.text.cosine(embeddings)
-    novel = logits.masked_fill(~novel_names, float("-inf")).logsumexp(dim=-1)
+    familiar, novel = _log_masses(inputs, threshold)
     # e^a / (e^a + e^b) = sigmoid(a − b), which neither overflows nor loses small masses
     return torch.sigmoid(familiar - novel)
 
 
+def _log_masses(inputs: ClassificationInputs, threshold: float) -> tuple[Tensor, Tensor]:
+    """Logsumexp of CLIP's logits of the training names, and of the novel names: Q float32 each."""
+    scale, embeddings = inputs.clip_scale, inputs.clip_embeddings
+    familiar = (scale * inputs.train_text.cosine(embeddings)).logsumexp(dim=-1)
+    novel_names = ~is_familiar(inputs.text, inputs.train_text, threshold)
+    logits = scale * inputs.text.cosine(embeddings)
+    return familiar, logits.masked_fill(~novel_names, float("-inf")).logsumexp(dim=-1)
+
+
 def is_familiar(text: ClassEmbeddings, train_text: ClassEmbeddings, threshold: float) -> Tensor:
     """N bool: does the name lie closer than ``threshold`` to some training name?"""
-    return train_text.cosine(text.embeddings).amax(dim=-1) > threshold
+    return train_text.nearest(text.embeddings) > threshold

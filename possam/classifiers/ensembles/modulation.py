@@ -5,13 +5,15 @@ Shapes: Q masks of one image, K classes in use, D width of CLIP's joint space.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from possam.classifiers.inputs import ClassificationInputs
 
-from .base import Ensemble, in_range, register_ensemble, weight
+from .base import Ensemble, in_range, register_ensemble, weight, weight_in_parts
 
 # Where the cosine to every training class is not positive there is no power b; such a class counts as if it
 # were this close.
@@ -59,6 +61,19 @@ class EmbeddingModulation(Ensemble):
             logits = logits / similarity.clamp(min=_FARTHEST) ** self.debias
             return (self.kappa * logits).softmax(dim=-1) * weight(inputs, self.eta).unsqueeze(1)
 
+    def in_parts(self, parts: Iterable[ClassificationInputs]) -> tuple[Tensor, Iterator[Tensor]]:
+        similarity = [class_similarity(part) for part in parts]
+        first = next(iter(parts))
+        query, clip = (F.normalize(x.float(), dim=-1) for x in (first.query_embeddings, first.clip_embeddings))
+        modulated = query + self._amount(first, torch.cat(similarity)) * clip
+
+        def logits() -> Iterator[Tensor]:
+            for part, own in zip(parts, similarity, strict=True):
+                raw = part.text.logits(modulated, part.query_scale)
+                yield self.kappa * raw / own.clamp(min=_FARTHEST) ** self.debias
+
+        return weight_in_parts(parts, self.eta), logits()
+
     def _amount(self, inputs: ClassificationInputs, similarity: Tensor) -> Tensor:
         """a·(1 − s) for masks that CLIP sees, 0 for the others: Q×1."""
         amount = self.ratio * (1 - similarity.mean())
@@ -67,7 +82,7 @@ class EmbeddingModulation(Ensemble):
 
 def class_similarity(inputs: ClassificationInputs) -> Tensor:
     """max_n cos(t_k, t_n^train) for every class k: K float32 in [−1, 1]."""
-    nearest = inputs.train_text.cosine(inputs.text.embeddings).amax(dim=-1)
+    nearest = inputs.train_text.nearest(inputs.text.embeddings)
     # A name and itself differ from 1 by rounding, and s must be exactly 1 on the training vocabulary.
     nearest = torch.where(nearest > 1 - 1e-6, torch.ones_like(nearest), nearest)
     return inputs.text.max_over_names(nearest)

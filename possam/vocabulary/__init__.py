@@ -1,5 +1,6 @@
 """Classes and their names, prompt templates, and the store of text embeddings."""
 
+from .hierarchy import Hierarchy, Level
 from .manifests import Manifest, manifest_names
 from .tables import table_names
 from .templates import VILD_TEMPLATES
@@ -10,6 +11,8 @@ __all__ = [
     "VILD_TEMPLATES",
     "Category",
     "ClassEmbeddings",
+    "Hierarchy",
+    "Level",
     "Manifest",
     "TextBank",
     "TextEncoder",

@@ -20,7 +20,7 @@ from .names import clean_name, is_visible, separator_positions, split_names
 from .tables import table_names
 from .vocabulary import Category, Vocabulary, fold_name
 
-__all__ = ["read_line", "read_words", "split_words"]
+__all__ = ["is_stuff_word", "read_entry", "read_line", "read_words", "split_words"]
 
 # Tables of everyday words, which tell what is stuff where nobody says it.
 _KNOWN = ("coco_panoptic", "ade20k_150")
@@ -113,6 +113,24 @@ def split_words(text: str) -> list[str]:
 
 
 def _entry(text: object, position: int) -> tuple[tuple[str, ...], bool]:
+    names, mark = read_entry(text, position)
+    return names, not is_stuff_word(names[0]) if mark is None else mark
+
+
+def is_stuff_word(name: str) -> bool:
+    """Whether COCO or ADE20K has a name as stuff, and neither as a thing."""
+    return fold_name(name) in _stuff_names()
+
+
+def read_entry(text: object, position: int) -> tuple[tuple[str, ...], bool | None]:
+    """Split an entry of `read_words` into its names and its mark: True for a thing, False for stuff, None without one.
+
+    Args:
+        position: of the entry, counted from 0, for messages.
+
+    Raises:
+        ValueError: an empty name, an unknown mark, or what is no name of a class.
+    """
     if not isinstance(text, str):
         raise ValueError(f"word number {position + 1} must be a string, but is {text!r}.")
     colons = separator_positions(text, ":")
@@ -130,8 +148,7 @@ def _entry(text: object, position: int) -> tuple[tuple[str, ...], bool]:
             f"{text!r:.200} is no name of a class: write names one a line or separated by commas, synonyms separated "
             "by |, and no bullets, numbers or brackets of a list."
         )
-    isthing = fold_name(names[0]) not in _stuff_names() if mark is None else _MARKS[mark]
-    return names, isthing
+    return names, None if mark is None else _MARKS[mark]
 
 
 def _check_name(name: str, text: str) -> None:

@@ -33,6 +33,7 @@ __all__ = ["Shown", "build_app", "describe_click", "describe_segment", "launch",
 _SIDE = 1280  # a page shows no more pixels; a larger picture is drawn in this size, not drawn and then shrunk
 _HEADINGS = ("id", "name", "kind", "score", "IoU", "seen", "area")
 _FORGET_AFTER = 1800  # seconds, after which what a visitor has segmented is dropped: up to 65 MB each
+_MAX_NAMES = 5000  # of a visitor: a large CLIP reads them in minutes, while others wait
 _LARGEST_FILE = "64mb"
 _FORGOTTEN = "This picture has been forgotten; press the button again."
 _SECOND_WORDS = "heart, flower, gear, frost: stuff, pebbles: stuff, mosaic: stuff"
@@ -75,11 +76,14 @@ def read_typed(text: str) -> Vocabulary:
     No file is opened or looked for: who types here need not be who owns the machine.
 
     Raises:
-        ValueError: there is no word, or one of them cannot be used.
+        ValueError: there is no word, one of them cannot be used, or there are more than 5,000.
     """
     if not split_words(text):
         raise ValueError('There is no word to look for: type some, such as "cat, dog, grass".')
-    return read_line(text, files=False)
+    vocabulary = read_line(text, files=False)
+    if len(vocabulary.names) > _MAX_NAMES:
+        raise ValueError(f"There are {len(vocabulary.names)} names, but this page takes at most {_MAX_NAMES}.")
+    return vocabulary
 
 
 def segment(predictor: Predictor, image: Picture | None, words: str, *, ensemble: str | None = None) -> Shown:

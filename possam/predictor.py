@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, overload
+from typing import Any, TypeAlias, overload
 
 import numpy as np
 import torch
@@ -20,15 +21,19 @@ from possam.models.prediction import no_prompts
 from possam.prompted_result import PromptedResult
 from possam.prompting import EncodedImage, EverythingOptions, parse_prompts
 from possam.segmentation import Origin, Segmentation, enlarge
-from possam.vocabulary import Vocabulary
+from possam.vocabulary import Hierarchy, Level, Vocabulary
 from possam.vocabulary.words import read_words
 
-__all__ = ["Predictor"]
+__all__ = ["Names", "Predictor"]
+
+Names: TypeAlias = Vocabulary | Hierarchy | str | Path | Sequence[str]
+"""What a `Predictor` takes as a vocabulary."""
 
 # A mask has a quarter of the network's resolution (1024 pixels at most), so a finer merging than this shows nothing
 # new, and takes its time. Larger images get its labels, pixel by pixel.
 _MERGE_SIDE = 2048
 _NOVELTY = 0.9  # METHOD.md 1.9: cosine above which a name is a training name in other words
+_TOP = 5  # names listed of each segment
 
 
 class Predictor:
@@ -42,12 +47,13 @@ class Predictor:
     `encode` returns for each.
     """
 
-    def __init__(self, model: OpenVocabularySegmenter, *, keep_images: int = 4, max_names: int = 5000) -> None:
+    def __init__(self, model: OpenVocabularySegmenter, *, keep_images: int = 4, max_names: int = 30_000) -> None:
         """
         Args:
             model: trained; it is put in eval mode.
             keep_images: of how many images to remember what was seen (65 MB each at full size); 0 for none.
-            max_names: longest list of names to accept: more take hours of a text encoder and are mostly a mistake.
+            max_names: longest list of names to accept. Each name is read in 14 sentences, once: 21,000 names take
+                minutes of a GPU, or hours of a CPU, with a large CLIP (docs/benchmarks.md), and 0.2 GB for scores.
 
         Raises:
             ValueError: `model` is no model, such as the name of one, or `keep_images` is negative.
@@ -84,23 +90,17 @@ class Predictor:
         return cls(OpenVocabularySegmenter.from_pretrained(pretrained_folder(source), **options))
 
     @overload
-    def __call__(
-        self, images: Picture, vocabulary: Vocabulary | str | Path | Sequence[str], *, ensemble: str | None = None
-    ) -> Segmentation: ...
+    def __call__(self, images: Picture, vocabulary: Names, *, ensemble: str | None = None) -> Segmentation: ...
 
     @overload
     def __call__(
-        self,
-        images: list[Picture] | tuple[Picture, ...],
-        vocabulary: Vocabulary | str | Path | Sequence[str],
-        *,
-        ensemble: str | None = None,
+        self, images: list[Picture] | tuple[Picture, ...], vocabulary: Names, *, ensemble: str | None = None
     ) -> list[Segmentation]: ...
 
     def __call__(
         self,
         images: Picture | list[Picture] | tuple[Picture, ...],
-        vocabulary: Vocabulary | str | Path | Sequence[str],
+        vocabulary: Names,
         *,
         ensemble: str | None = None,
     ) -> Segmentation | list[Segmentation]:
@@ -111,7 +111,8 @@ class Predictor:
                 goes through the network as one batch.
             vocabulary: what to look for: a list of words (`possam.vocabulary.words.read_words`: "dog", "sofa, couch",
                 "sky: stuff") or a text of them ("dog, sofa|couch, sky: stuff"), a dataset's table by its name
-                ("ade20k_150"), a vocabulary's JSON file, or a Vocabulary.
+                ("ade20k_150"), a vocabulary's JSON file, or a Vocabulary. Or a Hierarchy: a segment is then named level
+                by level, and gets the deepest name that is sure (`Hierarchy.classify`).
             ensemble: how the trained classifier and CLIP are combined ("mase", "geometric", "ldp", "clip" …);
                 by default the model's own way. Its constants are those of MODEL.ENSEMBLE in the model's configuration.
 
@@ -122,33 +123,44 @@ class Predictor:
             FileNotFoundError, ValueError: an image or the vocabulary cannot be used; the message says what to do.
         """
         names = self.check(vocabulary, ensemble)
+        hierarchy = vocabulary if isinstance(vocabulary, Hierarchy) else None
         several = isinstance(images, list | tuple)
         pictures = list(images) if isinstance(images, list | tuple) else [images]
         arrays = [to_rgb(picture) for picture in pictures]
         proposed = self._propose(arrays)
         results = [
-            self._segment(array, proposals, names, ensemble, str(picture) if isinstance(picture, str | Path) else "")
+            self._segment(array, proposals, names, hierarchy, ensemble, _file_name(picture))
             for picture, array, proposals in zip(pictures, arrays, proposed, strict=True)
         ]
         return results if several else results[0]
 
-    def check(self, vocabulary: Vocabulary | str | Path | Sequence[str], ensemble: str | None = None) -> Vocabulary:
+    def check(
+        self,
+        vocabulary: Names,
+        ensemble: str | None = None,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Vocabulary:
         """See to it, before any image, that a vocabulary and an ensemble can be used; its text is embedded now.
 
+        Args:
+            progress: called with how many of more than 256 names are embedded, and how many there are.
+
         Returns:
-            The vocabulary.
+            The vocabulary; of a hierarchy, all its nodes.
 
         Raises:
             ValueError: as calling the predictor.
         """
         self.model.find_ensemble(ensemble)
-        chosen = vocabulary if isinstance(vocabulary, Vocabulary) else read_words(vocabulary)
+        chosen = vocabulary.vocabulary if isinstance(vocabulary, Hierarchy) else vocabulary
+        if not isinstance(chosen, Vocabulary):
+            chosen = read_words(chosen)
         if len(chosen.names) > self.max_names:
             raise ValueError(
                 f"the vocabulary has {len(chosen.names)} names, but at most {self.max_names} are taken; split it, or "
                 "make the Predictor with a larger max_names if you mean it."
             )
-        self.model.text_bank.embed(chosen)
+        self.model.text_bank.embed(chosen, progress)
         return chosen
 
     def encode(self, image: Picture) -> EncodedImage:
@@ -281,6 +293,7 @@ class Predictor:
         image: NDArray[np.uint8],
         proposals: MaskProposals,
         vocabulary: Vocabulary,
+        hierarchy: Hierarchy | None,
         ensemble: str | None,
         file_name: str,
     ) -> Segmentation:
@@ -289,16 +302,22 @@ class Predictor:
         size = (max(1, round(height * shrink)), max(1, round(width * shrink)))
         prediction = self.model.classify(proposals, vocabulary, size)
         scores = self.model.score(prediction, ensemble)
-        merged = self.model.postprocess(prediction, scores, ("panoptic",))
-        ids, segments = merged["panoptic_seg"]
+        paths = hierarchy.classify(scores) if hierarchy else []
+        ranked = hierarchy.node_scores(scores, paths) if hierarchy else scores
+        ids, segments = self.model.postprocess(prediction, ranked, ("panoptic",))["panoptic_seg"]
         id_map = enlarge(ids.cpu().numpy(), (height, width))
+        infos = _describe(id_map, segments, self._seen_confidence(prediction, ensemble), prediction)
+        for info, top in zip(infos, _top_names(scores, infos, vocabulary), strict=True):
+            info["top"] = top
+            if hierarchy:
+                info |= _describe_path(paths[info["query"]], vocabulary)
         return Segmentation(
             image=image,
             segmentation=id_map,
-            segments_info=_describe(id_map, segments, self._seen_confidence(prediction, ensemble), prediction),
+            segments_info=infos,
             vocabulary=vocabulary,
             file_name=file_name,
-            _origin=Origin(prediction, scores, self.model, ensemble or self.model.ensemble),
+            _origin=Origin(prediction, ranked, self.model, ensemble or self.model.ensemble),
         )
 
     def _seen_confidence(self, prediction: Prediction, ensemble: str | None) -> torch.Tensor:
@@ -331,3 +350,27 @@ def _describe(
             }
         )
     return infos
+
+
+def _top_names(
+    scores: torch.Tensor, infos: Sequence[dict[str, Any]], vocabulary: Vocabulary
+) -> list[list[tuple[str, float]]]:
+    """The best names of each segment's mask and their scores, best first; the first of equals, as the merging takes."""
+    values, order = scores[[info["query"] for info in infos]].sort(dim=1, descending=True, stable=True)
+    names = vocabulary.display_names
+    return [
+        [(names[label], score) for label, score in zip(labels, row, strict=True)]
+        for labels, row in zip(order[:, :_TOP].tolist(), values[:, :_TOP].tolist(), strict=True)
+    ]
+
+
+def _describe_path(path: Sequence[Level], vocabulary: Vocabulary) -> dict[str, Any]:
+    levels = [
+        {"label": vocabulary.display_names[node], "label_id": node, "probability": probability}
+        for node, probability in path
+    ]
+    return {"path": levels, "path_probability": math.prod(level.probability for level in path)}
+
+
+def _file_name(picture: Picture) -> str:
+    return str(picture) if isinstance(picture, str | Path) else ""

@@ -28,7 +28,8 @@ class Origin(NamedTuple):
     """The model's output for an image, and the model: what `Segmentation` needs beyond its own data.
 
     Attributes:
-        scores: Q×K float32, what the ensemble of the name `ensemble` made of the prediction.
+        scores: Q×K float32, by which masks are merged: what the ensemble of the name `ensemble` made of the prediction,
+            or of a hierarchy `Hierarchy.node_scores` of that.
     """
 
     prediction: Prediction
@@ -52,8 +53,12 @@ class Segmentation:
             in the vocabulary), ``isthing``, ``score`` in [0, 1], ``iou`` in [0, 1] (predicted quality of the mask),
             ``seen_confidence`` in [0, 1] (that training showed such a thing: the confidence of the ensemble in use, or
             CLIP's probability of the training names where that ensemble has none), ``area`` in pixels, ``bbox``
-            [x, y, width, height] in pixels, ``query`` (which of the model's masks it is; of joined stuff the best one).
-        vocabulary: the classes asked for.
+            [x, y, width, height] in pixels, ``query`` (which of the model's masks it is; of joined stuff the best one),
+            ``top`` (the five names with the best scores of this mask, [(name, score), …]). Of a hierarchy also
+            ``path`` (a dict a level from the top down: ``label``, ``label_id``, ``probability`` among the siblings;
+            the last one is the segment's label) and ``path_probability``, the product; ``score`` is then that of
+            `Hierarchy.node_scores`.
+        vocabulary: the classes asked for; of a hierarchy all nodes.
         file_name: where the image came from, or "".
     """
 
@@ -131,7 +136,8 @@ class Segmentation:
             file_name: of the PNG.
 
         Returns:
-            ``image_id``, ``file_name``, and ``segments_info`` with ``category_id``s of the vocabulary's dataset.
+            ``image_id``, ``file_name``, and ``segments_info`` with ``category_id``s of the vocabulary's dataset; of a
+            hierarchy with ``path`` and ``path_probability``, too.
         """
         segments = [
             {
@@ -142,9 +148,23 @@ class Segmentation:
                 "iscrowd": 0,
                 "score": info["score"],
             }
+            | self._coco_path(info)
             for info in self.segments_info
         ]
         return {"image_id": image_id, "file_name": file_name, "segments_info": segments}
+
+    def _coco_path(self, info: dict[str, Any]) -> dict[str, Any]:
+        if "path" not in info:
+            return {}
+        levels = [
+            {
+                "category_id": self.vocabulary.categories[level["label_id"]].dataset_id,
+                "name": level["label"],
+                "probability": level["probability"],
+            }
+            for level in info["path"]
+        ]
+        return {"path": levels, "path_probability": info["path_probability"]}
 
     def to_supervision(self) -> Any:
         """The segments as `supervision.Detections`: boxes XYXY, masks, scores, class ids and ``class_name``.
@@ -182,7 +202,7 @@ class Segmentation:
         return picture
 
     def explain(self, segment_id: int | None = None, *, query: int | None = None, top: int = 5) -> MaskExplanation:
-        """Why a mask got its name.
+        """Why a mask got its name; of a hierarchy all nodes are compared, whatever is above them.
 
         Args:
             segment_id: of a segment; of joined stuff the mask with the best score is explained. Or else
@@ -199,7 +219,8 @@ class Segmentation:
             if segment_id not in queries:
                 raise ValueError(f"there is no segment {segment_id!r}; the segments are {list(queries)}.")
             query = queries[segment_id]
-        prediction, scores, model, ensemble = self._from_model("explain")
+        prediction, _, model, ensemble = self._from_model("explain")
+        scores = model.score(prediction, ensemble)
         return explain_mask(model, prediction, scores, query, ensemble=ensemble, top=top)
 
     def plot_mask(

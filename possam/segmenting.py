@@ -15,7 +15,7 @@ from possam.files import write_atomically, write_json
 from possam.frames import Frame, Source, as_text, distinct_sources, read_frames
 from possam.layers.prompts import Prompts
 from possam.models.prediction import no_prompts
-from possam.predictor import Predictor
+from possam.predictor import Names, Predictor
 from possam.prompted_result import PromptedResult
 from possam.prompting import EverythingOptions
 from possam.segmentation import Segmentation, coco_categories
@@ -40,7 +40,7 @@ class Outcome:
 def segment_files(
     predictor: Predictor,
     sources: Sequence[Source],
-    vocabulary: Vocabulary,
+    vocabulary: Names,
     output: str | Path,
     *,
     ensemble: str | None = None,
@@ -56,6 +56,7 @@ def segment_files(
 
     Args:
         sources: as `possam.frames.find_sources` gives them (`distinct_sources`).
+        vocabulary: as `Predictor` takes it; of a hierarchy the JSON has each segment's path.
         output: folder, made if it does not exist.
         ensemble: see `Predictor`.
         every: of a video take each `every`-th frame.
@@ -65,7 +66,7 @@ def segment_files(
         OSError: `output` or its JSON cannot be written.
         ValueError: the JSON's place is a folder; the vocabulary or the ensemble cannot be used (`Predictor.check`).
     """
-    predictor.check(vocabulary, ensemble)
+    classes = predictor.check(vocabulary, ensemble)
     folder = Path(output)
 
     def segment(frame: Frame) -> tuple[Segmentation, list[dict[str, Any]]]:
@@ -73,7 +74,7 @@ def segment_files(
         _write_ids(result, folder / "panoptic" / f"{frame.name}.png")
         return result, [result.to_coco(image_id=frame.name, file_name=f"{frame.name}.png")]
 
-    return _run(sources, segment, folder, "panoptic", vocabulary, every=every, progress=progress)
+    return _run(sources, segment, folder, "panoptic", classes, every=every, progress=progress)
 
 
 def prompt_files(

@@ -16,9 +16,11 @@ from possam.d2.modeling import build_model
 from possam.data import ResizeLongestSide, SegmentationMapper, build_augmentations, read_id_map
 from possam.data.miniature import palette_of
 from possam.data.miniature.world import draw_scene
+from possam.models import top_names
 from possam.models.parts import ensemble_from_yaml
 from possam.predictor import Predictor
-from possam.vocabulary import Vocabulary
+from possam.vocabulary import Hierarchy, Vocabulary
+from possam.vocabulary.words import read_words
 
 PALETTE = palette_of(Vocabulary.load("mini_b").display_names)
 WORDS = ["striped star", "framed circle", "lawn, grass: stuff", "sea: stuff", "tile: stuff"]
@@ -247,6 +249,65 @@ def test_the_plot_is_a_picture_of_the_image(predictor, scene, tmp_path):
     picture = predictor(scene, WORDS).plot(tmp_path / "new" / "plot.png")
     assert Image.open(tmp_path / "new" / "plot.png").size == picture.size
     assert picture.width % scene.shape[1] == 0
+
+
+TREE = {"thing": {"star": ["striped star"], "circle": ["framed circle", "dotted ring"]}, "stuff": ["sea", "tile"]}
+
+
+def test_each_segment_lists_its_best_names(predictor, scene):
+    result = predictor(scene, WORDS)
+    scores = result._origin.scores
+    for info in result.segments_info:
+        values, order = scores[info["query"]].sort(descending=True)
+        assert info["top"][0] == (info["label"], pytest.approx(info["score"])) and len(info["top"]) == 5
+        assert [score for _, score in info["top"]] == values.tolist()
+        assert [name for name, _ in info["top"]] == [result.vocabulary.display_names[k] for k in order]
+    assert all(len(info["top"]) == 2 for info in predictor(scene, WORDS[:2]).segments_info)
+
+
+@pytest.mark.parametrize("stop_below", [0.0, 1.0])
+def test_a_tree_names_segments_level_by_level(predictor, scene, stop_below, tmp_path):
+    tree = Hierarchy.from_tree(TREE, stop_below=stop_below)
+    result = predictor(scene, tree)
+    names = tree.vocabulary.display_names
+    scores = predictor(scene, tree.vocabulary)._origin.scores  # of all nodes, as of any words
+    assert result.labels and result.vocabulary is tree.vocabulary
+    for info in result.segments_info:
+        (path,) = tree.classify(scores[info["query"]][None])
+        assert [(level["label_id"], level["probability"]) for level in info["path"]] == list(path)
+        assert [level["label"] for level in info["path"]] == [names[node] for node, _ in path]
+        assert [level["label_id"] for level in info["path"]] == list(tree.path_to(info["label_id"]))
+        assert info["label"] == info["path"][-1]["label"] and info["isthing"] == tree.vocabulary.isthing[path[-1][0]]
+        assert info["path_probability"] == pytest.approx(np.prod([p for _, p in path]))
+        assert info["score"] == pytest.approx(float(scores[info["query"]].sum()) * path[0].probability)
+        assert all(p >= stop_below for _, p in path[1:])
+    deepest = {names[leaf] for leaf in tree.leaves}
+    assert set(result.labels) <= deepest if not stop_below else not set(result.labels) <= deepest
+    assert all(tree.vocabulary.isthing[found["label_id"]] for found in result.instances)
+    assert set(np.unique(result.semantic)) <= set(range(len(names)))
+    assert result.explain(1).final[0].label in names
+    (annotation,) = json.loads(result.save_coco(tmp_path, "tree").read_text())["annotations"]
+    for segment, info in zip(annotation["segments_info"], result.segments_info, strict=True):
+        assert [level["name"] for level in segment["path"]] == [level["label"] for level in info["path"]]
+        assert segment["path"][-1]["category_id"] == segment["category_id"]
+        assert segment["path_probability"] == pytest.approx(info["path_probability"])
+
+
+def test_names_of_masks_without_a_segmentation(predictor, scene):
+    vocabulary = read_words([f"{a} {b}" for a in ("striped", "plain", "dotted") for b in ("star", "sea", "tile")])
+    (proposals,) = predictor._propose([scene])
+    for ensemble in (None, "geometric", "modulation"):
+        scores = predictor(scene, vocabulary, ensemble=ensemble)._origin.scores
+        values, order = scores.topk(4, dim=1)
+        got = top_names(predictor.model, proposals, vocabulary, k=4, ensemble=ensemble, classes_per_part=2)
+        torch.testing.assert_close(got.scores, values, rtol=1e-4, atol=1e-6)
+        assert torch.equal(got.classes, order)
+
+
+def test_thirty_thousand_names_are_taken_and_more_refused(predictor):
+    assert Predictor(predictor.model).max_names == 30_000
+    with pytest.raises(ValueError, match="30001 names, but at most 30000"):
+        predictor.check([f"word{number}" for number in range(30_001)])
 
 
 def test_too_many_names_are_refused(mini_model, scene):

@@ -17,6 +17,7 @@ from possam.frames import find_sources
 from possam.predictor import Predictor
 from possam.segmenting import segment_files
 from possam.shipped import SAMPLE, SAMPLE_WORDS, pretrained_folder, shipped_names
+from possam.vocabulary import Hierarchy
 from possam.vocabulary.words import read_words, split_words
 
 WORDS = read_words(split_words(SAMPLE_WORDS))
@@ -174,6 +175,26 @@ def test_the_command_on_the_sample(tmp_path, capsys):
     assert (tmp_path / "out" / "overlay" / "sample.jpg").is_file()
 
 
+def test_the_command_with_a_tree(tmp_path, capsys):
+    things = {"heart": ["striped heart", "dotted heart"], "gear": ["checkered gear"]}
+    tree = {"thing": things, "stuff": ["snow", "tile"]}
+    (tmp_path / "tree.json").write_text(json.dumps(tree))
+    words = ["--hierarchy", str(tmp_path / "tree.json"), "--stop-below", "0.5", "--output", str(tmp_path / "out")]
+    assert main(["segment", "--sample", *words]) == 0
+    content = json.loads((tmp_path / "out" / "panoptic.json").read_text())
+    names = {category["id"]: category["name"] for category in content["categories"]}
+    assert list(names.values()) == [
+        "thing", "heart", "striped heart", "dotted heart", "gear", "checkered gear", "stuff", "snow", "tile"
+    ]  # fmt: skip
+    segments = content["annotations"][0]["segments_info"]
+    assert "thing → heart → striped heart" in {" → ".join(level["name"] for level in one["path"]) for one in segments}
+    for one in segments:
+        assert names[one["category_id"]] == one["path"][-1]["name"]
+        assert one["path_probability"] == pytest.approx(np.prod([level["probability"] for level in one["path"]]))
+    nodes = Hierarchy.from_file(tmp_path / "tree.json").vocabulary
+    assert len(read_predictions(tmp_path / "out" / "panoptic.json", nodes)) == 1
+
+
 def test_the_command_goes_on_after_a_bad_file_and_says_so_at_the_end(tmp_path, capsys):
     words = ["--classes", "tile: stuff", "--output", str(tmp_path / "out")]
     assert main(["segment", str(tmp_path / "gone.png"), str(SAMPLE), *words]) == 1
@@ -203,10 +224,17 @@ def test_the_command_goes_on_after_a_bad_file_and_says_so_at_the_end(tmp_path, c
         (["--sample", "--everything", "--grid", "0"], "at least 1 point a side"),
         (["--sample", "--grid", "8"], "--grid is the grid of --everything"),
         (["--sample", "--point", "2,3"], "PosSAM takes no prompts: it finds all masks"),
+        (["--sample", "--hierarchy", "none.json"], "none.json does not exist"),
+        (["--sample", "--stop-below", "0.5"], "--stop-below is for a tree of names"),
+        (["--sample", "--hierarchy", "TREE", "--stop-below", "2"], r"stop_below must be in \[0, 1\], got 2"),
+        (["--sample", "--hierarchy", "TREE", "--classes", "snow"], r"leaves.*not among the 1 classes.*\[tile\]"),
+        (["--sample", "--hierarchy", "TREE", "--point", "2,3"], "with prompts, give --classes instead"),
     ],
 )
 def test_what_cannot_be_done_is_one_sentence(arguments, message, tmp_path, capsys):
     output = [] if "--output" in arguments else ["--output", str(tmp_path)]
+    (tmp_path / "tree.json").write_text('{"stuff": ["snow", "tile"]}')
+    arguments = [str(tmp_path / "tree.json") if word == "TREE" else word for word in arguments]
     assert main(["segment", *arguments, *output]) == 1
     error = capsys.readouterr().err
     assert error.startswith("error: ") and "Traceback" not in error

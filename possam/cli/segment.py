@@ -27,7 +27,11 @@ With a model that takes prompts, points and boxes say what to segment in one pic
 All --point are of one object: "X,Y" is on it, and "X,Y:-" is not. Every --box is an object of its own; one --box with
 points is of their object. --everything takes a grid of points, and drops masks that are poor or repeated. The masks are
 then written, with their five most probable names, to DIR/instances.json; without --classes these are the names of the
-model's training."""
+model's training.
+
+With --hierarchy TREE.json segments are named level by level, thing → animal → cat, from a tree of names: nested objects
+{"thing": {"animal": {"cat": {}, "dog": {}}}, "sky: stuff": {}}. A segment gets the deepest name that is sure, and its
+path with the probability of each level is in panoptic.json."""
 
 
 def add_command(commands: Commands) -> None:
@@ -40,6 +44,7 @@ def add_command(commands: Commands) -> None:
         examples=[
             'possam segment --sample --output output/sample',
             'possam segment photo.jpg --classes "cat, sofa|couch, floor" --model output/pretrained --output results',
+            'possam segment photo.jpg --hierarchy tree.json --stop-below 0.5 --model me/model --output results',
             'possam segment "photos/*.jpg" clip.mp4 --every 10 --classes ade20k_150 --model me/model --output results',
             "possam segment photo.jpg --point 120,80 --point 300,40:- --model MODEL --output results",
             "possam segment photo.jpg --box 10,10,90,200 --box 95,20,140,180 --model MODEL --output results",
@@ -49,6 +54,10 @@ def add_command(commands: Commands) -> None:
     parser.add_argument("images", nargs="*", metavar="IMAGES", help="files, folders, patterns, videos")
     parser.add_argument("--sample", action="store_true", help="the package's own scene, with its own words by default")
     parser.add_argument("--classes", metavar="WORDS", help="what to look for")
+    parser.add_argument("--hierarchy", type=full_path, metavar="PATH", help="a tree of names in JSON; with --classes, "
+                        "its leaves have to be these classes")  # fmt: skip
+    parser.add_argument("--stop-below", type=float, default=0.0, metavar="P", help="of a tree: name a segment only as "
+                        "deep as the best name has this probability (default: 0, down to the leaves)")  # fmt: skip
     parser.add_argument("--output", type=full_path, required=True, metavar="DIR", help="folder of the results")
     parser.add_argument("--model", default="possam-mini", help="a shipped name, folder, published checkpoint "
                         "or hub repository "
@@ -71,8 +80,14 @@ def run(arguments: argparse.Namespace) -> int:
     prompted = bool(arguments.point or arguments.box or arguments.everything)
     if not arguments.images and not arguments.sample:
         raise ValueError("no image was given; name files, folders or patterns, or try --sample.")
-    if not arguments.classes and (arguments.classes is not None or not (arguments.sample or prompted)):
+    if prompted and arguments.hierarchy:
+        raise ValueError("--hierarchy names the segments of whole pictures; with prompts, give --classes instead.")
+    if not arguments.classes and (
+        arguments.classes is not None or not (arguments.sample or prompted or arguments.hierarchy)
+    ):
         raise ValueError('no class was given; say what to look for, such as --classes "cat, dog, grass".')
+    if arguments.stop_below and not arguments.hierarchy:
+        raise ValueError("--stop-below is for a tree of names, but none was given; add --hierarchy TREE.json.")
     if arguments.every < 1:
         raise ValueError(f"--every is {arguments.every}, but must be at least 1.")
     if arguments.grid is not None and not arguments.everything:
@@ -80,28 +95,37 @@ def run(arguments: argparse.Namespace) -> int:
     prompting = _prompting(arguments) if prompted else {}
     from possam.cli.output import progress_bar
     from possam.frames import find_sources
-    from possam.predictor import Predictor
+    from possam.predictor import Names, Predictor
     from possam.segmenting import prompt_files, segment_files
     from possam.shipped import SAMPLE, SAMPLE_WORDS
+    from possam.vocabulary import Hierarchy
     from possam.vocabulary.words import read_line
 
     if arguments.output.exists() and not arguments.output.is_dir():
         raise ValueError(f"--output {arguments.output} is a file; give a folder.")
     words = arguments.classes or (SAMPLE_WORDS if arguments.sample else "")
-    vocabulary = read_line(words) if words else None
+    classes = read_line(words) if words else None
+    names: Names | None = classes
+    if arguments.hierarchy:
+        names = tree = Hierarchy.from_file(arguments.hierarchy, stop_below=arguments.stop_below)
+        if arguments.classes and classes:
+            tree.check_leaves(classes)
     sources = find_sources([*arguments.images, *([SAMPLE] if arguments.sample else [])])
     predictor = Predictor.from_pretrained(
         arguments.model,
         device=arguments.device,
         weights=arguments.weights,
     )
+    if names is not None:
+        with progress_bar("embedding names") as progress:
+            predictor.check(names, arguments.ensemble, progress)
     with progress_bar("segmenting") as progress:
         common: dict[str, Any] = {"ensemble": arguments.ensemble, "every": arguments.every, "progress": progress}
         if prompted:
-            outcome = prompt_files(predictor, sources, vocabulary, arguments.output, **prompting, **common)
+            outcome = prompt_files(predictor, sources, classes, arguments.output, **prompting, **common)
         else:
-            assert vocabulary is not None
-            outcome = segment_files(predictor, sources, vocabulary, arguments.output, **common)
+            assert names is not None
+            outcome = segment_files(predictor, sources, names, arguments.output, **common)
     if outcome.images:
         count = "1 image" if outcome.images == 1 else f"{outcome.images} images"
         print(f"{count}; overlays and predictions are in {arguments.output}")

@@ -89,18 +89,18 @@ class PosteriorEnsemble(Ensemble):
             return posterior * weight(inputs, self.eta).unsqueeze(1)
 
 
-    def trust_in_parts(self, parts: Iterable[ClassificationInputs]) -> Iterator[Tensor]:
+    def clip_weight_in_parts(self, parts: Iterable[ClassificationInputs]) -> Iterator[Tensor]:
         """λ of each part: Q×1 or Q×n float32. As if each part were all, which holds where λ_ik depends on i and k."""
-        return map(self.trust, parts)
+        return map(self.clip_weight, parts)
 
     def in_parts(self, parts: Iterable[ClassificationInputs]) -> tuple[Tensor, Iterator[Tensor]]:
         log_p = logsumexp_of(part.query_logits[:, :-1] for part in parts)[:, None]
         log_q = logsumexp_of(part.clip_logits for part in parts)[:, None]
 
         def logits() -> Iterator[Tensor]:
-            for part, trust in zip(parts, self.trust_in_parts(parts), strict=True):
+            for part, clip_weight in zip(parts, self.clip_weight_in_parts(parts), strict=True):
                 p, q = part.query_logits[:, :-1].float() - log_p, part.clip_logits.float() - log_q
-                yield self.kappa * (1 - trust) * p + trust * q
+                yield self.kappa * (1 - clip_weight) * p + clip_weight * q
 
         return weight_in_parts(parts, self.eta), logits()
 

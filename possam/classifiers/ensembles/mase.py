@@ -76,10 +76,10 @@ class MaskAwareSelectiveEnsemble(PosteriorEnsemble):
             familiarity = training_mass(inputs, self.threshold)
         return inputs.iou.float().clamp(0, 1) ** self.rho * familiarity
 
-    def _trust(self, inputs: ClassificationInputs) -> Tensor:
-        return self._trust_at(self.confidence(inputs))
+    def _clip_weight(self, inputs: ClassificationInputs) -> Tensor:
+        return self._clip_weight_at(self.confidence(inputs))
 
-    def trust_in_parts(self, parts: Iterable[ClassificationInputs]) -> Iterator[Tensor]:
+    def clip_weight_in_parts(self, parts: Iterable[ClassificationInputs]) -> Iterator[Tensor]:
         if self.rule == "ldp":
             total = logsumexp_of(part.query_logits[:, :-1] for part in parts)
             best = torch.stack([part.query_logits[:, :-1].float().amax(dim=-1) for part in parts]).amax(dim=0)
@@ -90,9 +90,9 @@ class MaskAwareSelectiveEnsemble(PosteriorEnsemble):
             familiarity = torch.sigmoid(masses[0][0] - novel)
         for part in parts:
             confidence = part.iou.float().clamp(0, 1) ** self.rho * familiarity
-            yield self._trust_at(confidence).masked_fill(part.clip_empty.unsqueeze(1), 0.0)
+            yield self._clip_weight_at(confidence).masked_fill(part.clip_empty.unsqueeze(1), 0.0)
 
-    def _trust_at(self, confidence: Tensor) -> Tensor:
+    def _clip_weight_at(self, confidence: Tensor) -> Tensor:
         doubt = (1 - confidence).clamp(0, 1)
         return (self.alpha + (self.beta - self.alpha) * doubt**self.gamma).unsqueeze(1)
 

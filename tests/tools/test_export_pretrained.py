@@ -53,7 +53,7 @@ def test_exports_what_the_trainer_saved_from_any_machine(run, mini_model, tmp_pa
     config = yaml.safe_load((folder / "config.yaml").read_text())
     # Exported on a CPU, it goes to the GPU where there is one.
     assert config["TEST"]["DETECTIONS_PER_IMAGE"] == 77
-    assert "DEVICE" not in config["MODEL"] and config["SOLVER"]["AMP"]["ENABLED"] is True
+    assert config["MODEL"]["DEVICE"] == "cuda" and config["SOLVER"]["AMP"]["ENABLED"] is True
     card = (folder / "README.md").read_text()
     assert "| mini_b_report | 12.3 | –" in card and "| other         | –    | 56.8" in card
     loaded = PosSAM.from_pretrained(folder, device="cpu", text_cache="")

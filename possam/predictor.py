@@ -52,8 +52,8 @@ class Predictor:
         Args:
             model: trained; it is put in eval mode.
             keep_images: of how many images to remember what was seen (65 MB each at full size); 0 for none.
-            max_names: longest list of names to accept. Each name is read in 14 sentences, once: 21,000 names take
-                minutes of a GPU, or hours of a CPU, with a large CLIP (docs/benchmarks.md), and 0.2 GB for scores.
+            max_names: longest list of names to accept. Each name is read in 14 sentences, once: 21,000 names take a
+                thread of a CPU hours with a large CLIP, and may be interrupted (docs/tutorials/own_vocabulary.md).
 
         Raises:
             ValueError: `model` is no model, such as the name of one, or `keep_images` is negative.

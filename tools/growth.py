@@ -4,8 +4,9 @@ The default system with SAM ViT-B and CLIP convnext_large_d_320, random weights,
 of its own. The side is that of the whole inference; queries and classes are varied behind the frozen encoders, whose
 time and memory do not depend on them. Needs matplotlib.
 
-Example:
+Examples:
     python tools/growth.py --output output/growth.json --plot docs/pictures/growth.svg
+    python tools/growth.py --output output/names.json --axes classes --values 21000
 """
 
 from __future__ import annotations
@@ -79,7 +80,9 @@ def point(axis: str, value: int) -> dict[str, Any]:
     image = torch.randint(0, 256, (3, sizes["side"], sizes["side"]), generator=generator, dtype=torch.uint8)
     inputs: dict[str, Any] = {"image": image, "vocabulary": vocabulary}
     if axis != "side":
-        inputs["features"] = {name: maps[0] for name, maps in model.encode([image]).items()}
+        inputs["features"] = {
+            role: {stride: batch[0] for stride, batch in maps.items()} for role, maps in model.encode([image]).items()
+        }
     work = partial(model, [inputs])
     peak = peak_bytes(work, "cpu")
     return {axis: value, "seconds": seconds(work, "cpu"), "peak_gib": peak / 2**30}
@@ -111,12 +114,15 @@ def main() -> None:
     parser.add_argument("--output", type=full_path, required=True, help="JSON file of the figures")
     parser.add_argument("--plot", type=full_path, help="SVG or PNG file to draw them into")
     parser.add_argument("--axes", nargs="+", choices=list(AXES), default=list(AXES))
+    parser.add_argument("--values", nargs="+", type=int, help="sizes instead of the usual ones, of a single axis")
     parser.add_argument("--draw-only", action="store_true", help="draw what --output holds already")
     args = parser.parse_args()
+    if args.values and len(args.axes) != 1:
+        parser.error("--values are of one axis; name it with --axes.")
     growth: dict[str, list[dict[str, Any]]] = read_json(args.output) if args.draw_only else {}
     for axis in () if args.draw_only else args.axes:
         growth[axis] = []
-        for value in AXES[axis]:
+        for value in args.values or AXES[axis]:
             growth[axis].append(apart(point, axis, value))
             print(growth[axis][-1], flush=True)
             write_json(args.output, growth)

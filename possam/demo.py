@@ -17,6 +17,7 @@ from possam.classifiers import ENSEMBLE_REGISTRY
 from possam.data.augmentations import ResizeLongestSide
 from possam.data.miniature import lexicon
 from possam.data.pictures import Picture, to_rgb
+from possam.demo_prompts import add_prompt_page
 from possam.explanation import MaskExplanation
 from possam.predictor import Predictor
 from possam.segmentation import Segmentation, enlarge
@@ -36,6 +37,14 @@ _FORGET_AFTER = 1800  # seconds, after which what a visitor has segmented is dro
 _MAX_NAMES = 5000  # of a visitor: a large CLIP reads them in minutes, while others wait
 _LARGEST_FILE = "64mb"
 _FORGOTTEN = "This picture has been forgotten; press the button again."
+# One at a time, since the device's memory may not suffice for two. Who clicks again before the answer is there wants
+# the later one.
+_ALONE: dict[str, Any] = {
+    "concurrency_limit": 1,
+    "concurrency_id": "model",
+    "trigger_mode": "always_last",
+    "api_visibility": "private",
+}
 _SECOND_WORDS = "heart, flower, gear, frost: stuff, pebbles: stuff, mosaic: stuff"
 # A small picture fills its field; on a phone the panel is pushed sideways, as its letters would be too small.
 _CSS = """
@@ -175,6 +184,8 @@ def build_app(predictor: Predictor, *, name: str = "") -> gradio.Blocks:
         ValueError: Gradio is not installed.
     """
     gr = _import_gradio()
+    if predictor.model.takes_prompts:
+        return _prompt_app(gr, predictor, name)
     page = _Page(predictor)
     knows_little = not predictor.model.clip.reads_any_word
     with gr.Blocks(title="possam", analytics_enabled=False) as app:
@@ -196,27 +207,32 @@ def build_app(predictor: Predictor, *, name: str = "") -> gradio.Blocks:
         if knows_little:
             with gr.Accordion("What this model knows", open=False):
                 gr.Markdown(_mini_note())
-        # One at a time, since the device's memory may not suffice for two. Who clicks again before the answer is there
-        # wants the later one.
-        alone: dict[str, Any] = {
-            "concurrency_limit": 1,
-            "concurrency_id": "model",
-            "trigger_mode": "always_last",
-            "api_visibility": "private",
-        }
         explained = [note, panel, numbers, details]
         given, results = [image, words, ensemble], [shown, overlay, table, *explained]
-        gr.on([button.click, words.submit], page.segment, given, results, **alone)
-        overlay.select(_told_where(page.explain_click), shown, explained, **alone)
-        table.select(_told_where(page.explain_row), shown, explained, **alone)
+        gr.on([button.click, words.submit], page.segment, given, results, **_ALONE)
+        overlay.select(_told_where(page.explain_click), shown, explained, **_ALONE)
+        table.select(_told_where(page.explain_row), shown, explained, **_ALONE)
     return app
+
+
+def _prompt_app(gr: Any, predictor: Predictor, name: str) -> gradio.Blocks:
+    with gr.Blocks(title="possam", analytics_enabled=False) as app:
+        name = name or type(predictor.model).__name__
+        gr.Markdown(f"# Click an object\nGive a picture, and click what you want the name of. Model: `{name}`.")
+        add_prompt_page(gr, predictor, _image_field(gr), forget_after=_FORGET_AFTER, alone=_ALONE)
+    return app
+
+
+def _image_field(gr: Any) -> Any:
+    image = gr.Image(type="filepath", image_mode=None, label="Picture", height=300, elem_id="image")
+    # The file as it came, for this project's own reader, which says what is wrong with one.
+    setattr(image, "preprocess", _path_of)  # noqa: B010
+    return image
 
 
 def _inputs(ensemble: str) -> tuple[Any, ...]:
     gr = _import_gradio()
-    image = gr.Image(type="filepath", image_mode=None, label="Picture", height=300, elem_id="image")
-    # The file as it came, for this project's own reader, which says what is wrong with one.
-    setattr(image, "preprocess", _path_of)  # noqa: B010
+    image = _image_field(gr)
     words = gr.Textbox(
         label="What to look for",
         info="One a line or separated by commas, synonyms by |. “lawn: stuff” says that something is not counted. "

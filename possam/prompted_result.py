@@ -5,6 +5,7 @@ Shapes: N prompts, k ≤ 5 names for each; H×W the image as it was given.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from possam.layers.prompts import NEGATIVE, PADDING, POSITIVE, Prompts
 from possam.visualize import draw_panoptic
 from possam.vocabulary import Vocabulary
 
-__all__ = ["PromptedResult"]
+__all__ = ["PromptedResult", "draw_prompt"]
 
 _COLORS = {POSITIVE: (40, 200, 60), NEGATIVE: (225, 45, 45)}
 _BOX_COLOR = (255, 200, 40)
@@ -95,7 +96,7 @@ class PromptedResult:
                     "iou": float(self.iou[place]),
                     "names": [list(name) for name in names],
                     "points": self._points(place),
-                    "box": self.prompts.boxes[place].tolist() if self.prompts.has_box[place] else None,
+                    "box": self._box(place),
                 }
             )
         return annotations
@@ -112,7 +113,8 @@ class PromptedResult:
         infos = [{"id": place + 1, "category_id": int(ids_[0])} for place, ids_ in enumerate(self.label_ids)]
         drawn = draw_panoptic(self.image, ids, infos, self.vocabulary.display_names, opacity=opacity)
         if prompts:
-            self._draw_prompts(drawn, drawn.shape[1] / self.image.shape[1])
+            for place in range(len(self)):
+                draw_prompt(drawn, self._points(place), self._box(place), drawn.shape[1] / self.image.shape[1])
         picture = Image.fromarray(drawn)
         if path is not None:
             Path(path).parent.mkdir(parents=True, exist_ok=True)
@@ -123,13 +125,26 @@ class PromptedResult:
         points, labels = self.prompts.points[place].tolist(), self.prompts.labels[place].tolist()
         return [[x, y, label] for (x, y), label in zip(points, labels, strict=True) if label != PADDING]
 
-    def _draw_prompts(self, picture: NDArray[np.uint8], scale: float) -> None:
-        line = max(1, round(max(picture.shape) / 400))
-        for place in range(len(self)):
-            if self.prompts.has_box[place]:
-                x0, y0, x1, y1 = (round(scale * side) for side in self.prompts.boxes[place].tolist())
-                cv2.rectangle(picture, (x0, y0), (x1 - 1, y1 - 1), _BOX_COLOR, line, cv2.LINE_AA)
-            for x, y, label in self._points(place):
-                center = (round(scale * (x + 0.5)), round(scale * (y + 0.5)))
-                cv2.circle(picture, center, 3 * line, (255, 255, 255), -1, cv2.LINE_AA)
-                cv2.circle(picture, center, 2 * line, _COLORS[int(label)], -1, cv2.LINE_AA)
+    def _box(self, place: int) -> list[float] | None:
+        return self.prompts.boxes[place].tolist() if self.prompts.has_box[place] else None
+
+
+def draw_prompt(
+    picture: NDArray[np.uint8], points: Sequence[Sequence[float]], box: Sequence[float] | None, scale: float
+) -> None:
+    """Draw a prompt, in place: points green on the object and red outside it, and the box.
+
+    Args:
+        picture: uint8 RGB.
+        points: (x, y, label) in pixels of the image.
+        box: XYXY in pixels of the image.
+        scale: pixels of the picture for one of the image.
+    """
+    line = max(1, round(max(picture.shape) / 400))
+    if box is not None:
+        x0, y0, x1, y1 = (round(scale * side) for side in box)
+        cv2.rectangle(picture, (x0, y0), (x1 - 1, y1 - 1), _BOX_COLOR, line, cv2.LINE_AA)
+    for x, y, label in points:
+        center = (round(scale * (x + 0.5)), round(scale * (y + 0.5)))
+        cv2.circle(picture, center, 3 * line, (255, 255, 255), -1, cv2.LINE_AA)
+        cv2.circle(picture, center, 2 * line, _COLORS[int(label)], -1, cv2.LINE_AA)

@@ -13,6 +13,7 @@ from typing import Any
 
 from possam.data.catalog import register
 from possam.data.checks import image_size, is_number, pixel_size, read_annotation_file, require_keys, require_list
+from possam.data.pictures import UnreadableFile
 from possam.data.run_lengths import check_mask, to_run_lengths
 from possam.data.semantic import THREADS, files_of, picture_size
 from possam.files import expand_home
@@ -90,9 +91,17 @@ def read_unnamed(record: Mapping[str, Any]) -> list[dict[str, Any]]:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is not in SA-1B's format, its image has another size, or a mask is none or lies elsewhere than
-            its box says; names the file and the annotation.
+        UnreadableFile: it is not in SA-1B's format, its image has another size, or a mask is none or lies elsewhere
+            than its box says; names the file and the annotation. Training passes over a few such images, since the
+            files were not looked at before it.
     """
+    try:
+        return _read(record)
+    except ValueError as error:
+        raise UnreadableFile(str(error)) from error
+
+
+def _read(record: Mapping[str, Any]) -> list[dict[str, Any]]:
     path, size = record["masks_file_name"], image_size(record)
     content = read_annotation_file(path, "Unpack the archive of this image again.")
     require_keys(content, ("image", "annotations"), path, FORMAT)

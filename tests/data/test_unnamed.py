@@ -7,6 +7,7 @@ from pycocotools import mask as mask_coder
 
 from possam.d2.data import DatasetCatalog, MetadataCatalog
 from possam.data import register_from_config
+from possam.data.pictures import UnreadableFile
 from possam.data.prompts import PromptMapper, PromptSampler
 from possam.data.unnamed import load_unnamed, read_unnamed
 from possam.vocabulary import Vocabulary
@@ -78,7 +79,7 @@ def test_what_lacks_its_other_half_is_named(folder):
 )
 def test_damaged_jsons_are_named(folder, change, message):
     edit(folder, change)
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(UnreadableFile, match=message):
         read_unnamed(load_unnamed(image_root=folder)[0])
 
 

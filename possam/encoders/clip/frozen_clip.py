@@ -14,6 +14,7 @@ import open_clip
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torchvision.ops import roi_align
 
 from possam.encoders.base import SHIPPED, FeatureMaps, FrozenEncoder, frozen, no_autocast
 from possam.encoders.clip.building import load_clip, load_weights, model_names
@@ -85,7 +86,13 @@ class FrozenCLIP(FrozenEncoder):
 
     @classmethod
     def build(
-        cls, *, name: str, weights: str | Path | None = "shipped", input_scale: float = 1.0, seed: int = 0
+        cls,
+        *,
+        name: str,
+        weights: str | Path | None = "shipped",
+        input_scale: float = 1.0,
+        seed: int = 0,
+        pixel_statistics: tuple[Sequence[float], Sequence[float]] | None = None,
     ) -> FrozenCLIP:
         """Build by name.
 
@@ -99,6 +106,7 @@ class FrozenCLIP(FrozenEncoder):
             input_scale: side of the tower's input over the side of the image, on top of the model's own scale, which
                 is 1 for open_clip's models and that of pre-training for the miniature ones.
             seed: of random weights; the global random state is left as it was.
+            pixel_statistics: mean and deviation, three values each, RGB on the scale 0..1, in place of the model's own.
 
         Raises:
             ValueError: unknown name or tag (the closest valid one is named), missing or unreadable file, a state
@@ -106,11 +114,12 @@ class FrozenCLIP(FrozenEncoder):
                 cannot be fetched.
         """
         loaded = load_clip(name=name, weights=weights, seed=seed)
+        pixel_mean, pixel_std = pixel_statistics or (loaded.pixel_mean, loaded.pixel_std)
         clip = cls(
             model=loaded.model,
             tokenizer=loaded.tokenizer,
-            pixel_mean=loaded.pixel_mean,
-            pixel_std=loaded.pixel_std,
+            pixel_mean=pixel_mean,
+            pixel_std=pixel_std,
             input_scale=input_scale * loaded.input_scale,
             name=name,
         )
@@ -258,6 +267,28 @@ class FrozenCLIP(FrozenEncoder):
         with no_autocast(features.device):
             embedded = self._tower.attend(features.to(self._weight_dtype), inside)
         return F.normalize(embedded.float(), dim=-1), empty
+
+    @torch.no_grad()
+    def pool_boxes(self, features: Tensor, boxes: Sequence[Tensor]) -> Tensor:
+        """Embed boxes by RoIAlign of F_clip to the size of the tower's attention pool, and that pool as it is.
+
+        Args:
+            features: B×D_v×H_c×W_c, F_clip.
+            boxes: for each of the B images N×4 float XYXY in pixels of the image that was encoded.
+
+        Returns:
+            (ΣN)×D float32 unit vectors, the boxes of the first image first. An empty box's means nothing.
+
+        Raises:
+            ValueError: the tower has no attention pool.
+        """
+        images = [box.new_full((len(box), 1), index) for index, box in enumerate(boxes)]
+        rois = torch.cat([torch.cat(images), torch.cat(list(boxes))], dim=1).to(features)
+        side, scale = self._tower.pool_side, self.input_scale / self.stride
+        with no_autocast(features.device):
+            cells = roi_align(features, rois, side, spatial_scale=scale, sampling_ratio=0, aligned=True)
+            embedded = self._tower.pool(cells.to(self._weight_dtype))
+        return F.normalize(embedded.float(), dim=-1)
 
     @torch.no_grad()
     def encode_text(self, texts: Sequence[str]) -> Tensor:

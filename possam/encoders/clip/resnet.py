@@ -5,6 +5,7 @@ Shapes: B images, N pooled vectors, D_v = 32 × the tower's width, D width of CL
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection
 
 from open_clip.modified_resnet import ModifiedResNet
@@ -72,11 +73,18 @@ class ResNetTower(DenseTower):
         attended = F.scaled_dot_product_attention(q, k, v, attn_mask=allowed[:, None])
         return pool.c_proj(attended.transpose(1, 2).flatten(2))
 
+    @property
+    def pool_side(self) -> int:
+        return math.isqrt(len(self._visual.attnpool.positional_embedding) - 1)
+
+    def pool(self, features: Tensor) -> Tensor:
+        pooled: Tensor = self._visual.attnpool(features)
+        return pooled
+
     def _cell_positions(self, height: int, width: int) -> Tensor:
         """Positions of the pool's cells, resized bilinearly to a grid: (height·width)×D_v."""
         cells = self._visual.attnpool.positional_embedding[1:]
-        side = round(len(cells) ** 0.5)
-        grid = cells.T.reshape(1, -1, side, side)
+        grid = cells.T.reshape(1, -1, self.pool_side, self.pool_side)
         return F.interpolate(grid, size=(height, width), mode="bilinear", align_corners=False)[0].flatten(1).T
 
     def project(self, pooled: Tensor) -> Tensor:

@@ -46,6 +46,16 @@ class DenseTower(ABC):
         (over all cells for a mask without one), not normalized. Raises ValueError for a tower without such a pool."""
         raise ValueError(f"{type(self).__name__} has no attention pool; pool masks by their mean.")
 
+    @property
+    def pool_side(self) -> int:
+        """Side in cells of the square map that `pool` takes. Raises ValueError for a tower without such a pool."""
+        raise ValueError(f"{type(self).__name__} has no attention pool; pool masks by their mean.")
+
+    def pool(self, features: Tensor) -> Tensor:
+        """N×D_v×side×side dense features → N×D by the whole attention pool, mean token and positions included, not
+        normalized. Raises ValueError for a tower without such a pool."""
+        raise ValueError(f"{type(self).__name__} has no attention pool; pool masks by their mean.")
+
 
 TowerBuilder = Callable[[nn.Module], DenseTower]
 

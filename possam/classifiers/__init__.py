@@ -1,11 +1,12 @@
 """From masks and features to class scores: LDP, cosine classification, and the ensembles of LDP and CLIP."""
 
 from .clip_pooling import ClipPooling
-from .cosine import CosineClassifier
+from .cosine import CosineClassifier, FixedCosineClassifier
 from .ensembles import ENSEMBLE_REGISTRY, Ensemble, build_ensemble
 from .inputs import ClassificationInputs
 from .local_discriminative_pooling import LocalDiscriminativePooling, check_streams
 from .mask_pooled_embedding import MaskPooledEmbedding
+from .roi_embedding import RoIEmbedding
 from .top_classes import ClassificationParts, TopClasses, streamed_top_k, top_classes
 
 __all__ = [
@@ -13,11 +14,13 @@ __all__ = [
     "ClipPooling",
     "CosineClassifier",
     "Ensemble",
+    "FixedCosineClassifier",
     "LocalDiscriminativePooling",
     "ClassificationInputs",
     "ClassificationParts",
     "MaskPooledEmbedding",
     "TopClasses",
+    "RoIEmbedding",
     "build_ensemble",
     "check_streams",
     "streamed_top_k",

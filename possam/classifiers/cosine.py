@@ -23,7 +23,9 @@ class CosineClassifier(nn.Module):
     pull τ to 1.
     """
 
-    embedding_parameters = ("void", "log_scale")  # see possam.engine.optimizer
+    void: Tensor
+    log_scale: Tensor
+    embedding_parameters: tuple[str, ...] = ("void", "log_scale")  # see possam.engine.optimizer
 
     def __init__(self, *, embed_dim: int) -> None:
         super().__init__()
@@ -42,6 +44,25 @@ class CosineClassifier(nn.Module):
             classes = text.logits(embeddings, scale)
             cosine = F.normalize(embeddings.float(), dim=-1) @ F.normalize(self.void.float(), dim=-1)
             return torch.cat([classes, (scale * cosine).unsqueeze(-1)], dim=-1)
+
+
+class FixedCosineClassifier(CosineClassifier):
+    """Logits τ·cos(G, G_text) with a fixed τ and without a learnt void (METHOD.md 3.5).
+
+    The last logit is that of a zero vector, always 0, or, without a background, -inf: it never takes a probability.
+    """
+
+    embedding_parameters = ()
+
+    def __init__(self, *, embed_dim: int, scale: float = MAX_SCALE, background: bool = True) -> None:
+        nn.Module.__init__(self)
+        self.background = background
+        self.register_buffer("void", torch.zeros(embed_dim), persistent=False)
+        self.register_buffer("log_scale", torch.tensor(math.log(scale)), persistent=False)
+
+    def forward(self, embeddings: Tensor, text: ClassEmbeddings) -> Tensor:
+        logits = super().forward(embeddings, text)
+        return logits if self.background else nn.functional.pad(logits[..., :-1], (0, 1), value=-math.inf)
 
 
 class _AtMost(torch.autograd.Function):

@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from possam.classifiers import CosineClassifier
+from possam.classifiers import CosineClassifier, FixedCosineClassifier
 from possam.vocabulary import ClassEmbeddings
 
 
@@ -72,3 +72,16 @@ def test_one_classifier_serves_vocabularies_in_any_order(text):
     first = classifier(x, text)
     assert classifier(x, other).shape == (3, 9)
     assert torch.equal(classifier(x, text), first)
+
+
+def test_a_fixed_classifier_learns_nothing_and_its_background_is_zero_or_absent(text):
+    x = torch.randn(4, 8, generator=torch.Generator().manual_seed(3))
+    fixed, none = FixedCosineClassifier(embed_dim=8), FixedCosineClassifier(embed_dim=8, background=False)
+    learned = CosineClassifier(embed_dim=8)
+    expected = learned(x, text)[:, :-1] * 100 * 0.07
+    for classifier, last in ((fixed, 0.0), (none, -math.inf)):
+        assert not classifier.state_dict() and not list(classifier.parameters())
+        logits = classifier(x, text)
+        torch.testing.assert_close(logits[:, :-1], expected)
+        assert (logits[:, -1] == last).all()
+    assert not none(x, text).softmax(-1)[:, -1].any()

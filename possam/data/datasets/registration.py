@@ -28,11 +28,11 @@ def register_specs(
         class_names: where the names of their classes come from (`DatasetSpec.load_vocabulary`).
     """
     folder = datasets_root(root)
-    tables: dict[tuple[str, bool], Vocabulary] = {}
+    tables: dict[tuple[str, bool, str, bool], Vocabulary] = {}
     for spec in specs:
         if is_registered(spec.name, folder, class_names):
             continue
-        table = (spec.vocabulary, spec.things_only)
+        table = (spec.vocabulary, spec.things_only, spec.class_split, spec.base_only)
         if table not in tables:
             tables[table] = spec.load_vocabulary(class_names)
         register(

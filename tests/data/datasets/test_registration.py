@@ -68,3 +68,9 @@ def test_no_key_is_one_that_detectron2_renames():
     renamed = {"class_names", "dataset_id_to_contiguous_id", "stuff_class_names"}
     register_datasets()
     assert renamed.isdisjoint(vars(MetadataCatalog.get("ade20k_panoptic_val")))
+
+
+def test_datasets_of_a_split_have_its_classes(tmp_path):
+    register_datasets(tmp_path)
+    for name, classes in (("coco_instance_val", 80), ("coco_48_17_train", 48), ("coco_48_17_val", 65)):
+        assert len(MetadataCatalog.get(name).vocabulary) == classes

@@ -186,12 +186,18 @@ class Vocabulary:
     def load(cls, name_or_path: str | Path) -> Vocabulary:
         """Return a table that ships with the package by its name, or read the JSON file at a path.
 
+        A shipped split's classes of its table are called by the split's name, and its base classes by that and "_base".
+
         Raises:
             ValueError: neither a shipped table nor a JSON file; the message lists the shipped ones.
         """
+        from .splits import split_vocabulary  # which is built on this module
+
         shipped = table_path(str(name_or_path))
         if shipped is not None:
             return cls.from_file(shipped)
+        if (divided := split_vocabulary(str(name_or_path))) is not None:
+            return divided
         if Path(name_or_path).suffix == ".json":
             return cls.from_file(name_or_path)
         raise ValueError(

@@ -46,3 +46,11 @@ def test_mistakes_are_named():
         find_split("coco_48")
     with pytest.raises(ValueError, match="the vocabulary 'lvis' lacks classes of coco_48_17"):
         find_split("coco_48_17").restrict(Vocabulary.load("lvis"))
+
+
+@pytest.mark.parametrize(("name", "classes"), [("coco_48_17", 65), ("coco_48_17_base", 48), ("lvis_866_337_base", 866)])
+def test_the_classes_of_a_split_are_a_vocabulary_by_its_name(name, classes):
+    vocabulary = Vocabulary.load(name)
+    assert vocabulary.name == name and len(vocabulary) == classes
+    split = find_split(name.removesuffix("_base"))
+    assert set(vocabulary.display_names) == {*split.base, *(() if name.endswith("_base") else split.novel)}

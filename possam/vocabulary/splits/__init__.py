@@ -14,9 +14,10 @@ from possam.files import read_json
 from possam.messages import did_you_mean, few
 from possam.vocabulary.vocabulary import Vocabulary
 
-__all__ = ["Split", "find_split", "split_names"]
+__all__ = ["Split", "find_split", "split_names", "split_vocabulary"]
 
 _FOLDER = Path(__file__).parent
+_BASE = "_base"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +47,7 @@ class Split:
         if missing := sorted(kept - set(vocabulary.display_names)):
             raise ValueError(f"the vocabulary {vocabulary.name!r} lacks classes of {self.name}: {few(missing)}.")
         categories = tuple(c for c in vocabulary.categories if c.names[0] in kept)
-        return replace(vocabulary, name=self.name + "_base" * base_only, categories=categories)
+        return replace(vocabulary, name=self.name + _BASE * base_only, categories=categories)
 
     def is_base(self, vocabulary: Vocabulary) -> tuple[bool, ...]:
         """Whether each class of a vocabulary is a base class, by its display name."""
@@ -57,6 +58,16 @@ class Split:
         """Whether each class of a vocabulary is a novel class, by its display name."""
         novel = set(self.novel)
         return tuple(name in novel for name in vocabulary.display_names)
+
+
+def split_vocabulary(name: str) -> Vocabulary | None:
+    """The classes of a split of its shipped table: "coco_48_17", or "coco_48_17_base" for the base classes alone; None
+    for any other name."""
+    own, base = name.removesuffix(_BASE), name.endswith(_BASE)
+    if own not in split_names():
+        return None
+    split = find_split(own)
+    return split.restrict(Vocabulary.load(split.table), base_only=base)
 
 
 def split_names() -> list[str]:

@@ -46,6 +46,10 @@ _LARGEST = Check(
     "at least INPUT.MIN_SIZE_TEST, {}", lambda value, least: value >= least, "INPUT.MIN_SIZE_TEST", where_read=True
 )
 _END = Check("at most SOLVER.BASE_LR, {}", lambda value, start: value <= start, "SOLVER.BASE_LR", where_read=True)
+_JITTER = (("INPUT.AUGMENTATION", "lsj"),)
+_SCALES = Check(
+    "at most INPUT.MAX_SCALE, {}", lambda value, most: value <= most, "INPUT.MAX_SCALE", where_read=True
+)
 _NO_RESULTS = Check("empty, since this project compares no results; read results.json", lambda value: not len(value))
 
 _COMMON = (
@@ -83,6 +87,9 @@ _COMMON = (
         help="most pixels of the longer side at test time; the shorter one is less where it would exceed them"),
     Key("INPUT.AUGMENTATION", "lsj", resume="effective",
         help="of training images: lsj (large-scale jittering), flip (mirroring) or resize (none)"),
+    Key("INPUT.MIN_SCALE", 0.1, (positive, _SCALES), resume="effective", only_if=_JITTER,
+        help="of large-scale jittering: least size of the image, as a factor of IMAGE_SIZE"),
+    Key("INPUT.MAX_SCALE", 2.0, positive, resume="effective", only_if=_JITTER, help="the same: largest size"),
     Key("INPUT.CACHE_FEATURES", False, resume="effective",
         help="compute the frozen features of the training set once, before training"),
     Key("INPUT.FEATURE_CACHE_DIR", "output/features", text("a folder for features of frozen encoders"), machine=True,

@@ -117,7 +117,11 @@ def build_train_mapper(cfg: CfgNode, cache: FeatureSource | None) -> Segmentatio
     metadata = MetadataCatalog.get(cfg.DATASETS.TRAIN[0])
     options: dict[str, Any] = {
         "augmentations": build_augmentations(
-            image_size=cfg.INPUT.IMAGE_SIZE, is_train=True, mode=cfg.INPUT.AUGMENTATION
+            image_size=cfg.INPUT.IMAGE_SIZE,
+            is_train=True,
+            mode=cfg.INPUT.AUGMENTATION,
+            min_scale=cfg.INPUT.MIN_SCALE,
+            max_scale=cfg.INPUT.MAX_SCALE,
         ),
         "vocabulary": metadata.vocabulary,
         "ignore_label": metadata.ignore_label,

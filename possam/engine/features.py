@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -43,13 +44,14 @@ def training_features(cfg: CfgNode, model: OpenVocabularySegmenter, records: lis
     comm.synchronize()  # all have seen the same before the first writes
     mine = missing[comm.get_rank() :: comm.get_world_size()]
     mapper = build_test_mapper(cfg, model.train_vocabulary)
+    encode = partial(model.encode, roles=model.cached_roles)
     if missing:
         logger.info("Computing the frozen features: %d of %d shards, kept in %s", len(missing), shards(samples), folder)
     for done, index in enumerate(track(mine, "Frozen features", transient=True, disable=not comm.is_main_process())):
         first, last = index * SHARD // 2, min((index + 1) * SHARD // 2, len(records))
         starts = range(first, last, BATCH_SIZE // 2)
         batches = (_samples(mapper, records[start : min(start + BATCH_SIZE // 2, last)]) for start in starts)
-        write_shard(folder, index, batches, model.encode, missing=(len(mine) - done) * comm.get_world_size())
+        write_shard(folder, index, batches, encode, missing=(len(mine) - done) * comm.get_world_size())
     comm.synchronize()
     return FeatureCache(folder=folder, samples=samples)
 
@@ -70,7 +72,9 @@ def _samples(mapper: SegmentationMapper, records: Iterable[dict[str, Any]]) -> l
 
 def _signature(cfg: CfgNode, model: OpenVocabularySegmenter, records: list[dict[str, Any]]) -> str:
     digest = hashlib.sha256()
-    parts: list[object] = [model.reads, *(encoder.fingerprint for encoder in model.frozen_encoders.values())]
+    encoders = {role: model.frozen_encoders[role] for role in model.cached_roles}
+    reads = {role: model.reads[role] for role in encoders}
+    parts: list[object] = [reads, *(encoder.fingerprint for encoder in encoders.values())]
     parts += [cfg.INPUT.IMAGE_SIZE, cfg.INPUT.PAD_TO_SQUARE, SHARD]
     for record in records:
         status = Path(record["file_name"]).stat()

@@ -7,8 +7,8 @@ input, h×w = H/4×W/4.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from possam.decoders import MaskPrediction
 from possam.encoders import FeatureMaps, FrozenCLIP, FrozenEncoder
 from possam.inference import OUTPUTS, Postprocessor
 from possam.layers import mask_pool
-from possam.losses import LayerOutput, SetCriterion, Target
+from possam.losses import LayerOutput, Target
 from possam.models.parts import (
     criterion_from_config,
     ensemble_from_yaml,
@@ -67,7 +67,7 @@ class OpenVocabularySegmenter(Pretrained):
         self,
         *,
         text_bank: TextBank,
-        criterion: SetCriterion,
+        criterion: Any,
         ensembles: dict[str, Any],
         ensemble: str,
         train_vocabulary: Vocabulary,
@@ -80,6 +80,7 @@ class OpenVocabularySegmenter(Pretrained):
     ) -> None:
         """
         Args:
+            criterion: what `losses` and `accumulate_losses` call; a `SetCriterion` where the system does not say.
             ensembles: post-processors by name; `ensemble` is the one `forward` uses.
             train_vocabulary: the classes the model is or was trained on; ensembles ask it what has been seen.
             image_size: what an image's longer side is brought to, in pixels, before it comes in.
@@ -165,14 +166,23 @@ class OpenVocabularySegmenter(Pretrained):
             return self.losses(batched_inputs)
         return [self.segment(prediction) for prediction in self.predict(batched_inputs)]
 
+    @property
+    def cached_roles(self) -> tuple[str, ...]:
+        """Encoders whose features a training keeps on disk (`INPUT.CACHE_FEATURES`); by default all."""
+        return tuple(self.reads)
+
     @torch.no_grad()
-    def encode(self, images: list[Tensor], *, pad_to: int | None = None) -> Features:
+    def encode(
+        self, images: list[Tensor], *, pad_to: int | None = None, roles: Collection[str] | None = None
+    ) -> Features:
         """Frozen features of images (3×H'×W' RGB in [0, 255]) once padded.
 
-        `pad_to` takes the place of the model's own where images come at another size.
+        `pad_to` takes the place of the model's own where images come at another size; `roles` are the encoders wanted,
+        by default all.
         """
         batch = self._pad(images, self._padded_size(images, pad_to))
-        return {role: getattr(self, role)(batch, strides=strides) for role, strides in self.reads.items()}
+        wanted = {role: strides for role, strides in self.reads.items() if roles is None or role in roles}
+        return {role: getattr(self, role)(batch, strides=strides) for role, strides in wanted.items()}
 
     @torch.no_grad()
     def predict_masks(self, features: Features) -> dict[str, Tensor]:
@@ -271,18 +281,18 @@ class OpenVocabularySegmenter(Pretrained):
         """Take the training passes inside the block, of equally many of these inputs each, for parts of one step."""
         self._least_size = self._padded_size([inputs["image"] for inputs in batched_inputs], None)
         try:
-            with self.criterion.accumulating([len(inputs["instances"].gt_classes) for inputs in batched_inputs]):
+            with self.accumulate_losses(batched_inputs):
                 yield
         finally:
             self._least_size = (0, 0)
 
+    def accumulate_losses(self, batched_inputs: list[dict[str, Any]]) -> AbstractContextManager[None]:
+        """Let the criterion take its next calls for parts of one step with all these inputs."""
+        return self.criterion.accumulating([len(inputs["instances"].gt_classes) for inputs in batched_inputs])
+
     def losses(self, batched_inputs: list[dict[str, Any]]) -> dict[str, Tensor]:
         """Weighted scalar losses of every decoder layer (METHOD.md 1.8). Raises ValueError for several vocabularies."""
-        vocabulary, *others = dict.fromkeys(inputs["vocabulary"] for inputs in batched_inputs)
-        if different := [other.name for other in others if vocabulary.difference(other)]:
-            names = sorted([vocabulary.name, *different])
-            raise ValueError(f"A training batch must have one vocabulary, but got {names}; train on datasets of one.")
-        text = self._text(vocabulary)
+        text = self._text(one_vocabulary(batched_inputs))
         features, padded = self._features(batched_inputs)
         layers, mask_features = self.decode(features)
         class_logits = self.classifier(self.embed_masks(layers, mask_features, features), text)
@@ -323,7 +333,9 @@ class OpenVocabularySegmenter(Pretrained):
         images = [inputs["image"] for inputs in batched_inputs]
         padded = self._padded_size(images, pad_to)
         if all("features" in inputs for inputs in batched_inputs):
-            return self._stack([inputs["features"] for inputs in batched_inputs]), padded
+            found = self._stack([inputs["features"] for inputs in batched_inputs])
+            missing = [role for role in self.reads if role not in found]
+            return {**found, **(self.encode(images, pad_to=pad_to, roles=missing) if missing else {})}, padded
         return self.encode(images, pad_to=pad_to), padded
 
     def _stack(self, samples: list[Mapping[str, Mapping[int, Tensor]]]) -> Features:
@@ -333,6 +345,7 @@ class OpenVocabularySegmenter(Pretrained):
                 for stride in strides
             }
             for role, strides in self.reads.items()
+            if role in samples[0]
         }
 
     def _padded_size(self, images: list[Tensor], pad_to: int | None) -> tuple[int, int]:
@@ -364,12 +377,22 @@ class OpenVocabularySegmenter(Pretrained):
         return Target(labels=instances.gt_classes, masks=nn.functional.pad(masks, border))
 
 
-def shared_arguments(cfg: CfgNode, clip: FrozenCLIP) -> dict[str, Any]:
-    """Keyword arguments of `OpenVocabularySegmenter.__init__` from the configuration."""
+def one_vocabulary(batched_inputs: list[dict[str, Any]]) -> Vocabulary:
+    """The vocabulary of a training batch. Raises ValueError where it has several."""
+    vocabulary, *others = dict.fromkeys(inputs["vocabulary"] for inputs in batched_inputs)
+    if different := [other.name for other in others if vocabulary.difference(other)]:
+        names = sorted([vocabulary.name, *different])
+        raise ValueError(f"A training batch must have one vocabulary, but got {names}; train on datasets of one.")
+    return vocabulary
+
+
+def shared_arguments(cfg: CfgNode, clip: FrozenCLIP, criterion: nn.Module | None = None) -> dict[str, Any]:
+    """Keyword arguments of `OpenVocabularySegmenter.__init__` from the configuration; the criterion is by default that
+    of matched queries."""
     cache = cfg.MODEL.TEXT_CACHE
     return {
         "text_bank": TextBank(encoder=clip, directory=Path(cache) if cache else None),
-        "criterion": criterion_from_config(cfg),
+        "criterion": criterion or criterion_from_config(cfg),
         "ensembles": ensembles_from_config(cfg),
         "ensemble": cfg.MODEL.ENSEMBLE.NAME,
         "train_vocabulary": train_vocabulary_from_config(cfg),

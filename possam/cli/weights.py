@@ -86,11 +86,11 @@ def _is_there(path: Path) -> bool:
 
 def run_download(arguments: argparse.Namespace) -> int:
     from possam.encoders.downloads import download
-    from possam.models.converters import published_files
+    from possam.models.converters import download_published, published_files
 
     names, published = dict.fromkeys(arguments.names), published_files()
     for name in names:
-        if name in published:
+        if name in published and not published[name].repo:
             file = published[name]
             raise ValueError(
                 f"{name} cannot be downloaded by a program. Fetch it in a browser from {file.url}, check it with "
@@ -98,7 +98,11 @@ def run_download(arguments: argparse.Namespace) -> int:
                 "--model FILE or MODEL.WEIGHTS FILE."
             )
     for name in names:
-        print(download(name, arguments.folder))
+        if name in published:
+            print(download_published(published[name], arguments.folder))
+            print(f"{name}: {published[name].note}", file=sys.stderr)
+        else:
+            print(download(name, arguments.folder))
     return 0
 
 

@@ -126,7 +126,8 @@ def _count_parameters(cfg: CfgNode) -> tuple[int, int]:
     """Trained and frozen parameters of the model that `cfg` builds."""
     cfg = cfg.clone()
     spec = model_spec(cfg.MODEL.META_ARCHITECTURE)
-    cfg.merge_from_list([part for key in [*spec.weights.values(), "MODEL.TEXT_CACHE"] for part in (key, "")])
+    unread = [*spec.weights.values(), *spec.part_weights.values(), "MODEL.TEXT_CACHE"]
+    cfg.merge_from_list([part for key in unread for part in (key, "")])
     # Many configurations share a model and differ in their datasets alone: it is built once.
     key = f"{cfg.MODEL.dump()}{cfg.TEST.ENSEMBLES}"
     if key not in _COUNTS:

@@ -10,7 +10,7 @@ import logging
 import os
 import re
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -66,7 +66,7 @@ class Pretrained(nn.Module):
             revision: branch, tag or commit of the repository.
             weights: of frozen encoders by role, such as {"clip": "clip.safetensors"}, as MODEL.<ROLE>.WEIGHTS takes
                 them; by default the saved configuration's. Whatever they are, they must be those of the training,
-                which a published checkpoint does not say.
+                which a published checkpoint does not say. Also of parts that a published file does not hold.
             device: where the model goes; by default where it was, or the CPU, with a warning, if that is not here.
             cache_dir: folder of downloads; by default the hub's own.
             text_cache: folder of the text bank; by default possam/text in the user's cache, and "" keeps nothing.
@@ -94,7 +94,9 @@ class Pretrained(nn.Module):
             )
         cfg = saved.over_defaults()
         where = _device(device, cfg.MODEL.DEVICE, described)
-        _set_weights(cfg, spec, weights or {}, source)
+        _set_weights(cfg, spec, weights or {}, source, parts=() if published is None else published.parts)
+        if published is not None:
+            published.check_parts(list(weights or {}), str(file))
         cfg.MODEL.TRAIN_VOCABULARY = vocabulary
         cfg.MODEL.TEXT_CACHE = _text_cache(text_cache)
         checkpoint = read_checkpoint(file) if published is None else {}
@@ -224,11 +226,16 @@ def _download(repo_id: str, **options: Any) -> Path:
 
 
 def _set_weights(
-    cfg: CfgNode, spec: ModelSpec, weights: Mapping[str, str | Path], source: str | Path
+    cfg: CfgNode, spec: ModelSpec, weights: Mapping[str, str | Path], source: str | Path, *, parts: Collection[str]
 ) -> None:
-    """Put the weights given into the configuration, and check that those of all encoders can be found here."""
-    if unknown := sorted(set(weights) - set(spec.encoders)):
+    """Put the weights given into the configuration, and check that those of all encoders can be found here. `parts` are
+    the roles of those that `source` does not hold."""
+    if unknown := sorted(set(weights) - set(spec.encoders) - set(spec.parts)):
         raise ValueError(f"weights are given for {unknown}, but a {spec.name} has {', '.join(spec.encoders)}.")
+    for role in spec.parts:
+        if role in weights and role not in parts:
+            raise ValueError(f"weights are given for {role!r}, but {source} holds them itself; leave them out.")
+        cfg.MODEL[role.upper()].WEIGHTS = expand_home(weights.get(role, ""))
     for role, encoder in spec.encoders.items():
         node = cfg.MODEL[role.upper()]
         node.WEIGHTS = expand_home(weights.get(role, downloaded(node.NAME, node.WEIGHTS)))

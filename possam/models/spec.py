@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
 
 from possam.config import Choice, Key, register_keys
@@ -30,12 +30,15 @@ class ModelSpec:
             settings are NAME and WEIGHTS under `MODEL.<ROLE>`.
         check_config: raises ValueError for settings of the system that cannot be used together.
         exportable: whether `possam export` can write it.
+        parts: modules that may come from a file of their own before a training, `MODEL.<ROLE>.WEIGHTS`, by role. Unlike
+            encoders they are part of every checkpoint and saved model, which do not need that file.
     """
 
     model: type[OpenVocabularySegmenter]
     encoders: Mapping[str, type[FrozenEncoder]]
     check_config: Callable[[CfgNode], None]
     exportable: bool = False
+    parts: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -51,6 +54,16 @@ class ModelSpec:
         """The configuration key of the weights of each frozen encoder, by role."""
         return {role: f"MODEL.{role.upper()}.WEIGHTS" for role in self.encoders}
 
+    @property
+    def part_weights(self) -> dict[str, str]:
+        """The configuration key of the weights of each part, by role."""
+        return {role: f"MODEL.{role.upper()}.WEIGHTS" for role in self.parts}
+
+    def part_of(self, key: str) -> str:
+        """The role of the part that a tensor of the model's state dict belongs to; "" for none."""
+        name = key.partition(".")[0]
+        return next((role for role, names in self.parts.items() if name in names), "")
+
     def build(self, cfg: CfgNode) -> OpenVocabularySegmenter:
         """The model of a configuration, with random trained parameters and the weights of its frozen encoders."""
         build: Callable[[CfgNode], OpenVocabularySegmenter] = self.model  # made `configurable`
@@ -63,17 +76,20 @@ def register_model(
     keys: Sequence[Key],
     check_config: Callable[[CfgNode], None] = lambda _: None,
     exportable: bool = False,
+    parts: Mapping[str, Sequence[str]] | None = None,
 ) -> Callable[[Model], Model]:
     """Class decorator: register a system here, its keys and, in Detectron2's `META_ARCH_REGISTRY`, its class.
 
     Args:
         keys: rows of the settings that not all systems have; `MODEL.<ROLE>.NAME` and WEIGHTS of every encoder are among
             them.
-        encoders, check_config, exportable: as of `ModelSpec`.
+        encoders, check_config, exportable, parts: as of `ModelSpec`.
     """
 
     def register(model: Model) -> Model:
-        spec = ModelSpec(model=model, encoders=encoders, check_config=check_config, exportable=exportable)
+        spec = ModelSpec(
+            model=model, encoders=encoders, check_config=check_config, exportable=exportable, parts=parts or {}
+        )
         assert spec.name not in _SPECS, f"two systems called {spec.name}"
         needed = {f"MODEL.{role.upper()}.{setting}" for role in encoders for setting in ("NAME", "WEIGHTS")}
         assert needed <= {key.name for key in keys}, f"{spec.name} needs keys {sorted(needed)} of its encoders"

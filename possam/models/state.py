@@ -186,7 +186,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     """Read a file of `torch.save` or a safetensors file, on the CPU, without running any code it may hold.
 
     Returns:
-        A dict whose "model" is a dict of tensors; a bare dict of tensors becomes that entry.
+        A dict whose "model" is a dict of tensors; a bare dict of tensors becomes that entry, as does a "state_dict".
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -207,7 +207,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
             f"cut short, of another format, or hold code, which was not run ({type(error).__name__})."
         ) from error
     if isinstance(content, dict) and "model" not in content:
-        content = {"model": content}
+        content = {"model": content.get("state_dict", content)}
     parameters = content["model"] if isinstance(content, dict) else None
     if not isinstance(parameters, dict) or not all(
         isinstance(key, str) and isinstance(value, Tensor) for key, value in parameters.items()

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor
 
 from possam.config import SavedConfig
 from possam.encoders.state_dicts import differences, not_finite
@@ -19,6 +21,8 @@ from possam.messages import few
 
 # The converters register themselves.
 from possam.models.converters import fcclip as _fcclip  # noqa: F401
+from possam.models.converters import ovsam as _ovsam  # noqa: F401
+from possam.models.converters.downloads import download_published
 from possam.models.converters.foreign import describe_foreign
 from possam.models.converters.registry import Converted, Converter, PublishedFile, converters, register_converter
 from possam.models.spec import model_spec
@@ -35,9 +39,11 @@ __all__ = [
     "check_published",
     "convert_checkpoint",
     "converters",
+    "download_published",
     "published_files",
     "read_published",
     "register_converter",
+    "rename_published",
 ]
 
 
@@ -67,9 +73,18 @@ def convert_checkpoint(checkpoint: Mapping[str, Any], source: str | Path) -> Con
     if converter is None:
         return None
     try:
-        return converter.convert(state)
+        converted = converter.convert(state)
     except ValueError as error:
         raise ValueError(f"{source} looks like a checkpoint of {converter.name}, but {error}") from error
+    trained_on = [file.train_vocabulary for file in converter.files if file.filename == Path(source).name]
+    return replace(converted, train_vocabulary=trained_on[0]) if any(trained_on) else converted
+
+
+def rename_published(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors of a published checkpoint by the names of the model of this project that it is of; those of any other
+    as they are."""
+    converter = next((one for one in converters() if one.rename is not None and one.recognizes(state)), None)
+    return dict(state) if converter is None or converter.rename is None else dict(converter.rename(state))
 
 
 def adapt_checkpoint(model: OpenVocabularySegmenter, checkpoint: dict[str, Any], source: str) -> dict[str, Any]:
@@ -136,11 +151,13 @@ def _expected(converted: Converted) -> dict[str, torch.Tensor]:
     cfg = SavedConfig(converted.settings, source=converted.what).over_defaults()
     spec = model_spec(converted.architecture)
     cfg.MODEL.TRAIN_VOCABULARY = converted.train_vocabulary
-    cfg.merge_from_list([part for key in [*spec.weights.values(), "MODEL.TEXT_CACHE"] for part in (key, "")])
+    unread = [*spec.weights.values(), *spec.part_weights.values(), "MODEL.TEXT_CACHE"]
+    cfg.merge_from_list([part for key in unread for part in (key, "")])
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)  # of random weights, which are on purpose here
     try:
         with torch.device("meta"):
-            return spec.build(cfg).state_dict()
+            expected = spec.build(cfg).state_dict()
+            return {key: value for key, value in expected.items() if spec.part_of(key) not in converted.parts}
     finally:
         logging.disable(before)

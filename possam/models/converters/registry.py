@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,7 @@ import yaml
 from torch import Tensor
 
 from possam.config import keys_of
+from possam.models.spec import ModelSpec, model_spec
 from possam.models.state import describe_frozen
 from possam.vocabulary import Vocabulary
 
@@ -32,13 +33,19 @@ class PublishedFile:
 
     Attributes:
         name: key for `possam weights`.
-        url: page where it is fetched by hand; it cannot be downloaded by a program.
+        url: page where it is fetched by hand.
         filename: what it is called there; "" where that is not known.
+        repo: Hugging Face repository that has it; "" for a file that cannot be downloaded by a program.
+        note: what to know before using it, such as its license; "" for nothing.
+        train_vocabulary: what it was trained on, where that differs between files of one kind; else "".
     """
 
     name: str
     url: str
     filename: str = ""
+    repo: str = ""
+    note: str = ""
+    train_vocabulary: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +60,7 @@ class Converted:
         train_vocabulary: a value for `MODEL.TRAIN_VOCABULARY`.
         frozen: weights of frozen encoders that the file holds, by their names in the model. They are not used, but must
             be those of the model's encoders.
+        parts: roles of `ModelSpec.parts` that the file does not hold: the model must have them from files of their own.
     """
 
     what: str
@@ -61,6 +69,7 @@ class Converted:
     parameters: Tensors
     train_vocabulary: str
     frozen: Tensors = field(default_factory=dict)
+    parts: tuple[str, ...] = ()
 
     def as_checkpoint(self, model: OpenVocabularySegmenter, source: str) -> dict[str, Any]:
         """What `load_checkpoint` reads.
@@ -82,11 +91,25 @@ class Converted:
             )
         if self.frozen:
             logger.info("%s holds weights of a frozen encoder, which are not used: the model has the same.", source)
+        own_parts = {key: value for key, value in model.state_dict().items() if self._spec.part_of(key) in self.parts}
         return {
-            "model": dict(self.parameters),
+            "model": {**own_parts, **self.parameters},
             "frozen": describe_frozen(model),
             "vocabulary": Vocabulary.load(self.train_vocabulary).to_table(),
         }
+
+    @property
+    def _spec(self) -> ModelSpec:
+        return model_spec(self.architecture)
+
+    def check_parts(self, given: Collection[str], source: str) -> None:
+        """Raise ValueError unless there are weights for all `parts`; `given` are the roles that have some."""
+        if missing := [role for role in self.parts if role not in given]:
+            listed = " and ".join(f"{role}=PATH" for role in missing)
+            raise ValueError(
+                f"{source} is {self.what}, and holds no {' and no '.join(missing)}. Give their weights, too: "
+                f"--weights {listed} (weights= of from_pretrained, or MODEL.<ROLE>.WEIGHTS)."
+            )
 
     def check_model(self, model: OpenVocabularySegmenter, source: str) -> None:
         """Check that the parameters are for this model, and warn of settings that give other results than published.
@@ -101,13 +124,16 @@ class Converted:
                 f"{architecture}."
             )
         config = yaml.safe_load(model.config) or {} if model.config else None
-        keys = keys_of(self.architecture)
+        keys, weights = keys_of(self.architecture), self._spec.part_weights
+        if config is not None:
+            self.check_parts([role for role in self.parts if _look_up(config, weights[role])], source)
         other = {
             key: (found, wanted)
             for key, wanted in self.settings.items()  # weights may be called by a tag or by a path
             if config is not None and not keys[key].path and (found := _look_up(config, key)) != wanted
         }
-        expected = {key: value.shape for key, value in model.state_dict().items()}
+        state = model.state_dict()
+        expected = {key: value.shape for key, value in state.items() if self._spec.part_of(key) not in self.parts}
         fits = expected == {key: value.shape for key, value in self.parameters.items()}
         sizes = [key for key in other if keys[key].resume == "fixed"]
         if sizes and not fits:
@@ -127,25 +153,34 @@ class Converter:
         recognizes: whether tensors by name are of that model.
         convert: raises ValueError for tensors that are recognized but incomplete or of an unknown size.
         files: what its authors publish.
+        rename: tensors, of a part of the model too, by the names that this project has for them; None where no part is
+            published by itself.
     """
 
     name: str
     recognizes: Callable[[Tensors], bool]
     convert: Callable[[Tensors], Converted]
     files: tuple[PublishedFile, ...] = ()
+    rename: Callable[[Tensors], Mapping[str, Tensor]] | None = None
 
 
 _CONVERTERS: list[Converter] = []
 
 
 def register_converter(
-    *, name: str, recognizes: Callable[[Tensors], bool], files: tuple[PublishedFile, ...] = ()
+    *,
+    name: str,
+    recognizes: Callable[[Tensors], bool],
+    files: tuple[PublishedFile, ...] = (),
+    rename: Callable[[Tensors], Mapping[str, Tensor]] | None = None,
 ) -> Callable[[Callable[[Tensors], Converted]], Callable[[Tensors], Converted]]:
     """Decorator of a function from tensors to `Converted`: register it; arguments as of `Converter`."""
 
     def register(convert: Callable[[Tensors], Converted]) -> Callable[[Tensors], Converted]:
         assert name not in [converter.name for converter in _CONVERTERS], f"two converters of {name}"
-        _CONVERTERS.append(Converter(name=name, recognizes=recognizes, convert=convert, files=files))
+        _CONVERTERS.append(
+            Converter(name=name, recognizes=recognizes, convert=convert, files=files, rename=rename)
+        )
         return convert
 
     return register

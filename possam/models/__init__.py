@@ -2,6 +2,8 @@
 
 from possam.models.base import OpenVocabularySegmenter
 from possam.models.fcclip import FcClip
+from possam.models.ovsam import OVSAM
+from possam.models.ovsam_distillation import OVSAMDistillation
 from possam.models.possam import PosSAM
 from possam.models.prediction import MaskProposals, Prediction
 from possam.models.prompted import PromptedSegmenter
@@ -10,8 +12,10 @@ from possam.models.test_time_augmentation import TestTimeAugmentation
 from possam.models.top_names import top_names
 
 __all__ = [
+    "OVSAM",
     "FcClip",
     "ModelSpec",
+    "OVSAMDistillation",
     "OpenVocabularySegmenter",
     "MaskProposals",
     "PosSAM",

@@ -15,6 +15,7 @@ ROLES = sorted({role for spec in SPECS for role in spec.encoders})
 
 MAY_NAME_SYSTEMS = {
     "possam/__init__.py": "the public export",
+    "possam/models/ovsam_distillation.py": "the first of two trainings of a system, whose class it extends",
     "possam/models/__init__.py": "imports every system, which registers it",
     "possam/config/table.py": "the default of MODEL.META_ARCHITECTURE",
 }

@@ -1,0 +1,392 @@
+"""Open-Vocabulary SAM: a point or a box in, a mask and its name out, from one frozen CLIP.
+
+METHOD.md 3; arXiv:2401.02955.
+
+Shapes: B images, N prompts of an image, M masks of a prompt, D width of CLIP's joint space; h×w = H/4×W/4 of the padded
+input.
+"""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from possam.classifiers import FixedCosineClassifier, RoIEmbedding
+from possam.config.key import Choice, Key, count
+from possam.d2.config import CfgNode, configurable
+from possam.decoders import PromptedDecoder, PromptedMasks, PromptEncoder
+from possam.encoders import FrozenCLIP
+from possam.encoders.base import no_autocast
+from possam.encoders.sam import PIXEL_MEAN, PIXEL_STD
+from possam.inference.boxes import boxes_of_masks
+from possam.layers.prompts import PADDING, Prompts
+from possam.layers.segment_masks import RepeatedMasks
+from possam.losses import Assignment, PromptedCriterion, PromptedOutput, Target
+from possam.models.base import Features, one_vocabulary, shared_arguments
+from possam.models.part_weights import load_part_weights
+from possam.models.parts import CLIP_KEYS, CRITERION_KEYS, DECODER_CHOICE_KEYS, MASK_DECODER_KEYS
+from possam.models.prompted import PromptedSegmenter
+from possam.models.spec import register_model
+from possam.necks import SAM2CLIP, TopDownPyramid
+from possam.vocabulary import Vocabulary
+
+__all__ = ["KEYS", "MODES", "OVSAM", "PARTS", "chosen"]
+
+MODES: dict[str, dict[str, str]] = {
+    "published": {
+        "PIXEL_STATISTICS": "sam",
+        "TOKENS": "mask",
+        "CLASS_EMBEDDING": "roi",
+        "BOXES": "mask",
+        "BACKGROUND": "zero",
+    },
+    "possam": {
+        "PIXEL_STATISTICS": "clip",
+        "TOKENS": "sam",
+        "CLASS_EMBEDDING": "roi_label",
+        "BOXES": "prompt",
+        "BACKGROUND": "none",
+    },
+}
+"""The two modes of METHOD.md 3: values of the keys `MODEL.OVSAM.*` that are left empty."""
+
+_OWN = {
+    "MODEL.MASK_FORMER." + key
+    for key in (
+        "HIDDEN_DIM", "NHEADS", "DIM_FEEDFORWARD", "TWO_WAY_LAYERS", "CLASS_WEIGHT", "MASK_WEIGHT", "DICE_WEIGHT",
+        "IOU_WEIGHT", "TRAIN_NUM_POINTS", "OVERSAMPLE_RATIO", "IMPORTANCE_SAMPLE_RATIO",
+    )
+}  # fmt: skip
+
+
+def _difference(key: str, choices: str, what: str, *, resume: Any = "fixed") -> Key:
+    return Key(f"MODEL.OVSAM.{key}", "", Choice(["", *choices.split()]), resume=resume, help=what)
+
+
+KEYS = (
+    *CLIP_KEYS,
+    *(key for key in (*MASK_DECODER_KEYS, *DECODER_CHOICE_KEYS, *CRITERION_KEYS) if key.name in _OWN),
+    Key("MODEL.OVSAM.MODE", "possam", Choice(MODES), resume="fixed",
+        help="the published model, or this project's; settings of MODEL.OVSAM that are empty are the mode's"),
+    _difference("PIXEL_STATISTICS", "sam clip", "whose pixel mean and deviation CLIP's input is normalized with"),
+    _difference("TOKENS", "mask sam", "of the decoder: one mask's, or SAM's IoU token and four masks'"),
+    _difference("CLASS_EMBEDDING", "roi label roi_label", "of the box's features, of the label token, or their sum"),
+    _difference("BOXES", "mask prompt", "region that is named: always the mask's box, or the prompt's if it has one",
+                resume="effective"),
+    _difference("BACKGROUND", "zero none", "the classifier's last row: a zero vector, or none", resume="effective"),
+    Key("MODEL.OVSAM.NEGATIVE_VOCABULARY", "", resume="effective", path=True,
+        help="table whose other things are negatives in training too, as the novel classes in the published one"),
+    Key("MODEL.OVSAM.MULTIMASK", True, resume="effective",
+        help="a single point means the best of SAM's three candidates; else the mask of all other prompts"),
+    Key("MODEL.OVSAM.ROI_SIZE", 12, count, resume="effective", help="side in cells of the grid over a box"),
+    Key("MODEL.SAM2CLIP.LEVELS", [], resume="fixed", help="strides of CLIP's maps that it reads; empty: all"),
+    Key("MODEL.SAM2CLIP.STRIDE", 16, count, resume="fixed", help="pixels of a cell of the image embedding"),
+    Key("MODEL.SAM2CLIP.GRID", 64, count, resume="fixed", help="side in cells that the position embedding is for"),
+    Key("MODEL.SAM2CLIP.WIDTH", 1280, count, resume="fixed", help="channels of its blocks"),
+    Key("MODEL.SAM2CLIP.LAYERS", 5, count, resume="fixed", help="its blocks, of which the last is global"),
+    Key("MODEL.SAM2CLIP.NHEADS", 16, count, resume="fixed", help="heads of its blocks"),
+    Key("MODEL.SAM2CLIP.WINDOW", 14, count, resume="fixed", help="side in cells of the windows of its blocks"),
+    Key("MODEL.SAM2CLIP.WEIGHTS", "", machine=True, path=True, help="file of its weights; empty: random"),
+    Key("MODEL.PROMPT_ENCODER.WEIGHTS", "", machine=True, path=True,
+        help="SAM's file, which the prompt encoder is of and the decoder starts from; empty: random"),
+    Key("MODEL.PYRAMID.WEIGHTS", "", machine=True, path=True,
+        help="file of the feature pyramid and the class embedding, where it is another than the decoder's"),
+)  # fmt: skip
+
+PARTS = {
+    "sam2clip": ("sam2clip",),
+    "prompt_encoder": ("prompt_encoder",),
+    "pyramid": ("pyramid", "roi_embedding"),
+}
+"""Modules that may come from files of their own, by the role in `MODEL.<ROLE>.WEIGHTS`."""
+
+
+def chosen(cfg: CfgNode, key: str) -> str:
+    """The value of `MODEL.OVSAM.<key>`, or the mode's where it is empty."""
+    settings = cfg.MODEL.OVSAM
+    value: str = settings[key] or MODES[settings.MODE][key]
+    return value
+
+
+@register_model(encoders={"clip": FrozenCLIP}, parts=PARTS, keys=KEYS)
+class OVSAM(PromptedSegmenter):
+    """SAM2CLIP and CLIP2SAM over a frozen CLIP (METHOD.md 3; Figure 3 of the paper).
+
+    Trained are the decoder, the feature pyramid and the class embedding. SAM2CLIP and the prompt encoder are fixed, but
+    nobody publishes them but as parts of this model or of SAM: so they are ordinary modules without gradients that
+    every checkpoint and saved model holds. Only CLIP is not in it. `MODEL.SAM2CLIP.WEIGHTS` and
+    `MODEL.PROMPT_ENCODER.WEIGHTS` give their weights to a model that is trained anew; a saved one does not read them.
+    """
+
+    @configurable
+    def __init__(
+        self,
+        *,
+        clip: FrozenCLIP,
+        sam2clip: SAM2CLIP,
+        prompt_encoder: PromptEncoder,
+        mask_decoder: PromptedDecoder,
+        pyramid: TopDownPyramid,
+        roi_embedding: RoIEmbedding,
+        classifier: FixedCosineClassifier,
+        class_embedding: str = "roi_label",
+        prompt_boxes: bool = True,
+        multimask: bool = True,
+        negatives: Vocabulary | None = None,
+        **shared: Any,
+    ) -> None:
+        """
+        Args:
+            clip: any with several maps.
+            sam2clip: CLIP's maps to SAM's image embedding.
+            class_embedding: "roi", that of the box's features; "label", that of the label token; "roi_label", the sum.
+            prompt_boxes: name the prompt's box where it has one; else always the predicted mask's.
+            multimask: take the best by estimated IoU of the candidates for a single point.
+            negatives: classes that take part in the training softmax beside those of the batch.
+            shared: of `OpenVocabularySegmenter`.
+        """
+        super().__init__(**shared)
+        self.clip = clip
+        self.sam2clip = sam2clip.requires_grad_(False)
+        self.prompt_encoder = prompt_encoder.requires_grad_(False)
+        self.mask_decoder = mask_decoder
+        self.pyramid = pyramid
+        self.roi_embedding = roi_embedding
+        self.classifier = classifier
+        self.class_embedding = class_embedding
+        self.prompt_boxes = prompt_boxes
+        self.multimask = multimask and mask_decoder.masks > 1
+        self.negatives = negatives
+        self.reads = {"clip": tuple(clip.out_channels)}
+        # What the class does not depend on has no gradient: as published, where it is multiplied by 0 (METHOD.md 3.4).
+        if class_embedding == "roi" and mask_decoder.label_mlp is not None:
+            mask_decoder.label_mlp.requires_grad_(False)
+        if class_embedding == "label":
+            pyramid.requires_grad_(False)
+            roi_embedding.requires_grad_(False)
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
+        """Keyword arguments of `__init__` from the configuration."""
+        model, decoder, neck = cfg.MODEL, cfg.MODEL.MASK_FORMER, cfg.MODEL.SAM2CLIP
+        of_sam = tuple(value / 255 for value in PIXEL_MEAN), tuple(value / 255 for value in PIXEL_STD)
+        clip = FrozenCLIP.build(
+            name=model.CLIP.NAME,
+            weights=model.CLIP.WEIGHTS,
+            input_scale=model.CLIP.INPUT_SCALE,
+            pixel_statistics=of_sam if chosen(cfg, "PIXEL_STATISTICS") == "sam" else None,
+        )
+        levels = _levels(clip, list(neck.LEVELS))
+        every = chosen(cfg, "TOKENS") == "sam"
+        parts: dict[str, nn.Module] = {
+            "sam2clip": SAM2CLIP(
+                in_channels={stride: clip.out_channels[stride] for stride in levels},
+                stride=neck.STRIDE,
+                width=neck.WIDTH,
+                layers=neck.LAYERS,
+                heads=neck.NHEADS,
+                window=neck.WINDOW,
+                grid=neck.GRID,
+                out_channels=decoder.HIDDEN_DIM,
+            ),
+            "prompt_encoder": PromptEncoder(channels=decoder.HIDDEN_DIM),
+            "mask_decoder": PromptedDecoder(
+                embed_dim=clip.embed_dim,
+                stride=neck.STRIDE,
+                channels=decoder.HIDDEN_DIM,
+                masks=4 if every else 1,
+                iou_head=every,
+                layers=decoder.TWO_WAY_LAYERS,
+                heads=decoder.NHEADS,
+                dim_feedforward=decoder.DIM_FEEDFORWARD,
+            ),
+            "pyramid": TopDownPyramid(in_channels=clip.out_channels, channels=decoder.HIDDEN_DIM),
+            "roi_embedding": RoIEmbedding(
+                channels=decoder.HIDDEN_DIM, embed_dim=clip.embed_dim, cells=model.OVSAM.ROI_SIZE
+            ),
+        }
+        for role, names in PARTS.items():
+            if path := model[role.upper()].WEIGHTS:
+                load_part_weights(parts, path, role=role, names=names, starts=("mask_decoder",))
+        return {
+            "clip": clip,
+            **parts,
+            "classifier": FixedCosineClassifier(
+                embed_dim=clip.embed_dim, background=chosen(cfg, "BACKGROUND") == "zero"
+            ),
+            "class_embedding": chosen(cfg, "CLASS_EMBEDDING"),
+            "prompt_boxes": chosen(cfg, "BOXES") == "prompt",
+            "multimask": model.OVSAM.MULTIMASK,
+            "negatives": Vocabulary.load(extra).things() if (extra := model.OVSAM.NEGATIVE_VOCABULARY) else None,
+            **shared_arguments(cfg, clip, _criterion(cfg)),
+        }
+
+    # Stages of inference.
+
+    def prepare(self, features: Features) -> Features:
+        """The image embedding, ready for the decoder, and the feature pyramid, beside CLIP's maps."""
+        maps = features["clip"]
+        with torch.no_grad():
+            embedding = self.sam2clip(maps) + self.prompt_encoder.no_mask
+        return {**features, "sam2clip": {self.sam2clip.stride: embedding}, "pyramid": self.pyramid(maps)}
+
+    @torch.no_grad()
+    def predict_masks(self, features: Features, prompts: Prompts | None = None) -> dict[str, Tensor]:
+        assert prompts is not None
+        masks = self._decode(features, prompts)
+        best = self._best(masks, prompts)
+        row = torch.arange(len(best), device=best.device)
+        mask_logits = masks.mask_logits[row, best].float()
+        boxes = self._boxes(mask_logits, prompts)
+        embeddings = self._embed(features, [boxes], masks.label)
+        clip_embeddings, clip_empty = self._embed_by_clip(features, mask_logits, boxes)
+        found = {
+            "mask_logits": mask_logits,
+            "query_embeddings": F.normalize(embeddings.float(), dim=-1),
+            "clip_embeddings": clip_embeddings,
+            "clip_empty": clip_empty,
+            "iou": best.new_ones(len(best)).float() if masks.iou is None else masks.iou[row, best].float().clamp(0, 1),
+        }
+        return {field: values[None] for field, values in found.items()}
+
+    def _decode(self, features: Features, prompts: Prompts) -> PromptedMasks:
+        """Masks of the prompts of one image. What a prompt gives does not depend on the others: prompts with equally
+        many tokens are decoded together, without padding."""
+        ((stride, embedding),) = features["sam2clip"].items()
+        height, width = embedding.shape[-2:]
+        tokens: dict[int, list[tuple[Tensor, Tensor]]] = {}
+        with no_autocast(embedding.device):  # half precision would blur coordinates
+            positions = self.prompt_encoder.positions((height, width))
+            real = prompts.labels != PADDING
+            layout = 2 * real.sum(1) + prompts.has_box
+            for kind in layout.unique().tolist():
+                index = (layout == kind).nonzero()[:, 0]
+                first = (~real[index]).long().argsort(dim=1, stable=True)[:, : kind // 2]
+                encoded = self.prompt_encoder(
+                    prompts.points[index].gather(1, first[..., None].expand(-1, -1, 2)),
+                    prompts.labels[index].gather(1, first),
+                    prompts.boxes[index] if kind % 2 else None,
+                    (height * stride, width * stride),
+                )
+                tokens.setdefault(encoded.shape[1], []).append((index, encoded))
+        parts = [self.mask_decoder(embedding, positions, torch.cat([x for _, x in each])) for each in tokens.values()]
+        order = torch.cat([index for each in tokens.values() for index, _ in each]).argsort()
+        mask_logits, iou, label = zip(*parts, strict=True)
+        return PromptedMasks(
+            torch.cat(mask_logits)[order], None if iou[0] is None else torch.cat(iou)[order], torch.cat(label)[order]
+        )
+
+    def _ambiguous(self, prompts: Prompts) -> Tensor:
+        """N bool: a single point may mean the whole or a part."""
+        return ~prompts.has_box & ((prompts.labels != PADDING).sum(1) == 1) & self.multimask
+
+    def _best(self, masks: PromptedMasks, prompts: Prompts) -> Tensor:
+        """N int64, which of its M masks a prompt means: mask 0, or the best candidate of an ambiguous one, as
+        segment_anything recommends."""
+        if masks.iou is None or not self.multimask:
+            return torch.zeros(len(prompts), dtype=torch.int64, device=prompts.device)
+        return torch.where(self._ambiguous(prompts), 1 + masks.iou[:, 1:].argmax(1), 0)
+
+    def _boxes(self, mask_logits: Tensor, prompts: Prompts) -> Tensor:
+        """Boxes of the regions to be named, N×4 XYXY in pixels; ground truth is never looked at."""
+        boxes = 4 * boxes_of_masks(mask_logits > 0)  # of cells of stride 4
+        return torch.where(prompts.has_box[:, None] & self.prompt_boxes, prompts.boxes, boxes)
+
+    def _embed(self, features: Features, boxes: list[Tensor], label: Tensor) -> Tensor:
+        """Class embeddings (ΣN)×D of the boxes of all images, not normalized; `label` is (ΣN)×D too."""
+        if self.class_embedding == "label":
+            return label
+        embedded: Tensor = self.roi_embedding(features["pyramid"], boxes)
+        return embedded + label if self.class_embedding == "roi_label" else embedded
+
+    def _embed_by_clip(self, features: Features, mask_logits: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor]:
+        """Frozen CLIP's embeddings N×D, by its attention pool over the box or else by the mean over the mask (METHOD.md
+        3.6), and N bool, True for a mask without a cell of CLIP's."""
+        if not self.clip.has_attention_pool:
+            embedded, empty = self.embed_masks_by_clip(mask_logits[None], features)
+            return embedded[0], empty[0]
+        clip_features = features["clip"][self.clip.final_stride]
+        cells = F.interpolate(mask_logits[None], size=clip_features.shape[-2:], mode="bilinear", align_corners=False)[0]
+        return self.clip.pool_boxes(clip_features, [boxes]), ~(cells > 0).flatten(1).any(1)
+
+    # Training.
+
+    def accumulate_losses(self, batched_inputs: list[dict[str, Any]]) -> AbstractContextManager[None]:
+        labels = [inputs["instances"].gt_classes for inputs in batched_inputs]
+        return self.criterion.accumulating([len(each) for each in labels], [int((each >= 0).sum()) for each in labels])
+
+    def losses(self, batched_inputs: list[dict[str, Any]]) -> dict[str, Tensor]:
+        """Weighted scalar losses of the prompts (METHOD.md 3.7); the region that is named is the ground truth's box.
+
+        The "instances" of an input are the targets of its "prompts", one each. One of class -1 trains its mask alone.
+        """
+        vocabulary = one_vocabulary(batched_inputs)
+        features, padded = self._features(batched_inputs)
+        prepared = self.prepare(features)
+        targets, segments = zip(*(self._prompted_target(inputs, padded) for inputs in batched_inputs), strict=True)
+        every = [inputs["prompts"].to(self.device) for inputs in batched_inputs]
+        given = [Assignment(index, self._ambiguous(prompts)) for index, prompts in zip(segments, every, strict=True)]
+        masks = [self._decode(_one(prepared, index), prompts) for index, prompts in enumerate(every)]
+        boxes = [boxes_of_masks(target.masks)[one.segments] for target, one in zip(targets, given, strict=True)]
+        embeddings = self._embed(prepared, boxes, torch.cat([each.label for each in masks]))
+        logits = self._training_logits(embeddings, vocabulary).split([len(prompts) for prompts in every])
+        outputs = [
+            PromptedOutput(of_classes, each.mask_logits, each.iou)
+            for of_classes, each in zip(logits, masks, strict=True)
+        ]
+        losses: dict[str, Tensor] = self.criterion(outputs, list(targets), given)
+        return losses
+
+    def _prompted_target(self, inputs: dict[str, Any], padded: tuple[int, int]) -> tuple[Target, Tensor]:
+        """Ground truth of T segments, and which of them each prompt means, N int64."""
+        instances = inputs["instances"].to(self.device)
+        masks, labels = instances.gt_masks, instances.gt_classes
+        segments = torch.arange(len(labels), device=self.device)
+        if isinstance(masks, RepeatedMasks):  # kept and compared once
+            segments, masks = masks.places, masks.masks
+            labels = labels.new_full((len(masks),), -1).index_copy(0, segments, labels)
+        masks = getattr(masks, "tensor", masks)
+        height, width = masks.shape[-2:]
+        return Target(labels, F.pad(masks, (0, padded[1] - width, 0, padded[0] - height))), segments
+
+    def _training_logits(self, embeddings: Tensor, vocabulary: Vocabulary) -> Tensor:
+        """(ΣN)×(K+…+1): classes of the batch, the other negatives, and background."""
+        logits = self.classifier(embeddings, self._text(vocabulary))
+        if self.negatives is None:
+            return logits
+        others = torch.tensor(self.negatives.exact_overlap(vocabulary), device=logits.device).logical_not()
+        more = self.classifier(embeddings, self._text(self.negatives))[:, :-1]
+        return torch.cat([logits[:, :-1], more[:, others], logits[:, -1:]], dim=1)
+
+
+def _one(features: Features, index: int) -> Features:
+    """The features of one image of a batch."""
+    return {role: {s: maps[index : index + 1] for s, maps in levels.items()} for role, levels in features.items()}
+
+
+def _levels(clip: FrozenCLIP, wanted: list[int]) -> list[int]:
+    """Strides of the maps that SAM2CLIP reads. Raises ValueError for a CLIP that does not have them."""
+    found = list(clip.out_channels)
+    if len(found) < 2 or not set(wanted) <= set(found):
+        raise ValueError(
+            f"MODEL.CLIP.NAME {clip.name!r} has maps of strides {found}, but several are needed, and those of "
+            f"MODEL.SAM2CLIP.LEVELS {wanted} among them; use a ModifiedResNet or a ConvNeXt, such as RN50x16."
+        )
+    return wanted or found
+
+
+def _criterion(cfg: CfgNode) -> PromptedCriterion:
+    loss = cfg.MODEL.MASK_FORMER
+    return PromptedCriterion(
+        class_weight=loss.CLASS_WEIGHT,
+        mask_weight=loss.MASK_WEIGHT,
+        dice_weight=loss.DICE_WEIGHT,
+        iou_weight=loss.IOU_WEIGHT,
+        points=loss.TRAIN_NUM_POINTS,
+        oversample=loss.OVERSAMPLE_RATIO,
+        importance=loss.IMPORTANCE_SAMPLE_RATIO,
+    )

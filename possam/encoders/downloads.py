@@ -28,8 +28,6 @@ _PAUSE = 2.0  # seconds before a further attempt
 _COME_BACK = (http.HTTPStatus.REQUEST_TIMEOUT, http.HTTPStatus.TOO_MANY_REQUESTS)
 _TIMEOUT = 30.0  # seconds without a byte
 _BLOCK = 1 << 20
-# What open_clip itself looks for in a repository, in its order.
-_HUB_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 
 
 class NoConnection(ConnectionError, ValueError):
@@ -48,7 +46,7 @@ def download(name: str, folder: str | Path) -> Path:
         folder: made if missing.
 
     Returns:
-        path of the file; give it as MODEL.SAM.WEIGHTS or MODEL.CLIP.WEIGHTS.
+        path of the file; give it as MODEL.SAM.WEIGHTS, MODEL.CLIP.WEIGHTS or MODEL.BACKBONE.WEIGHTS.
 
     Raises:
         ValueError: unknown name, a wrong checksum (what came is removed), or another file under the final name.
@@ -171,7 +169,7 @@ def _progress(weights: WeightFile) -> Iterator[tuple[Progress, TaskID]]:
 
 def _by_hand(weights: WeightFile, target: Path, reason: object) -> str:
     reason = (str(reason).splitlines() or [type(reason).__name__])[0]
-    what = "that address" if weights.url else f"{_HUB_FILES[0]} of that repository"
+    what = "that address" if weights.url else f"{weights.repo_files[0]} of that repository"
     return (
         f"cannot fetch {weights.name} from {weights.source} ({reason}). On a machine with a connection, run `possam "
         f"weights download {weights.name}` or fetch {what}; put the file at {target}, and check it with `possam "
@@ -218,11 +216,11 @@ def _from_hub(weights: WeightFile, folder: Path, endpoint: str | None = None) ->
 
 
 def _hub_file(weights: WeightFile, endpoint: str | None = None, target: Path | None = None) -> _HubFile:
-    """The file of a repository that open_clip would take, and its checksum as the server has it."""
+    """The file of a repository that open_clip or timm would take, and its checksum as the server has it."""
     from huggingface_hub import get_hf_file_metadata, hf_hub_url
     from huggingface_hub.errors import EntryNotFoundError
 
-    for filename in _HUB_FILES:
+    for filename in weights.repo_files:
         try:
             found = get_hf_file_metadata(hf_hub_url(weights.repo, filename, endpoint=endpoint), endpoint=endpoint)
         except EntryNotFoundError:
@@ -232,7 +230,7 @@ def _hub_file(weights: WeightFile, endpoint: str | None = None, target: Path | N
         if found.etag is None or len(found.etag) != 64 or found.commit_hash is None:
             raise ValueError(f"{weights.source} does not tell the sha256 of {filename}, but {found.etag!r}.")
         return _HubFile(filename, found.commit_hash, found.etag)
-    raise ValueError(f"{weights.source} has none of {', '.join(_HUB_FILES)}; the repository has changed.")
+    raise ValueError(f"{weights.source} has none of {', '.join(weights.repo_files)}; the repository has changed.")
 
 
 def _remote_sha256(weights: WeightFile, path: Path) -> str:

@@ -151,7 +151,7 @@ class FrozenSAM(FrozenEncoder):
             return
         official = known_file(weights)
         if official is None or official.model != name:
-            sizes = {file.model: file.filename for file in WEIGHTS.values() if not file.tag}
+            sizes = {file.model: file.filename for file in WEIGHTS.values() if file.kind == "sam"}
             known = f"the official ones are called {sizes[name]}" if name in sizes else f"{name} has no official ones"
             raise ValueError(
                 f"{key}.WEIGHTS {weights!r} is neither a file nor called as the official weights of "

@@ -1,4 +1,4 @@
-"""The official weights of the frozen encoders: where they lie, how large they are, and how to know them again."""
+"""The official weights of encoders and backbones: where they lie, how large they are, and how to know them again."""
 
 from __future__ import annotations
 
@@ -10,6 +10,10 @@ from pathlib import Path
 from possam.messages import did_you_mean
 
 _SAM_URL = "https://dl.fbaipublicfiles.com/segment_anything/"
+_TORCHVISION_URL = "https://download.pytorch.org/models/"
+# What open_clip and timm look for in a repository, in their order.
+_OPEN_CLIP_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
+_TIMM_FILES = ("model.safetensors", "pytorch_model.bin")
 _BLOCK = 1 << 22
 
 
@@ -20,10 +24,12 @@ class WeightFile:
     Attributes:
         name: key of `WEIGHTS`.
         filename: what it is called in the folder it is downloaded to.
-        model: name for `FrozenSAM.build` (`vit_b`) or `FrozenCLIP.build`.
-        tag: open_clip's pretrained tag; "" for SAM.
+        model: name for `FrozenSAM.build` (`vit_b`), `FrozenCLIP.build` or `build_backbone`.
+        kind: "sam", "clip" or "backbone".
+        tag: the pretrained tag of open_clip, timm or torchvision; "" for SAM.
         url: address of a file that is fetched directly; "" for one of a repository.
-        repo: Hugging Face repository of an open_clip model; "" for SAM.
+        repo: Hugging Face repository of a model of open_clip or timm; "" for a file of an address.
+        repo_files: what the file may be called in the repository, the first that is there is taken.
         size: bytes, None where only the server knows.
         sha256: hexadecimal, None where only the server knows.
     """
@@ -31,9 +37,11 @@ class WeightFile:
     name: str
     filename: str
     model: str
+    kind: str = "clip"
     tag: str = ""
     url: str = ""
     repo: str = ""
+    repo_files: tuple[str, ...] = _OPEN_CLIP_FILES
     size: int | None = None
     sha256: str | None = None
 
@@ -45,13 +53,27 @@ class WeightFile:
 
 def _sam(size: str, filename: str, size_bytes: int, sha256: str) -> WeightFile:
     # The letters at the end of SAM's file names are the first of the file's md5.
+    url = _SAM_URL + filename
     return WeightFile(
-        name=f"sam_{size}", filename=filename, model=size, url=_SAM_URL + filename, size=size_bytes, sha256=sha256
+        name=f"sam_{size}", filename=filename, kind="sam", model=size, url=url, size=size_bytes, sha256=sha256
     )
 
 
 def _clip(model: str, tag: str, repo: str) -> WeightFile:
     return WeightFile(name=model, filename=f"{model}.{tag}.safetensors", model=model, tag=tag, repo=repo)
+
+
+def _resnet(model: str, filename: str, sha256: str) -> WeightFile:
+    # The letters at the end of torchvision's file names are the first of the file's sha256.
+    tag, url = "IMAGENET1K_V1", _TORCHVISION_URL + filename
+    return WeightFile(name=model, filename=filename, kind="backbone", model=model, tag=tag, url=url, sha256=sha256)
+
+
+def _swin(model: str, tag: str, repo: str) -> WeightFile:
+    filename = f"{model}.{tag}.safetensors"
+    return WeightFile(
+        name=model, filename=filename, kind="backbone", model=model, tag=tag, repo=repo, repo_files=_TIMM_FILES
+    )
 
 
 _FILES = (
@@ -108,6 +130,10 @@ _FILES = (
     _clip("EVA02-B-16", "merged2b_s8b_b131k", "timm/eva02_base_patch16_clip_224.merged2b_s8b_b131k"),
     _clip("EVA02-L-14", "merged2b_s4b_b131k", "timm/eva02_large_patch14_clip_224.merged2b_s4b_b131k"),
     _clip("EVA02-L-14-336", "merged2b_s6b_b61k", "timm/eva02_large_patch14_clip_336.merged2b_s6b_b61k"),
+    _resnet("resnet50", "resnet50-0676ba61.pth", "0676ba61b6795bbe1773cffd859882e5e297624d384b6993f7c9e683e722fb8a"),
+    _resnet("resnet101", "resnet101-63fe2227.pth", "63fe2227b86e8f1f2063f43a75c84d195911b6a0eace650907dd3dc62dd49a0a"),
+    _swin("swin_small", "ms_in1k", "timm/swin_small_patch4_window7_224.ms_in1k"),
+    _swin("swin_large", "ms_in22k", "timm/swin_large_patch4_window12_384.ms_in22k"),
 )
 
 WEIGHTS: dict[str, WeightFile] = {file.name: file for file in _FILES}

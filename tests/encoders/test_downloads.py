@@ -221,14 +221,29 @@ def test_verify(monkeypatch, tmp_path):
         verify(tmp_path / "none.pth")
 
 
+def test_the_table_says_what_torchvision_and_timm_say():
+    import timm
+    from torchvision.models import get_model_weights
+
+    backbones = {name: weights for name, weights in WEIGHTS.items() if weights.kind == "backbone"}
+    assert set(backbones) == {"resnet50", "resnet101", "swin_small", "swin_large"}
+    for name, weights in backbones.items():
+        if weights.url:
+            assert get_model_weights(name)[weights.tag].url == weights.url
+            assert weights.sha256.startswith(weights.filename.partition("-")[2].removesuffix(".pth"))
+        else:
+            owner, model = weights.repo.split("/")
+            assert owner == "timm" and timm.get_pretrained_cfg(model).tag == weights.tag
+
+
 def test_the_table_says_what_open_clip_says():
     from open_clip.pretrained import get_pretrained_cfg
 
     for name, weights in WEIGHTS.items():
         assert name == weights.name
-        if weights.tag:
+        if weights.kind == "clip":
             assert get_pretrained_cfg(weights.model, weights.tag)["hf_hub"] == f"{weights.repo}/"
             assert weights.filename == f"{weights.model}.{weights.tag}.safetensors"
-        else:
+        elif weights.url:
             assert weights.url.endswith("/" + weights.filename) and len(weights.sha256) == 64
     assert len({weights.filename for weights in WEIGHTS.values()}) == len(WEIGHTS)

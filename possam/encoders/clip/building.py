@@ -56,7 +56,7 @@ def load_clip(*, name: str, weights: str | Path | None, seed: int) -> LoadedCLIP
         raise ValueError(
             f"unknown CLIP model {name!r}.{did_you_mean(name, model_names())} Valid names are those of "
             f"open_clip.list_models() and {', '.join(mini.MODELS)}; official weights are known of: "
-            f"{', '.join(file.name for file in WEIGHTS.values() if file.tag)}."
+            f"{', '.join(file.name for file in WEIGHTS.values() if file.kind == 'clip')}."
         )
     source = _resolve(name, weights)
     with torch.random.fork_rng(devices=[]), Unfilled() if source.path else nullcontext():

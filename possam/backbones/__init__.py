@@ -1,0 +1,15 @@
+"""Trained backbones: image in, maps of strides 4, 8, 16 and 32 out, with gradients."""
+
+from possam.backbones.base import TrainedBackbone, backbone_names, build_backbone, check_backbone, register_backbone
+from possam.backbones.resnet import ResNetBackbone
+from possam.backbones.swin import SwinBackbone
+
+__all__ = [
+    "ResNetBackbone",
+    "SwinBackbone",
+    "TrainedBackbone",
+    "backbone_names",
+    "build_backbone",
+    "check_backbone",
+    "register_backbone",
+]

@@ -1,0 +1,34 @@
+import pytest
+import torch
+
+from possam.backbones import backbone_names, build_backbone, check_backbone
+
+
+def test_an_unknown_name_is_answered_with_the_valid_ones():
+    assert backbone_names() == ["resnet50", "resnet101", "mini_r", "swin_small", "swin_large"]
+    with pytest.raises(ValueError, match=r"no backbone is called 'resnet5'.*resnet50, resnet101.*mean"):
+        build_backbone(name="resnet5")
+
+
+def test_images_must_fit_the_strides():
+    backbone = build_backbone(name="mini_r")
+    for shape in ((3, 64, 64), (1, 1, 64, 64), (1, 3, 64, 40)):
+        with pytest.raises(ValueError, match="multiples of 32, but got shape"):
+            backbone(torch.zeros(shape))
+
+
+def test_weights_are_checked_before_they_are_read(tmp_path):
+    path = tmp_path / "resnet50-0676ba61.pth"
+    with pytest.raises(FileNotFoundError, match=r"no file .*`possam weights download resnet50`"):
+        check_backbone(key="MODEL.BACKBONE", name="resnet50", weights=str(path))
+    with pytest.raises(ValueError, match=r"MODEL\.BACKBONE\.WEIGHTS .* those of resnet50, not .* 'swin_large'"):
+        check_backbone(key="MODEL.BACKBONE", name="swin_large", weights=str(path))
+    path.touch()
+    check_backbone(key="MODEL.BACKBONE", name="resnet50", weights=str(path))
+    check_backbone(key="MODEL.BACKBONE", name="resnet50", weights="")
+
+
+def test_a_file_that_is_no_state_dict_is_refused(tmp_path):
+    (tmp_path / "a.pth").write_bytes(b"nothing")
+    with pytest.raises(ValueError, match="cannot read resnet50 weights"):
+        build_backbone(name="resnet50", weights=tmp_path / "a.pth")

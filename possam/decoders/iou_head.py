@@ -9,10 +9,10 @@ from possam.layers import MLP
 
 
 class IoUHead(MLP):
-    """P_iou = sigmoid(MLP3(query)) (METHOD.md 1.4)."""
+    """P_iou = sigmoid(MLP(query)): of 3 layers (METHOD.md 1.4), or of one, a linear map (METHOD.md 2.7)."""
 
-    def __init__(self, channels: int) -> None:
-        super().__init__(channels, channels, 1, 3)
+    def __init__(self, channels: int, layers: int = 3) -> None:
+        super().__init__(channels, channels, 1, layers)
 
     def forward(self, x: Tensor) -> Tensor:
         """B×Q×C → B×Q float32 in (0, 1)."""
@@ -27,6 +27,6 @@ class PerfectIoU(nn.Module):
         return torch.ones(x.shape[:-1], device=x.device)
 
 
-def build_iou_head(channels: int, learnt: bool) -> nn.Module:
+def build_iou_head(channels: int, learnt: bool, layers: int = 3) -> nn.Module:
     """The head of a decoder, or its stand-in."""
-    return IoUHead(channels) if learnt else PerfectIoU()
+    return IoUHead(channels, layers) if learnt else PerfectIoU()

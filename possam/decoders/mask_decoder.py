@@ -54,6 +54,7 @@ class MaskDecoder(nn.Module):
         heads: int = 8,
         feedforward: int = 2048,
         iou_head: bool = True,
+        iou_head_layers: int = 3,
     ) -> None:
         super().__init__()
         if layers < SCALES or layers % SCALES:
@@ -73,7 +74,7 @@ class MaskDecoder(nn.Module):
         )
         self.norm = nn.LayerNorm(channels)
         self.mask_head = MLP(channels, channels, channels, 3)
-        self.iou_head = build_iou_head(channels, iou_head)
+        self.iou_head = build_iou_head(channels, iou_head, iou_head_layers)
 
     def forward(self, mask_features: Tensor, scales: Sequence[Tensor]) -> list[MaskPrediction]:
         """Decodes masks.

@@ -43,6 +43,7 @@ class TwoWayDecoder(nn.Module):
         heads: int = 8,
         feedforward: int = 2048,
         iou_head: bool = True,
+        iou_head_layers: int = 3,
     ) -> None:
         """
         Args:
@@ -76,7 +77,7 @@ class TwoWayDecoder(nn.Module):
         self.upscaling = _upscaling(channels, doublings)
         self.mask_channels = channels // 2 ** (doublings + 1)
         self.mask_head = MLP(channels, channels, self.mask_channels, 3)
-        self.iou_head = build_iou_head(channels, iou_head)
+        self.iou_head = build_iou_head(channels, iou_head, iou_head_layers)
 
     def forward(self, features: Tensor) -> tuple[list[MaskPrediction], Tensor]:
         """Image embedding B×in_channels×H/s×W/s → the one prediction, and mask features B×M×H/4×W/4.

@@ -61,9 +61,7 @@ def _layers(body: ResNet) -> tuple[nn.Sequential, ...]:
 
 def _width(layer: nn.Sequential) -> int:
     """Output channels of a stage."""
-    block = layer[-1]
-    convolution = block.conv3 if isinstance(block, Bottleneck) else block.conv2
-    return int(convolution.out_channels)
+    return [module for module in layer[-1].children() if isinstance(module, nn.Conv2d)][-1].out_channels
 
 
 def _resnet(layers: list[int], *, lr_factor: float, drop_path_rate: float) -> ResNetBackbone:

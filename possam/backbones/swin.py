@@ -28,14 +28,15 @@ class SwinBackbone(TrainedBackbone):
                 head are removed.
         """
         super().__init__(lr_factor=lr_factor)
-        body.norm, body.head = nn.Identity(), nn.Identity()
+        body.norm = body.head = nn.Identity()  # type: ignore[assignment]
         self.body = body
         widths = [int(stage["num_chs"]) for stage in body.feature_info]
         self.out_channels = dict(zip(STRIDES, widths, strict=True))
         self.norms = nn.ModuleList(nn.LayerNorm(channels) for channels in self.out_channels.values())
         for module in body.modules():
             if isinstance(module, WindowAttention):
-                module.embedding_parameters = ("relative_position_bias_table",)  # see possam.engine.optimizer
+                # see possam.engine.optimizer
+                module.embedding_parameters = ("relative_position_bias_table",)  # type: ignore[assignment]
 
     def stages(self, images: Tensor) -> list[Tensor]:
         x = self.body.patch_embed(images)

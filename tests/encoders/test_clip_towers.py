@@ -17,8 +17,8 @@ def convnext(**kwargs):
     return frozen({**vision, **kwargs})
 
 
-def resnet(image_size=64):
-    return frozen({"layers": [1, 1, 1, 1], "width": 8, "head_width": 64, "image_size": image_size})
+def resnet(image_size=64, **options):
+    return frozen({"layers": [1, 1, 1, 1], "width": 8, "head_width": 64, "image_size": image_size}, **options)
 
 
 def vit(**kwargs):
@@ -116,6 +116,39 @@ def test_resnet_equals_its_attention_pool_for_one_cell_whatever_the_attention():
     pixels = images(32, 32)
     expected = clip.model.encode_image(normalised(pixels), normalize=True)
     torch.testing.assert_close(clip.project(clip.final(pixels)[:, :, 0, 0]), expected, atol=1e-5, rtol=1e-4)
+
+
+def pooled_by_clip(clip, dense):
+    """CLIP's own attention pool over a map, normalized."""
+    with torch.no_grad():
+        return F.normalize(clip.model.visual.attnpool(dense), dim=-1)
+
+
+def test_without_positions_a_uniform_map_is_the_attention_pool_whatever_the_attention():
+    """METHOD.md 2.3: equal where all tokens are one vector, which any attention's weights average to itself."""
+    clip = resnet(pool_position=False)
+    pool = clip.model.visual.attnpool
+    vectors = torch.randn(3, 256)
+    uniform = vectors[:, :, None, None].expand(-1, -1, 2, 2)
+    # Unequal while the pool has positions, equal without.
+    assert (clip.project(vectors) - pooled_by_clip(clip, uniform)).abs().max() > 1e-3
+    pool.positional_embedding.data.zero_()
+    torch.testing.assert_close(clip.project(vectors), pooled_by_clip(clip, uniform), atol=1e-5, rtol=1e-4)
+    # Any other map differs, since the attention is not uniform; its mean is that of the pool where it is.
+    dense = torch.randn(3, 256, 2, 2)
+    assert (clip.project(dense.mean(dim=(2, 3))) - pooled_by_clip(clip, dense)).abs().max() > 1e-3
+    pool.q_proj.weight.data.zero_()
+    pool.q_proj.bias.data.zero_()
+    torch.testing.assert_close(clip.project(dense.mean(dim=(2, 3))), pooled_by_clip(clip, dense), atol=1e-5, rtol=1e-4)
+
+
+def test_the_mean_position_is_one_constant_in_clip_space():
+    with_position, without = resnet(), resnet(pool_position=False)
+    pool = with_position.model.visual.attnpool
+    vectors = torch.randn(5, 256)
+    moved = vectors + pool.positional_embedding.mean(dim=0)
+    torch.testing.assert_close(with_position.project(vectors), without.project(moved))
+    assert with_position.fingerprint == without.fingerprint  # of the features, which are the same
 
 
 def test_resnet_projection_is_a_1x1_convolution():

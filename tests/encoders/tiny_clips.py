@@ -63,7 +63,7 @@ def tokenize(texts, context_length):
     return rows
 
 
-def frozen(vision, *, embed_dim=16, input_scale=1.0, randomise=True):
+def frozen(vision, *, embed_dim=16, randomise=True, **options):
     torch.manual_seed(0)
     model = open_clip.CLIP(embed_dim, vision, TEXT)
     if randomise:  # zero and unit initialisations would hide a forgotten bias, norm or position
@@ -72,7 +72,7 @@ def frozen(vision, *, embed_dim=16, input_scale=1.0, randomise=True):
         for name, buffer in model.named_buffers():
             if "running" in name:
                 buffer += 0.1 * torch.rand_like(buffer)
-    return FrozenCLIP(model=model, tokenizer=tokenize, pixel_mean=MEAN, pixel_std=STD, input_scale=input_scale)
+    return FrozenCLIP(model=model, tokenizer=tokenize, pixel_mean=MEAN, pixel_std=STD, **options)
 
 
 def images(height, width, batch=2):

@@ -55,6 +55,7 @@ class FrozenCLIP(FrozenEncoder):
         pixel_std: Sequence[float],
         input_scale: float = 1.0,
         name: str = "",
+        pool_position: bool = True,
     ) -> None:
         """
         Args:
@@ -63,6 +64,8 @@ class FrozenCLIP(FrozenEncoder):
             pixel_mean, pixel_std: three values each, RGB, on the scale 0..1.
             input_scale: side of the tower's input over the side of the image.
             name: what `build` knows the model by; empty for one of one's own.
+            pool_position: whether `project` adds the mean position of a ModifiedResNet's attention pool, which the pool
+                was trained with (METHOD.md 1.5), or no position (METHOD.md 2.3). Other towers have none.
 
         Raises:
             ValueError: an unsupported image tower, a scale that is not positive.
@@ -76,6 +79,7 @@ class FrozenCLIP(FrozenEncoder):
         self.input_scale = float(input_scale)
         self._tokenizer = tokenizer
         self._tower = build_tower(model.visual)
+        self._tower.pool_position = pool_position
         self.stride = self._tower.stride
         self.feature_dim = self._tower.feature_dim
         self.context_length = int(model.context_length)
@@ -93,6 +97,7 @@ class FrozenCLIP(FrozenEncoder):
         input_scale: float = 1.0,
         seed: int = 0,
         pixel_statistics: tuple[Sequence[float], Sequence[float]] | None = None,
+        pool_position: bool = True,
     ) -> FrozenCLIP:
         """Build by name.
 
@@ -107,6 +112,7 @@ class FrozenCLIP(FrozenEncoder):
                 is 1 for open_clip's models and that of pre-training for the miniature ones.
             seed: of random weights; the global random state is left as it was.
             pixel_statistics: mean and deviation, three values each, RGB on the scale 0..1, in place of the model's own.
+            pool_position: see `__init__`.
 
         Raises:
             ValueError: unknown name or tag (the closest valid one is named), missing or unreadable file, a state
@@ -122,6 +128,7 @@ class FrozenCLIP(FrozenEncoder):
             pixel_std=pixel_std,
             input_scale=input_scale * loaded.input_scale,
             name=name,
+            pool_position=pool_position,
         )
         if loaded.mapped is not None:
             # Digests read the weights into memory. Mapped anew, the text tower stays out of it where its embeddings
@@ -241,6 +248,24 @@ class FrozenCLIP(FrozenEncoder):
             flat = pooled.reshape(-1, self.feature_dim).to(self._weight_dtype)
             embedded = F.normalize(self._tower.project(flat).float(), dim=-1)
         return embedded.reshape(*pooled.shape[:-1], -1)
+
+    @property
+    def native_size(self) -> tuple[int, int]:
+        """(height, width) in pixels of the images that the tower was made for."""
+        size = self.model.visual.image_size
+        height, width = (size, size) if isinstance(size, int) else size
+        return height, width
+
+    @torch.no_grad()
+    def embed_images(self, images: Tensor) -> Tensor:
+        """CLIP's own embeddings of whole images: B×3×H×W float RGB in 0..255, resized to `native_size` → B×D float32
+        unit vectors."""
+        if tuple(images.shape[-2:]) != self.native_size:
+            images = F.interpolate(images.float(), size=self.native_size, mode="bilinear", antialias=True)
+        normalised = (images - self.pixel_mean) / self.pixel_std
+        with fast_linear():
+            embedded = self.model.encode_image(normalised.to(self._weight_dtype))
+        return F.normalize(embedded.float(), dim=-1)
 
     def check_texts(self, texts: Sequence[str]) -> None:
         """Raise ValueError, as `encode_text` does, where a text is longer than CLIP's context; nothing is encoded."""

@@ -29,7 +29,9 @@ class ResNetTower(DenseTower):
     - *Position embedding*: replaced by its mean over the T tokens, one constant vector. A mask's meaning must not
       depend on where it lies or on the input's size, yet the value projection was trained on cells that carry
       position, so the constant keeps its inputs centred where they were.
-    With both, a whole native-size map pooled and projected equals the attention pool with uniform attention.
+    With both, a whole native-size map pooled and projected equals the attention pool with uniform attention. Without
+    `pool_position` there is no position at all, as in OPSNet (METHOD.md 2.3); the equality then holds for a pool whose
+    positions have a mean of zero.
     """
 
     stride = STRIDES[-1]
@@ -89,4 +91,6 @@ class ResNetTower(DenseTower):
 
     def project(self, pooled: Tensor) -> Tensor:
         pool = self._visual.attnpool
-        return pool.c_proj(pool.v_proj(pooled + pool.positional_embedding.mean(dim=0)))
+        if self.pool_position:
+            pooled = pooled + pool.positional_embedding.mean(dim=0)
+        return pool.c_proj(pool.v_proj(pooled))

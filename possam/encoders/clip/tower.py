@@ -23,6 +23,8 @@ class DenseTower(ABC):
     stride: int
     feature_dim: int
     has_attention_pool: bool = False
+    pool_position: bool = True
+    """Whether `project` adds the mean position of an attention pool's tokens; towers without such a pool have none."""
 
     @property
     def level_channels(self) -> dict[int, int]:

@@ -20,21 +20,27 @@ class CosineClassifier(nn.Module):
 
     The module holds no class: the text comes with every call. What it learns is the void embedding and τ,
     which starts at 1/0.07, stays at or below 100 and lives in log space as ``log_scale``, where weight decay would
-    pull τ to 1.
+    pull τ to 1. A ``temperature`` > 0 fixes τ at its inverse (OPSNet 3.1), and then void alone is learnt and saved.
     """
 
     void: Tensor
     log_scale: Tensor
     embedding_parameters: tuple[str, ...] = ("void", "log_scale")  # see possam.engine.optimizer
 
-    def __init__(self, *, embed_dim: int) -> None:
+    def __init__(self, *, embed_dim: int, temperature: float | None = None) -> None:
         super().__init__()
+        if temperature is not None and not 0 < temperature < math.inf:
+            raise ValueError(f"temperature must be above 0, but got {temperature}")
+        self.temperature = temperature
         self.void = nn.Parameter(torch.randn(embed_dim))
-        self.log_scale = nn.Parameter(torch.tensor(math.log(INITIAL_SCALE)))
+        if temperature is None:
+            self.log_scale = nn.Parameter(torch.tensor(math.log(INITIAL_SCALE)))
 
     @property
     def scale(self) -> Tensor:
-        """τ, a float32 scalar in (0, 100] that carries a gradient."""
+        """τ, a float32 scalar in (0, 100] that carries a gradient; or the fixed one."""
+        if self.temperature is not None:
+            return torch.tensor(1 / self.temperature, device=self.void.device)
         return _AtMost.apply(self.log_scale.float().exp(), MAX_SCALE)
 
     def forward(self, embeddings: Tensor, text: ClassEmbeddings) -> Tensor:

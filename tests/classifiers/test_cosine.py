@@ -85,3 +85,13 @@ def test_a_fixed_classifier_learns_nothing_and_its_background_is_zero_or_absent(
         torch.testing.assert_close(logits[:, :-1], expected)
         assert (logits[:, -1] == last).all()
     assert not none(x, text).softmax(-1)[:, -1].any()
+
+
+def test_a_fixed_temperature_is_neither_learnt_nor_saved(text):
+    classifier = CosineClassifier(embed_dim=8, temperature=0.01)
+    assert classifier.scale == 100 and set(classifier.state_dict()) == {"void"}
+    x = torch.randn(4, 8, generator=torch.Generator().manual_seed(3))
+    torch.testing.assert_close(classifier(x, text)[:, :3], 100 * text.logits(x, 1.0))
+    for wrong in (0.0, -1.0, math.inf, math.nan):
+        with pytest.raises(ValueError, match="temperature must be above 0"):
+            CosineClassifier(embed_dim=8, temperature=wrong)

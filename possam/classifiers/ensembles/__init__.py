@@ -5,6 +5,7 @@ One file an ensemble; importing this package registers them all.
 
 from .base import ENSEMBLE_REGISTRY, Ensemble, PosteriorEnsemble, build_ensemble, register_ensemble
 from .clip import ClipOnly
+from .embedding_sum import EmbeddingSum
 from .geometric import Geometric
 from .ldp import LdpOnly
 from .mase import MaskAwareSelectiveEnsemble
@@ -15,6 +16,7 @@ __all__ = [
     "ENSEMBLE_REGISTRY",
     "ClipOnly",
     "EmbeddingModulation",
+    "EmbeddingSum",
     "Ensemble",
     "Geometric",
     "LdpOnly",

@@ -5,6 +5,7 @@ Shapes: Q masks of one image, K classes of the vocabulary in use.
 
 from __future__ import annotations
 
+import copy
 import difflib
 import inspect
 from abc import ABC, abstractmethod
@@ -22,8 +23,15 @@ _Class = TypeVar("_Class", bound=type)
 class Ensemble(ABC):
     """Turns embeddings and logits of one image's masks into scores.
 
-    Constants are keyword arguments of the constructor, each with a default.
+    Constants are keyword arguments of the constructor, each with a default. One called `eta` is the power of the IoU
+    in the scores.
     """
+
+    def without_iou(self) -> Ensemble:
+        """The same ensemble whose scores are not weighted by the IoU (η = 0): what a mask filter starts from."""
+        other = copy.copy(self)
+        other.eta = 0.0  # type: ignore[attr-defined]
+        return other
 
     @abstractmethod
     def __call__(self, inputs: ClassificationInputs) -> Tensor:

@@ -5,7 +5,7 @@ import torch
 
 from possam.classifiers import ENSEMBLE_REGISTRY, build_ensemble
 
-NAMES = ["clip", "geometric", "ldp", "mase", "modulation", "uniform"]
+NAMES = ["clip", "embedding_sum", "geometric", "ldp", "mase", "modulation", "uniform"]
 
 
 def test_the_registry_holds_one_entry_an_ensemble():
@@ -90,7 +90,7 @@ def test_fixed_clip_weight_is_the_formula_with_probabilities(make_inputs):
         (
             "mace",
             {},
-            "unknown ensemble 'mace' (did you mean 'mase'?); the valid ones are clip, geometric, ldp",
+            "unknown ensemble 'mace' (did you mean 'mase'?); the valid ones are clip, embedding_sum, geometric, ldp",
         ),
         ("uniform", {"lvel": 1}, "no constant 'lvel' (did you mean 'level'?); the valid ones are eta, kappa"),
         ("ldp", {"kappa": 0}, "kappa must be > 0.0, got 0"),

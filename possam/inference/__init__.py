@@ -2,6 +2,7 @@
 
 from .boxes import boxes_of_masks
 from .instances import merge_instances
+from .mask_filter import MASK_FILTERS
 from .mask_grid import MaskGrid
 from .out_of_memory import retry_out_of_memory
 from .panoptic import merge_panoptic
@@ -10,6 +11,7 @@ from .semantic import merge_semantic, merge_semantic_scores
 from .views import View, join_views, stack_views
 
 __all__ = [
+    "MASK_FILTERS",
     "OUTPUTS",
     "SEMANTIC",
     "MaskGrid",

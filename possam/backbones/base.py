@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from possam.encoders import FeatureMaps
 from possam.encoders.state_dicts import differences, not_finite, read_state_dict
-from possam.encoders.weight_files import known_file
+from possam.encoders.weight_files import WEIGHTS, known_file
 from possam.messages import did_you_mean
 
 __all__ = ["STRIDES", "TrainedBackbone", "backbone_names", "build_backbone", "check_backbone", "register_backbone"]
@@ -119,20 +119,20 @@ def build_backbone(
 
 
 def check_backbone(*, key: str, name: str, weights: str) -> None:
-    """Check, without reading them, that a backbone's weights are a file and not those of another.
+    """Check, without reading them, that weights are a file or called as official ones of the backbone `name`.
 
     Args:
         key: configuration key of the backbone, such as "MODEL.BACKBONE", for the message.
 
     Raises:
-        FileNotFoundError: no such file.
-        ValueError: the file is called as the official weights of another model.
+        ValueError: they are neither.
     """
-    if not weights:
-        return
-    official = known_file(weights)
+    official = known_file(weights) if weights else None
     if official is not None and official.model != name:
         raise ValueError(f"{key}.WEIGHTS {weights!r} are those of {official.model}, not of {key}.NAME {name!r}.")
-    if not Path(weights).is_file():
-        fetch = f"`possam weights download {official.name}` fetches it" if official else "check the path"
-        raise FileNotFoundError(f"{key}.WEIGHTS: there is no file {weights}; {fetch}, or give \"\" for random weights.")
+    if weights and official is None and not Path(weights).is_file():
+        names = ", ".join(file.filename for file in WEIGHTS.values() if file.model == name) or "none"
+        raise ValueError(
+            f"{key}.WEIGHTS {weights!r} is neither a file nor called as the official weights of {key}.NAME {name!r} "
+            f"({names}); leave it empty for random weights."
+        )

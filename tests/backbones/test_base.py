@@ -18,14 +18,17 @@ def test_images_must_fit_the_strides():
 
 
 def test_weights_are_checked_before_they_are_read(tmp_path):
-    path = tmp_path / "resnet50-0676ba61.pth"
-    with pytest.raises(FileNotFoundError, match=r"no file .*`possam weights download resnet50`"):
-        check_backbone(key="MODEL.BACKBONE", name="resnet50", weights=str(path))
-    with pytest.raises(ValueError, match=r"MODEL\.BACKBONE\.WEIGHTS .* those of resnet50, not .* 'swin_large'"):
-        check_backbone(key="MODEL.BACKBONE", name="swin_large", weights=str(path))
-    path.touch()
-    check_backbone(key="MODEL.BACKBONE", name="resnet50", weights=str(path))
+    official = "weights/resnet50-0676ba61.pth"
+    check_backbone(key="MODEL.BACKBONE", name="resnet50", weights=official)
     check_backbone(key="MODEL.BACKBONE", name="resnet50", weights="")
+    with pytest.raises(ValueError, match=r"MODEL\.BACKBONE\.WEIGHTS .* those of resnet50, not .* 'swin_large'"):
+        check_backbone(key="MODEL.BACKBONE", name="swin_large", weights=official)
+    with pytest.raises(ValueError, match=r"neither a file nor .*\(resnet50-0676ba61\.pth\)"):
+        check_backbone(key="MODEL.BACKBONE", name="resnet50", weights=str(tmp_path / "a.pth"))
+    (tmp_path / "a.pth").touch()
+    check_backbone(key="MODEL.BACKBONE", name="resnet50", weights=str(tmp_path / "a.pth"))
+    with pytest.raises(FileNotFoundError, match=r"no resnet50 weights at .*`possam weights download resnet50`"):
+        build_backbone(name="resnet50", weights=official)
 
 
 def test_a_file_that_is_no_state_dict_is_refused(tmp_path):

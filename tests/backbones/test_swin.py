@@ -5,9 +5,8 @@ import timm
 import torch
 
 from possam.backbones import SwinBackbone, build_backbone
-from possam.d2.config import get_cfg
+from possam.config import default_config
 from possam.engine.optimizer import build_optimizer
-from possam.models import add_possam_config
 
 MEAN, STD = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
 SMALL = {"embed_dim": 16, "depths": (2, 2, 2, 2), "num_heads": (1, 2, 4, 8), "window_size": 4}
@@ -79,8 +78,7 @@ def test_weights_of_another_architecture_are_refused(ours, options):
 
 
 def test_the_optimizer_spares_norms_and_tables_and_takes_a_tenth_of_the_rate(ours):
-    cfg = get_cfg()
-    add_possam_config(cfg)
+    cfg = default_config()
     cfg.SOLVER.WEIGHT_DECAY, cfg.SOLVER.WEIGHT_DECAY_NORM, cfg.SOLVER.BASE_LR = 0.05, 0.0, 1.0
     groups = build_optimizer(cfg, ours).param_groups
     decayed = {id(p) for group in groups for p in group["params"] if group["weight_decay"]}

@@ -75,6 +75,11 @@ def check_run(cfg: CfgNode) -> None:
             f"SOLVER.IMS_PER_BATCH is {cfg.SOLVER.IMS_PER_BATCH}, which is not a multiple of SOLVER.GRAD_ACCUM_STEPS "
             f"{cfg.SOLVER.GRAD_ACCUM_STEPS}."
         )
+    if "iou" in cfg.TEST.MASK_FILTER and not cfg.MODEL.MASK_FORMER.get("IOU_HEAD", True):
+        raise ValueError(
+            f"TEST.MASK_FILTER is {cfg.TEST.MASK_FILTER}, but MODEL.MASK_FORMER.IOU_HEAD is False: every IoU is taken "
+            "to be 1. Set TEST.MASK_FILTER cls, or leave it empty."
+        )
     if not cfg.TEST.TASKS:
         raise ValueError("TEST.TASKS is empty; name at least one task to score, such as 'panoptic'.")
     if "panoptic" not in cfg.TEST.TASKS and cfg.TEST.NUM_VISUALIZATIONS:

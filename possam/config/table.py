@@ -28,7 +28,7 @@ from possam.config.key import (
     text,
 )
 from possam.d2.config import CfgNode, get_cfg
-from possam.inference import SEMANTIC
+from possam.inference import MASK_FILTERS, SEMANTIC
 
 __all__ = ["PRECISIONS", "default_config", "ensemble_constants", "keys_of", "owners", "register_keys", "systems"]
 
@@ -152,6 +152,8 @@ _COMMON = (
     Key("TEST.TASKS", ["panoptic", "semantic", "instance"], ListOf(name), help="what is predicted and scored"),
     Key("TEST.ENSEMBLES", [], ListOf(Choice(lambda: list(ENSEMBLE_REGISTRY))),
         help="ensembles scored beside MODEL.ENSEMBLE.NAME, on the same forward passes"),
+    Key("TEST.MASK_FILTER", "", Choice(["", *MASK_FILTERS]),
+        help="what ranks and drops masks: class score, IoU, or both; empty: the ensemble's scores with its own ETA"),
     Key("TEST.VOID_COMPETES", False, help="panoptic: drop a mask where void is more probable than its best class"),
     Key("TEST.SEMANTIC_RESIZE", "masks", Choice(SEMANTIC), help="what is resized to the output: masks, or class sums"),
     Key("TEST.DETECTIONS_PER_IMAGE", check=count, help="instances of an image, the best ones"),

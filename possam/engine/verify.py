@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from possam.config import ConfigFiles, list_files, read_with_bases, setting, unused_settings
+from possam.config import ConfigFiles, keys_of, list_files, read_with_bases, setting, unused_settings
 from possam.d2.config import CfgNode
 from possam.d2.data import MetadataCatalog
 from possam.engine.config import load_config, schedule_warning
@@ -126,8 +126,8 @@ def _count_parameters(cfg: CfgNode) -> tuple[int, int]:
     """Trained and frozen parameters of the model that `cfg` builds."""
     cfg = cfg.clone()
     spec = model_spec(cfg.MODEL.META_ARCHITECTURE)
-    unread = [*spec.weights.values(), *spec.part_weights.values(), "MODEL.TEXT_CACHE"]
-    cfg.merge_from_list([part for key in unread for part in (key, "")])
+    files = [key for key in keys_of(spec.name) if key.startswith("MODEL.") and key.endswith(".WEIGHTS")]
+    cfg.merge_from_list([part for key in [*files, "MODEL.TEXT_CACHE"] for part in (key, "")])
     # Many configurations share a model and differ in their datasets alone: it is built once.
     key = f"{cfg.MODEL.dump()}{cfg.TEST.ENSEMBLES}"
     if key not in _COUNTS:

@@ -20,7 +20,7 @@ from possam.export.rows import export_classes
 from possam.export.signature import signature_of
 from possam.files import write_json
 from possam.models import OpenVocabularySegmenter, model_spec, model_specs
-from possam.models.base import PADDING
+from possam.models.batch import PADDING
 from possam.models.state import describe_frozen
 from possam.vocabulary import Vocabulary
 
@@ -68,6 +68,10 @@ def export_model(
     if not (spec := model_spec(type(model).__name__)).exportable:
         able = ", ".join(each.name for each in model_specs() if each.exportable)
         raise ValueError(f"a {spec.name} cannot be exported; systems that can: {able}. Use possam.Predictor instead.")
+    if model.image_embedder is not None:
+        raise ValueError(
+            "a model that passes every mask through CLIP cannot be exported; set MODEL.CLIP.MASK_EMBEDDING pooling."
+        )
     chosen = check_formats(formats)
     if image_size is None and model.shortest_edge:
         raise ValueError(
@@ -141,7 +145,7 @@ def _describe(model: OpenVocabularySegmenter, side: int) -> dict[str, Any]:
             "range": [0, 255],
             "resize": "longer side to size, bilinear",
             "pad": "right and bottom",
-            "pad_colour": next(iter(model.frozen_encoders.values())).pixel_mean.flatten().tolist(),
+            "pad_colour": model.pad_color.flatten().tolist(),
         },
         "constants": {
             "ensemble": model.ensemble,

@@ -30,18 +30,20 @@ _EXAMPLES = 2
 
 
 class ImageEncoder(nn.Module):
-    """image B×3×S×S float32, RGB in [0, 255], padded with the first encoder's mean color → the maps that the
-    model reads of each frozen encoder, by the names of `feature_names`."""
+    """image B×3×S×S float32, RGB in [0, 255], padded with the model's `pad_color` → the maps that the model reads of
+    each frozen encoder and of its backbone, by the names of `feature_names`."""
 
     def __init__(self, model: OpenVocabularySegmenter) -> None:
         super().__init__()
-        self.encoders = nn.ModuleDict(model.frozen_encoders)
+        self.encoders = nn.ModuleDict({**model.frozen_encoders, **model.backbones})
+        self.frozen = set(model.frozen_encoders)
         self.names = feature_names(model)
 
     def forward(self, image: Tensor) -> dict[str, Tensor]:
         maps: dict[str, Tensor] = {}
         for role, names in self.names.items():
-            found = self.encoders[role](image, strides=tuple(names))
+            options = {"strides": tuple(names)} if role in self.frozen else {}
+            found = self.encoders[role](image, **options)
             maps |= {name: found[stride] for stride, name in names.items()}
         return maps
 
@@ -67,7 +69,7 @@ class Scorer(nn.Module):
     def __init__(self, model: OpenVocabularySegmenter) -> None:
         super().__init__()
         self.classifier = model.classifier
-        self.ensemble = model.ensembles[model.ensemble]
+        self.score_inputs = model.score_inputs
         self.train_text = model.text_bank.embed(model.train_vocabulary).to(model.device)
         self.query_scale = model.classifier.scale.item()
         self.clip_scale = model.clip.logit_scale
@@ -117,7 +119,7 @@ class Scorer(nn.Module):
             exact_seen=class_seen,
         )
         found = {
-            "scores": self.ensemble(inputs),
+            "scores": self.score_inputs(inputs),
             "query_logits": inputs.query_logits,
             "clip_logits": inputs.clip_logits,
         }
@@ -168,10 +170,11 @@ class Program:
 
 def feature_names(model: OpenVocabularySegmenter) -> dict[str, dict[int, str]]:
     """Names of the maps between encoder and decoder, {role: {stride: name}}: "clip_features", and with the stride where
-    the model reads several of an encoder."""
+    the model reads several of an encoder, as it does of a backbone."""
+    reads = model.reads | {role: tuple(backbone.out_channels) for role, backbone in model.backbones.items()}
     return {
         role: {stride: f"{role}_features" + (f"_{stride}" if len(strides) > 1 else "") for stride in strides}
-        for role, strides in model.reads.items()
+        for role, strides in reads.items()
     }
 
 

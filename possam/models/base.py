@@ -7,7 +7,7 @@ input, h×w = H/4×W/4.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,13 +15,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from possam.classifiers import ClassificationInputs, CosineClassifier, Ensemble
+from possam.backbones import TrainedBackbone
+from possam.classifiers import IMAGE_EMBEDDERS, ClassificationInputs, CosineClassifier, Ensemble, ImageEmbedder
 from possam.d2.config import CfgNode
 from possam.decoders import MaskPrediction
 from possam.encoders import FeatureMaps, FrozenCLIP, FrozenEncoder
-from possam.inference import OUTPUTS, Postprocessor
+from possam.inference import MASK_FILTERS, OUTPUTS, Postprocessor
 from possam.layers import mask_pool
-from possam.losses import LayerOutput, Target
+from possam.losses import LayerOutput
+from possam.models.batch import image_size, output_size, pad_images, padded_size, padded_target, stack_features
 from possam.models.parts import (
     criterion_from_config,
     ensemble_from_yaml,
@@ -37,24 +39,21 @@ from possam.vocabulary import ClassEmbeddings, TextBank, Vocabulary
 __all__ = ["Features", "OpenVocabularySegmenter", "shared_arguments"]
 
 Features = dict[str, FeatureMaps]
-"""Feature maps of a batch by encoder, {role: {stride: B×C_s×H/s×W/s}}; a role is the encoder's attribute of a model."""
-
-PADDING = 32
-"""Images are padded to multiples of this many pixels, the largest stride."""
+"""Feature maps of a batch by encoder or backbone, {role: {stride: B×C_s×H/s×W/s}}; roles are attributes of a model."""
 
 
 class OpenVocabularySegmenter(Pretrained):
     """Base of the systems: an image and a vocabulary in, a segmentation with names out.
 
-    A system assigns its frozen encoders, its decoders, its class head and its classifier as attributes, says which maps
-    it reads in `reads`, and implements `decode` and `embed_masks`. The model has no vocabulary of its own: every input
-    brings the one it is to be classified in.
+    A system assigns its frozen encoders, its trained backbone if it has one, its decoders, its class head and its
+    classifier as attributes, says which maps of the frozen encoders it reads in `reads`, and implements `decode` and
+    `embed_masks`, which also get all maps of the backbone. The model has no vocabulary of its own: every input brings
+    the one it is to be classified in.
 
     Attributes:
         clip: the frozen CLIP whose text embeddings name the masks.
         classifier: class embeddings and text embeddings to logits.
-        reads: strides of the maps read from each frozen encoder, by role; images are encoded by these encoders, and
-            padded with the pixel mean of the first.
+        reads: strides of the maps read from each frozen encoder, by role; images are encoded by these encoders.
         takes_prompts: whether masks are those of prompts (`PromptedSegmenter`).
     """
 
@@ -76,6 +75,8 @@ class OpenVocabularySegmenter(Pretrained):
         pad_to: int = 0,
         tasks: tuple[str, ...] = ("panoptic", "semantic", "instance"),
         postprocessor: Postprocessor | None = None,
+        mask_filter: str = "",
+        image_embedder: ImageEmbedder | None = None,
         config: str = "",
     ) -> None:
         """
@@ -88,6 +89,8 @@ class OpenVocabularySegmenter(Pretrained):
                 pixels.
             pad_to: side in pixels of the square every image is padded to; 0 pads to multiples of 32.
             tasks: outputs wanted of `forward`, of `possam.inference.OUTPUTS`.
+            mask_filter: by what masks are ranked, a key of `MASK_FILTERS`; "" leaves it to the ensemble.
+            image_embedder: what embeds masks by CLIP in the place of pooling its features, and needs the images.
             config: YAML of the configuration all this comes from, for `save_pretrained` to write.
         """
         super().__init__()
@@ -101,6 +104,8 @@ class OpenVocabularySegmenter(Pretrained):
         self.pad_to = pad_to
         self.tasks = tasks
         self.postprocessor = postprocessor or Postprocessor()
+        self.mask_filter = mask_filter
+        self.image_embedder = image_embedder
         self.config = config
         self._least_size = (0, 0)  # that images are padded to, in pixels
         exclude_frozen(self)
@@ -146,6 +151,18 @@ class OpenVocabularySegmenter(Pretrained):
         """The frozen encoders by role, in the order in which they were assigned."""
         return {role: module for role, module in self.named_children() if isinstance(module, FrozenEncoder)}
 
+    @property
+    def backbones(self) -> dict[str, TrainedBackbone]:
+        """The trained backbones by role."""
+        return {role: module for role, module in self.named_children() if isinstance(module, TrainedBackbone)}
+
+    @property
+    def pad_color(self) -> Tensor:
+        """What images are padded with, 1×3×1×1 RGB in [0, 255]: the mean color of the backbone, or else of the first
+        frozen encoder, which normalizes it to zeros."""
+        modules: list[nn.Module] = [*self.backbones.values(), *self.frozen_encoders.values()]
+        return modules[0].get_buffer("pixel_mean")
+
     def forward(self, batched_inputs: list[dict[str, Any]]) -> dict[str, Tensor] | list[dict[str, Any]]:
         """Losses in training, segmentations otherwise.
 
@@ -180,13 +197,20 @@ class OpenVocabularySegmenter(Pretrained):
         `pad_to` takes the place of the model's own where images come at another size; `roles` are the encoders wanted,
         by default all.
         """
-        batch = self._pad(images, self._padded_size(images, pad_to))
+        batch = self._pad(images, pad_to)
         wanted = {role: strides for role, strides in self.reads.items() if roles is None or role in roles}
         return {role: getattr(self, role)(batch, strides=strides) for role, strides in wanted.items()}
 
+    def encode_trained(self, images: list[Tensor], *, pad_to: int | None = None) -> Features:
+        """All maps of the trained backbones, of images as for `encode`; with gradients where these are on."""
+        if not self.backbones:
+            return {}
+        batch = self._pad(images, pad_to)
+        return {role: backbone(batch) for role, backbone in self.backbones.items()}
+
     @torch.no_grad()
     def predict_masks(self, features: Features) -> dict[str, Tensor]:
-        """The tensors of `MaskProposals` for a batch, B×… each, from the features of its images."""
+        """The tensors of `MaskProposals` for a batch, B×… each, from what `encode` and `encode_trained` give of it."""
         layers, mask_features = self.decode(features)
         final = layers[-1]
         embeddings = self.embed_masks([final], mask_features, features)[0]
@@ -209,11 +233,15 @@ class OpenVocabularySegmenter(Pretrained):
             raise ValueError(no_prompts(self))
         features, padded = self._features(batched_inputs, pad_to)
         batch = self.predict_masks(features)
+        if self.image_embedder is not None:
+            images = [inputs["image"] for inputs in batched_inputs]
+            embeddings, empty = self.image_embedder(self.clip, images, batch["mask_logits"])
+            batch |= {"clip_embeddings": embeddings, "clip_empty": empty}
         return [
             MaskProposals(
                 **{field: values[index] for field, values in batch.items()},
                 padded_size=padded,
-                image_size=_image_size(inputs),
+                image_size=image_size(inputs),
             )
             for index, inputs in enumerate(batched_inputs)
         ]
@@ -236,7 +264,7 @@ class OpenVocabularySegmenter(Pretrained):
         `pad_to`: see `encode`.
         """
         return [
-            self.classify(proposals, inputs["vocabulary"], _output_size(inputs))
+            self.classify(proposals, inputs["vocabulary"], output_size(inputs))
             for proposals, inputs in zip(self.propose(batched_inputs, pad_to=pad_to), batched_inputs, strict=True)
         ]
 
@@ -244,16 +272,20 @@ class OpenVocabularySegmenter(Pretrained):
     def segment(
         self, prediction: Prediction, ensemble: str | None = None, tasks: tuple[str, ...] | None = None
     ) -> dict[str, Any]:
-        """Turn a prediction into segmentations (METHOD.md 1.9, 1.10), by default with the model's ensemble and tasks.
-
-        Returns:
-            What `Postprocessor` returns; H×W is `prediction.output_size`.
-        """
+        """Turn a prediction into segmentations (METHOD.md 1.9, 1.10), by default with the model's ensemble and tasks,
+        as `Postprocessor` returns them; H×W is `prediction.output_size`."""
         return self.postprocess(prediction, self.score(prediction, ensemble), self.tasks if tasks is None else tasks)
 
     def score(self, prediction: Prediction, ensemble: str | None = None) -> Tensor:
         """Scores of an ensemble, by default the model's own: Q×K float32 in [0, 1] (METHOD.md 1.9)."""
-        return self.find_ensemble(ensemble)(prediction.inputs)
+        return self.score_inputs(prediction.inputs, ensemble)
+
+    def score_inputs(self, inputs: ClassificationInputs, ensemble: str | None = None) -> Tensor:
+        """Scores as `score` gives them: the ensemble's own, or those of the mask filter (METHOD.md 2.7)."""
+        found = self.find_ensemble(ensemble)
+        if not self.mask_filter:
+            return found(inputs)
+        return MASK_FILTERS[self.mask_filter](found.without_iou()(inputs), inputs.iou)
 
     def find_ensemble(self, name: str | None = None) -> Ensemble:
         """The post-processor of that name, by default the model's own; built at first use with the constants of
@@ -300,7 +332,7 @@ class OpenVocabularySegmenter(Pretrained):
             LayerOutput(logits, layer.mask_embeddings, layer.iou)
             for logits, layer in zip(class_logits, layers, strict=True)
         ]
-        targets = [self._target(inputs, padded) for inputs in batched_inputs]
+        targets = [padded_target(inputs, padded, self.device) for inputs in batched_inputs]
         losses = self.criterion(outputs, targets, mask_features)
         if not layers[-1].iou.requires_grad:  # taken to be 1 (`PerfectIoU`): nothing to learn
             losses = {name: loss for name, loss in losses.items() if not name.startswith("loss_iou")}
@@ -329,52 +361,20 @@ class OpenVocabularySegmenter(Pretrained):
     def _features(
         self, batched_inputs: list[dict[str, Any]], pad_to: int | None = None
     ) -> tuple[Features, tuple[int, int]]:
-        """Frozen features of the batch and the (height, width) of its padded images."""
+        """Features of the batch, frozen and trained, and the (height, width) of its padded images."""
         images = [inputs["image"] for inputs in batched_inputs]
         padded = self._padded_size(images, pad_to)
-        if all("features" in inputs for inputs in batched_inputs):
-            found = self._stack([inputs["features"] for inputs in batched_inputs])
-            missing = [role for role in self.reads if role not in found]
-            return {**found, **(self.encode(images, pad_to=pad_to, roles=missing) if missing else {})}, padded
-        return self.encode(images, pad_to=pad_to), padded
-
-    def _stack(self, samples: list[Mapping[str, Mapping[int, Tensor]]]) -> Features:
-        return {
-            role: {
-                stride: torch.stack([sample[role][stride] for sample in samples]).to(self.device).float()
-                for stride in strides
-            }
-            for role, strides in self.reads.items()
-            if role in samples[0]
-        }
+        cached = [inputs["features"] for inputs in batched_inputs if "features" in inputs]
+        features = stack_features(cached, self.reads, self.device) if len(cached) == len(images) else {}
+        if missing := [role for role in self.reads if role not in features]:
+            features |= self.encode(images, pad_to=pad_to, roles=missing)
+        return features | self.encode_trained(images, pad_to=pad_to), padded
 
     def _padded_size(self, images: list[Tensor], pad_to: int | None) -> tuple[int, int]:
-        pad_to = self.pad_to if pad_to is None else pad_to
-        height = max(self._least_size[0], *(image.shape[-2] for image in images))
-        width = max(self._least_size[1], *(image.shape[-1] for image in images))
-        if not pad_to:
-            return -(-height // PADDING) * PADDING, -(-width // PADDING) * PADDING
-        if max(height, width) > pad_to:
-            raise ValueError(
-                f"An image of {height}x{width} pixels does not fit in the {pad_to}x{pad_to} input; "
-                f"resize its longest side to {pad_to}."
-            )
-        return pad_to, pad_to
+        return padded_size(images, self.pad_to if pad_to is None else pad_to, self._least_size)
 
-    def _pad(self, images: list[Tensor], size: tuple[int, int]) -> Tensor:
-        """B×3×H×W float32 RGB. The border has the mean color of the first encoder, which normalizes it to zeros."""
-        first = next(iter(self.frozen_encoders.values()))
-        batch = first.pixel_mean.repeat(len(images), 1, *size)
-        for padded, image in zip(batch, images, strict=True):
-            padded[:, : image.shape[-2], : image.shape[-1]] = image
-        return batch
-
-    def _target(self, inputs: dict[str, Any], padded: tuple[int, int]) -> Target:
-        instances = inputs["instances"].to(self.device)
-        masks = getattr(instances.gt_masks, "tensor", instances.gt_masks)
-        height, width = masks.shape[-2:]
-        border = (0, padded[1] - width, 0, padded[0] - height)
-        return Target(labels=instances.gt_classes, masks=nn.functional.pad(masks, border))
+    def _pad(self, images: list[Tensor], pad_to: int | None) -> Tensor:
+        return pad_images(images, self._padded_size(images, pad_to), self.pad_color)
 
 
 def one_vocabulary(batched_inputs: list[dict[str, Any]]) -> Vocabulary:
@@ -408,15 +408,7 @@ def shared_arguments(cfg: CfgNode, clip: FrozenCLIP, criterion: nn.Module | None
             void_competes=cfg.TEST.VOID_COMPETES,
             semantic_resize=cfg.TEST.SEMANTIC_RESIZE,
         ),
+        "mask_filter": cfg.TEST.MASK_FILTER,
+        "image_embedder": IMAGE_EMBEDDERS.get(cfg.MODEL.CLIP.MASK_EMBEDDING),
         "config": cfg.dump(),
     }
-
-
-def _image_size(inputs: dict[str, Any]) -> tuple[int, int]:
-    height, width = inputs["image"].shape[-2:]
-    return height, width
-
-
-def _output_size(inputs: dict[str, Any]) -> tuple[int, int]:
-    height, width = _image_size(inputs)
-    return inputs.get("height", height), inputs.get("width", width)

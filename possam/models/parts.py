@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import yaml
 from torch import nn
 
-from possam.classifiers import ClipPooling, Ensemble, LocalDiscriminativePooling, build_ensemble
+from possam.classifiers import IMAGE_EMBEDDERS, ClipPooling, Ensemble, LocalDiscriminativePooling, build_ensemble
 from possam.config.key import (
     Check,
     Choice,
@@ -71,6 +71,7 @@ def mask_decoder_from_config(cfg: CfgNode) -> MaskDecoder:
         heads=mask_former.NHEADS,
         feedforward=mask_former.DIM_FEEDFORWARD,
         iou_head=mask_former.IOU_HEAD,
+        iou_head_layers=mask_former.IOU_HEAD_LAYERS,
     )
 
 
@@ -95,6 +96,7 @@ def _two_way(cfg: CfgNode, encoder: FrozenEncoder) -> DecoderParts:
         heads=mask_former.NHEADS,
         feedforward=mask_former.DIM_FEEDFORWARD,
         iou_head=mask_former.IOU_HEAD,
+        iou_head_layers=mask_former.IOU_HEAD_LAYERS,
     )
     return DecoderParts(pyramid=None, pixel_decoder=None, mask_decoder=mask_decoder)
 
@@ -147,6 +149,8 @@ MASK_DECODER_KEYS = (
     Key("MODEL.MASK_FORMER.DIM_FEEDFORWARD", 2048, count, resume="fixed", help="hidden width of the mask decoder"),
     Key("MODEL.MASK_FORMER.IOU_HEAD", True, resume="fixed",
         help="predict every mask's IoU; else it is taken to be 1, and there is no IoU loss"),
+    Key("MODEL.MASK_FORMER.IOU_HEAD_LAYERS", 3, count, resume="fixed", only_if=(("MODEL.MASK_FORMER.IOU_HEAD", True),),
+        help="linear layers of the IoU head"),
     Key("MODEL.SEM_SEG_HEAD.TRANSFORMER_ENC_LAYERS", 6, count, resume="fixed", only_if=_MASKED,
         help="layers of the pixel decoder"),
     Key("MODEL.SEM_SEG_HEAD.TRANSFORMER_ENC_DIM_FEEDFORWARD", 1024, count, resume="fixed", only_if=_MASKED,
@@ -204,7 +208,9 @@ CLIP_KEYS = (
     Key("MODEL.CLIP.NAME", "convnext_large_d_320", Choice(FrozenCLIP.names), resume="fixed", help="CLIP of open_clip"),
     Key("MODEL.CLIP.WEIGHTS", "", path=True, help="its file, or a tag of open_clip; empty: random weights"),
     Key("MODEL.CLIP.INPUT_SCALE", 1.0, positive, resume="fixed", help="size of the image that CLIP sees, as a factor"),
-)
+    Key("MODEL.CLIP.MASK_EMBEDDING", "pooling", Choice(["pooling", *IMAGE_EMBEDDERS]),
+        help="CLIP's embedding of a mask: its features pooled, or a pass for each mask of the masked or cropped image"),
+)  # fmt: skip
 
 
 def decoder_from_config(cfg: CfgNode, encoder: FrozenEncoder) -> DecoderParts:

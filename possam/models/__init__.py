@@ -2,6 +2,7 @@
 
 from possam.models.base import OpenVocabularySegmenter
 from possam.models.fcclip import FcClip
+from possam.models.opsnet import OPSNet
 from possam.models.ovsam import OVSAM
 from possam.models.ovsam_distillation import OVSAMDistillation
 from possam.models.possam import PosSAM
@@ -16,6 +17,7 @@ __all__ = [
     "FcClip",
     "ModelSpec",
     "OVSAMDistillation",
+    "OPSNet",
     "OpenVocabularySegmenter",
     "MaskProposals",
     "PosSAM",

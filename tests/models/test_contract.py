@@ -17,6 +17,7 @@ from possam.engine.optimizer import build_optimizer
 from possam.export import compare, export_model, vocabulary_arrays
 from possam.layers.prompts import Prompts
 from possam.models import OpenVocabularySegmenter, TestTimeAugmentation, model_spec, model_specs
+from possam.models.batch import stack_features
 from possam.models.state import check_frozen, describe_frozen, load_checkpoint
 from possam.vocabulary import Vocabulary
 
@@ -29,6 +30,10 @@ CONFIGS = {"OVSAM": "configs/mini/ovsam.yaml", "OVSAMDistillation": "configs/min
 MINIATURE = {
     "PosSAM": ["MODEL.SAM.NAME", "mini", "MODEL.SAM.WEIGHTS", "shipped", "MODEL.LDP.HEADS", "4"],
     "FcClip": ["MODEL.MASK_FORMER.IOU_HEAD", "False", "MODEL.ENSEMBLE.NAME", "geometric"],
+    "OPSNet": [
+        "MODEL.BACKBONE.NAME", "mini_r", "MODEL.OPSNET.NHEADS", "4", "MODEL.MASK_FORMER.IOU_HEAD_LAYERS", "1",
+        "MODEL.ENSEMBLE.NAME", "modulation", "TEST.MASK_FILTER", "cls_iou",
+    ],
 }
 """Settings over configs/mini/base.yaml."""
 SMALL = [
@@ -236,7 +241,7 @@ def test_cached_features_are_those_that_the_model_encodes(spec, model, tmp_path)
             for stride, values in maps.items():
                 assert torch.equal(values, direct[role][stride][index].half())
     (proposals,) = model.propose([{**inputs(spec), "features": cache.get("one")}])
-    whole = {**model.encode([image()]), **model._stack([cache.get("one")])}
+    whole = model.encode([image()]) | stack_features([cache.get("one")], model.reads, model.device)
     by_hand = {role: {stride: values[0].cpu() for stride, values in maps.items()} for role, maps in whole.items()}
     (expected,) = model.propose([{**inputs(spec), "features": by_hand}])
     assert torch.equal(proposals.mask_logits, expected.mask_logits)

@@ -1,0 +1,69 @@
+"""The sweep over constants on a few scenes."""
+
+import pytest
+import torch
+
+from possam.classifiers import build_ensemble
+from possam.d2.modeling import build_model
+from possam.data.miniature.export import export_split
+from possam.engine import load_config, prepare_datasets
+from possam.models import OPSNet
+from possam.models.state import describe_frozen
+from tools import sweep as tool
+
+CONFIG = "configs/mini/opsnet.yaml"
+GRID = "modulation ratio=0,10 debias=0,0.5"
+
+
+@pytest.fixture
+def settings(tmp_path, miniature):
+    export_split("mini_b_report", root=tmp_path, scenes=3)
+    miniature(tmp_path)
+    places = {"OUTPUT_DIR": "out", "MODEL.TEXT_CACHE": "text", "INPUT.FEATURE_CACHE_DIR": "features"}
+    chosen = [part for key, name in places.items() for part in (key, str(tmp_path / name))]
+    chosen += ["MODEL.MASK_FORMER.TEST.OBJECT_MASK_THRESHOLD", "0.0", "TEST.TASKS", "['panoptic']"]
+    cfg = load_config(CONFIG, chosen)
+    prepare_datasets(cfg)
+    torch.manual_seed(0)
+    model = build_model(cfg)
+    torch.save({"model": model.state_dict(), "frozen": describe_frozen(model)}, tmp_path / "model.pth")
+    return [*chosen, "MODEL.WEIGHTS", str(tmp_path / "model.pth")]
+
+
+def test_all_settings_are_scored_on_one_pass(settings, monkeypatch, capsys):
+    passes = []
+    propose = OPSNet.propose
+    monkeypatch.setattr(OPSNet, "propose", lambda *args, **options: passes.append(1) or propose(*args, **options))
+    tool.main(["--config-file", CONFIG, "--grid", GRID, "--grid", "ldp", "--filter", "cls_iou", *settings])
+    assert len(passes) == 1  # a batch of 3 images, for 5 settings and the model's own
+    printed = capsys.readouterr().out
+    rows = [line for line in printed.splitlines() if line.startswith("| modulation ratio")]
+    assert len(rows) == 4 and "| modulation, PQ" in printed and "| ldp, PQ" in printed
+    own = next(line for line in printed.splitlines() if line.startswith("| modulation  "))
+    same = next(line for line in rows if line.startswith("| modulation ratio=10 debias=0.5 cls_iou"))
+    assert own.split("|")[2:] == same.split("|")[2:]  # the model's own ensemble, constants and filter
+    assert printed.count("debias=0.5 cls_iou") == 2 + 1  # rows of both ratios, and a column
+
+
+def test_grids_are_every_combination():
+    grid = tool.Grid.parse(GRID)
+    assert grid.settings()["modulation ratio=10 debias=0.5"] == {"ratio": 10, "debias": 0.5}
+    built = tool.build_ensembles([grid], ["", "iou"])
+    assert len(built) == 8 and built["modulation ratio=0 debias=0.5"].debias == 0.5
+
+
+def test_published_grids_can_be_built():
+    assert len(tool.build_ensembles([tool.Grid.parse(text) for text in tool.PUBLISHED], [""])) == 20 + 2 + 4
+
+
+@pytest.mark.parametrize("grid", ["modulation ratio", "modulation =1", "modulation ratio="])
+def test_a_grid_that_cannot_be_read_is_refused(grid):
+    with pytest.raises(ValueError, match="must be CONSTANT=VALUE,VALUE"):
+        tool.Grid.parse(grid)
+
+
+def test_a_sweep_needs_weights_and_known_constants():
+    with pytest.raises(ValueError, match=r"MODEL\.WEIGHTS is empty"):
+        tool.sweep([CONFIG], [], {"ldp": build_ensemble("ldp")})
+    with pytest.raises(ValueError, match="no constant 'ration'"):
+        tool.build_ensembles([tool.Grid("modulation", {"ration": [1]})], [""])

@@ -1,4 +1,4 @@
-"""Score many constants of ensembles on the same forward passes, such as OPSNet's Tables 4, 6 and 7 (METHOD.md 2).
+"""Score many constants of ensembles on the same forward passes, as arXiv:2303.11324 in Tables 4, 6 and 7.
 
 Examples:
     python tools/sweep.py --config-file configs/mini/opsnet.yaml MODEL.WEIGHTS output/mini_opsnet/model_final.pth
@@ -7,9 +7,9 @@ Examples:
     python tools/sweep.py --config-file configs/mini/opsnet.yaml --grid ldp --grid clip --grid modulation \\
         --filter cls --filter iou --filter cls_iou MODEL.WEIGHTS output/mini_opsnet/model_final.pth
 
-Without --grid: OPSNet's Table 6 (a of embedding fusion by b of logits debiasing; 0 leaves either out) and Table 4 (sums
-of both embeddings). Results are in OUTPUT_DIR/evaluation/<dataset>/results.json under "compare". Constants are to be
-chosen on another split than the one that is reported.
+Without --grid: that paper's Table 6 (a of embedding fusion by b of logits debiasing; 0 leaves either out) and Table 4
+(sums of both embeddings). Results are in OUTPUT_DIR/evaluation/<dataset>/results.json under "compare". Constants are to
+be chosen on another split than the one that is reported.
 """
 
 from __future__ import annotations

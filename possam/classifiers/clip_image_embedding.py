@@ -1,5 +1,5 @@
 """CLIP's embeddings of masks by a pass of CLIP for each mask: what mask pooling is compared with (METHOD.md 2.4;
-OPSNet, Table 5).
+arXiv:2303.11324, Table 5).
 """
 
 # B images, Q queries, h×w = H/4×W/4 of the padded input, D width of CLIP's joint space

@@ -20,7 +20,7 @@ class CosineClassifier(nn.Module):
 
     The module holds no class: the text comes with every call. What it learns is the void embedding and τ,
     which starts at 1/0.07, stays at or below 100 and lives in log space as ``log_scale``, where weight decay would
-    pull τ to 1. A ``temperature`` > 0 fixes τ at its inverse (OPSNet 3.1), and then void alone is learnt and saved.
+    pull τ to 1. A ``temperature`` > 0 fixes τ at its inverse (METHOD.md 2.2), and then void alone is learnt and saved.
     """
 
     void: Tensor

@@ -1,4 +1,4 @@
-"""Class embeddings from the decoder's queries, which look at CLIP's dense features (METHOD.md 2.2; OPSNet 3.1, 3.2)."""
+"""Class embeddings from the decoder's queries, which look at CLIP's dense features (METHOD.md 2.2)."""
 
 # L decoder layers, B images, Q queries, C hidden width, S cells of CLIP's map, D width of CLIP's joint space
 
@@ -21,7 +21,7 @@ class QueryEmbedding(nn.Module):
         channels: C.
         embed_dim: D.
         heads: of the cross-attention.
-        cross_attention: False leaves it out, and E_q = MLP3(query) (rows 4 and 5 of OPSNet's Table 1).
+        cross_attention: False leaves it out, and E_q = MLP3(query) (arXiv:2303.11324, Table 1, rows 4 and 5).
     """
 
     def __init__(self, *, channels: int, embed_dim: int, heads: int = 8, cross_attention: bool = True) -> None:

@@ -1,4 +1,4 @@
-"""Semantic segmentation by merging panoptic predictions (OPSNet, Table 8)."""
+"""Semantic segmentation by merging panoptic predictions (arXiv:2303.11324, Table 8)."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

@@ -1,4 +1,4 @@
-"""Mask filtering: by what masks are ranked, and dropped below a threshold (METHOD.md 2.7; OPSNet, Table 7)."""
+"""Mask filtering: by what masks are ranked, and dropped below a threshold (METHOD.md 2.7)."""
 
 from __future__ import annotations
 

@@ -29,6 +29,7 @@ MAY_NAME_ROLES = {
     "possam/demo.py": "the same: which words CLIP reads",
     "possam/classifiers/local_discriminative_pooling.py": "its two streams, MODEL.LDP.STREAMS",
     "possam/classifiers/ensembles/clip.py": "the name of an ensemble",
+    "possam/encoders/weight_files.py": "of which kind of encoder a file is",
     "possam/encoders/sam.py": "the encoder's own messages and fingerprint",
     "possam/encoders/clip/building.py": "the encoder's own messages",
     "possam/encoders/clip/recognise.py": "the encoder's own messages",

@@ -1,4 +1,4 @@
-"""OPSNet's naive ensemble of embeddings (METHOD.md 2.8; OPSNet, Table 4)."""
+"""Naive sums of query and CLIP embeddings (METHOD.md 2.8; arXiv:2303.11324, Table 4)."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ class EmbeddingSum(Ensemble):
         self.eta = in_range("eta", eta, least=0.0)
 
     def explain(self, inputs: ClassificationInputs) -> dict[str, Tensor]:
-        """``trust``: CLIP's share k / (1 + k) of the summed embedding, Q float32 in [0, 1)."""
+        """``clip_weight``: CLIP's share k / (1 + k) of the summed embedding, Q float32 in [0, 1)."""
         amount = self._amount(inputs).squeeze(1)
-        return {"trust": amount / (1 + amount)}
+        return {"clip_weight": amount / (1 + amount)}
 
     def __call__(self, inputs: ClassificationInputs) -> Tensor:
         with torch.autocast(device_type=inputs.iou.device.type, enabled=False):

@@ -1,4 +1,4 @@
-"""OPSNet's Embedding Modulation (METHOD.md 2; OPSNet 3.3).
+"""Embedding Modulation (METHOD.md 2.5, 2.6; arXiv:2303.11324, 3.3).
 
 Shapes: Q masks of one image, K classes in use, D width of CLIP's joint space.
 """
@@ -28,7 +28,7 @@ class EmbeddingModulation(Ensemble):
     where a class has several names its closest pair of names counts. E_q is the LDP embedding here, logits
     are z_i = τ·cos(E_m, t_i) with LDP's τ, so that on the training vocabulary (s = 1) they are LDP's own.
     Debiasing: z_i ← z_i / (max_n cos(t_i, t_n^train))^b. The score is (1 − v)·softmax(κ·z)·s_i^η, with v from
-    LDP and s_i the predicted IoU, as in the other ensembles (OPSNet's Mask Filtering is η = 1). A mask with
+    LDP and s_i the predicted IoU, as in the other ensembles (Mask Filtering, METHOD.md 2.7, is η = 1). A mask with
     no pixel at CLIP's resolution keeps E_m = E_q.
 
     Args:

@@ -1,4 +1,4 @@
-"""Dense features of a ModifiedResNet tower: OPSNet's Spatial Adapter (METHOD.md 1.5 and 2).
+"""Dense features of a ModifiedResNet tower: the Spatial Adapter (METHOD.md 1.5 and 2.3).
 
 Shapes: B images, N pooled vectors, D_v = 32 × the tower's width, D width of CLIP's joint space, T = cells + 1 tokens.
 """
@@ -30,7 +30,7 @@ class ResNetTower(DenseTower):
       depend on where it lies or on the input's size, yet the value projection was trained on cells that carry
       position, so the constant keeps its inputs centred where they were.
     With both, a whole native-size map pooled and projected equals the attention pool with uniform attention. Without
-    `pool_position` there is no position at all, as in OPSNet (METHOD.md 2.3); the equality then holds for a pool whose
+    `pool_position` there is no position at all, as METHOD.md 2.3 has it; the equality then holds for a pool whose
     positions have a mean of zero.
     """
 

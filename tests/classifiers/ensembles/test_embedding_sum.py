@@ -25,8 +25,8 @@ def test_without_clip_it_is_the_query_alone_and_eta_weighs_the_iou(make_inputs):
     torch.testing.assert_close(weighted(inputs), plain * inputs.iou[:, None])
     torch.testing.assert_close(weighted.without_iou()(inputs), plain)
     assert weighted.eta == 1.0
-    trust = weighted.explain(inputs)["trust"]
-    assert torch.equal(trust, torch.where(inputs.clip_empty, 0.0, 0.5))
+    share = weighted.explain(inputs)["clip_weight"]
+    assert torch.equal(share, torch.where(inputs.clip_empty, 0.0, 0.5))
 
 
 def test_constants_out_of_range_are_refused():

@@ -75,6 +75,8 @@ def _signature(cfg: CfgNode, model: OpenVocabularySegmenter, records: list[dict[
     encoders = {role: model.frozen_encoders[role] for role in model.cached_roles}
     reads = {role: model.reads[role] for role in encoders}
     parts: list[object] = [reads, *(encoder.fingerprint for encoder in encoders.values())]
+    if model.backbones:  # else the first encoder decides what images are padded with
+        parts.append(model.pad_color.flatten().tolist())
     parts += [cfg.INPUT.IMAGE_SIZE, cfg.INPUT.PAD_TO_SQUARE, SHARD]
     for record in records:
         status = Path(record["file_name"]).stat()

@@ -19,6 +19,7 @@ from possam.models.parts import (
     CLIP_KEYS,
     CRITERION_KEYS,
     MASK_DECODER_KEYS,
+    check_iou_weight,
     mask_decoder_from_config,
     pixel_decoder_from_config,
 )
@@ -39,9 +40,10 @@ _KEYS = (
 
 
 def check_config(cfg: CfgNode) -> None:
-    """Raise ValueError for weights that are not the backbone's."""
+    """Raise ValueError for weights that are not the backbone's, or an IoU head that is not trained."""
     backbone = cfg.MODEL.BACKBONE
     check_backbone(key="MODEL.BACKBONE", name=backbone.NAME, weights=backbone.WEIGHTS)
+    check_iou_weight(cfg)
 
 
 @register_model(

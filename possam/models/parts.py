@@ -223,6 +223,15 @@ def embedding_from_config(cfg: CfgNode, clip: FrozenCLIP, mask_channels: int) ->
     return EMBEDDINGS[cfg.MODEL.EMBEDDING.NAME](cfg, clip, mask_channels)
 
 
+def check_iou_weight(cfg: CfgNode) -> None:
+    """Raise ValueError for an IoU head that is not trained."""
+    if cfg.MODEL.MASK_FORMER.IOU_HEAD and not cfg.MODEL.MASK_FORMER.IOU_WEIGHT:
+        raise ValueError(
+            "MODEL.MASK_FORMER.IOU_WEIGHT is 0, so that the IoU head would stay random and still weigh the scores; "
+            "leave it out with MODEL.MASK_FORMER.IOU_HEAD False."
+        )
+
+
 def criterion_from_config(cfg: CfgNode) -> SetCriterion:
     loss = cfg.MODEL.MASK_FORMER
     return SetCriterion(

@@ -19,6 +19,7 @@ from possam.models.parts import (
     EMBEDDING_KEYS,
     MASK_DECODER_KEYS,
     SAM_KEYS,
+    check_iou_weight,
     decoder_from_config,
     embedding_from_config,
 )
@@ -31,11 +32,7 @@ def check_config(cfg: CfgNode) -> None:
         check_streams(cfg.MODEL.LDP.STREAMS)
     except (ValueError, TypeError) as error:  # TypeError: lists among the names
         raise ValueError(f"MODEL.LDP.STREAMS: {error}.") from error
-    if cfg.MODEL.MASK_FORMER.IOU_HEAD and not cfg.MODEL.MASK_FORMER.IOU_WEIGHT:
-        raise ValueError(
-            "MODEL.MASK_FORMER.IOU_WEIGHT is 0, so that the IoU head would stay random and still weigh the scores; "
-            "leave it out with MODEL.MASK_FORMER.IOU_HEAD False."
-        )
+    check_iou_weight(cfg)
 
 
 @register_model(

@@ -131,6 +131,7 @@ def test_without_cross_attention_queries_do_not_see_clip(tmp_path):
         (["MODEL.BACKBONE.WEIGHTS", "nowhere.pth"], r"MODEL\.BACKBONE\.WEIGHTS .*nowhere.pth' is neither a file nor"),
         (["TEST.MASK_FILTER", "iuo"], "TEST.MASK_FILTER is 'iuo', but must be one of"),
         (["MODEL.MASK_FORMER.IOU_HEAD", "False"], "TEST.MASK_FILTER is cls_iou, but MODEL.MASK_FORMER.IOU_HEAD is"),
+        (["MODEL.MASK_FORMER.IOU_WEIGHT", "0.0"], "IOU_WEIGHT is 0, so that the IoU head would stay random"),
         (["MODEL.OPSNET.TEMPERATURE", "0.0"], "MODEL.OPSNET.TEMPERATURE is 0.0, but must be above 0"),
         (["MODEL.CLIP.MASK_EMBEDDING", "crop"], "MODEL.CLIP.MASK_EMBEDDING is 'crop', but must be one of: pooling"),
     ],

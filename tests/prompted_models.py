@@ -8,6 +8,7 @@ from possam.classifiers import CosineClassifier
 from possam.encoders import FrozenCLIP, FrozenSAM
 from possam.models import PromptedSegmenter
 from possam.models.base import shared_arguments
+from possam.models.batch import padded_target
 
 
 class TinyPrompted(PromptedSegmenter):
@@ -57,7 +58,7 @@ class TinyPrompted(PromptedSegmenter):
         for place, inputs in enumerate(batched_inputs):
             logits, _ = self.decode_prompts(prepared[place : place + 1], inputs["prompts"])
             full = nn.functional.interpolate(logits, padded, mode="bilinear")[0]
-            wanted = self._target(inputs, padded).masks.float()
+            wanted = padded_target(inputs, padded, self.device).masks.float()
             losses.append(nn.functional.binary_cross_entropy_with_logits(full, wanted))
         return {"loss_mask": torch.stack(losses).mean()}
 

@@ -70,7 +70,7 @@ def test_every_prompt_of_every_image_has_a_mask(model):
     assert first["masks"].shape == (5, 48, 64) and second["masks"].shape == (2, 96, 128)
     assert first["classes"].shape == (5, 5) and first["iou"].shape == (5,)
     # The mask is that of segment_anything's parts alone, brought to the image's size.
-    embedding = model.sam(model._pad([image()], (128, 128)), strides=(8,))[8] * 2
+    embedding = model.sam(model._pad([image()], 128), strides=(8,))[8] * 2
     with torch.no_grad():
         logits, iou = model.decode_prompts(embedding, MIXED)
     restored = interpolate(logits, (128, 128), mode="bilinear")[..., :96, :]

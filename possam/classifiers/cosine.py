@@ -64,7 +64,7 @@ class FixedCosineClassifier(CosineClassifier):
         nn.Module.__init__(self)
         self.background = background
         self.register_buffer("void", torch.zeros(embed_dim), persistent=False)
-        self.register_buffer("log_scale", torch.tensor(math.log(scale)), persistent=False)
+        self.temperature = 1 / scale
 
     def forward(self, embeddings: Tensor, text: ClassEmbeddings) -> Tensor:
         logits = super().forward(embeddings, text)

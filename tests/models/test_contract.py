@@ -185,7 +185,7 @@ def test_the_same_proposals_are_named_in_any_vocabulary(spec, model):
 
 def test_several_views_become_one_segmentation(spec, model):
     if spec.prompts:
-        with pytest.raises(ValueError, match="prompts"):
+        with pytest.raises(ValueError, match="a mask for each prompt"):
             TestTimeAugmentation(model, scales=[1.0], flip=True)
         return
     plain = TestTimeAugmentation(model, scales=[1.0], flip=False)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from possam.classifiers.inputs import ClassificationInputs
 
-from .base import Ensemble, in_range, register_ensemble, weight
+from .base import Ensemble, in_range, register_ensemble, weight, weight_in_parts
 
 
 @register_ensemble("embedding_sum")
@@ -36,10 +38,16 @@ class EmbeddingSum(Ensemble):
 
     def __call__(self, inputs: ClassificationInputs) -> Tensor:
         with torch.autocast(device_type=inputs.iou.device.type, enabled=False):
-            query = F.normalize(inputs.query_embeddings.float(), dim=-1)
-            clip = F.normalize(inputs.clip_embeddings.float(), dim=-1)
-            logits = inputs.text.logits(query + self._amount(inputs) * clip, inputs.query_scale)
-            return (self.kappa * logits).softmax(dim=-1) * weight(inputs, self.eta).unsqueeze(1)
+            return self._logits(inputs).softmax(dim=-1) * weight(inputs, self.eta).unsqueeze(1)
+
+    def in_parts(self, parts: Iterable[ClassificationInputs]) -> tuple[Tensor, Iterator[Tensor]]:
+        return weight_in_parts(parts, self.eta), map(self._logits, parts)
+
+    def _logits(self, inputs: ClassificationInputs) -> Tensor:
+        """κ·z, Q×K float32."""
+        query = F.normalize(inputs.query_embeddings.float(), dim=-1)
+        clip = F.normalize(inputs.clip_embeddings.float(), dim=-1)
+        return self.kappa * inputs.text.logits(query + self._amount(inputs) * clip, inputs.query_scale)
 
     def _amount(self, inputs: ClassificationInputs) -> Tensor:
         """k for masks that CLIP sees, 0 for the others: Q×1."""

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from possam.classifiers import FixedCosineClassifier, RoIEmbedding
-from possam.config.key import Choice, Key, count
+from possam.config.key import Choice, Key, ListOf, count
 from possam.d2.config import CfgNode, configurable
 from possam.decoders import PromptedDecoder, PromptedMasks, PromptEncoder
 from possam.encoders import FrozenCLIP
@@ -83,7 +83,8 @@ KEYS = (
     Key("MODEL.OVSAM.MULTIMASK", True, resume="effective",
         help="a single point means the best of SAM's three candidates; else the mask of all other prompts"),
     Key("MODEL.OVSAM.ROI_SIZE", 12, count, resume="effective", help="side in cells of the grid over a box"),
-    Key("MODEL.SAM2CLIP.LEVELS", [], resume="fixed", help="strides of CLIP's maps that it reads; empty: all"),
+    Key("MODEL.SAM2CLIP.LEVELS", [], ListOf(count), resume="fixed",
+        help="strides of CLIP's maps that it reads; empty: all"),
     Key("MODEL.SAM2CLIP.STRIDE", 16, count, resume="fixed", help="pixels of a cell of the image embedding"),
     Key("MODEL.SAM2CLIP.GRID", 64, count, resume="fixed", help="side in cells that the position embedding is for"),
     Key("MODEL.SAM2CLIP.WIDTH", 1280, count, resume="fixed", help="channels of its blocks"),

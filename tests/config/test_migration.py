@@ -151,13 +151,14 @@ def test_the_same_of_an_earlier_run(tmp_path, caplog):
 
 
 def test_a_key_of_another_system_is_refused(tmp_path):
-    message = "MODEL.SAM.NAME is a key of PosSAM, but MODEL.META_ARCHITECTURE is FcClip; leave it out, or set"
+    owners = "OVSAMDistillation and PosSAM"
+    message = f"MODEL.SAM.NAME is a key of {owners}, but MODEL.META_ARCHITECTURE is FcClip; leave it out, or set"
     path = write(tmp_path / "odd.yaml", f"_BASE_: {MINI}/fcclip.yaml\nMODEL: {{SAM: {{NAME: mini}}}}\n")
     with pytest.raises(ValueError, match=f"odd.yaml: {message}"):
         load_config(path)
     with pytest.raises(ValueError, match=f"the overrides .*{message}"):
         load_config(MINI / "fcclip.yaml", ["MODEL.SAM.NAME", "mini"])
-    with pytest.raises(ValueError, match="possam.yaml: MODEL.SAM.NAME is a key of PosSAM"):
+    with pytest.raises(ValueError, match=f"possam.yaml: MODEL.SAM.NAME is a key of {owners}"):
         load_config(MINI / "possam.yaml", ["MODEL.META_ARCHITECTURE", "FcClip"])
 
 

@@ -45,11 +45,11 @@ def test_computes_what_is_missing_and_no_more(world, config):
     encoded = []
     plain = model.encode
 
-    def encode(images):
+    def encode(images, **options):
         encoded.append(len(images))
         if sum(encoded) == 10:
             raise KeyboardInterrupt  # in the last of three shards
-        return plain(images)
+        return plain(images, **options)
 
     model.encode = encode
     with pytest.raises(KeyboardInterrupt):
@@ -89,7 +89,7 @@ def test_an_image_that_cannot_be_read_has_no_features_and_training_draws_others(
 def share_the_work(root):
     cfg, model, records = prepare(root)
     plain, own = model.encode, []
-    model.encode = lambda images: own.append(len(images)) or plain(images)
+    model.encode = lambda images, **options: own.append(len(images)) or plain(images, **options)
     cache = training_features(cfg, model, records)
     assert len(cache) == 2 * IMAGES
     assert sum(own) == (6 if comm.is_main_process() else 4)

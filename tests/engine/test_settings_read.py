@@ -15,6 +15,7 @@ from possam.engine import setup as module
 from possam.engine.datasets import build_test_mapper
 from possam.engine.evaluate import build_predictor
 from possam.models import model_specs
+from tests.mini_configs import mini_config
 
 SPECS = [spec for spec in model_specs() if spec.model.__module__.startswith("possam.")]
 ANY, OWN = set(), set()
@@ -79,7 +80,7 @@ def config(tmp_path, scenes):
         tiny += [("MODEL.META_ARCHITECTURE", spec.name), ("DATASETS.TRAIN", "('mini_a_train',)")]
         tiny += [("MODEL.TEXT_CACHE", str(tmp_path / "text")), ("OUTPUT_DIR", str(tmp_path / "run"))]
         tiny += [("INPUT.FEATURE_CACHE_DIR", str(tmp_path / "features"))]
-        cfg = load_config("configs/mini/base.yaml", [part for pair in tiny for part in pair] + list(settings))
+        cfg = load_config(mini_config(spec.name), [part for pair in tiny for part in pair] + list(settings))
         prepare_datasets(record(cfg))
         return cfg
 

@@ -15,20 +15,23 @@ TEST_SETS = [path for path in find_configs("configs") if is_test_set(path)]
 WHOLE = [path for path in find_configs("configs") if path not in TEST_SETS]
 PARTS = sorted(set(Path("configs").rglob("*.yaml")) - set(WHOLE))
 EVALUATED = ["a847", "ade20k", "all", "cityscapes", "coco", "lvis", "mapillary", "pas20", "pas21", "pc459", "pc59"]
+PART_NAMES = ["base", "mini/base", "coco/possam_tiny", "ovsam/base", "ovsam/published"]
 AS_FCCLIP = ["a847", "cityscapes", "mapillary", "pas20", "pas21", "pc459", "pc59"]
 
 
 @pytest.mark.parametrize("path", WHOLE, ids=str)
 def test_every_configuration_builds_and_has_no_setting_without_effect(path):
     line = verify_config(path)
-    architecture = "FcClip" if "fcclip" in str(path) else "PosSAM"
+    systems = {"fcclip": "FcClip", "ovsam": "OVSAM", "sam2clip": "OVSAMDistillation"}
+    architecture = next((systems[name] for name in reversed(systems) if name in str(path)), "PosSAM")
     assert line.startswith(f"{path}: {architecture}, ")
     assert "without effect" not in line
 
 
 @pytest.mark.parametrize("path", PARTS, ids=str)
 def test_every_part_builds_once_a_training_vocabulary_is_named(path):
-    assert "PosSAM" in verify_config(path, ["MODEL.TRAIN_VOCABULARY", "coco_panoptic"])
+    architecture = "OVSAM" if "ovsam" in str(path) else "PosSAM"
+    assert f": {architecture}, " in verify_config(path, ["MODEL.TRAIN_VOCABULARY", "coco_panoptic"])
     with pytest.raises(ValueError, match="names no training vocabulary"):
         verify_config(path)
 
@@ -36,7 +39,7 @@ def test_every_part_builds_once_a_training_vocabulary_is_named(path):
 def test_nothing_else_is_taken_for_a_part():
     fcclip = {Path(f"configs/fcclip/eval/{name}.yaml") for name in AS_FCCLIP}
     assert set(TEST_SETS) == {*fcclip, *(Path(f"configs/eval/{name}.yaml") for name in EVALUATED)}
-    parts = {Path(f"configs/{name}.yaml") for name in ("base", "mini/base", "coco/possam_tiny")}
+    parts = {Path(f"configs/{name}.yaml") for name in PART_NAMES}
     assert set(PARTS) == {*parts, *TEST_SETS}
 
 

@@ -20,13 +20,12 @@ from possam.models import OpenVocabularySegmenter, TestTimeAugmentation, model_s
 from possam.models.batch import stack_features
 from possam.models.state import check_frozen, describe_frozen, load_checkpoint
 from possam.vocabulary import Vocabulary
+from tests.mini_configs import mini_config
 
 A = Vocabulary.load("mini_a")
 B = Vocabulary.load("mini_b")
 TASKS = ("panoptic", "semantic", "instance")
 SPECS = [spec for spec in model_specs() if spec.model.__module__.startswith("possam.")]
-CONFIGS = {"OVSAM": "configs/mini/ovsam.yaml", "OVSAMDistillation": "configs/mini/ovsam_sam2clip.yaml"}
-"""Miniatures that have files of their own, where configs/mini/base.yaml has settings of other systems."""
 MINIATURE = {
     "PosSAM": ["MODEL.SAM.NAME", "mini", "MODEL.SAM.WEIGHTS", "shipped", "MODEL.LDP.HEADS", "4"],
     "FcClip": ["MODEL.MASK_FORMER.IOU_HEAD", "False", "MODEL.ENSEMBLE.NAME", "geometric"],
@@ -35,7 +34,7 @@ MINIATURE = {
         "MODEL.ENSEMBLE.NAME", "modulation", "TEST.MASK_FILTER", "cls_iou",
     ],
 }
-"""Settings over configs/mini/base.yaml."""
+"""Settings over `mini_config`."""
 SMALL = [
     "MODEL.MASK_FORMER.TRAIN_NUM_POINTS", "64", "TEST.ENSEMBLES", "[]",
     "DATASETS.TRAIN", "('mini_a_train',)", "DATASETS.TEST", "()",
@@ -55,7 +54,7 @@ def cfg(spec, tmp_path, monkeypatch):
     settings = [part for key, name in places.items() for part in (key, str(tmp_path / name))]
     chosen = ["MODEL.META_ARCHITECTURE", spec.name, *MINIATURE.get(spec.name, [])]
     chosen += [] if spec.prompts else ["MODEL.MASK_FORMER.NUM_OBJECT_QUERIES", "8"]
-    cfg = load_config(CONFIGS.get(spec.name, "configs/mini/base.yaml"), [*SMALL, *settings, *chosen])
+    cfg = load_config(mini_config(spec.name), [*SMALL, *settings, *chosen])
     prepare_datasets(cfg)
     return cfg
 
@@ -185,7 +184,7 @@ def test_the_same_proposals_are_named_in_any_vocabulary(spec, model):
 
 def test_several_views_become_one_segmentation(spec, model):
     if spec.prompts:
-        with pytest.raises(ValueError, match="a mask for each prompt"):
+        with pytest.raises(ValueError, match="makes a mask for each prompt"):
             TestTimeAugmentation(model, scales=[1.0], flip=True)
         return
     plain = TestTimeAugmentation(model, scales=[1.0], flip=False)

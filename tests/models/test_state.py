@@ -92,11 +92,18 @@ def test_metadata_that_is_not_ours_is_an_error_and_foreign_tensors_are_not(tmp_p
     assert set(read_checkpoint(path)) == {"model"}
 
 
-@pytest.mark.parametrize("content", [[1, 2], {"model": torch.ones(2)}, {"state_dict": {"weight": torch.ones(2)}}])
+@pytest.mark.parametrize("content", [[1, 2], {"model": torch.ones(2)}, {"state_dict": torch.ones(2)}])
 def test_a_file_of_something_else_is_refused(tmp_path, content):
     torch.save(content, tmp_path / "other.pth")
     with pytest.raises(ValueError, match="other.pth is not a checkpoint: it holds no tensors by name"):
         read_checkpoint(tmp_path / "other.pth")
+
+
+@pytest.mark.parametrize("wrapper", ["model", "state_dict", ""])
+def test_tensors_may_be_wrapped(tmp_path, wrapper):
+    tensors = {"weight": torch.ones(2)}
+    torch.save({wrapper: tensors, "meta": {"epoch": 3}} if wrapper else tensors, tmp_path / "one.pth")
+    assert torch.equal(read_checkpoint(tmp_path / "one.pth")["model"]["weight"], torch.ones(2))
 
 
 def test_the_frozen_encoders_are_described_by_name_and_fingerprint(mini_model):

@@ -33,6 +33,7 @@ def register(
     federated: bool = False,
     root: str | Path | None = None,
     class_names: str = "",
+    class_split: str = "",
 ) -> None:
     """Make a dataset known to the catalogs. Registering the same again is harmless.
 
@@ -47,6 +48,7 @@ def register(
         root: the datasets' root, for a dataset that lies under one: registering it under another root moves it.
         class_names: where the vocabulary's names come from, if not from the package; for a dataset that lies under a
             root, registering it with others replaces them.
+        class_split: the split (`possam.vocabulary.splits`) whose base and novel classes it has, or "".
 
     Raises:
         ValueError: another dataset has this name already.
@@ -57,6 +59,7 @@ def register(
         "tasks": tuple(tasks),
         "ignore_label": ignore_label,
         "federated": federated,
+        "class_split": class_split,
     }
     if root is not None:
         # Not "class_names", which Detectron2 takes for an old name of thing_classes.

@@ -32,6 +32,7 @@ class GroundTruth:
     Attributes:
         tasks: the kinds of annotation it has, of `ANNOTATIONS`; all of them where its metadata does not say.
         federated: whether classes that an image's annotation does not name are unknown there, not absent (LVIS).
+        class_split: the split (`possam.vocabulary.splits`) that divides its classes, or "".
     """
 
     def __init__(self, dataset_name: str) -> None:
@@ -56,6 +57,7 @@ class GroundTruth:
         self.vocabulary: Vocabulary = self.metadata.vocabulary
         self.tasks: tuple[str, ...] = tuple(getattr(self.metadata, "tasks", ANNOTATIONS))
         self.federated = bool(getattr(self.metadata, "federated", False))
+        self.class_split: str = getattr(self.metadata, "class_split", "")
         self._panoptic: tuple[Any, NDArray[np.int64], list[dict[str, Any]]] | None = None
         self._labels: tuple[Any, NDArray[np.int64]] | None = None
 

@@ -20,12 +20,14 @@ __all__ = ["InstanceEvaluator"]
 # Places among the ranges of area and the IoU thresholds of a `precision_table`.
 _AREAS = {"AP": 0, "APs": 1, "APm": 2, "APl": 3}
 _THRESHOLDS = {"AP50": 0, "AP75": 5}
+_GROUPS = ("_seen", "_unseen", "_base", "_novel")
 _FREQUENCIES = {"APr": "r", "APc": "c", "APf": "f"}
 
 
 class InstanceEvaluator(PerImageEvaluator):
     """AP, AP50, AP75, APs, APm, APl, AP_seen and AP_unseen, in percent (`possam.evaluation.average_precision`); for a
-    dataset that says how frequent its classes are in training, APr, APc and APf (rare, common, frequent) too.
+    dataset with base and novel classes AP_base and AP_novel too, and for one that says how frequent its classes are in
+    training APr, APc and APf (rare, common, frequent).
 
     Scores ``output["instances"]``: Instances with ``pred_masks`` (N×H×W bool, at the size of the image on disk),
     ``scores`` and ``pred_classes`` (contiguous); predictions of stuff classes are left out. The annotation is
@@ -61,7 +63,7 @@ class InstanceEvaluator(PerImageEvaluator):
         return ImageInstances(size=size, truth=truth, predictions=predictions, unjudged=unjudged)
 
     def summarise(self, results: Sequence[Any]) -> dict[str, dict[str, float]]:
-        groups = {f"AP{suffix}": group for suffix, group in self.groups.items() if suffix in ("_seen", "_unseen")}
+        groups = {f"AP{suffix}": group for suffix, group in self.groups.items() if suffix in _GROUPS}
         frequencies = self.ground_truth.frequencies
         if frequencies is not None:
             groups |= {name: np.array(frequencies) == letter for name, letter in _FREQUENCIES.items()}

@@ -47,7 +47,7 @@ class PerImageEvaluator(DatasetEvaluator):  # type: ignore[misc]
             raise ValueError(f"ground truth of {self.ground_truth.name!r} was given for {dataset_name!r}.")
         self.output_dir = Path(output_dir) if output_dir is not None else None
         self.vocabulary = self.ground_truth.vocabulary
-        self.groups = class_groups(self.vocabulary, train_vocabulary)
+        self.groups = class_groups(self.vocabulary, train_vocabulary, self.ground_truth.class_split)
         self.reset()
 
     @abstractmethod

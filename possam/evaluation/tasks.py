@@ -121,6 +121,7 @@ def outputs_of(names: Iterable[str]) -> tuple[str, ...]:
 
 
 _SEEN = ("", "_seen", "_unseen")
+_SPLIT = ("_base", "_novel")
 
 register_task(
     Task(
@@ -155,7 +156,10 @@ register_task(
         evaluator=InstanceEvaluator,
         metrics=(
             Metric(
-                key="AP", heading="AP", text="average precision of masks", groups=(*_SEEN, "r", "c", "f")
+                key="AP",
+                heading="AP",
+                text="average precision of masks",
+                groups=(*_SEEN, *_SPLIT, "r", "c", "f"),
             ),
             Metric(key="AP50", heading="AP50", text="the same at IoU 0.50", groups=()),
             Metric(key="AP75", heading="AP75", text="the same at IoU 0.75", groups=()),

@@ -45,6 +45,7 @@ def register_specs(
             federated=bool(spec.instances and spec.instances.federated),
             root=folder,
             class_names=class_names,
+            class_split=spec.class_split,
         )
     return [spec.name for spec in specs]
 

@@ -41,7 +41,9 @@ def test_metadata(tmp_path):
     lvis = MetadataCatalog.get("lvis_instance_val")
     assert (lvis.tasks, lvis.federated) == (("instance",), True)
     coco = MetadataCatalog.get("coco_instance_val")
-    assert len(coco.vocabulary) == 80 and all(coco.vocabulary.isthing)
+    assert len(coco.vocabulary) == 80 and all(coco.vocabulary.isthing) and not coco.class_split
+    divided = [MetadataCatalog.get(f"coco_48_17_{split}") for split in ("train", "val")]
+    assert [(len(one.vocabulary), one.class_split) for one in divided] == [(48, "coco_48_17"), (65, "coco_48_17")]
 
 
 def test_registering_again_is_harmless_and_another_root_moves_the_names(tmp_path):

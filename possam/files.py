@@ -18,6 +18,7 @@ __all__ = [
     "expand_home",
     "full_path",
     "read_json",
+    "read_json_list",
     "read_text",
     "read_yaml",
     "write_atomically",
@@ -143,18 +144,29 @@ def read_json(path: str | Path) -> dict[str, Any]:
         FileNotFoundError: there is no such file.
         ValueError: it is not JSON, or not an object; the message names the file.
     """
-    path = Path(path)
+    content = _read_json(Path(path))
+    if not isinstance(content, Mapping):
+        raise ValueError(f"{path} holds a {type(content).__name__}, but a JSON object {{…}} is expected.")
+    return dict(content)
+
+
+def read_json_list(path: str | Path) -> list[Any]:
+    """Read a JSON list; raises as `read_json`."""
+    content = _read_json(Path(path))
+    if not isinstance(content, list):
+        raise ValueError(f"{path} holds a {type(content).__name__}, but a JSON list […] is expected.")
+    return content
+
+
+def _read_json(path: Path) -> Any:
     try:
-        content = json.loads(decode_text(path.read_bytes()))
+        return json.loads(decode_text(path.read_bytes()))
     except FileNotFoundError:
         raise FileNotFoundError(f"{path} does not exist; check the path or prepare the dataset.") from None
     except OSError as error:
         raise ValueError(f"{path} cannot be read ({error.strerror}); give the path of a JSON file.") from error
     except (ValueError, RecursionError) as error:  # of bytes, of syntax, of numbers too long, of brackets too deep
         raise ValueError(f"{path} is not valid JSON ({error}); copy or export it again.") from error
-    if not isinstance(content, Mapping):
-        raise ValueError(f"{path} holds a {type(content).__name__}, but a JSON object {{…}} is expected.")
-    return dict(content)
 
 
 class _KeyTwiceError(ValueError):

@@ -126,8 +126,9 @@ class Prompts:
 
     def resize(self, scale_x: float, scale_y: float) -> Prompts:
         """The prompts of the resized image, its new size over its old; as segment_anything's `ResizeLongestSide`."""
-        points = self.points * self.points.new_tensor([scale_x, scale_y])
-        boxes = self.boxes * self.boxes.new_tensor([scale_x, scale_y] * 2)
+        # In float64, so that the image's right and lower edges stay there.
+        scale = torch.tensor([scale_x, scale_y] * 2, dtype=torch.float64, device=self.device)
+        points, boxes = (self.points * scale[:2]).float(), (self.boxes * scale).float()
         return self._replaced(points, self.labels, boxes, self.has_box)
 
     def hflip(self, width: int) -> Prompts:

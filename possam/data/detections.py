@@ -32,12 +32,13 @@ class Detections:
 
     Attributes:
         boxes: N×4 float32 XYXY in pixels of the image on disk, inside it.
-        scores: N float32. classes: N int64, contiguous.
+        scores: N float32.
+        classes: N int64, contiguous, or None where the boxes are to be named by another than the detector.
     """
 
     boxes: Tensor
     scores: Tensor
-    classes: Tensor
+    classes: Tensor | None = None
 
     @classmethod
     def none(cls) -> Detections:

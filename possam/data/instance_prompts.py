@@ -6,6 +6,7 @@ Shapes: T instances, N prompts, H×W the image on disk.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import cv2
@@ -81,6 +82,7 @@ class EvaluationPromptMapper(SegmentationMapper):
         *,
         kind: str,
         detections: Mapping[Any, Detections] | None = None,
+        detector_labels: bool = True,
         region_boxes: bool = False,
         **options: Any,
     ) -> None:
@@ -88,6 +90,7 @@ class EvaluationPromptMapper(SegmentationMapper):
         Args:
             kind: of `PROMPT_KINDS`.
             detections: of a detector, by image id; an image that is not in it has none.
+            detector_labels: whether they keep their classes.
             region_boxes: whether a sample has the boxes of the annotated instances as ``region_boxes``, T×4 float32
                 XYXY in pixels of ``image``, which reproduces the published evaluation (`PromptedSegmenter`).
             options: of `SegmentationMapper`, but `is_train`, which is False.
@@ -95,7 +98,8 @@ class EvaluationPromptMapper(SegmentationMapper):
         super().__init__(is_train=False, **options)
         assert kind in PROMPT_KINDS and (kind == "detector") == (detections is not None)
         assert not (region_boxes and kind == "detector"), "detections are no annotated instances"
-        self.kind, self.detections, self.region_boxes = kind, detections, region_boxes
+        self.kind, self.region_boxes = kind, region_boxes
+        self.detections, self.detector_labels = detections, detector_labels
 
     def __call__(self, record: Mapping[str, Any]) -> dict[str, Any]:
         """As the base's."""
@@ -104,8 +108,9 @@ class EvaluationPromptMapper(SegmentationMapper):
         new_height, new_width = sample["image"].shape[-2:]
         scale = new_width / width, new_height / height
         if self.detections is not None:
-            sample["detections"] = self.detections.get(record["image_id"], Detections.none())
-            prompts = Prompts(boxes=sample["detections"].boxes)
+            found = self.detections.get(record["image_id"], Detections.none())
+            sample["detections"] = found if self.detector_labels else replace(found, classes=None)
+            prompts = Prompts(boxes=found.boxes)
         else:
             instances = prompted_instances(read_instances(record, isthing=self.vocabulary.isthing))
             prompts = prompts_of_instances(instances, self.kind)

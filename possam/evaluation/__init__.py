@@ -1,4 +1,4 @@
-"""Scores of a model on a dataset: panoptic, semantic, instance, and how well it knows its own masks."""
+"""Scores of a model on a dataset: panoptic, semantic, instance, prompted, and how well it knows its own masks."""
 
 from possam.evaluation.average_precision import LVIS_DETECTIONS, ap_library
 from possam.evaluation.build import Evaluators, build_evaluators, scored_tasks
@@ -8,6 +8,7 @@ from possam.evaluation.mask_quality import MaskQualityEvaluator
 from possam.evaluation.panoptic import PanopticEvaluator, panoptic_quality_from_files
 from possam.evaluation.panoptic_semantic import PanopticSemanticEvaluator
 from possam.evaluation.per_image import PerImageEvaluator
+from possam.evaluation.prompted import PromptedEvaluator
 from possam.evaluation.semantic import SemanticEvaluator
 from possam.evaluation.tables import format_comparison, format_table, headline_metrics
 from possam.evaluation.tasks import Metric, Task, find_task, outputs_of, possible_tasks, register_task, registered_tasks
@@ -22,6 +23,7 @@ __all__ = [
     "PanopticEvaluator",
     "PanopticSemanticEvaluator",
     "PerImageEvaluator",
+    "PromptedEvaluator",
     "SemanticEvaluator",
     "Task",
     "ap_library",

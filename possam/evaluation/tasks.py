@@ -12,6 +12,7 @@ from possam.evaluation.mask_quality import MaskQualityEvaluator
 from possam.evaluation.panoptic import PanopticEvaluator
 from possam.evaluation.panoptic_semantic import PanopticSemanticEvaluator
 from possam.evaluation.per_image import PerImageEvaluator
+from possam.evaluation.prompted import PromptedEvaluator
 from possam.evaluation.semantic import SemanticEvaluator
 from possam.inference import OUTPUTS
 from possam.messages import did_you_mean
@@ -122,6 +123,7 @@ def outputs_of(names: Iterable[str]) -> tuple[str, ...]:
 
 _SEEN = ("", "_seen", "_unseen")
 _SPLIT = ("_base", "_novel")
+_OF_INSTANCES = (*_SEEN, *_SPLIT, "_small", "_medium", "_large")
 
 register_task(
     Task(
@@ -196,5 +198,32 @@ register_task(
                 key="mIoU", heading="mIoU (panoptic)", text="mean IoU of pixels of the panoptic segments", groups=_SEEN
             ),
         ),
+    )
+)
+register_task(
+    Task(
+        key="prompted",
+        needs="instance",
+        result="prompted",
+        outputs=("prompted",),
+        evaluator=PromptedEvaluator,
+        metrics=(
+            Metric(
+                key="mIoU", heading="mIoU (prompts)", text="mean IoU of the masks of prompts", groups=_OF_INSTANCES
+            ),
+            Metric(
+                key="accuracy",
+                heading="accuracy",
+                text="prompts whose mask gets the right class",
+                groups=_OF_INSTANCES,
+            ),
+            Metric(
+                key="AP",
+                heading="AP (boxes)",
+                text="average precision of the masks of a detector's boxes",
+                groups=(*_SEEN, *_SPLIT, "r", "c", "f"),
+            ),
+        ),
+        prompts=True,
     )
 )

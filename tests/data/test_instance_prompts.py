@@ -94,6 +94,8 @@ def test_prompts_are_in_pixels_of_the_image_that_the_network_sees(record):
     found = Detections(boxes=torch.tensor([[0.0, 0, 61, 37]]), scores=torch.tensor([0.5]), classes=torch.tensor([1]))
     sample = mapper(kind="detector", detections={5: found})(record)
     assert sample["detections"] is found and sample["prompts"].boxes.tolist() == [[0, 0, 128, 78]]
+    unnamed = mapper(kind="detector", detections={5: found}, detector_labels=False)(record)["detections"]
+    assert unnamed.classes is None and unnamed.scores is found.scores
     assert len(mapper(kind="detector", detections={})(record)["prompts"]) == 0
 
 

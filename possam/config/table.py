@@ -37,6 +37,8 @@ PRECISIONS = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 _SYSTEMS: dict[str, tuple[Key, ...]] = {}
 _SHORTEST = (("INPUT.RESIZE_TEST", "shortest_edge"),)
+_PROMPTED = (("TEST.TASKS", "prompted"),)
+_DETECTOR = (("TEST.PROMPTED.KIND", "detector"),)
 _STEP = Check("a whole number above 0", lambda value: type(value) is int and value > 0)
 _SCALE = Check("a number above 0", lambda value: type(value) in (int, float) and 0 < value < math.inf)
 _SQUARE = Check(
@@ -159,6 +161,14 @@ _COMMON = (
     Key("TEST.DETECTIONS_PER_IMAGE", check=count, help="instances of an image, the best ones"),
     Key("TEST.BATCH_SIZE", 1, count, help="images of a forward pass"),
     Key("TEST.NUM_VISUALIZATIONS", 0, not_negative, help="images drawn of each kind of case after the evaluation"),
+    Key("TEST.PROMPTED.KIND", "point", Choice(["point", "box", "detector"]), only_if=_PROMPTED,
+        help="what prompts: a point or the box of every annotated instance, or a detector's boxes"),
+    Key("TEST.PROMPTED.DETECTIONS", "", machine=True, path=True, only_if=_DETECTOR,
+        help="the detector's results on the test set, in COCO's format"),
+    Key("TEST.PROMPTED.LABELS", "detector", Choice(["detector", "model"]), only_if=_DETECTOR,
+        help="who names the detector's boxes"),
+    Key("TEST.PROMPTED.GROUND_TRUTH_REGIONS", False, only_if=_PROMPTED,
+        help="give frozen CLIP the annotated boxes, as the published evaluation of OVSAM does"),
     Key("TEST.AUG.ENABLED", False, help="test-time augmentation: every image at every scale, and mirrored"),
     Key("TEST.AUG.FLIP", True, only_if=(("TEST.AUG.ENABLED", True),), help="whether every image is also mirrored"),
     Key("TEST.AUG.SCALES", [1.0], ListOf(_SCALE), only_if=(("TEST.AUG.ENABLED", True),),

@@ -1,4 +1,4 @@
-"""A detector's boxes from a COCO results file: [{"image_id", "category_id", "bbox": [x, y, width, height], "score"}]."""
+"""A detector's boxes from a COCO results file: [{image_id, category_id, bbox: [x, y, width, height], score}, …]."""
 
 from __future__ import annotations
 
@@ -80,8 +80,8 @@ def load_detections(
     categories = {entry["category_id"] for entry in entries}
     if unknown := sorted(categories - set(contiguous) - set(left_out)):
         raise ValueError(
-            f"{path}: category ids {few(unknown)} are not in the vocabulary {vocabulary.name!r}; a results file has the "
-            f"ids of the annotation file, here {few(sorted(contiguous))}, not positions."
+            f"{path}: category ids {few(unknown)} are not in the vocabulary {vocabulary.name!r}; a results file has "
+            f"the ids of the annotation file, here {few(sorted(contiguous))}, not positions."
         )
     _check_boxes(entries, sizes, str(path))
     by_image: dict[Any, list[tuple[list[float], float, int]]] = defaultdict(list)

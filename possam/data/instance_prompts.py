@@ -73,8 +73,8 @@ def instance_boxes(instances: Sequence[Mapping[str, Any]]) -> torch.Tensor:
 class EvaluationPromptMapper(SegmentationMapper):
     """A `SegmentationMapper` of test time whose samples have ``prompts`` in pixels of ``image``.
 
-    With a detector there are ``detections``, too: the `Detections` the prompts come from. Nothing else of the annotation
-    is in a sample, unless `region_boxes` asks for it.
+    With a detector there are ``detections``, too: the `Detections` that the prompts come from. Nothing else of the
+    annotation is in a sample, unless `region_boxes` asks for it.
     """
 
     def __init__(

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from possam.config import Choice, ConfigFiles, check_run, check_values, list_files, load, unused_settings
 from possam.d2.config import CfgNode
 from possam.data import AUGMENTATIONS
-from possam.evaluation import find_task, registered_tasks
+from possam.engine.prompted import check_prompts
+from possam.evaluation import registered_tasks
 from possam.models import model_spec
 
 logger = logging.getLogger(__name__)
@@ -40,22 +41,6 @@ def check_config(cfg: CfgNode) -> None:
         Choice([known.key for known in registered_tasks()])("TEST.TASKS", task)
     check_prompts(cfg)
     check_run(cfg)
-
-
-def check_prompts(cfg: CfgNode) -> None:
-    """Raise ValueError where one of `TEST.TASKS` needs prompts, and the system or test-time augmentation takes none."""
-    prompted = [task for task in cfg.TEST.TASKS if find_task(task).prompts]
-    name = cfg.MODEL.META_ARCHITECTURE
-    if prompted and not model_spec(name).prompts:
-        raise ValueError(
-            f"TEST.TASKS has {prompted[0]!r}, which needs a model that takes prompts, but {name} takes none; leave it "
-            "out, or evaluate another model."
-        )
-    if prompted and cfg.TEST.AUG.ENABLED:
-        raise ValueError(
-            f"TEST.TASKS has {prompted[0]!r}, whose prompts test-time augmentation does not transform; leave it out, "
-            "or set TEST.AUG.ENABLED False."
-        )
 
 
 def schedule_warning(cfg: CfgNode) -> str:

@@ -19,6 +19,7 @@ from possam.d2.utils import comm
 from possam.data.doctor import Problem, examine_records
 from possam.data.doctor.records import UNREADABLE
 from possam.engine.datasets import check_test_queries
+from possam.engine.prompted import check_detections
 from possam.engine.unreadable import too_many
 from possam.evaluation import GroundTruth, scored_tasks
 from possam.files import read_json, write_json
@@ -43,10 +44,12 @@ def check_test_sets(cfg: CfgNode) -> None:
     """Check the tasks, records and files of every dataset of `DATASETS.TEST`, as `DATASETS.CHECK` says.
 
     Raises:
-        ValueError: a dataset has no image or cannot be scored on any of `TEST.TASKS`, or as `check_data`.
+        ValueError: a dataset has no image or cannot be scored on any of `TEST.TASKS`, or as `check_data` or
+            `check_detections`.
         FileNotFoundError: a file is not there.
     """
     check_tasks(cfg)
+    check_detections(cfg)
     for name in cfg.DATASETS.TEST:
         records = DatasetCatalog.get(name)
         if not records:

@@ -12,6 +12,7 @@ from possam.d2.config import CfgNode
 from possam.d2.data import DatasetCatalog, MetadataCatalog
 from possam.data import FeatureSource, SegmentationMapper, build_augmentations, register_from_config
 from possam.data.datasets import register_datasets, use_class_names
+from possam.data.instance_prompts import EvaluationPromptMapper
 from possam.data.miniature.splits import register_miniature
 from possam.data.prompts import PromptMapper, PromptSampler
 from possam.models import model_spec
@@ -132,18 +133,20 @@ def build_train_mapper(cfg: CfgNode, cache: FeatureSource | None) -> Segmentatio
     return SegmentationMapper(is_train=True, **options)
 
 
-def build_test_mapper(cfg: CfgNode, vocabulary: Vocabulary) -> SegmentationMapper:
+def build_test_mapper(
+    cfg: CfgNode, vocabulary: Vocabulary, prompt_options: Mapping[str, Any] | None = None
+) -> SegmentationMapper:
     """The mapper of test time: the whole image, resized as `INPUT.RESIZE_TEST` says, and no targets.
 
-    Under test-time augmentation the image has the size of the largest of `TEST.AUG.SCALES`.
+    Under test-time augmentation the image has the size of the largest of `TEST.AUG.SCALES`. With `prompt_options`, of
+    `possam.engine.prompted.prompt_options`, it gives prompts, too.
     """
     scale = max(cfg.TEST.AUG.SCALES) if cfg.TEST.AUG.ENABLED else 1.0
-    return SegmentationMapper(
-        augmentations=build_augmentations(
-            image_size=round(cfg.INPUT.IMAGE_SIZE * scale),
-            shortest_edge=shortest_edge_from_config(cfg, scale),
-            is_train=False,
-        ),
+    augmentations = build_augmentations(
+        image_size=round(cfg.INPUT.IMAGE_SIZE * scale),
+        shortest_edge=shortest_edge_from_config(cfg, scale),
         is_train=False,
-        vocabulary=vocabulary,
     )
+    if prompt_options is not None:
+        return EvaluationPromptMapper(augmentations=augmentations, vocabulary=vocabulary, **prompt_options)
+    return SegmentationMapper(augmentations=augmentations, is_train=False, vocabulary=vocabulary)

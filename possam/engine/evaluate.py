@@ -15,7 +15,7 @@ from possam.d2.config import CfgNode
 from possam.d2.evaluation import inference_context
 from possam.d2.utils import comm
 from possam.encoders.state_dicts import not_finite
-from possam.engine.config import check_prompts
+from possam.engine.prompted import check_detections, check_prompts
 from possam.engine.provenance import provenance
 from possam.evaluation import (
     LVIS_DETECTIONS,
@@ -65,7 +65,8 @@ def evaluate_datasets(
 
     Args:
         loader_of: the test loader of a dataset, by its name. For tasks that need prompts, and for them alone, it is
-            called with ``prompts=True``, and each of the loader's inputs must have the image's "prompts".
+            called with ``prompts=True``, and each of the loader's inputs must have the image's "prompts", of which
+            there may be none.
         predictor: what predicts in the model's place, or None.
 
     Returns:
@@ -79,6 +80,7 @@ def evaluate_datasets(
     check_prompts(cfg)
     for name in cfg.DATASETS.TEST:
         scored_tasks(GroundTruth(name), cfg.TEST.TASKS)
+    check_detections(cfg)
     origin = provenance(cfg, model) if comm.is_main_process() else None
     reports = OrderedDict(
         (name, _evaluate(cfg, model, name, loader_of, predictor or model, origin)) for name in cfg.DATASETS.TEST
@@ -206,10 +208,12 @@ def _predict(
     batches = track(loader, "Evaluating", transient=True, disable=not comm.is_main_process())
     with inference_context(model), torch.no_grad():
         for inputs in batches:
-            predictions = predictor.predict(inputs)
+            asked = [sample for sample in inputs if "prompts" not in sample or len(sample["prompts"])]
+            unasked = [sample for sample in inputs if "prompts" in sample and not len(sample["prompts"])]
+            predictions = predictor.predict(asked) if asked else []
             for name, evaluator in evaluators.items():
                 outputs = [predictor.segment(prediction, name, wanted[name]) for prediction in predictions]
-                evaluator.process(inputs, outputs)
+                evaluator.process([*asked, *unasked], [*outputs, *({} for _ in unasked)])
 
 
 def _describe(

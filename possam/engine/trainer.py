@@ -38,6 +38,7 @@ from possam.engine.hooks import ExactResume
 from possam.engine.optimizer import build_optimizer, present_settings
 from possam.engine.preemption import Preemption
 from possam.engine.progress import TrainingProgress
+from possam.engine.prompted import prompt_options
 from possam.engine.resume import ResumableLoader, SeededSamples, TrainingOrder
 from possam.engine.run_folder import EARLIER
 from possam.engine.settings import differences, effective_keys, fixed_keys, images_digest, training_settings
@@ -275,11 +276,13 @@ def build_train_loader(cfg: CfgNode, records: list[dict[str, Any]], cache: Featu
     return ResumableLoader(_ending_with_this_process(loader), order)
 
 
-def build_test_loader(cfg: CfgNode, dataset: str) -> Any:
-    """A loader that gives this process's share of a test set, each image once."""
+def build_test_loader(cfg: CfgNode, dataset: str, *, prompts: bool = False) -> Any:
+    """A loader that gives this process's share of a test set, each image once; with the prompts of `TEST.PROMPTED`."""
+    records = _records([dataset])
+    options = prompt_options(cfg, dataset, records) if prompts else None
     loader = build_detection_test_loader(
-        _records([dataset]),
-        mapper=build_test_mapper(cfg, MetadataCatalog.get(dataset).vocabulary),
+        records,
+        mapper=build_test_mapper(cfg, MetadataCatalog.get(dataset).vocabulary, options),
         num_workers=cfg.DATALOADER.NUM_WORKERS,
         batch_size=cfg.TEST.BATCH_SIZE,
     )

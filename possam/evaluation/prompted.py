@@ -27,14 +27,14 @@ _AREAS = {"_small": (0, 32**2), "_medium": (32**2, 96**2), "_large": (96**2, np.
 class PromptedEvaluator(PerImageEvaluator):
     """Scores ``output["prompted"]`` (`possam.inference.prompted.collect_prompted`), mask i that of prompt i.
 
-    Where prompts are those of the annotated instances (`possam.data.instance_prompts`): "mIoU", the mean over instances,
-    not over classes or images, of the IoU of their masks at the size of the image on disk, and "accuracy", the share of
-    instances whose best class is theirs; both in percent, over all instances, over those of base and novel classes where
-    a split says which these are, else of seen and unseen ones, and over small, medium and large ones. NaN where there is
-    no instance.
+    Where prompts are those of the annotated instances (`possam.data.instance_prompts`): "mIoU", the mean over
+    instances, not over classes or images, of the IoU of their masks at the size of the image on disk, and "accuracy",
+    the share of instances whose best class is theirs. Both are in percent, over all instances, over those of base and
+    novel classes where a split says which these are, else of seen and unseen ones, and over small, medium and large
+    ones. NaN where there is no instance.
 
-    Where inputs have ``detections``: what `InstanceEvaluator` gives for their masks, with the detector's scores, and its
-    classes or, where it gives none, the model's best ones.
+    Where inputs have ``detections``: what `InstanceEvaluator` gives for their masks, with the detector's scores, and
+    its classes or, where it gives none, the model's best ones.
     """
 
     def __init__(self, dataset_name: str, **shared: Any) -> None:

@@ -50,6 +50,11 @@ class ModelSpec:
         return self.model.takes_prompts
 
     @property
+    def region_boxes(self) -> bool:
+        """Whether CLIP can be given other regions than those of the predicted masks (`PromptedSegmenter`)."""
+        return getattr(self.model, "takes_region_boxes", False)
+
+    @property
     def weights(self) -> dict[str, str]:
         """The configuration key of the weights of each frozen encoder, by role."""
         return {role: f"MODEL.{role.upper()}.WEIGHTS" for role in self.encoders}

@@ -185,7 +185,8 @@ class Mirror:
         self.model, self.asked = model, []
 
     def predict(self, inputs):
-        return [("mine", prediction) for prediction in self.model.predict(inputs)]
+        plain = [{key: value for key, value in sample.items() if key != "prompts"} for sample in inputs]
+        return [("mine", prediction) for prediction in self.model.predict(plain)]
 
     def segment(self, prediction, ensemble, tasks):
         self.asked.append((prediction[0], ensemble, tasks))
@@ -216,7 +217,7 @@ class PromptCounter(PerImageEvaluator):
     """Counts the prompts of an image."""
 
     def process(self, inputs, outputs):
-        super().process(inputs, [{"n": sample["prompts"]} for sample in inputs])
+        super().process(inputs, [{"n": len(sample["prompts"])} for sample in inputs])
 
     def score_image(self, image_id, output):
         return output["n"]
@@ -232,12 +233,7 @@ def prompted(monkeypatch):
     metric = Metric(key="N", heading="N", text="number of prompts", percent=False)
     row = {"key": "count_prompts", "needs": "instance", "result": "prompts", "outputs": ("instance",)}
     register_task(Task(**row, evaluator=PromptCounter, metrics=(metric,), prompts=True))
-
-    def take_prompts():
-        monkeypatch.setattr(PosSAM, "takes_prompts", True)
-        monkeypatch.setattr("possam.models.base.refuse_prompts", lambda name, inputs: None)
-
-    return take_prompts
+    return lambda: monkeypatch.setattr(PosSAM, "takes_prompts", True)
 
 
 def test_a_task_with_prompts_has_a_pass_of_its_own(run, prompted):
@@ -251,7 +247,7 @@ def test_a_task_with_prompts_has_a_pass_of_its_own(run, prompted):
     def loader_of(name, **keywords):
         asked.append(keywords)
         for batch in build_test_loader(cfg, name):
-            yield [sample | ({"prompts": 2} if keywords else {}) for sample in batch]
+            yield [sample | ({"prompts": [None, None]} if keywords else {}) for sample in batch]
 
     results = evaluate_datasets(cfg, model, loader_of, predictor=mirror)[B]
     assert asked == [{}, {"prompts": True}]

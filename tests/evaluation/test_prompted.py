@@ -129,7 +129,8 @@ def detections(world, seed=5):
         scores = torch.tensor([info["score"] for info in infos])
         classes = torch.tensor([info["category_id"] for info in infos], dtype=torch.int64)
         named = torch.from_numpy(rng.integers(0, 8, (len(infos), 2)))
-        inputs.append({**sample, "detections": Detections(boxes=torch.zeros(len(infos), 4), scores=scores, classes=classes)})
+        boxes = torch.zeros(len(infos), 4)
+        inputs.append(sample | {"detections": Detections(boxes=boxes, scores=scores, classes=classes)})
         predicted.append({"prompted": {"masks": masks, "classes": named}} if infos else {})
         one = Instances(ids.shape)
         one.pred_masks, one.scores, one.pred_classes = masks, scores, classes

@@ -16,12 +16,13 @@ from possam.cases import draw_cases
 from possam.d2.config import CfgNode
 from possam.d2.utils import comm
 from possam.engine import Checkpointer, Trainer, load_config, prepare_datasets, run, unwrap
+from possam.engine.config import check_trainable
 from possam.engine.data_check import check_class_names, check_tasks, check_test_sets
 from possam.engine.preemption import Preempted, preemptible
 from possam.engine.run_folder import LEASE, check_shared, exclusive, starting_run
 from possam.engine.setup import keep_config, set_up
 from possam.messages import describe_os_error
-from possam.models import OpenVocabularySegmenter
+from possam.models import OpenVocabularySegmenter, model_spec
 from possam.output import guarded_output
 from possam.report import write_report
 
@@ -63,7 +64,10 @@ def _read(args: argparse.Namespace) -> CfgNode:
     cfg = load_config(args.config_file, args.opts)
     prepare_datasets(cfg)
     check_tasks(cfg)
-    if args.eval_only and not cfg.MODEL.WEIGHTS:
+    trainable = model_spec(cfg.MODEL.META_ARCHITECTURE).trainable
+    if not args.eval_only:
+        check_trainable(cfg)
+    if args.eval_only and trainable and not cfg.MODEL.WEIGHTS:
         raise ValueError("--eval-only needs trained parameters; add `MODEL.WEIGHTS <path to model_final.pth>`.")
     if args.eval_only and not cfg.DATASETS.TEST:
         raise ValueError("--eval-only has nothing to evaluate: DATASETS.TEST is empty; name at least one dataset.")

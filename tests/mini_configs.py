@@ -1,6 +1,6 @@
 """Configurations of systems on the miniature world that have a file of their own."""
 
-_OWN = {"OVSAM": "ovsam", "OVSAMDistillation": "ovsam_sam2clip"}
+_OWN = {"SamClip": "../base", "OVSAM": "ovsam", "OVSAMDistillation": "ovsam_sam2clip"}
 
 
 def mini_config(system):

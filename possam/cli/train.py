@@ -41,7 +41,9 @@ def add_command(commands: Commands) -> None:
         "--weights output/coco/vit_b/model_final.pth OUTPUT_DIR output/eval/vit_b",
     ]
     parser = _add(commands, "eval", run_eval, "evaluate a trained model", _EVAL, examples)
-    parser.add_argument("--weights", required=True, metavar="PATH", help="a checkpoint: model_final.pth")
+    parser.add_argument(
+        "--weights", default="", metavar="PATH", help="a checkpoint: model_final.pth; needed by all systems that train"
+    )
 
 
 def _add(
@@ -66,7 +68,8 @@ def run_train(arguments: argparse.Namespace) -> int:
 
 
 def run_eval(arguments: argparse.Namespace) -> int:
-    return _run(arguments, [*arguments.settings, "MODEL.WEIGHTS", arguments.weights], eval_only=True)
+    weights = ["MODEL.WEIGHTS", arguments.weights] if arguments.weights else []
+    return _run(arguments, [*arguments.settings, *weights], eval_only=True)
 
 
 def _run(

@@ -43,6 +43,16 @@ def check_config(cfg: CfgNode) -> None:
     check_run(cfg)
 
 
+def check_trainable(cfg: CfgNode) -> None:
+    """Raise ValueError where the system of a configuration has nothing to train."""
+    name = cfg.MODEL.META_ARCHITECTURE
+    if not model_spec(name).trainable:
+        raise ValueError(
+            f"{name} has nothing to train: all of it is frozen. Evaluate it, which needs no checkpoint: `possam eval` "
+            "or --eval-only."
+        )
+
+
 def schedule_warning(cfg: CfgNode) -> str:
     """What is doubtful about the learning rate's schedule, in one sentence; "" where nothing is."""
     warmup, steps = cfg.SOLVER.WARMUP_ITERS, cfg.SOLVER.MAX_ITER

@@ -29,7 +29,7 @@ from possam.d2.utils import EventWriter, comm
 from possam.data.prompts import has_instances
 from possam.encoders import FeatureCache
 from possam.engine.checkpoint import Checkpointer
-from possam.engine.config import schedule_warning
+from possam.engine.config import check_trainable, schedule_warning
 from possam.engine.data_check import check_class_names, check_data, check_test_sets
 from possam.engine.datasets import build_test_mapper, build_train_mapper, check_queries, check_vocabularies
 from possam.engine.evaluate import build_predictor, evaluate_datasets
@@ -61,6 +61,7 @@ class Trainer(DefaultTrainer):
     def __init__(self, cfg: CfgNode) -> None:
         # Not DefaultTrainer's own: it places DDP on a CUDA device, runs AMP in fp16 only, and checkpoints loosely.
         TrainerBase.__init__(self)
+        check_trainable(cfg)
         check_writers(cfg)
         if warning := schedule_warning(cfg):
             logger.warning(warning)

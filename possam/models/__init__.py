@@ -8,6 +8,7 @@ from possam.models.ovsam_distillation import OVSAMDistillation
 from possam.models.possam import PosSAM
 from possam.models.prediction import MaskProposals, Prediction
 from possam.models.prompted import PromptedSegmenter
+from possam.models.sam_clip import SamClip
 from possam.models.spec import ModelSpec, model_spec, model_specs
 from possam.models.test_time_augmentation import TestTimeAugmentation
 from possam.models.top_names import top_names
@@ -23,6 +24,7 @@ __all__ = [
     "PosSAM",
     "Prediction",
     "PromptedSegmenter",
+    "SamClip",
     "TestTimeAugmentation",
     "model_spec",
     "model_specs",

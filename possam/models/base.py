@@ -55,12 +55,14 @@ class OpenVocabularySegmenter(Pretrained):
         classifier: class embeddings and text embeddings to logits.
         reads: strides of the maps read from each frozen encoder, by role; images are encoded by these encoders.
         takes_prompts: whether masks are those of prompts (`PromptedSegmenter`).
+        trainable: whether there is anything to train; else `losses` raises ValueError.
     """
 
     clip: FrozenCLIP
     classifier: CosineClassifier
     reads: dict[str, tuple[int, ...]]
     takes_prompts = False
+    trainable = True
 
     def __init__(
         self,

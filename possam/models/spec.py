@@ -50,6 +50,11 @@ class ModelSpec:
         return self.model.takes_prompts
 
     @property
+    def trainable(self) -> bool:
+        """Whether it has parameters to train; else it is evaluated as it is built, without a checkpoint."""
+        return self.model.trainable
+
+    @property
     def region_boxes(self) -> bool:
         """Whether CLIP can be given other regions than those of the predicted masks (`PromptedSegmenter`)."""
         return getattr(self.model, "takes_region_boxes", False)

@@ -28,15 +28,20 @@ TASKS = ("panoptic", "semantic", "instance")
 SPECS = [spec for spec in model_specs() if spec.model.__module__.startswith("possam.")]
 MINIATURE = {
     "PosSAM": ["MODEL.SAM.NAME", "mini", "MODEL.SAM.WEIGHTS", "shipped", "MODEL.LDP.HEADS", "4"],
+    "SamClip": [
+        "MODEL.SAM.NAME", "mini", "MODEL.SAM.WEIGHTS", "shipped", "MODEL.ENSEMBLE.NAME", "clip",
+        "MODEL.CLIP.NAME", "mini_strong", "MODEL.CLIP.WEIGHTS", "shipped", "MODEL.SAM_CLIP.REGION", "features",
+        "MODEL.DEVICE", "cpu", "INPUT.IMAGE_SIZE", "128", "SOLVER.AMP.ENABLED", "False", "DATALOADER.NUM_WORKERS", "0",
+    ],
     "FcClip": ["MODEL.MASK_FORMER.IOU_HEAD", "False", "MODEL.ENSEMBLE.NAME", "geometric"],
     "OPSNet": [
         "MODEL.BACKBONE.NAME", "mini_r", "MODEL.OPSNET.NHEADS", "4", "MODEL.MASK_FORMER.IOU_HEAD_LAYERS", "1",
         "MODEL.ENSEMBLE.NAME", "modulation", "TEST.MASK_FILTER", "cls_iou",
     ],
-}
+}  # fmt: skip
 """Settings over `mini_config`."""
 SMALL = [
-    "MODEL.MASK_FORMER.TRAIN_NUM_POINTS", "64", "TEST.ENSEMBLES", "[]",
+    "TEST.ENSEMBLES", "[]",
     "DATASETS.TRAIN", "('mini_a_train',)", "DATASETS.TEST", "()",
     "TEST.TASKS", str(list(TASKS)), "TEST.NUM_VISUALIZATIONS", "0",
 ]  # fmt: skip
@@ -53,6 +58,7 @@ def cfg(spec, tmp_path, monkeypatch):
     places = {"OUTPUT_DIR": "run", "MODEL.TEXT_CACHE": "text", "INPUT.FEATURE_CACHE_DIR": "features"}
     settings = [part for key, name in places.items() for part in (key, str(tmp_path / name))]
     chosen = ["MODEL.META_ARCHITECTURE", spec.name, *MINIATURE.get(spec.name, [])]
+    chosen += ["MODEL.MASK_FORMER.TRAIN_NUM_POINTS", "64"] if spec.trainable else []
     chosen += [] if spec.prompts else ["MODEL.MASK_FORMER.NUM_OBJECT_QUERIES", "8"]
     cfg = load_config(mini_config(spec.name), [*SMALL, *settings, *chosen])
     prepare_datasets(cfg)
@@ -121,6 +127,11 @@ def test_the_spec_tells_of_the_model(spec, model):
 
 
 def test_one_step_trains_every_trained_parameter_and_no_other_one(spec, cfg, model):
+    if not spec.trainable:
+        assert not any(parameter.requires_grad for parameter in model.parameters())
+        with pytest.raises(ValueError, match=f"{spec.name} has nothing to train"):
+            model.train()([training_input(spec)])
+        return
     frozen = frozen_tensors(model)
     before = {name: value.clone() for name, value in model.named_parameters()}
     optimizer = build_optimizer(cfg, model)
@@ -246,7 +257,11 @@ def test_cached_features_are_those_that_the_model_encodes(spec, model, tmp_path)
     assert torch.equal(proposals.mask_logits, expected.mask_logits)
 
 
-def test_a_resumed_training_is_the_uninterrupted_one(cfg, miniature, tmp_path):
+def test_a_resumed_training_is_the_uninterrupted_one(spec, cfg, miniature, tmp_path):
+    if not spec.trainable:
+        with pytest.raises(ValueError, match=f"{spec.name} has nothing to train: .* Evaluate it"):
+            Trainer(cfg)
+        return
     export_split("mini_a_train", root=tmp_path, scenes=3)
     miniature(tmp_path)
     solver = cfg.SOLVER

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from possam.classifiers import FixedCosineClassifier
@@ -50,8 +50,8 @@ class SamClip(PromptedSegmenter):
 
     With "crop" a mask is named by CLIP's image embedding of the image under the mask: the pixels outside have CLIP's
     mean color, and the box of the mask is resized to the square that CLIP was trained on **(ours; the paper says only
-    "resized")**. With "features" it is named by CLIP's dense features under the mask: by the tower's attention pool over
-    the mask's cells, or their projected mean where it has none.
+    "resized")**. With "features" it is named by CLIP's dense features under the mask: by the tower's attention pool
+    over the mask's cells, or their projected mean where it has none.
     """
 
     trainable = False
@@ -82,7 +82,9 @@ class SamClip(PromptedSegmenter):
         self.classifier = FixedCosineClassifier(embed_dim=clip.embed_dim, scale=clip.logit_scale, background=False)
         self.crops = crops
         self.multimask = multimask
-        self.reads = {"sam": (sam.final_stride,)} | ({} if crops else {"clip": (clip.final_stride,)})
+        self.reads = {"sam": (sam.final_stride,)}
+        if not crops:
+            self.reads["clip"] = (clip.final_stride,)
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
@@ -91,7 +93,7 @@ class SamClip(PromptedSegmenter):
         sam = FrozenSAM.build(name=model.SAM.NAME, weights=model.SAM.WEIGHTS, seed=model.SAM.SEED)
         clip = FrozenCLIP.build(name=model.CLIP.NAME, weights=model.CLIP.WEIGHTS, input_scale=model.CLIP.INPUT_SCALE)
         channels, stride = sam.out_channels[sam.final_stride], sam.final_stride
-        parts = {
+        parts: dict[str, nn.Module] = {
             "prompt_encoder": PromptEncoder(channels=channels),
             "mask_decoder": PromptedDecoder(
                 embed_dim=clip.embed_dim,
@@ -110,7 +112,7 @@ class SamClip(PromptedSegmenter):
             **parts,
             "crops": model.SAM_CLIP.REGION == "crop",
             "multimask": model.SAM_CLIP.MULTIMASK,
-            **shared_arguments(cfg, clip, torch.nn.Identity()),
+            **shared_arguments(cfg, clip, nn.Identity()),
         }
 
     def prepare(self, features: Features) -> Features:

@@ -79,7 +79,7 @@ class SamClip(PromptedSegmenter):
         self.clip = clip
         self.prompt_encoder = prompt_encoder.requires_grad_(False)
         self.mask_decoder = mask_decoder.requires_grad_(False)
-        self.classifier = FixedCosineClassifier(embed_dim=clip.embed_dim, scale=clip.logit_scale, background=False)
+        self.classifier = FixedCosineClassifier(embed_dim=clip.embed_dim, background=False)
         self.crops = crops
         self.multimask = multimask
         self.reads = {"sam": (sam.final_stride,)}

@@ -151,7 +151,7 @@ def test_the_same_of_an_earlier_run(tmp_path, caplog):
 
 
 def test_a_key_of_another_system_is_refused(tmp_path):
-    owners = "OVSAMDistillation and PosSAM"
+    owners = "OVSAMDistillation and PosSAM and SamClip"
     message = f"MODEL.SAM.NAME is a key of {owners}, but MODEL.META_ARCHITECTURE is FcClip; leave it out, or set"
     path = write(tmp_path / "odd.yaml", f"_BASE_: {MINI}/fcclip.yaml\nMODEL: {{SAM: {{NAME: mini}}}}\n")
     with pytest.raises(ValueError, match=f"odd.yaml: {message}"):

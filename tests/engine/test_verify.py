@@ -16,7 +16,7 @@ WHOLE = [path for path in find_configs("configs") if path not in TEST_SETS]
 PARTS = sorted(set(Path("configs").rglob("*.yaml")) - set(WHOLE))
 EVALUATED = ["a847", "ade20k", "all", "cityscapes", "coco", "lvis", "mapillary", "pas20", "pas21", "pc459", "pc59"]
 PART_NAMES = ["base", "mini/base", "coco/possam_tiny", "ovsam/base", "ovsam/published"]
-SYSTEMS = {"sam2clip": "OVSAMDistillation", "ovsam": "OVSAM", "opsnet": "OPSNet", "fcclip": "FcClip"}
+SYSTEMS = {"sam_clip": "SamClip", "sam2clip": "OVSAMDistillation", "ovsam": "OVSAM", "opsnet": "OPSNet", "fcclip": "FcClip"}
 AS_FCCLIP = ["a847", "cityscapes", "mapillary", "pas20", "pas21", "pc459", "pc59"]
 
 

@@ -135,7 +135,7 @@ def test_tasks_a_dataset_has_no_annotation_for(register, world, caplog):
         assert len(build_evaluators(truth, tasks=("semantic", "instance", "mask_quality")).evaluators) == 1
     assert "labels has no annotation for instance, mask_quality" in caplog.text
     everything = [task.key for task in registered_tasks()]
-    assert len(build_evaluators(world.name, tasks=everything).evaluators) == 5
+    assert len(build_evaluators(world.name, tasks=everything).evaluators) == 6
     assert len(build_evaluators(truth, tasks=everything).evaluators) == 2  # "semantic" and "panoptic_semantic"
 
 

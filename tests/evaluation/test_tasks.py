@@ -14,7 +14,7 @@ def test_one_registration_makes_a_task_known(monkeypatch):
     monkeypatch.setattr("possam.evaluation.tasks._TASKS", dict(_TASKS))
     register_task(task())
     assert find_task("other") == task()
-    assert possible_tasks(["instance"]) == ("instance", "other")
+    assert possible_tasks(["instance"]) == ("instance", "prompted", "other")
     assert outputs_of(["panoptic", "other", "mask_quality"]) == ("panoptic", "instance", "mask_quality")
     assert [(c.heading, c.key, c.places) for c in task().metrics[0].columns] == [
         ("X", "X", 2),

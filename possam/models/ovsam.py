@@ -19,11 +19,11 @@ from possam.classifiers import FixedCosineClassifier, RoIEmbedding
 from possam.config.key import Choice, Key, ListOf, count
 from possam.d2.config import CfgNode, configurable
 from possam.decoders import PromptedDecoder, PromptedMasks, PromptEncoder
+from possam.decoders.prompt_decoding import ambiguous_prompts, best_masks, decode_prompts
 from possam.encoders import FrozenCLIP
-from possam.encoders.base import no_autocast
 from possam.encoders.sam import PIXEL_MEAN, PIXEL_STD
 from possam.inference.boxes import boxes_of_masks
-from possam.layers.prompts import PADDING, Prompts
+from possam.layers.prompts import Prompts
 from possam.layers.segment_masks import RepeatedMasks
 from possam.losses import Assignment, PromptedCriterion, PromptedOutput, Target
 from possam.models.base import Features, one_vocabulary, shared_arguments
@@ -122,6 +122,8 @@ class OVSAM(PromptedSegmenter):
     every checkpoint and saved model holds. Only CLIP is not in it. `MODEL.SAM2CLIP.WEIGHTS` and
     `MODEL.PROMPT_ENCODER.WEIGHTS` give their weights to a model that is trained anew; a saved one does not read them.
     """
+
+    takes_region_boxes = True
 
     @configurable
     def __init__(
@@ -236,15 +238,20 @@ class OVSAM(PromptedSegmenter):
         return {**features, "sam2clip": {self.sam2clip.stride: embedding}, "pyramid": self.pyramid(maps)}
 
     @torch.no_grad()
-    def predict_masks(self, features: Features, prompts: Prompts | None = None) -> dict[str, Tensor]:
+    def predict_masks(
+        self, features: Features, prompts: Prompts | None = None, region_boxes: Tensor | None = None
+    ) -> dict[str, Tensor]:
         assert prompts is not None
         masks = self._decode(features, prompts)
-        best = self._best(masks, prompts)
+        best = best_masks(masks, prompts, multimask=self.multimask)
         row = torch.arange(len(best), device=best.device)
         mask_logits = masks.mask_logits[row, best].float()
         boxes = self._boxes(mask_logits, prompts)
         embeddings = self._embed(features, [boxes], masks.label)
-        clip_embeddings, clip_empty = self._embed_by_clip(features, mask_logits, boxes)
+        of_clip = boxes if region_boxes is None else region_boxes
+        if region_boxes is not None and not self.clip.has_attention_pool:
+            raise ValueError(f"{self.clip.name} names masks, not boxes; leave out region_boxes.")
+        clip_embeddings, clip_empty = self._embed_by_clip(features, mask_logits, of_clip)
         found = {
             "mask_logits": mask_logits,
             "query_embeddings": F.normalize(embeddings.float(), dim=-1),
@@ -255,42 +262,13 @@ class OVSAM(PromptedSegmenter):
         return {field: values[None] for field, values in found.items()}
 
     def _decode(self, features: Features, prompts: Prompts) -> PromptedMasks:
-        """Masks of the prompts of one image. What a prompt gives does not depend on the others: prompts with equally
-        many tokens are decoded together, without padding."""
+        """Masks of the prompts of one image."""
         ((stride, embedding),) = features["sam2clip"].items()
-        height, width = embedding.shape[-2:]
-        tokens: dict[int, list[tuple[Tensor, Tensor]]] = {}
-        with no_autocast(embedding.device):  # half precision would blur coordinates
-            positions = self.prompt_encoder.positions((height, width))
-            real = prompts.labels != PADDING
-            layout = 2 * real.sum(1) + prompts.has_box
-            for kind in layout.unique().tolist():
-                index = (layout == kind).nonzero()[:, 0]
-                first = (~real[index]).long().argsort(dim=1, stable=True)[:, : kind // 2]
-                encoded = self.prompt_encoder(
-                    prompts.points[index].gather(1, first[..., None].expand(-1, -1, 2)),
-                    prompts.labels[index].gather(1, first),
-                    prompts.boxes[index] if kind % 2 else None,
-                    (height * stride, width * stride),
-                )
-                tokens.setdefault(encoded.shape[1], []).append((index, encoded))
-        parts = [self.mask_decoder(embedding, positions, torch.cat([x for _, x in each])) for each in tokens.values()]
-        order = torch.cat([index for each in tokens.values() for index, _ in each]).argsort()
-        mask_logits, iou, label = zip(*parts, strict=True)
-        return PromptedMasks(
-            torch.cat(mask_logits)[order], None if iou[0] is None else torch.cat(iou)[order], torch.cat(label)[order]
-        )
+        return decode_prompts(self.prompt_encoder, self.mask_decoder, embedding, prompts, stride=stride)
 
     def _ambiguous(self, prompts: Prompts) -> Tensor:
         """N bool: a single point may mean the whole or a part."""
-        return ~prompts.has_box & ((prompts.labels != PADDING).sum(1) == 1) & self.multimask
-
-    def _best(self, masks: PromptedMasks, prompts: Prompts) -> Tensor:
-        """N int64, which of its M masks a prompt means: mask 0, or the best candidate of an ambiguous one, as
-        segment_anything recommends."""
-        if masks.iou is None or not self.multimask:
-            return torch.zeros(len(prompts), dtype=torch.int64, device=prompts.device)
-        return torch.where(self._ambiguous(prompts), 1 + masks.iou[:, 1:].argmax(1), 0)
+        return ambiguous_prompts(prompts) & self.multimask
 
     def _boxes(self, mask_logits: Tensor, prompts: Prompts) -> Tensor:
         """Boxes of the regions to be named, N×4 XYXY in pixels; ground truth is never looked at."""

@@ -172,6 +172,19 @@ def test_nothing_of_the_ground_truth_is_looked_at(ours):
         assert torch.equal(getattr(plain.inputs, field), getattr(told.inputs, field)), field
 
 
+def test_clip_names_other_boxes_where_they_are_given_as_the_published_evaluation_does(published):
+    inputs = {"image": image(), "prompts": prompts()}
+    boxes = torch.tensor([[10.0, 20.0, 90.0, 80.0]]).repeat(4, 1) + torch.arange(4.0)[:, None]
+    (plain,), (told,) = (published.propose([each]) for each in (inputs, {**inputs, "region_boxes": boxes}))
+    maps = published.encode([image()])["clip"][32]
+    assert torch.allclose(told.clip_embeddings, published.clip.pool_boxes(maps, [boxes]), atol=1e-6)
+    assert (plain.clip_embeddings - told.clip_embeddings).abs().amax() > 2e-5  # a random CLIP hardly sees a difference
+    for field in ("mask_logits", "query_embeddings", "clip_empty", "iou"):
+        assert torch.equal(getattr(plain, field), getattr(told, field)), field
+    with pytest.raises(ValueError, match=r"region_boxes must be 4×4, a box for each prompt, but have shape \(3, 4\)"):
+        published.propose([{**inputs, "region_boxes": boxes[:3]}])
+
+
 def test_a_mask_without_a_cell_is_named_by_the_head_alone(published):
     maps = {"clip": {32: torch.randn(1, 256, 4, 4)}}
     nothing = torch.full((1, 32, 32), -1.0)

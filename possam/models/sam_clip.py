@@ -158,14 +158,14 @@ class SamClip(PromptedSegmenter):
         for mask, (x0, y0, x1, y1) in zip(inside, boxes.tolist(), strict=True):
             crop = torch.where(mask[y0:y1, x0:x1], image[..., y0:y1, x0:x1], self.clip.pixel_mean)
             crops.append(self.clip.resize_to_native(crop))
-        return self.clip.encode_image(torch.cat(crops)), empty
+        return self.clip.embed_images(torch.cat(crops)), empty
 
     def _features(
         self, batched_inputs: list[dict[str, Any]], pad_to: int | None = None
     ) -> tuple[Features, tuple[int, int]]:
         features, padded = super()._features(batched_inputs, pad_to)
         if self.crops:
-            features |= {_IMAGE: {1: self._pad([inputs["image"] for inputs in batched_inputs], padded)}}
+            features |= {_IMAGE: {1: self._pad([inputs["image"] for inputs in batched_inputs], pad_to)}}
         return features, padded
 
     def losses(self, batched_inputs: list[dict[str, Any]]) -> dict[str, Tensor]:

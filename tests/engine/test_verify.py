@@ -7,6 +7,7 @@ import pytest
 import torch
 import yaml
 
+from possam.config import read_with_bases, setting
 from possam.engine.config import load_config
 from possam.engine.verify import find_configs, is_test_set, verify_config
 
@@ -16,14 +17,13 @@ WHOLE = [path for path in find_configs("configs") if path not in TEST_SETS]
 PARTS = sorted(set(Path("configs").rglob("*.yaml")) - set(WHOLE))
 EVALUATED = ["a847", "ade20k", "all", "cityscapes", "coco", "lvis", "mapillary", "pas20", "pas21", "pc459", "pc59"]
 PART_NAMES = ["base", "mini/base", "coco/possam_tiny", "ovsam/base", "ovsam/published"]
-SYSTEMS = {"sam_clip": "SamClip", "sam2clip": "OVSAMDistillation", "ovsam": "OVSAM", "opsnet": "OPSNet", "fcclip": "FcClip"}
 AS_FCCLIP = ["a847", "cityscapes", "mapillary", "pas20", "pas21", "pc459", "pc59"]
 
 
 @pytest.mark.parametrize("path", WHOLE, ids=str)
 def test_every_configuration_builds_and_has_no_setting_without_effect(path):
     line = verify_config(path)
-    architecture = next((name for part, name in SYSTEMS.items() if part in str(path)), "PosSAM")
+    architecture = setting(read_with_bases(path), "MODEL.META_ARCHITECTURE") or "PosSAM"
     assert line.startswith(f"{path}: {architecture}, ")
     assert "without effect" not in line
 

@@ -256,14 +256,21 @@ class FrozenCLIP(FrozenEncoder):
         height, width = (size, size) if isinstance(size, int) else size
         return height, width
 
+    def resize_to_native(self, images: Tensor) -> Tensor:
+        """B×3×H×W RGB in [0, 255] of any size → B×3×H'×W' float32 of `native_size`, bicubic and antialiased."""
+        resized = F.interpolate(
+            images.float(), size=self.native_size, mode="bicubic", align_corners=False, antialias=True
+        )
+        return resized.clamp(0, 255)
+
     @torch.no_grad()
     def embed_images(self, images: Tensor) -> Tensor:
         """CLIP's own embeddings of whole images: B×3×H×W float RGB in 0..255, resized to `native_size` → B×D float32
         unit vectors."""
         if tuple(images.shape[-2:]) != self.native_size:
-            images = F.interpolate(images.float(), size=self.native_size, mode="bilinear", antialias=True)
+            images = self.resize_to_native(images)
         normalised = (images - self.pixel_mean) / self.pixel_std
-        with fast_linear():
+        with no_autocast(images.device), fast_linear():
             embedded = self.model.encode_image(normalised.to(self._weight_dtype))
         return F.normalize(embedded.float(), dim=-1)
 
@@ -313,28 +320,6 @@ class FrozenCLIP(FrozenEncoder):
         with no_autocast(features.device):
             cells = roi_align(features, rois, side, spatial_scale=scale, sampling_ratio=0, aligned=True)
             embedded = self._tower.pool(cells.to(self._weight_dtype))
-        return F.normalize(embedded.float(), dim=-1)
-
-    @property
-    def native_size(self) -> tuple[int, int]:
-        """(height, width) in pixels of the images that the tower was trained on."""
-        size = self.model.visual.image_size
-        height, width = (size, size) if isinstance(size, int) else size
-        return int(height), int(width)
-
-    def resize_to_native(self, images: Tensor) -> Tensor:
-        """B×3×H×W RGB in [0, 255] of any size → B×3×H'×W' float32 of `native_size`, bicubic and antialiased."""
-        resized = F.interpolate(
-            images.float(), size=self.native_size, mode="bicubic", align_corners=False, antialias=True
-        )
-        return resized.clamp(0, 255)
-
-    @torch.no_grad()
-    def encode_image(self, images: Tensor) -> Tensor:
-        """Embed whole images as CLIP does: B×3×H×W float RGB in [0, 255] of `native_size` → B×D float32 unit rows."""
-        normalized = ((images - self.pixel_mean) / self.pixel_std).to(self._weight_dtype)
-        with no_autocast(images.device), fast_linear():
-            embedded = self.model.encode_image(normalized)
         return F.normalize(embedded.float(), dim=-1)
 
     @torch.no_grad()

@@ -106,7 +106,7 @@ def test_a_single_point_means_the_best_of_three_candidates(sam, model, build):
 def test_a_crop_is_named_by_clips_own_image_embedding(model):
     logits = torch.full((2, 32, 32), -1.0)
     logits[0, 4:12, 8:20] = 1
-    padded = model._pad([image()], (SIDE, SIDE))
+    padded = model._pad([image()], SIDE)
     embeddings, empty = model._embed_crops(padded, logits)
     inside = F.interpolate(logits[None], size=(SIDE, SIDE), mode="bilinear", align_corners=False)[0, 0] > 0
     rows, columns = inside.any(1).nonzero().flatten(), inside.any(0).nonzero().flatten()

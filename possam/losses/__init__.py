@@ -1,5 +1,6 @@
 """Matching of predictions with ground truth, and the training losses."""
 
+from .image_labels import ImageLabelCriterion, LabeledImage
 from .matcher import HungarianMatcher, Match
 from .prompted_criterion import Assignment, PromptedCriterion, PromptedOutput
 from .set_criterion import SetCriterion
@@ -8,6 +9,8 @@ from .structures import LayerOutput, Target
 __all__ = [
     "Assignment",
     "HungarianMatcher",
+    "ImageLabelCriterion",
+    "LabeledImage",
     "LayerOutput",
     "Match",
     "PromptedCriterion",

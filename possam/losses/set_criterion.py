@@ -48,13 +48,14 @@ class Normalisers(NamedTuple):
 
     segments: Tensor
     class_weight: Tensor
+    images: Tensor
 
 
 @dataclass
 class _Step:
     """A training step in this process: segments of all its images, the seed of their points, images done so far."""
 
-    counts: Sequence[int]
+    counts: Sequence[int | None]
     seed: int = field(default_factory=lambda: int(torch.randint(2**62, ())))
     done: int = 0
 
@@ -100,12 +101,12 @@ class SetCriterion(nn.Module):
         self._told = False  # of more segments than queries
 
     @contextmanager
-    def accumulating(self, counts: Sequence[int]) -> Iterator[None]:
+    def accumulating(self, counts: Sequence[int | None]) -> Iterator[None]:
         """Take the calls inside the block for parts of one step, so that their mean is the loss of all its images.
 
         Args:
-            counts: segments of each of this process's images of the step, in their order. Every call gets the next of
-                these images, and all calls get equally many.
+            counts: segments of each of this process's images of the step, in their order, None for an image that is not
+                annotated. Every call gets the next of these images, and all calls get equally many.
         """
         self._step = _Step(counts)
         try:
@@ -127,7 +128,7 @@ class SetCriterion(nn.Module):
         Returns:
             float32 scalars ``loss_class``, ``loss_mask``, ``loss_dice``, ``loss_iou`` of the last layer, and
             the same with ``_0``, ``_1``, … of those before. Without any segment in the batch the mask and
-            dice losses are 0, still connected to all predictions.
+            dice losses are 0, and without any annotated image all are, still connected to all predictions.
 
         Raises:
             ValueError: where shapes or labels do not fit.
@@ -140,13 +141,13 @@ class SetCriterion(nn.Module):
         with torch.autocast(device.type, enabled=False):
             mask_features = mask_features.float()
             # first: where costs are not finite in one process, the others must not wait for it here
-            step = self._step or _Step([len(target.labels) for target in targets])
+            step = self._step or _Step([len(target.labels) if target.annotated else None for target in targets])
             normalisers = self._normalisers(layers[-1], step)
             points = self._draw_points(len(targets), device, step)
             pairs = self._pairs(self.matcher(layers, targets, mask_features, points.matching), targets, device)
             parts = {
                 "class": self._class_losses(layers, targets, pairs) / normalisers.class_weight,
-                **self._mask_losses(layers, targets, mask_features, pairs, points, normalisers.segments),
+                **self._mask_losses(layers, targets, mask_features, pairs, points, normalisers),
             }
         suffixes = [*(f"_{index}" for index in range(len(layers) - 1)), ""]
         return {
@@ -171,7 +172,8 @@ class SetCriterion(nn.Module):
     def _normalisers(self, layer: LayerOutput, step: _Step) -> Normalisers:
         """Of all images of the step, so that it does not matter which of them are in this pass."""
         images, queries = layer.iou.shape
-        if (most := max(step.counts, default=0)) > queries and not self._told:
+        counts = [count for count in step.counts if count is not None]
+        if (most := max(counts, default=0)) > queries and not self._told:
             self._told = True
             logger.warning(
                 "A training image has %d segments, but the model %d queries: no more segments than these are learnt at "
@@ -179,14 +181,14 @@ class SetCriterion(nn.Module):
                 "parts of the images. Further images are not told.",
                 *(most, queries, most),
             )
-        matched = sum(min(count, queries) for count in step.counts)
-        weight = matched + self.no_object_weight * (len(step.counts) * queries - matched)
-        sums = torch.tensor([float(matched), weight], device=layer.iou.device)
+        matched = sum(min(count, queries) for count in counts)
+        weight = matched + self.no_object_weight * (len(counts) * queries - matched)
+        sums = torch.tensor([float(matched), weight, float(len(counts))], device=layer.iou.device)
         if torch.distributed.is_available() and torch.distributed.is_initialized():
             torch.distributed.all_reduce(sums)
         parts = comm.get_world_size() * len(step.counts) / images
-        segments, class_weight = sums[0].clamp(min=1) / parts, sums[1] / parts
-        return Normalisers(segments, class_weight.clamp(min=torch.finfo(torch.float32).tiny))
+        segments, class_weight, annotated = sums[0].clamp(min=1) / parts, sums[1] / parts, sums[2].clamp(min=1) / parts
+        return Normalisers(segments, class_weight.clamp(min=torch.finfo(torch.float32).tiny), annotated)
 
     @staticmethod
     def _pairs(matches: list[Match], targets: list[Target], device: torch.device) -> Pairs:
@@ -210,7 +212,7 @@ class SetCriterion(nn.Module):
         weight = class_logits.new_ones(no_object + 1)
         weight[no_object] = self.no_object_weight
         losses = F.cross_entropy(class_logits.flatten(0, 2), expected.flatten(), weight, reduction="none")
-        return losses.view(len(layers), -1).sum(1)
+        return (losses.view(expected.shape) * _annotated(targets, losses)).flatten(1).sum(1)
 
     def _mask_losses(
         self,
@@ -219,9 +221,9 @@ class SetCriterion(nn.Module):
         mask_features: Tensor,
         pairs: Pairs,
         points: Points,
-        segments: Tensor,
+        normalisers: Normalisers,
     ) -> dict[str, Tensor]:
-        """Losses by name → L each; ``segments`` is what sums over segments are divided by."""
+        """Losses by name → L each."""
         mask_logits = _matched_masks(layers, mask_features, pairs)
         iou = torch.stack([layer.iou.float() for layer in layers])
         quality = torch.zeros_like(iou)
@@ -231,12 +233,13 @@ class SetCriterion(nn.Module):
         else:
             places, labels = self._places(mask_logits.detach(), targets, pairs, points)
             values = point_sample(mask_logits.flatten(0, 1)[:, None], places.flatten(0, 1)).view_as(labels)
-            mask = sigmoid_bce(values, labels).sum(1) / segments
-            dices = dice(values, labels).sum(1) / segments
+            mask = sigmoid_bce(values, labels).sum(1) / normalisers.segments
+            dices = dice(values, labels).sum(1) / normalisers.segments
             masks = torch.cat([target.masks for target in targets])
             found = thresholded_iou(mask_logits.flatten(0, 1), masks, pairs.segments.flatten())
             quality[_rows(pairs), pairs.images, pairs.queries] = found.view_as(pairs.queries)
-        return {"mask": mask, "dice": dices, "iou": (iou - quality).square().mean((1, 2))}
+        squares = (iou - quality).square() * _annotated(targets, iou)
+        return {"mask": mask, "dice": dices, "iou": squares.mean((1, 2)) * (len(targets) / normalisers.images)}
 
     def _places(
         self, mask_logits: Tensor, targets: list[Target], pairs: Pairs, points: Points
@@ -267,6 +270,11 @@ def _matched_masks(layers: list[LayerOutput], mask_features: Tensor, pairs: Pair
         for part, features in zip(embeddings.split(pairs.counts, dim=1), mask_features, strict=True)
     ]
     return torch.cat(masks, dim=1).unflatten(2, mask_features.shape[-2:])
+
+
+def _annotated(targets: list[Target], like: Tensor) -> Tensor:
+    """B×1: 1 for images that are annotated, 0 for others."""
+    return like.new_tensor([[float(target.annotated)] for target in targets])
 
 
 def _rows(pairs: Pairs) -> Tensor:

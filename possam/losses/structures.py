@@ -26,10 +26,13 @@ class Target(NamedTuple):
 
     labels: T int64 in [0, K).
     masks: T×H×W bool at the padded input size, the same for all images of a batch; T may be 0.
+    annotated: False for an image whose segments nobody has annotated (T is 0): no loss of masks or of classes of
+        masks is taken of it, and it counts in no mean.
     """
 
     labels: Tensor
     masks: Tensor
+    annotated: bool = True
 
 
 def validate_batch(output: LayerOutput, targets: list[Target], mask_features: Tensor) -> None:

@@ -1,6 +1,6 @@
 """Losses of images that have class labels only: Decoupled Supervision (METHOD.md 2.9; arXiv:2303.11324, 3.4)."""
 
-# Q queries, C classes, c labels of an image; h×w the size of the masks
+# Q queries, C classes, c labels of an image; M channels of the mask features, h×w their size
 
 from __future__ import annotations
 
@@ -20,14 +20,16 @@ class LabeledImage(NamedTuple):
     """Final predictions for one image, and its labels.
 
     class_logits: Q×C, scaled cosines to the classes of the image's vocabulary, without void.
-    mask_logits: Q×h×w.
+    mask_embeddings: Q×M, whose products with the mask features are the mask logits.
+    mask_features: M×h×w.
     iou: Q in [0, 1].
     labels: c int64 in [0, C), each once.
     covered: h×w in [0, 1], the share of each cell that the image fills; the rest is padding.
     """
 
     class_logits: Tensor
-    mask_logits: Tensor
+    mask_embeddings: Tensor
+    mask_features: Tensor
     iou: Tensor
     labels: Tensor
     covered: Tensor
@@ -68,49 +70,52 @@ class ImageLabelCriterion(nn.Module):
             )
         self.weights = {"match": match_weight, "sum": sum_weight}
         self.iou_threshold = iou_threshold
-        self._step: Sequence[bool] | None = None
+        self._step: Sequence[int | None] | None = None
 
     @contextmanager
-    def accumulating(self, labeled: Sequence[bool]) -> Iterator[None]:
+    def accumulating(self, counts: Sequence[int | None]) -> Iterator[None]:
         """Take the calls inside the block for parts of one step, as `SetCriterion.accumulating` does.
 
         Args:
-            labeled: of each of this process's images of the step whether it has labels only.
+            counts: segments of each of this process's images of the step, None for an image that has labels only.
         """
-        self._step = labeled
+        self._step = counts
         try:
             yield
         finally:
             self._step = None
 
-    def average(self, labeled: Sequence[bool], device: torch.device) -> float:
+    def average(self, counts: Sequence[int | None], device: torch.device) -> float:
         """Images with labels only in a forward pass, averaged over the passes of a step and its processes.
 
         In several processes each must call this at the same time, and before anything that may fail in one alone.
 
         Args:
-            labeled: of each image of this pass whether it has labels only.
+            counts: segments of each image of this pass, None for one that has labels only.
         """
-        step = labeled if self._step is None else self._step
-        total = float(sum(step))
+        step = counts if self._step is None else self._step
+        total = float(sum(count is None for count in step))
         if comm.get_world_size() > 1:
             shared = torch.tensor(total, device=device)
             torch.distributed.all_reduce(shared)
             total = shared.item()
-        return total * len(labeled) / (len(step) * comm.get_world_size())
+        return total * len(counts) / (len(step) * comm.get_world_size())
 
-    def forward(self, images: Sequence[LabeledImage], average: float, zero: Tensor) -> dict[str, Tensor]:
+    def forward(self, images: Sequence[LabeledImage], average: float, device: torch.device) -> dict[str, Tensor]:
         """Losses, weighted already, to be added: float32 scalars ``loss_match`` and ``loss_sum``.
 
         Args:
-            images: those of this pass that have labels only; there may be none.
+            images: those of this pass that have labels only; without any the losses are 0.
             average: what `average` returned for this pass, above 0.
-            zero: the value without any image: a scalar on the device of the predictions.
         """
-        match, total = zero.float(), zero.float()
-        with torch.autocast(zero.device.type, enabled=False):
+        match = total = torch.zeros((), device=device)
+        with torch.autocast(device.type, enabled=False):
             for image in images:
                 kept = keep_valid(image.iou, self.iou_threshold)
                 match = match + match_loss(image.class_logits[kept], image.labels)
-                total = total + sum_loss(image.mask_logits, image.covered)
-        return {"loss_match": self.weights["match"] * match / average, "loss_sum": self.weights["sum"] * total / average}
+                masks = image.mask_embeddings.float() @ image.mask_features.float().flatten(1)
+                total = total + sum_loss(masks.unflatten(1, image.covered.shape), image.covered)
+        return {
+            "loss_match": self.weights["match"] * match / average,
+            "loss_sum": self.weights["sum"] * total / average,
+        }

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Collection, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,18 +22,20 @@ from possam.decoders import MaskPrediction
 from possam.encoders import FeatureMaps, FrozenCLIP, FrozenEncoder
 from possam.inference import MASK_FILTERS, OUTPUTS, Postprocessor
 from possam.layers import mask_pool
-from possam.losses import LayerOutput
-from possam.models.batch import image_size, output_size, pad_images, padded_size, padded_target, stack_features
+from possam.losses import ImageLabelCriterion, LayerOutput
+from possam.models.batch import image_size, output_size, pad_images, padded_size, stack_features
 from possam.models.parts import (
     criterion_from_config,
     ensemble_from_yaml,
     ensembles_from_config,
+    image_labels_from_config,
     shortest_edge_from_config,
     train_vocabulary_from_config,
 )
 from possam.models.prediction import MaskProposals, Prediction, no_prompts
 from possam.models.pretrained import Pretrained
 from possam.models.state import exclude_frozen
+from possam.models.supervision import class_logits, labeled_images, mask_vocabularies, segment_counts, target_of
 from possam.vocabulary import ClassEmbeddings, TextBank, Vocabulary
 
 __all__ = ["Features", "OpenVocabularySegmenter", "shared_arguments"]
@@ -79,13 +81,15 @@ class OpenVocabularySegmenter(Pretrained):
         postprocessor: Postprocessor | None = None,
         mask_filter: str = "",
         image_embedder: ImageEmbedder | None = None,
+        image_labels: ImageLabelCriterion | None = None,
         config: str = "",
     ) -> None:
         """
         Args:
             criterion: what `losses` and `accumulate_losses` call; a `SetCriterion` where the system does not say.
             ensembles: post-processors by name; `ensemble` is the one `forward` uses.
-            train_vocabulary: the classes the model is or was trained on; ensembles ask it what has been seen.
+            train_vocabulary: the classes the model is or was trained on, those of the first dataset of several;
+                ensembles ask it what has been seen.
             image_size: what an image's longer side is brought to, in pixels, before it comes in.
             shortest_edge: instead of that what its shorter side is brought to, and what its longer side may have, in
                 pixels.
@@ -93,6 +97,7 @@ class OpenVocabularySegmenter(Pretrained):
             tasks: outputs wanted of `forward`, of `possam.inference.OUTPUTS`.
             mask_filter: by what masks are ranked, a key of `MASK_FILTERS`; "" leaves it to the ensemble.
             image_embedder: what embeds masks by CLIP in the place of pooling its features, and needs the images.
+            image_labels: losses of images that have labels only; by default with its own weights.
             config: YAML of the configuration all this comes from, for `save_pretrained` to write.
         """
         super().__init__()
@@ -108,6 +113,7 @@ class OpenVocabularySegmenter(Pretrained):
         self.postprocessor = postprocessor or Postprocessor()
         self.mask_filter = mask_filter
         self.image_embedder = image_embedder
+        self.image_labels = image_labels or ImageLabelCriterion()
         self.config = config
         self._least_size = (0, 0)  # that images are padded to, in pixels
         exclude_frozen(self)
@@ -171,9 +177,10 @@ class OpenVocabularySegmenter(Pretrained):
         Args:
             batched_inputs: one dict an image:
                 "image": 3×H'×W' uint8 or float RGB in [0, 255], not padded;
-                "vocabulary": the Vocabulary to name it in (one for the whole batch in training);
+                "vocabulary": the Vocabulary to name it in;
                 "instances" (training): Instances with gt_classes (T int64, contiguous) and gt_masks (T×H'×W' bool,
-                    or what has them as its `tensor`: `SegmentMasks`, Detectron2's BitMasks);
+                    or what has them as its `tensor`: `SegmentMasks`, Detectron2's BitMasks), or else
+                "labels": c int64, the classes that the image is known to show, each once;
                 "height", "width": size in pixels of the segmentation to return; by default the image's own;
                 "features": what `encode` returned for this image, padded, to save the encoders' work;
                 "prompts" (only if `takes_prompts`): the `Prompts` of this image, in pixels of "image".
@@ -320,24 +327,31 @@ class OpenVocabularySegmenter(Pretrained):
         finally:
             self._least_size = (0, 0)
 
-    def accumulate_losses(self, batched_inputs: list[dict[str, Any]]) -> AbstractContextManager[None]:
-        """Let the criterion take its next calls for parts of one step with all these inputs."""
-        return self.criterion.accumulating([len(inputs["instances"].gt_classes) for inputs in batched_inputs])
+    @contextmanager
+    def accumulate_losses(self, batched_inputs: list[dict[str, Any]]) -> Iterator[None]:
+        """Let the losses take their next calls for parts of one step with all these inputs."""
+        counts = segment_counts(batched_inputs)
+        with self.criterion.accumulating(counts), self.image_labels.accumulating(counts):
+            yield
 
     def losses(self, batched_inputs: list[dict[str, Any]]) -> dict[str, Tensor]:
-        """Weighted scalar losses of every decoder layer (METHOD.md 1.8). Raises ValueError for several vocabularies."""
-        text = self._text(one_vocabulary(batched_inputs))
+        """Weighted scalar losses, each image in its own vocabulary: of every decoder layer where there are "instances"
+        (METHOD.md 1.8), of the last one where there are "labels" (2.9); the latter are there if the step has any."""
+        labeled = self.image_labels.average(segment_counts(batched_inputs), self.device)  # first, see there
         features, padded = self._features(batched_inputs)
         layers, mask_features = self.decode(features)
-        class_logits = self.classifier(self.embed_masks(layers, mask_features, features), text)
-        outputs = [
-            LayerOutput(logits, layer.mask_embeddings, layer.iou)
-            for logits, layer in zip(class_logits, layers, strict=True)
-        ]
-        targets = [padded_target(inputs, padded, self.device) for inputs in batched_inputs]
+        embeddings = self.embed_masks(layers, mask_features, features)
+        vocabularies = mask_vocabularies(batched_inputs, self.train_vocabulary)
+        logits = class_logits(self.classifier, self._text, embeddings, vocabularies)
+        outputs = [LayerOutput(each, x.mask_embeddings, x.iou) for each, x in zip(logits, layers, strict=True)]
+        targets = [target_of(inputs, padded, self.device) for inputs in batched_inputs]
         losses = self.criterion(outputs, targets, mask_features)
         if not layers[-1].iou.requires_grad:  # taken to be 1 (`PerfectIoU`): nothing to learn
             losses = {name: loss for name, loss in losses.items() if not name.startswith("loss_iou")}
+        if labeled:
+            final = layers[-1], embeddings[-1], mask_features
+            images = labeled_images(batched_inputs, *final, padded, self.classifier, self._text)
+            losses |= self.image_labels(images, labeled, self.device)
         return losses
 
     def _classification_inputs(self, proposals: MaskProposals, vocabulary: Vocabulary) -> ClassificationInputs:
@@ -395,6 +409,7 @@ def shared_arguments(cfg: CfgNode, clip: FrozenCLIP, criterion: nn.Module | None
     return {
         "text_bank": TextBank(encoder=clip, directory=Path(cache) if cache else None),
         "criterion": criterion or criterion_from_config(cfg),
+        "image_labels": None if criterion else image_labels_from_config(cfg),
         "ensembles": ensembles_from_config(cfg),
         "ensemble": cfg.MODEL.ENSEMBLE.NAME,
         "train_vocabulary": train_vocabulary_from_config(cfg),

@@ -31,7 +31,7 @@ from possam.d2.config import CfgNode
 from possam.d2.data import MetadataCatalog
 from possam.decoders import DeformablePixelDecoder, MaskDecoder, TwoWayDecoder
 from possam.encoders import FrozenCLIP, FrozenEncoder, FrozenSAM
-from possam.losses import HungarianMatcher, SetCriterion
+from possam.losses import HungarianMatcher, ImageLabelCriterion, SetCriterion
 from possam.necks import FeaturePyramid, ResampledPyramid
 from possam.vocabulary import Vocabulary
 
@@ -184,8 +184,14 @@ CRITERION_KEYS = (
         help="candidates for each uncertain point"),
     Key("MODEL.MASK_FORMER.IMPORTANCE_SAMPLE_RATIO", 0.75, fraction, resume="effective",
         help="of the points, those that are uncertain; the others are random"),
+    Key("MODEL.IMAGE_LABELS.MATCH_WEIGHT", 1.0, not_negative, resume="effective",
+        help="of images with labels only: weight of the loss that compares masks with labels"),
+    Key("MODEL.IMAGE_LABELS.SUM_WEIGHT", 1.0, not_negative, resume="effective",
+        help="the same of the loss that lets masks cover every pixel once"),
+    Key("MODEL.IMAGE_LABELS.IOU_THRESHOLD", 0.5, fraction, resume="effective",
+        help="least IoU score of a mask that is compared with an image's labels"),
 )  # fmt: skip
-"""The losses over matched queries (`criterion_from_config`)."""
+"""The losses over matched queries (`criterion_from_config`) and of image labels (`image_labels_from_config`)."""
 
 EMBEDDING_KEYS = (
     Key("MODEL.EMBEDDING.NAME", "ldp", Choice(EMBEDDINGS), resume="fixed",
@@ -249,6 +255,15 @@ def criterion_from_config(cfg: CfgNode) -> SetCriterion:
         points=loss.TRAIN_NUM_POINTS,
         oversample=loss.OVERSAMPLE_RATIO,
         importance=loss.IMPORTANCE_SAMPLE_RATIO,
+    )
+
+
+def image_labels_from_config(cfg: CfgNode) -> ImageLabelCriterion:
+    """The losses of images that have labels only."""
+    return ImageLabelCriterion(
+        match_weight=cfg.MODEL.IMAGE_LABELS.MATCH_WEIGHT,
+        sum_weight=cfg.MODEL.IMAGE_LABELS.SUM_WEIGHT,
+        iou_threshold=cfg.MODEL.IMAGE_LABELS.IOU_THRESHOLD,
     )
 
 

@@ -249,24 +249,24 @@ def test_segments_are_averaged_over_processes(another_process):
     criterion = SetCriterion(matcher=FixedMatcher([0, 1, 2]), points=64)
     torch.manual_seed(1)
     alone = losses_of(criterion, [output], [target])
-    sums = another_process([9.0, 9.9])
+    sums = another_process([9.0, 9.9, 1.0])
     torch.manual_seed(1)
     together = losses_of(criterion, [output, output], [target])
-    assert sums == [pytest.approx([12, 13.2])]  # once, not once a layer or loss
+    assert sums == [pytest.approx([12, 13.2, 2])]  # once, not once a layer or loss
     for name, share in (("loss_mask", 3 / 6), ("loss_dice", 3 / 6), ("loss_class", 3.3 / 6.6), ("loss_iou", 1)):
         torch.testing.assert_close(together[name + "_0"], share * alone[name])
 
 
 def test_a_process_without_segments_takes_part_in_the_sum(another_process):
-    sums = another_process([3.0, 3.3])
+    sums = another_process([3.0, 3.3, 1.0])
     criterion = SetCriterion(matcher=HungarianMatcher(points=8), points=8)
     losses = losses_of(criterion, [make_output(batch=1)], [make_target(0)])
-    assert sums == [pytest.approx([3, 3.9])] and losses["loss_mask"] == 0
+    assert sums == [pytest.approx([3, 3.9, 2])] and losses["loss_mask"] == 0
 
 
 def test_costs_that_are_not_finite_are_found_after_the_sum(another_process):
     """The other process would wait for the sum without end."""
-    sums = another_process([3.0, 3.3])
+    sums = another_process([3.0, 3.3, 1.0])
     output = make_output(batch=1)
     output.class_logits.data[0, 1] = float("nan")
     with pytest.raises(FloatingPointError):

@@ -1,9 +1,10 @@
-"""Draws the miniature world's data set: a training split of vocabulary A and two test splits of vocabulary B.
+"""Draws the miniature world's data set: a training split of vocabulary A, two test splits of vocabulary B, and one of
+images whose labels are the classes of B that A has not.
 
     python datasets/prepare_mini.py
 
-writes `<root>/mini/{mini_a_train,mini_b_selection,mini_b_report}` in the COCO panoptic format. What is there
-already is left alone, so it may be run before every training.
+writes `<root>/mini/{mini_a_train,mini_b_selection,mini_b_report,mini_b_labels}` in the COCO panoptic format. What is
+there already is left alone, so it may be run before every training.
 """
 
 from __future__ import annotations

@@ -17,6 +17,7 @@ __all__ = [
     "decode_text",
     "expand_home",
     "full_path",
+    "read_any_json",
     "read_json",
     "read_json_list",
     "read_text",
@@ -144,7 +145,7 @@ def read_json(path: str | Path) -> dict[str, Any]:
         FileNotFoundError: there is no such file.
         ValueError: it is not JSON, or not an object; the message names the file.
     """
-    content = _read_json(Path(path))
+    content = read_any_json(path)
     if not isinstance(content, Mapping):
         raise ValueError(f"{path} holds a {type(content).__name__}, but a JSON object {{…}} is expected.")
     return dict(content)
@@ -152,13 +153,15 @@ def read_json(path: str | Path) -> dict[str, Any]:
 
 def read_json_list(path: str | Path) -> list[Any]:
     """Read a JSON list; raises as `read_json`."""
-    content = _read_json(Path(path))
+    content = read_any_json(path)
     if not isinstance(content, list):
         raise ValueError(f"{path} holds a {type(content).__name__}, but a JSON list […] is expected.")
     return content
 
 
-def _read_json(path: Path) -> Any:
+def read_any_json(path: str | Path) -> Any:
+    """Read JSON of any type, otherwise as `read_json`."""
+    path = Path(path)
     try:
         return json.loads(decode_text(path.read_bytes()))
     except FileNotFoundError:

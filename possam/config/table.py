@@ -41,6 +41,10 @@ _PROMPTED = (("TEST.TASKS", "prompted"),)
 _DETECTOR = (("TEST.PROMPTED.KIND", "detector"),)
 _STEP = Check("a whole number above 0", lambda value: type(value) is int and value > 0)
 _SCALE = Check("a number above 0", lambda value: type(value) in (int, float) and 0 < value < math.inf)
+_WEIGHTS = Check(
+    "a list of numbers above 0",
+    lambda value: all(type(weight) in (int, float) and 0 < weight < math.inf for weight in value),
+)
 _SQUARE = Check(
     "a multiple of 32, the largest stride", lambda value, padded: not padded or value % 32 == 0, "INPUT.PAD_TO_SQUARE"
 )
@@ -98,6 +102,8 @@ _COMMON = (
         path=True, help="folder where cached features are kept for the next run"),
     # Data.
     Key("DATASETS.TRAIN", check=ListOf(name), resume="fixed", help="training datasets"),
+    Key("DATASETS.TRAIN_WEIGHTS", [], _WEIGHTS, resume="fixed",
+        help="how often an image of each is drawn; empty: all images equally often"),
     Key("DATASETS.TEST", check=ListOf(name), help="test sets"),
     Key("DATASETS.PANOPTIC", [], machine=True,
         help="one's own: mappings of name, image_root, panoptic_root, panoptic_json, vocabulary"),
@@ -105,6 +111,8 @@ _COMMON = (
         help="one's own with label maps: mappings of name, image_root, label_root, vocabulary"),
     Key("DATASETS.UNNAMED", [], machine=True,
         help="one's own of masks without names, as SA-1B: mappings of name, image_root, vocabulary"),
+    Key("DATASETS.IMAGE_LABELS", [], machine=True,
+        help="one's own with class labels and no masks: mappings of name, image_root, labels, vocabulary"),
     Key("DATASETS.CLASS_NAMES", "", machine=True, path=True,
         help="class names of the package's datasets: empty (its tables), a published list, or a folder"),
     Key("DATASETS.CHECK", "full", Choice(["full", "sizes", "none"]), machine=True,

@@ -3,6 +3,7 @@
 from possam.data.annotations import read_instances, read_label_map, read_segments
 from possam.data.augmentations import AUGMENTATIONS, ResizeLongestSide, build_augmentations, build_resize
 from possam.data.id_maps import id_to_rgb, read_id_map, rgb_to_id, write_id_map
+from possam.data.image_labels import load_image_labels, register_image_labels
 from possam.data.instances import load_instances
 from possam.data.mapper import FeatureSource, SegmentationMapper, read_rgb, sample_key
 from possam.data.own import register_from_config
@@ -19,6 +20,7 @@ __all__ = [
     "build_resize",
     "datasets_root",
     "id_to_rgb",
+    "load_image_labels",
     "load_instances",
     "load_panoptic",
     "load_semantic",
@@ -28,6 +30,7 @@ __all__ = [
     "read_rgb",
     "read_segments",
     "register_from_config",
+    "register_image_labels",
     "register_panoptic",
     "register_semantic",
     "rgb_to_id",

@@ -9,10 +9,13 @@ from typing import Any
 from possam.d2.data import DatasetCatalog, MetadataCatalog
 from possam.vocabulary import Vocabulary
 
-__all__ = ["ANNOTATIONS", "IGNORE_LABEL", "is_registered", "register"]
+__all__ = ["ANNOTATIONS", "IGNORE_LABEL", "IMAGE_LABELS", "is_registered", "register"]
 
 ANNOTATIONS = ("panoptic", "semantic", "instance")
 """The kinds of annotation, which tasks need; a panoptic one serves for all three."""
+
+IMAGE_LABELS = "image_labels"
+"""The kind of annotation of a dataset whose images have class labels and no masks: to train on, beside others."""
 
 IGNORE_LABEL = 255
 
@@ -41,7 +44,7 @@ def register(
         name: name in ``DatasetCatalog`` and ``MetadataCatalog``.
         load: gives the records; called whenever the dataset is loaded.
         vocabulary: the classes.
-        tasks: the kinds of annotation it has, of `ANNOTATIONS`.
+        tasks: the kinds of annotation it has, of `ANNOTATIONS`, or `IMAGE_LABELS`.
         places: files and folders, by their keys in the metadata.
         ignore_label: value of unlabelled pixels in label maps.
         federated: whether classes that an image's annotation does not name are unknown, as in LVIS.

@@ -64,8 +64,9 @@ class SegmentationMapper:
     contiguous) and ``gt_masks``: one target a panoptic segment where the dict has a panoptic annotation, else one a
     class that its label map shows (`SegmentMasks` of T masks of H×W), else one an instance (T×H×W bool tensor, since
     these masks may overlap). Targets that cropping leaves nothing of are dropped, and crowds are none, so that T may
-    be 0. Where ``image`` shows the whole image, resized at most once and perhaps mirrored, ``features`` are there too
-    if the cache has them.
+    be 0. Where the dict has ``labels`` instead, so has the result: positions in the vocabulary, int64, of the classes
+    that the whole image shows, however it is cropped. Where ``image`` shows the whole image, resized at most once and
+    perhaps mirrored, ``features`` are there too if the cache has them.
     """
 
     def __init__(
@@ -114,7 +115,10 @@ class SegmentationMapper:
         if features is not None:
             sample["features"] = features
         if self.is_train:
-            sample["instances"] = self._targets(record, transforms)
+            if "labels" in record:
+                sample["labels"] = torch.tensor(record["labels"], dtype=torch.int64)
+            else:
+                sample["instances"] = self._targets(record, transforms)
         return sample
 
     def _cached_features(

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from possam.data.image_labels import load_class_list, register_image_labels
 from possam.data.panoptic import register_panoptic
 from possam.data.semantic import register_semantic
 from possam.data.unnamed import register_unnamed
@@ -35,9 +36,15 @@ OWN_KEYS: dict[str, _Keys] = {
         optional=("ignore_label", "image_suffix", "label_suffix"),
     ),
     "UNNAMED": _Keys(required=("name", "image_root", "vocabulary"), optional=("image_suffix",)),
+    "IMAGE_LABELS": _Keys(required=("name", "image_root"), optional=("labels", "vocabulary")),
 }
 _NAME = re.compile(r"\w[\w. +-]{0,99}")
-_REGISTER: dict[str, Any] = {"PANOPTIC": register_panoptic, "SEMANTIC": register_semantic, "UNNAMED": register_unnamed}
+_REGISTER: dict[str, Any] = {
+    "PANOPTIC": register_panoptic,
+    "SEMANTIC": register_semantic,
+    "UNNAMED": register_unnamed,
+    "IMAGE_LABELS": register_image_labels,
+}
 
 
 def register_from_config(entries: Sequence[Mapping[str, Any]], kind: str = "PANOPTIC") -> list[str]:
@@ -46,7 +53,7 @@ def register_from_config(entries: Sequence[Mapping[str, Any]], kind: str = "PANO
     Args:
         entries: mappings with the keys of `OWN_KEYS`; ``vocabulary`` is the name of a shipped table or the path of a
             vocabulary JSON; for a panoptic dataset it may be empty or absent: the categories of its own JSON.
-        kind: "PANOPTIC", "SEMANTIC" or "UNNAMED", the list's name in `DATASETS`.
+        kind: "PANOPTIC", "SEMANTIC", "UNNAMED" or "IMAGE_LABELS", the list's name in `DATASETS`.
 
     Raises:
         ValueError: an entry is not a mapping, lacks a key, has one that is not known, or a value of the wrong type;
@@ -80,7 +87,8 @@ def register_from_config(entries: Sequence[Mapping[str, Any]], kind: str = "PANO
             )
         try:
             if "vocabulary" in given:
-                given["vocabulary"] = Vocabulary.load(given["vocabulary"])
+                load = load_class_list if kind == "IMAGE_LABELS" else Vocabulary.load
+                given["vocabulary"] = load(given["vocabulary"])
             _REGISTER[kind](given.pop("name"), **given)
         except ValueError as error:
             raise ValueError(f"{where}: {error}") from error

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
 from possam.data.catalog import IGNORE_LABEL, register
-from possam.data.images import refuse
-from possam.data.pictures import decoding, is_turned
+from possam.data.images import picture_sizes, refuse
 from possam.files import expand_home
 from possam.folders import walk
 from possam.messages import few
@@ -20,8 +16,6 @@ from possam.vocabulary import Vocabulary
 __all__ = ["TASKS", "label_path", "load_semantic", "register_semantic"]
 
 TASKS = ("semantic",)
-# Headers of 118,000 images are read while the disk answers others.
-THREADS = 16
 
 
 def register_semantic(
@@ -98,8 +92,7 @@ def load_semantic(
             f"{len(lonely)} label maps have no image ({image_suffix}) under {image_root}: {few(lonely, 3)}. {mend}"
         )
     keys = sorted(images)
-    with ThreadPoolExecutor(THREADS) as pool:
-        sizes = list(pool.map(picture_size, (images[key] for key in keys)))
+    sizes = picture_sizes(images[key] for key in keys)
     return [
         {
             "file_name": str(images[key]),
@@ -133,10 +126,3 @@ def files_of(root: Path, suffix: str, mend: str) -> dict[str, Path]:
     if not files:
         raise FileNotFoundError(f"the folder {root} has no file whose name ends with {suffix!r}. {mend}")
     return files
-
-
-def picture_size(path: Path) -> tuple[int, int]:
-    with decoding(f"image {path}", missing="check image_root", mend="copy or download it again"):
-        with Image.open(path) as picture:
-            width, height = picture.size
-            return (width, height) if is_turned(picture) else (height, width)

@@ -7,15 +7,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 from possam.data.catalog import register
 from possam.data.checks import image_size, is_number, pixel_size, read_annotation_file, require_keys, require_list
+from possam.data.images import picture_sizes
 from possam.data.pictures import UnreadableFile
 from possam.data.run_lengths import check_mask, to_run_lengths
-from possam.data.semantic import THREADS, files_of, picture_size
+from possam.data.semantic import files_of
 from possam.files import expand_home
 from possam.messages import few
 from possam.vocabulary import Vocabulary
@@ -69,8 +69,7 @@ def load_unnamed(*, image_root: str | Path, image_suffix: str = ".jpg") -> list[
                 f"{len(lonely)} files under {image_root} have no {what} beside them: {few(sorted(lonely), 3)}. {mend}"
             )
     keys = sorted(images)
-    with ThreadPoolExecutor(THREADS) as pool:
-        sizes = list(pool.map(picture_size, (images[key] for key in keys)))
+    sizes = picture_sizes(images[key] for key in keys)
     return [
         {
             "file_name": str(images[key]),

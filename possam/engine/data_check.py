@@ -61,13 +61,14 @@ def check_test_sets(cfg: CfgNode) -> None:
 
 
 def check_class_names(cfg: CfgNode, model: OpenVocabularySegmenter) -> None:
-    """Check that the class names of the training and of every dataset of `DATASETS.TEST` fit into CLIP's context.
+    """Check that the class names of all datasets of training and test fit into CLIP's context.
 
     Raises:
         ValueError: a name is too long; the message names the dataset and shows the text.
     """
     vocabularies = {"The training vocabulary": model.train_vocabulary}
-    vocabularies |= {f"DATASETS.TEST, {name}": MetadataCatalog.get(name).vocabulary for name in cfg.DATASETS.TEST}
+    named = [("TRAIN", name) for name in cfg.DATASETS.TRAIN[1:]] + [("TEST", name) for name in cfg.DATASETS.TEST]
+    vocabularies |= {f"DATASETS.{key}, {name}": MetadataCatalog.get(name).vocabulary for key, name in named}
     for source, vocabulary in vocabularies.items():
         try:
             model.text_bank.check(vocabulary)

@@ -11,6 +11,7 @@ from typing import Any
 from possam.d2.config import CfgNode
 from possam.d2.data import DatasetCatalog, MetadataCatalog
 from possam.data import FeatureSource, SegmentationMapper, build_augmentations, register_from_config
+from possam.data.catalog import IMAGE_LABELS
 from possam.data.datasets import register_datasets, use_class_names
 from possam.data.instance_prompts import EvaluationPromptMapper
 from possam.data.miniature.splits import register_miniature
@@ -23,8 +24,8 @@ logger = logging.getLogger(__name__)
 
 
 def prepare_datasets(cfg: CfgNode) -> None:
-    """Register the project's datasets and those of `DATASETS.PANOPTIC`, `DATASETS.SEMANTIC` and
-    `DATASETS.UNNAMED`.
+    """Register the project's datasets and those of `DATASETS.PANOPTIC`, `DATASETS.SEMANTIC`,
+    `DATASETS.UNNAMED` and `DATASETS.IMAGE_LABELS`.
 
     Those of `DATASETS.TRAIN` and `DATASETS.TEST` get the class names of `DATASETS.CLASS_NAMES`.
 
@@ -40,6 +41,7 @@ def prepare_datasets(cfg: CfgNode) -> None:
     register_from_config(cfg.DATASETS.PANOPTIC, "PANOPTIC")
     register_from_config(cfg.DATASETS.get("SEMANTIC", []), "SEMANTIC")
     register_from_config(cfg.DATASETS.get("UNNAMED", []), "UNNAMED")
+    register_from_config(cfg.DATASETS.get("IMAGE_LABELS", []), "IMAGE_LABELS")
     known = DatasetCatalog.list()
     for key in ("TRAIN", "TEST"):
         for name in cfg.DATASETS[key]:
@@ -47,28 +49,57 @@ def prepare_datasets(cfg: CfgNode) -> None:
                 close = difflib.get_close_matches(name, known, n=3)
                 raise ValueError(
                     f"DATASETS.{key} names the unknown dataset {name!r}; the closest known ones are {close or known}. "
-                    "Add your own to DATASETS.PANOPTIC or DATASETS.SEMANTIC."
+                    "Add your own to DATASETS.PANOPTIC, DATASETS.SEMANTIC or DATASETS.IMAGE_LABELS."
                 )
 
 
-def check_vocabularies(cfg: CfgNode) -> dict[str, Vocabulary]:
+def check_sources(cfg: CfgNode) -> dict[str, Vocabulary]:
     """The vocabulary of every dataset of `DATASETS.TRAIN`, and `MODEL.TRAIN_VOCABULARY` where it is set, by its name.
 
+    Datasets may have different vocabularies: each keeps its own, and that of the first is the training vocabulary.
+
     Raises:
-        ValueError: their classes differ (`Vocabulary.difference`); names the first two that do, and how.
+        ValueError: `MODEL.TRAIN_VOCABULARY` has other classes than the first dataset (`Vocabulary.difference`); the
+            first dataset has no masks; there are not as many weights as datasets; or the system takes prompts, so that
+            it cannot learn from image labels.
     """
-    found = {name: MetadataCatalog.get(name).vocabulary for name in cfg.DATASETS.TRAIN}
+    names, weights = list(cfg.DATASETS.TRAIN), list(cfg.DATASETS.TRAIN_WEIGHTS)
+    found = {name: MetadataCatalog.get(name).vocabulary for name in names}
+    if weights and len(weights) != len(names):
+        raise ValueError(
+            f"DATASETS.TRAIN_WEIGHTS has {len(weights)} numbers, but DATASETS.TRAIN {len(names)} datasets; give one "
+            "for each, or none, so that all images are drawn equally often."
+        )
+    labeled = [name for name in names if has_image_labels(name)]
+    if labeled and len(labeled) == len(names):
+        raise ValueError(
+            f"DATASETS.TRAIN is {names}, which have image labels and no masks, so that no mask would be learnt; put a "
+            "dataset with masks before them."
+        )
+    if labeled and labeled[0] == names[0]:
+        raise ValueError(
+            f"DATASETS.TRAIN begins with {names[0]}, which has image labels and no masks; put a dataset with masks "
+            "first: its classes are the training vocabulary."
+        )
+    if labeled and model_spec(cfg.MODEL.META_ARCHITECTURE).prompts:
+        raise ValueError(
+            f"DATASETS.TRAIN has {labeled[0]}, which has image labels and no masks, from which "
+            f"{cfg.MODEL.META_ARCHITECTURE} cannot learn, since it makes masks of prompts; leave it out."
+        )
     if cfg.MODEL.TRAIN_VOCABULARY:
-        found["MODEL.TRAIN_VOCABULARY"] = Vocabulary.load(cfg.MODEL.TRAIN_VOCABULARY)
-    first, *others = found or [""]
-    for name in others:
-        if difference := found[first].difference(found[name]):
+        vocabulary = Vocabulary.load(cfg.MODEL.TRAIN_VOCABULARY)
+        if names and (difference := found[names[0]].difference(vocabulary)):
             raise ValueError(
-                f"DATASETS.TRAIN and MODEL.TRAIN_VOCABULARY must share one vocabulary, but {first} and {name} differ: "
-                f"{difference}. For datasets of your own, `vocabulary` in their entries of DATASETS.PANOPTIC or "
-                "DATASETS.SEMANTIC gives all of them one (docs/tutorials/own_data.md); train on others one by one."
+                f"MODEL.TRAIN_VOCABULARY must have the classes of the first dataset of DATASETS.TRAIN, but {names[0]} "
+                f"and it differ: {difference}. Leave it empty, or put the dataset with its classes first."
             )
+        found["MODEL.TRAIN_VOCABULARY"] = vocabulary
     return found
+
+
+def has_image_labels(name: str) -> bool:
+    """Whether a dataset has class labels of images and no masks."""
+    return IMAGE_LABELS in MetadataCatalog.get(name).tasks
 
 
 def check_queries(cfg: CfgNode, records: Sequence[Mapping[str, Any]]) -> None:
@@ -113,9 +144,9 @@ def _segment_counts(records: Sequence[Mapping[str, Any]]) -> list[int]:
     return [sum(not segment.get("iscrowd") for segment in image) for image in segments]
 
 
-def build_train_mapper(cfg: CfgNode, cache: FeatureSource | None) -> SegmentationMapper:
-    """The mapper of training: augmented images with targets, and with prompts for a system that takes them."""
-    metadata = MetadataCatalog.get(cfg.DATASETS.TRAIN[0])
+def build_train_mapper(cfg: CfgNode, name: str, cache: FeatureSource | None) -> SegmentationMapper:
+    """The mapper of a training dataset: augmented images with targets, and prompts for a system that takes them."""
+    metadata = MetadataCatalog.get(name)
     options: dict[str, Any] = {
         "augmentations": build_augmentations(
             image_size=cfg.INPUT.IMAGE_SIZE,

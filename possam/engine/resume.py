@@ -22,7 +22,10 @@ from possam.d2.utils import comm
 __all__ = ["Draw", "ResumableLoader", "SeededSamples", "TrainingOrder", "seed_step"]
 
 # Streams of random numbers of one seed; apart, or the first step would repeat the first image's.
-_SAMPLE, _STEP = 0, 1
+_SAMPLE, _STEP, _SOURCE = 0, 1, 3  # 2: of replacements for unreadable images
+
+
+_DRAWS = 1024  # parts that are drawn at a time; another number would be another order
 
 
 class Draw(NamedTuple):
@@ -36,18 +39,33 @@ class Draw(NamedTuple):
 class TrainingOrder(Sampler[Draw]):
     """The endless order of this process's images: every epoch all images once, shuffled anew, shared out in turn.
 
+    With weighted parts of the dataset each draw is of a part by its weight, independently of the others, and every part
+    has epochs of its own.
+
     Attributes:
         seed: of the order, the same in all processes.
         skipped: batches of this process that are left out at the start.
     """
 
-    def __init__(self, *, size: int, batch_size: int, seed: int, wide: Sequence[bool] | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        size: int,
+        batch_size: int,
+        seed: int,
+        wide: Sequence[bool] | None = None,
+        parts: Sequence[tuple[int, float]] = (),
+    ) -> None:
         """
         Args:
             size: number of images of the dataset.
             batch_size: images of a batch of this process.
             wide: of every image, whether it is wider than high: batches then are of one kind. None: of any.
+            parts: numbers of images, which add up to `size`, and weights above 0; the dataset has them one after the
+                other. Without any all images are drawn equally often.
         """
+        assert not parts or sum(images for images, _ in parts) == size, "parts must make up the dataset"
+        self.parts = tuple(parts)
         self.size, self.batch_size, self.seed, self.wide = size, batch_size, seed, wide
         self.skipped = 0
         self.rank, self.world_size = comm.get_rank(), comm.get_world_size()
@@ -58,11 +76,23 @@ class TrainingOrder(Sampler[Draw]):
         return itertools.islice(draws, self.skipped * self.batch_size, None)
 
     def _stream(self) -> Iterator[Draw]:
-        generator = torch.Generator().manual_seed(self.seed)
-        numbers = itertools.count()
+        images = self._weighted() if self.parts else _epochs(range(self.size), self.seed)
+        for number, index in enumerate(images):
+            yield Draw(index, self.seed, number)
+
+    def _weighted(self) -> Iterator[int]:
+        """Images of parts that are drawn by their weights."""
+        seeds = [_long(_words(self.seed, _SOURCE, part)) for part in range(len(self.parts) + 1)]
+        starts = itertools.accumulate((images for images, _ in self.parts), initial=0)
+        parts = [
+            _epochs(range(start, start + images), seed)
+            for start, (images, _), seed in zip(starts, self.parts, seeds, strict=False)
+        ]
+        generator = torch.Generator().manual_seed(seeds[-1])
+        weights = torch.tensor([weight for _, weight in self.parts], dtype=torch.float64)
         while True:
-            for index in torch.randperm(self.size, generator=generator).tolist():
-                yield Draw(index, self.seed, next(numbers))
+            for part in torch.multinomial(weights, _DRAWS, replacement=True, generator=generator).tolist():
+                yield next(parts[part])
 
     def _grouped(self, draws: Iterator[Draw], wide: Sequence[bool]) -> Iterator[Draw]:
         waiting: dict[bool, list[Draw]] = {False: [], True: []}
@@ -72,6 +102,14 @@ class TrainingOrder(Sampler[Draw]):
             if len(group) == self.batch_size:
                 yield from group
                 group.clear()
+
+
+def _epochs(images: range, seed: int) -> Iterator[int]:
+    """The images without end, shuffled anew in every epoch."""
+    generator = torch.Generator().manual_seed(seed)
+    while True:
+        for index in torch.randperm(len(images), generator=generator).tolist():
+            yield images[index]
 
 
 class SeededSamples(Dataset[Any]):

@@ -7,7 +7,7 @@ import logging
 import math
 import weakref
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -31,7 +31,7 @@ from possam.encoders import FeatureCache
 from possam.engine.checkpoint import Checkpointer
 from possam.engine.config import check_trainable, schedule_warning
 from possam.engine.data_check import check_class_names, check_data, check_test_sets
-from possam.engine.datasets import build_test_mapper, build_train_mapper, check_queries, check_vocabularies
+from possam.engine.datasets import build_test_mapper, build_train_mapper, check_queries, check_sources
 from possam.engine.evaluate import build_predictor, evaluate_datasets
 from possam.engine.features import training_features
 from possam.engine.hooks import ExactResume
@@ -67,7 +67,9 @@ class Trainer(DefaultTrainer):
             logger.warning(warning)
         records = training_records(cfg)
         check_queries(cfg, records)
-        check_data(cfg, cfg.DATASETS.TRAIN, records, limit=cfg.DATALOADER.MAX_UNREADABLE)
+        for name in cfg.DATASETS.TRAIN:
+            own = [record for record in records if record["dataset"] == name]
+            check_data(cfg, [name], own, limit=cfg.DATALOADER.MAX_UNREADABLE)
         check_test_sets(cfg)  # what is wrong with a test set is said now, not after the training
         model = self.build_model(cfg)
         check_class_names(cfg, model)
@@ -84,6 +86,7 @@ class Trainer(DefaultTrainer):
         self.max_iter = cfg.SOLVER.MAX_ITER
         self.cfg = cfg
         self.images = images_digest(records)
+        self.vocabularies = {name: MetadataCatalog.get(name).vocabulary.sha256 for name in cfg.DATASETS.TRAIN}
         self.register_hooks(self.build_hooks())
 
     def build_hooks(self) -> list[HookBase | None]:
@@ -127,7 +130,8 @@ class Trainer(DefaultTrainer):
         super().train()
 
     def state_dict(self) -> dict[str, Any]:
-        return {**super().state_dict(), "config": training_settings(self.cfg), "images": self.images}
+        about = {"images": self.images, "vocabularies": self.vocabularies}
+        return {**super().state_dict(), "config": training_settings(self.cfg), **about}
 
     def check_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Check that this run can go on from a checkpoint, and name the settings that change in a warning.
@@ -157,6 +161,10 @@ class Trainer(DefaultTrainer):
         refused = differences(saved, present, fixed_keys(self.cfg))
         if state_dict.get("images", self.images) != self.images:
             refused.append("the images of DATASETS.TRAIN are others or in another order")
+        before = state_dict.get("vocabularies", {})
+        others = [name for name, words in self.vocabularies.items() if before.get(name, words) != words]
+        if others:
+            refused.append(f"the classes of {', '.join(others)} are others")
         if refused:
             raise ValueError(
                 f"The checkpoint cannot be gone on from, since the model or the order of the data would be another: "
@@ -225,18 +233,19 @@ class Trainer(DefaultTrainer):
 
 
 def training_records(cfg: CfgNode) -> list[dict[str, Any]]:
-    """The dicts of all training datasets, which must share vocabulary and ignore label. ValueError otherwise."""
+    """The dicts of all training datasets one after the other, each with the name of its "dataset".
+
+    Raises:
+        ValueError: there is none, one has no images, or they cannot be trained on together (`check_sources`).
+    """
     if not cfg.DATASETS.TRAIN:
         raise ValueError("DATASETS.TRAIN is empty; name at least one dataset to train on.")
-    check_vocabularies(cfg)
-    ignored = {name: MetadataCatalog.get(name).ignore_label for name in cfg.DATASETS.TRAIN}
-    if len(set(ignored.values())) > 1:
-        raise ValueError(f"DATASETS.TRAIN must share one ignore label, but have {ignored}; train on them one by one.")
+    check_sources(cfg)
     batch, processes, passes = cfg.SOLVER.IMS_PER_BATCH, comm.get_world_size(), cfg.SOLVER.GRAD_ACCUM_STEPS
     if batch % (processes * passes):
         shares = f"{processes} processes" + (f" times SOLVER.GRAD_ACCUM_STEPS {passes}" if passes > 1 else "")
         raise ValueError(f"SOLVER.IMS_PER_BATCH is {batch}, which is not a multiple of the {shares}.")
-    records = _records(cfg.DATASETS.TRAIN)
+    records = [{**record, "dataset": name} for name in cfg.DATASETS.TRAIN for record in _records(name)]
     if model_spec(cfg.MODEL.META_ARCHITECTURE).prompts:  # an image without instances has none to ask for
         records = [record for record in records if has_instances(record)]
         if not records:
@@ -244,19 +253,19 @@ def training_records(cfg: CfgNode) -> list[dict[str, Any]]:
     return records
 
 
-def _records(names: Sequence[str]) -> list[dict[str, Any]]:
-    """The dicts of datasets. Raises ValueError where one has no images."""
+def _records(name: str) -> list[dict[str, Any]]:
+    """The dicts of a dataset. Raises ValueError where it has no images."""
     try:
         # An image without segments still teaches the model what is nothing.
-        records: list[dict[str, Any]] = get_detection_dataset_dicts(names, filter_empty=False)
+        records: list[dict[str, Any]] = get_detection_dataset_dicts([name], filter_empty=False)
     except AssertionError as error:
-        raise ValueError(f"Of the datasets {list(names)} one has no images: {error}.") from error
+        raise ValueError(f"The dataset {name} has no images: {error}.") from error
     return records
 
 
 def build_train_loader(cfg: CfgNode, records: list[dict[str, Any]], cache: FeatureCache | None) -> ResumableLoader:
     """An endless loader of batches of training inputs; `SEED` gives their order and all that is random about them."""
-    mapper = build_train_mapper(cfg, cache)
+    mapper = partial(_map_record, {name: build_train_mapper(cfg, name, cache) for name in cfg.DATASETS.TRAIN})
     seed = cfg.SEED if cfg.SEED >= 0 else comm.shared_random_seed()
     grouped = cfg.DATALOADER.ASPECT_RATIO_GROUPING
     order = TrainingOrder(
@@ -264,6 +273,10 @@ def build_train_loader(cfg: CfgNode, records: list[dict[str, Any]], cache: Featu
         batch_size=cfg.SOLVER.IMS_PER_BATCH // comm.get_world_size(),
         seed=seed,
         wide=[record["width"] > record["height"] for record in records] if grouped else None,
+        parts=[
+            (sum(record["dataset"] == name for record in records), weight)
+            for name, weight in zip(cfg.DATASETS.TRAIN, cfg.DATASETS.TRAIN_WEIGHTS, strict=False)
+        ],
     )
     loader = build_detection_train_loader(
         ReadableSamples(SeededSamples(records, mapper), limit=cfg.DATALOADER.MAX_UNREADABLE),
@@ -277,9 +290,13 @@ def build_train_loader(cfg: CfgNode, records: list[dict[str, Any]], cache: Featu
     return ResumableLoader(_ending_with_this_process(loader), order)
 
 
+def _map_record(mappers: Mapping[str, Callable[..., dict[str, Any]]], record: Mapping[str, Any]) -> dict[str, Any]:
+    return mappers[record["dataset"]](record)
+
+
 def build_test_loader(cfg: CfgNode, dataset: str, *, prompts: bool = False) -> Any:
     """A loader that gives this process's share of a test set, each image once; with the prompts of `TEST.PROMPTED`."""
-    records = _records([dataset])
+    records = _records(dataset)
     options = prompt_options(cfg, dataset, records) if prompts else None
     loader = build_detection_test_loader(
         records,

@@ -14,7 +14,7 @@ from possam.config import ConfigFiles, keys_of, list_files, read_with_bases, set
 from possam.d2.config import CfgNode
 from possam.d2.data import MetadataCatalog
 from possam.engine.config import load_config, schedule_warning
-from possam.engine.datasets import check_vocabularies, prepare_datasets
+from possam.engine.datasets import check_sources, prepare_datasets
 from possam.evaluation import possible_tasks
 from possam.files import full_path
 from possam.messages import few
@@ -95,7 +95,7 @@ def _is_part(path: Path) -> bool:
 
 
 def _training(cfg: CfgNode) -> str:
-    vocabularies = check_vocabularies(cfg)
+    vocabularies = check_sources(cfg)
     if not vocabularies:
         raise ValueError(
             "It names no training vocabulary, so that it cannot be run by itself; set DATASETS.TRAIN or "

@@ -8,7 +8,8 @@ input.
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -294,9 +295,12 @@ class OVSAM(PromptedSegmenter):
 
     # Training.
 
-    def accumulate_losses(self, batched_inputs: list[dict[str, Any]]) -> AbstractContextManager[None]:
+    @contextmanager
+    def accumulate_losses(self, batched_inputs: list[dict[str, Any]]) -> Iterator[None]:
         labels = [inputs["instances"].gt_classes for inputs in batched_inputs]
-        return self.criterion.accumulating([len(each) for each in labels], [int((each >= 0).sum()) for each in labels])
+        named = [int((each >= 0).sum()) for each in labels]
+        with self.criterion.accumulating([len(each) for each in labels], named):
+            yield
 
     def losses(self, batched_inputs: list[dict[str, Any]]) -> dict[str, Tensor]:
         """Weighted scalar losses of the prompts (METHOD.md 3.7); the region that is named is the ground truth's box.

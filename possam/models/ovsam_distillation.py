@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -61,8 +62,9 @@ class OVSAMDistillation(OVSAM):
     def cached_roles(self) -> tuple[str, ...]:
         return ("sam",)
 
-    def accumulate_losses(self, batched_inputs: list[dict[str, Any]]) -> AbstractContextManager[None]:
-        return nullcontext()  # passes of equally many images: the mean of their means
+    @contextmanager
+    def accumulate_losses(self, batched_inputs: list[dict[str, Any]]) -> Iterator[None]:
+        yield  # passes of equally many images: the mean of their means
 
     def losses(self, batched_inputs: list[dict[str, Any]]) -> dict[str, Tensor]:
         """The mean squared error over all elements, the padded border too (METHOD.md 3.2)."""

@@ -14,7 +14,7 @@ import cv2
 
 from possam.data.id_maps import write_id_map
 from possam.data.miniature.lexicon import Palette, palette_of
-from possam.data.miniature.splits import SPLITS, Split, split_paths
+from possam.data.miniature.splits import SPLITS, Split, labels_path, split_paths
 from possam.data.miniature.world import WORLD_VERSION, draw_scene
 from possam.files import read_json, write_json
 from possam.processes import end_with_parent
@@ -29,7 +29,8 @@ def export_split(
     processes: int = 1,
     progress: Callable[[int, int], object] | None = None,
 ) -> bool:
-    """Draws a split to `<root>/mini/<name>`: `images/*.png`, `panoptic/*.png` and `panoptic.json`.
+    """Draws a split to `<root>/mini/<name>`: `images/*.png`, `panoptic/*.png` and `panoptic.json`; of one of image
+    labels `labels.json`, too.
 
     A split that is there already, in this number of scenes and drawn by this version of the world, is left
     alone; the JSON is written last, so a run that was stopped is simply run again.
@@ -71,6 +72,8 @@ def export_split(
         annotations.append(annotation)
         if progress is not None:
             progress(len(annotations), count)
+    if split.with_masks:
+        write_json(labels_path(root, name), _labels(split, vocabulary, annotations))
     write_json(paths["panoptic_json"], _content(info, vocabulary, annotations))
     return True
 
@@ -127,6 +130,17 @@ def _write_scene(
         for segment in scene.segments
     ]
     return {"image_id": index + 1, "file_name": file_name, "segments_info": segments, "size": scene.ids.shape}
+
+
+def _labels(split: Split, vocabulary: Vocabulary, annotations: list[dict[str, Any]]) -> dict[str, list[str]]:
+    """The names of the classes of each image that the table `split.with_masks` does not show."""
+    seen = vocabulary.seen(Vocabulary.load(split.with_masks))
+    new = {one.dataset_id: one.names[0] for one, known in zip(vocabulary.categories, seen, strict=True) if not known}
+    shown = ({segment["category_id"] for segment in one["segments_info"]} for one in annotations)
+    return {
+        one["file_name"]: [new[number] for number in sorted(ids & new.keys())]
+        for one, ids in zip(annotations, shown, strict=True)
+    }
 
 
 def _content(

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from possam.data.catalog import is_registered
+from possam.data.image_labels import register_image_labels
 from possam.data.panoptic import register_panoptic
 from possam.data.root import datasets_root
 from possam.vocabulary import Vocabulary
@@ -15,11 +16,16 @@ PREPARE_COMMAND = "Run: python datasets/prepare_mini.py"
 
 @dataclass(frozen=True)
 class Split:
-    """A split: scene i is drawn from the seed `[seed, i]` with the palette of the table `vocabulary`."""
+    """A split: scene i is drawn from the seed `[seed, i]` with the palette of the table `vocabulary`.
+
+    With `with_masks`, another table, it is one of image labels: those of the classes that table does not show. Its
+    panoptic annotation is drawn, too, to compare with, but not read.
+    """
 
     vocabulary: str
     seed: int
     scenes: int
+    with_masks: str = ""
 
 
 SPLITS: dict[str, Split] = {
@@ -27,6 +33,7 @@ SPLITS: dict[str, Split] = {
     # Constants of an ensemble are chosen on one split of B and reported on the other (METHOD.md 1.9).
     "mini_b_selection": Split("mini_b", 2, 200),
     "mini_b_report": Split("mini_b", 3, 300),
+    "mini_b_labels": Split("mini_b", 4, 600, with_masks="mini_a"),
 }
 
 
@@ -40,8 +47,13 @@ def split_paths(root: str | Path | None, name: str) -> dict[str, Path]:
     }
 
 
+def labels_path(root: str | Path | None, name: str) -> Path:
+    """Where the labels of a split of image labels lie."""
+    return datasets_root(root) / "mini" / name / "labels.json"
+
+
 def register_miniature(root: str | Path | None = None) -> list[str]:
-    """Makes the three splits known to the catalogs, whether or not they are prepared, and returns their
+    """Makes the splits known to the catalogs, whether or not they are prepared, and returns their
     names.
 
     Loading one that is not prepared raises FileNotFoundError with the command to run. Calling again with
@@ -56,5 +68,9 @@ def register_miniature(root: str | Path | None = None) -> list[str]:
         if is_registered(name, folder):
             continue
         vocabulary = Vocabulary.load(split.vocabulary)
-        register_panoptic(name, **split_paths(root, name), vocabulary=vocabulary, prepare=command, root=folder)
+        paths, facts = split_paths(root, name), {"vocabulary": vocabulary, "prepare": command, "root": folder}
+        if split.with_masks:
+            register_image_labels(name, image_root=paths["image_root"], labels=labels_path(root, name), **facts)
+        else:
+            register_panoptic(name, **paths, **facts)
     return list(SPLITS)

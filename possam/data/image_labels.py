@@ -165,7 +165,7 @@ def _folder_names(root: Path, name: str) -> Vocabulary:
 
 def _positions(vocabulary: Vocabulary) -> dict[str, int]:
     """Contiguous classes by folded name; what a dataset itself calls a class comes before names."""
-    by_name = {}
+    by_name: dict[str, int] = {}
     for index, label in zip(vocabulary.name_class, vocabulary.names, strict=True):
         by_name.setdefault(fold_name(label), index)
     return by_name | {fold_name(one.dataset_name): index for index, one in enumerate(vocabulary.categories)}

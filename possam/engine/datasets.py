@@ -70,6 +70,9 @@ def check_sources(cfg: CfgNode) -> dict[str, Vocabulary]:
             f"DATASETS.TRAIN_WEIGHTS has {len(weights)} numbers, but DATASETS.TRAIN {len(names)} datasets; give one "
             "for each, or none, so that all images are drawn equally often."
         )
+    for name in names[1:]:
+        if difference := found[names[0]].difference(found[name]):
+            logger.info("%s and %s keep a vocabulary each: %s.", names[0], name, difference)
     labeled = [name for name in names if has_image_labels(name)]
     if labeled and len(labeled) == len(names):
         raise ValueError(

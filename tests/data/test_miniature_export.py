@@ -106,6 +106,12 @@ def test_registered_splits_load_with_contiguous_classes(registered):
         assert len(records) == 2 and Path(records[0]["file_name"]).is_file()
         for index, record in enumerate(records):
             scene = draw_scene([split.seed, index], palette_of(vocabulary.display_names))
+            if split.with_masks:
+                seen = vocabulary.seen(Vocabulary.load(split.with_masks))
+                names = {name for segment in scene.segments for name in segment.kind.names}
+                shown = [i for i, name in enumerate(vocabulary.display_names) if name in names and not seen[i]]
+                assert record["labels"] == shown and "segments_info" not in record
+                continue
             for info, segment in zip(record["segments_info"], scene.segments, strict=True):
                 assert vocabulary.display_names[info["category_id"]] in segment.kind.names
                 assert info["isthing"] == segment.isthing
@@ -125,9 +131,9 @@ def test_registering_again_moves_the_names(registered, tmp_path):
 
 
 def test_the_script_prepares_all_splits_and_may_be_run_again(tmp_path, capsys):
-    argv = ("--root", tmp_path, "--a-train", 2, "--b-selection", 1, "--b-report", 1)
+    argv = ("--root", tmp_path, "--a-train", 2, "--b-selection", 1, "--b-report", 1, "--b-labels", 1)
     assert prepare(*argv) == 0
-    for name, count in zip(SPLITS, (2, 1, 1), strict=True):
+    for name, count in zip(SPLITS, (2, 1, 1, 1), strict=True):
         content = json.loads(split_paths(tmp_path, name)["panoptic_json"].read_text())
         assert len(content["images"]) == count
     assert prepare(*argv) == 0

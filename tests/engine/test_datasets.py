@@ -9,7 +9,13 @@ from possam.d2.modeling import build_model
 from possam.data import register_semantic
 from possam.data.datasets import SPECS
 from possam.engine.config import load_config
-from possam.engine.datasets import build_test_mapper, check_queries, check_test_queries, prepare_datasets
+from possam.engine.datasets import (
+    build_test_mapper,
+    check_queries,
+    check_sources,
+    check_test_queries,
+    prepare_datasets,
+)
 from possam.engine.trainer import build_train_loader, training_records
 from possam.evaluation import GroundTruth
 from possam.models.parts import train_vocabulary_from_config
@@ -107,15 +113,15 @@ def test_training_on_label_maps(mini_config, tmp_path):
     assert sample["instances"].gt_masks.tensor.sum((1, 2)).tolist() == [48 * 120, 48 * 120]
 
 
-def test_training_datasets_share_one_ignore_label(mini_config, tmp_path):
-    paths = make_labels(tmp_path)
-    register_semantic("one", **paths, ignore_label=255)
-    register_semantic("two", **paths, ignore_label=9)
+def test_training_datasets_keep_their_ignore_labels(mini_config, tmp_path):
+    for name, ignored in (("one", 255), ("two", 9)):
+        (tmp_path / name).mkdir()
+        register_semantic(name, **make_labels(tmp_path / name, ignore_label=ignored), ignore_label=ignored)
     mini_config.defrost()
     mini_config.DATASETS.TRAIN = ("one", "two")
-    mini_config.MODEL.TRAIN_VOCABULARY = ""
-    with pytest.raises(ValueError, match=r"must share one ignore label, but have {'one': 255, 'two': 9}"):
-        training_records(mini_config)
+    mini_config.SOLVER.IMS_PER_BATCH, mini_config.DATALOADER.NUM_WORKERS = 2, 0
+    for sample in next(iter(build_train_loader(mini_config, training_records(mini_config), None))):
+        assert sample["instances"].gt_masks.tensor.sum((1, 2)).tolist() == [48 * 120, 48 * 120]
 
 
 def own_set(root, name, categories, boxes=((1, 7),)):
@@ -157,24 +163,58 @@ def test_datasets_of_equal_classes_are_trained_on_together_by_any_name(mini_conf
     records = training_records(mini_config)
     batch = next(iter(build_train_loader(mini_config, records, None)))
     assert [item["instances"].gt_classes.tolist() for item in batch] == [[1], [1]]
-    batch[1]["vocabulary"] = MetadataCatalog.get("south").vocabulary  # as of a loader of one's own
     assert batch[0]["vocabulary"] != batch[1]["vocabulary"]
     assert all(loss.isfinite() for loss in mini_model.train()(batch).values())
 
 
+def test_datasets_of_other_classes_keep_their_own(mini_config, mini_model, tmp_path, caplog):
+    weeds = [*FIELD, {"id": 8, "name": "weed", "isthing": 1}]
+    train_on(mini_config, own_set(tmp_path, "north", FIELD), own_set(tmp_path, "south", weeds, [(1, 8)]))
+    with caplog.at_level("INFO"):
+        batch = next(iter(build_train_loader(mini_config, training_records(mini_config), None)))
+    assert "north and south keep a vocabulary each: 2 and 3 classes." in caplog.text
+    classes = {item["vocabulary"].name: item["instances"].gt_classes.tolist() for item in batch}
+    assert classes == {"north": [1], "south": [2]}
+    assert train_vocabulary_from_config(mini_config).name == "north"
+    assert all(loss.isfinite() for loss in mini_model.train()(batch).values())
+    batch[0]["vocabulary"], batch[1]["vocabulary"] = batch[1]["vocabulary"], batch[0]["vocabulary"]
+    with pytest.raises(ValueError, match=r"has the classes \[2\], but its vocabulary 'north' has 0 to 1"):
+        mini_model(batch)
+
+
+LABELS = ("mini_a_train", "mini_b_labels")
+
+
 @pytest.mark.parametrize(
-    ("categories", "difference"),
+    ("train", "weights", "message"),
     [
-        (FIELD[:1] + [{"id": 7, "name": "weed", "isthing": 1}], "class number 1 is 'crop' and 'weed'"),
-        (FIELD[::-1], "class number 0 is 'soil' and 'crop'"),
-        (FIELD + [{"id": 8, "name": "weed", "isthing": 1}], "2 and 3 classes"),
-        (FIELD[:1] + [{"id": 7, "name": "crop", "isthing": 0}], "'crop' is a thing and stuff"),
+        (LABELS, [1.0], "TRAIN_WEIGHTS has 1 numbers, but DATASETS.TRAIN 2 datasets"),
+        (LABELS[1:], [], "image labels and no masks, so that no mask would be learnt"),
+        (LABELS[::-1], [], "begins with mini_b_labels, .* put a dataset with masks first"),
     ],
 )
-def test_datasets_of_other_classes_are_refused_with_what_differs(mini_config, tmp_path, categories, difference):
-    train_on(mini_config, own_set(tmp_path, "north", FIELD), own_set(tmp_path, "south", categories))
-    with pytest.raises(ValueError, match=f"one vocabulary, but north and south differ: {difference}.*`vocabulary`"):
+def test_datasets_that_cannot_be_trained_on_together(mini_config, train, weights, message):
+    mini_config.defrost()
+    mini_config.DATASETS.TRAIN, mini_config.DATASETS.TRAIN_WEIGHTS = train, weights
+    with pytest.raises(ValueError, match=message):
         training_records(mini_config)
+
+
+def test_the_training_vocabulary_is_the_first_datasets(mini_config):
+    mini_config.defrost()
+    mini_config.DATASETS.TRAIN, mini_config.MODEL.TRAIN_VOCABULARY = LABELS, "mini_b"
+    with pytest.raises(ValueError, match="classes of the first dataset of DATASETS.TRAIN, but mini_a_train and it"):
+        check_sources(mini_config)
+    mini_config.MODEL.TRAIN_VOCABULARY = "mini_a"
+    found = check_sources(mini_config)
+    assert [words.name for words in found.values()] == ["mini_a", "mini_b", "mini_a"]
+
+
+@pytest.mark.parametrize("weights", ["[0.0, 1.0]", "[1.0, -1]", "[.nan, 1.0]", "[.inf, 1]", "['1', 2]", "[true, 1]"])
+def test_weights_that_are_no_positive_numbers(tmp_path, weights):
+    (tmp_path / "weights.yaml").write_text(f"DATASETS: {{TRAIN_WEIGHTS: {weights}}}")
+    with pytest.raises(ValueError, match="DATASETS.TRAIN_WEIGHTS is .* must be a list of numbers above 0"):
+        load_config(["configs/mini/possam.yaml", tmp_path / "weights.yaml"])
 
 
 def test_more_segments_than_queries_are_told(mini_config, tmp_path, caplog):

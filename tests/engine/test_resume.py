@@ -115,6 +115,20 @@ def test_a_resumed_run_is_the_uninterrupted_one(scenes, tmp_path, passes):
     assert len({tuple(entry[4]) for entry in whole}) == STEPS
 
 
+LABELS = ["DATASETS.TRAIN", "('mini_a_train', 'mini_b_labels')", "DATASETS.TRAIN_WEIGHTS", "[2.0, 3.0]"]
+
+
+def test_a_resumed_run_of_two_weighted_datasets_is_the_uninterrupted_one(scenes, tmp_path):
+    """One with masks and one with image labels, each with its vocabulary."""
+    whole, resumed = whole_and_resumed(scenes, tmp_path, *LABELS)
+    assert_same_run(whole, resumed, tmp_path)
+    folders = {Path(name).parts[-3] for entry in whole for name, _ in entry[1]}
+    assert folders == {"mini_a_train", "mini_b_labels"}
+    assert any("loss_match" in entry[3] for entry in whole)
+    with pytest.raises(ValueError, match="DATASETS.TRAIN_WEIGHTS was .2.0, 3.0., is .1.0, 1.0."):
+        train(configure(scenes, tmp_path / "resumed", *LABELS[:3], "[1.0, 1.0]"), resume=True)
+
+
 def test_a_resumed_run_may_share_its_images_out_otherwise(scenes, tmp_path):
     """As on fewer or smaller GPUs: the same images and learning rates, on the same optimizer."""
     whole = train(configure(scenes, tmp_path), resume=False)
@@ -235,8 +249,8 @@ def test_loading_a_batch_does_not_change_the_random_numbers_of_a_step(scenes, tm
 # ------------------------------------------------------------------ the order alone
 
 
-def order(*, rank=0, world_size=1, batch_size=2, size=5, wide=None):
-    made = TrainingOrder(size=size, batch_size=batch_size, seed=3, wide=wide)
+def order(*, rank=0, world_size=1, batch_size=2, size=5, wide=None, parts=()):
+    made = TrainingOrder(size=size, batch_size=batch_size, seed=3, wide=wide, parts=parts)
     made.rank, made.world_size = rank, world_size
     return made
 
@@ -250,6 +264,22 @@ def test_every_epoch_has_every_image_once_over_all_processes():
     assert draws == take(order(), 20)
     epochs = [[draw.image for draw in draws[start : start + 5]] for start in range(0, 20, 5)]
     assert all(sorted(epoch) == list(range(5)) for epoch in epochs) and epochs[0] != epochs[1]
+
+
+def test_parts_are_drawn_by_weight_each_in_epochs_of_its_own():
+    parts = ((3, 1.0), (2, 4.0))
+    draws = take(order(parts=parts), 5000)
+    drawn = {part: [draw.image for draw in draws if (draw.image >= 3) == part] for part in (False, True)}
+    assert len(drawn[True]) == pytest.approx(4000, abs=100)  # 3.5 standard deviations
+    for images, size, first in ((drawn[False], 3, 0), (drawn[True], 2, 3)):
+        epochs = [images[at : at + size] for at in range(0, len(images) - size, size)]
+        assert all(sorted(epoch) == list(range(first, first + size)) for epoch in epochs)
+        assert len({tuple(epoch) for epoch in epochs}) > 1
+    shares = [take(order(rank=rank, world_size=2, parts=parts), 2500) for rank in (0, 1)]
+    assert sorted(shares[0] + shares[1], key=lambda draw: draw.number) == draws
+    resumed = order(parts=parts)
+    resumed.skipped = 1000
+    assert take(resumed, 10) == draws[2000:2010]
 
 
 def test_batches_of_one_kind_stay_so_after_a_resume():

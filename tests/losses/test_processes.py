@@ -10,12 +10,14 @@ from torch.nn.parallel import DistributedDataParallel
 
 from possam.classifiers import CosineClassifier, LocalDiscriminativePooling
 from possam.decoders import MaskDecoder
-from possam.losses import HungarianMatcher, LayerOutput, SetCriterion, Target
+from possam.losses import HungarianMatcher, ImageLabelCriterion, LabeledImage, LayerOutput, SetCriterion, Target
 from possam.vocabulary import ClassEmbeddings
 
 # Segments of the images of a batch, shared out in turn: the second process has none, or the first, or neither.
 BATCHES = {"both": (3, 1, 0, 9), "first": (2, 0, 3, 0), "second": (0, 4, 0, 1), "neither": (0, 0, 0, 0)}
 BATCHES["many"] = (1, 1, 0, 20)  # more than there are queries
+# None: an image with labels and without masks, of which one process may have all and the other none.
+BATCHES |= {"labels": (3, None, 0, None), "mixed": (None, 2, 4, None), "no masks": (None, None, None, None)}
 
 
 class Trained(nn.Module):
@@ -28,10 +30,13 @@ class Trained(nn.Module):
         self.ldp = LocalDiscriminativePooling(channels=16, clip_channels=8, embed_dim=8, layers=1, heads=2)
         self.classifier = CosineClassifier(embed_dim=8)
         self.criterion = SetCriterion(matcher=HungarianMatcher(points=60), points=60)
+        self.image_labels = ImageLabelCriterion()
         names = F.normalize(torch.randn(5, 8), dim=-1)
         self.text = ClassEmbeddings(embeddings=names, class_index=torch.arange(5), num_classes=5)
 
     def forward(self, images):
+        targets = [target for _, target in images]
+        labeled = self.image_labels.average(counts_of(targets), torch.device("cpu"))
         mask_features, clip, *scales = (torch.stack(parts) for parts in zip(*(x[0] for x in images), strict=True))
         layers = self.decoder(mask_features, scales)
         embeddings = self.ldp.embed_layers(
@@ -41,13 +46,27 @@ class Trained(nn.Module):
             LayerOutput(logits, layer.mask_embeddings, layer.iou)
             for logits, layer in zip(self.classifier(embeddings, self.text), layers, strict=True)
         ]
-        return self.criterion(outputs, [target for _, target in images], mask_features)
+        losses = self.criterion(outputs, targets, mask_features)
+        if labeled:
+            found = [
+                LabeledImage(logits[:, :-1], masks, features, iou, torch.tensor([0, 3]), torch.ones(8, 8))
+                for logits, masks, iou, features, target in zip(*outputs[-1], mask_features, targets, strict=True)
+                if not target.annotated
+            ]
+            losses |= self.image_labels(found, labeled, torch.device("cpu"))
+        return losses
+
+
+def counts_of(targets):
+    return [len(target.labels) if target.annotated else None for target in targets]
 
 
 def make_image(number, count):
     generator = torch.Generator().manual_seed(number)
     sizes = ((16, 8), (8, 4), (16, 1), (16, 2), (16, 4))
     features = [torch.randn(channels, side, side, generator=generator) for channels, side in sizes]
+    if count is None:
+        return features, Target(torch.zeros(0, dtype=torch.int64), torch.zeros(0, 32, 32, dtype=torch.bool), False)
     coarse = torch.randn(1, max(count, 1), 4, 4, generator=generator)
     masks = F.interpolate(coarse, size=(32, 32), mode="bilinear")[0, :count] > 0
     return features, Target(torch.randint(0, 5, (count,), generator=generator), masks)
@@ -59,7 +78,8 @@ def step(model, counts, rank=0, processes=1, passes=1):
     model.zero_grad(set_to_none=True)
     images = [make_image(number, count) for number, count in enumerate(counts)][rank::processes]
     share, means = len(images) // passes, {}
-    with getattr(model, "module", model).criterion.accumulating([len(target.labels) for _, target in images]):
+    bare, counts = getattr(model, "module", model), counts_of(target for _, target in images)
+    with bare.criterion.accumulating(counts), bare.image_labels.accumulating(counts):
         for first in range(0, len(images), share):
             losses = {name: loss / passes for name, loss in model(images[first : first + share]).items()}
             sum(losses.values()).backward()
@@ -69,6 +89,7 @@ def step(model, counts, rank=0, processes=1, passes=1):
 
 
 def assert_same(losses, gradients, expected, wanted):
+    assert losses.keys() == expected.keys()
     for key, loss in expected.items():
         torch.testing.assert_close(losses[key], loss, atol=1e-6, rtol=1e-6)
     for key, gradient in wanted.items():

@@ -68,9 +68,16 @@ def register_miniature(root: str | Path | None = None) -> list[str]:
         if is_registered(name, folder):
             continue
         vocabulary = Vocabulary.load(split.vocabulary)
-        paths, facts = split_paths(root, name), {"vocabulary": vocabulary, "prepare": command, "root": folder}
+        paths = split_paths(root, name)
         if split.with_masks:
-            register_image_labels(name, image_root=paths["image_root"], labels=labels_path(root, name), **facts)
+            register_image_labels(
+                name,
+                image_root=paths["image_root"],
+                labels=labels_path(root, name),
+                vocabulary=vocabulary,
+                prepare=command,
+                root=folder,
+            )
         else:
-            register_panoptic(name, **paths, **facts)
+            register_panoptic(name, **paths, vocabulary=vocabulary, prepare=command, root=folder)
     return list(SPLITS)

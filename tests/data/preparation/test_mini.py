@@ -24,6 +24,6 @@ def test_drawn_once(tmp_path):
 
 
 def test_its_splits_are_the_worlds():
-    assert PREPARATIONS["mini"].splits == ("mini_a_train", "mini_b_selection", "mini_b_report")
+    assert PREPARATIONS["mini"].splits == ("mini_a_train", "mini_b_selection", "mini_b_report", "mini_b_labels")
     with pytest.raises(ValueError, match="mini has no split 'mini_b'"):
         PREPARATIONS["mini"].run("unused", splits=["mini_b"])

@@ -102,7 +102,7 @@ def check_sources(cfg: CfgNode) -> dict[str, Vocabulary]:
 
 def has_image_labels(name: str) -> bool:
     """Whether a dataset has class labels of images and no masks."""
-    return IMAGE_LABELS in MetadataCatalog.get(name).tasks
+    return IMAGE_LABELS in getattr(MetadataCatalog.get(name), "tasks", ())  # which others do not register
 
 
 def check_queries(cfg: CfgNode, records: Sequence[Mapping[str, Any]]) -> None:

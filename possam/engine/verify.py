@@ -101,8 +101,10 @@ def _training(cfg: CfgNode) -> str:
             "It names no training vocabulary, so that it cannot be run by itself; set DATASETS.TRAIN or "
             "MODEL.TRAIN_VOCABULARY, use a configuration that has it as a _BASE_, or give it behind one of a model."
         )
-    name, vocabulary = next(iter(vocabularies.items()))
-    return f"trains {' + '.join(cfg.DATASETS.TRAIN) or 'nothing'} ({len(vocabulary)} classes)"
+    classes = {name: f"({len(vocabulary)} classes)" for name, vocabulary in vocabularies.items()}
+    if len({*classes.values()}) == 1:
+        return f"trains {' + '.join(cfg.DATASETS.TRAIN) or 'nothing'} {next(iter(classes.values()))}"
+    return f"trains {' + '.join(f'{name} {classes[name]}' for name in cfg.DATASETS.TRAIN)}"
 
 
 def _tests(cfg: CfgNode) -> str:

@@ -62,9 +62,10 @@ def test_images_are_told_apart_by_name_and_order_wherever_they_are():
     assert len({digest("1.png", "2.png"), digest("2.png", "1.png"), digest("1.png", "3.png"), digest("1.png")}) == 4
 
 
-def check(cfg, saved, *, iteration=2, images="same"):
-    trainer = SimpleNamespace(cfg=cfg, max_iter=cfg.SOLVER.MAX_ITER, images="same")
-    Trainer.check_state_dict(trainer, {"iteration": iteration, "config": training_settings(saved), "images": images})
+def check(cfg, saved, *, iteration=2, images="same", words="same"):
+    made = SimpleNamespace(cfg=cfg, max_iter=cfg.SOLVER.MAX_ITER, images="same", vocabularies={"second": "same"})
+    about = {"images": images, "vocabularies": {"second": words}}
+    Trainer.check_state_dict(made, {"iteration": iteration, "config": training_settings(saved), **about})
 
 
 @pytest.mark.parametrize(

@@ -111,6 +111,12 @@ def test_parameters_are_counted(size, trained, frozen):
     assert f"{trained} M trained, {frozen} M frozen" in line
 
 
+def test_classes_of_several_training_datasets_are_told():
+    both = ["DATASETS.TRAIN", "['coco_panoptic_train', 'ade20k_panoptic_train']"]
+    line = verify_config("configs/coco/possam_vit_b.yaml", both)
+    assert "trains coco_panoptic_train (133 classes) + ade20k_panoptic_train (150 classes)" in line
+
+
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
@@ -120,8 +126,8 @@ def test_parameters_are_counted(size, trained, frozen):
             ["DATASETS.TEST", "['pascal_voc_20_val']", "TEST.TASKS", "['semantic', 'instance']"],
             "TEST.TASKS has .*instance",
         ),
-        (["DATASETS.TRAIN", "['coco_panoptic_train','ade20k_panoptic_train']"], "share one vocabulary.*133.*150"),
-        (["MODEL.TRAIN_VOCABULARY", "ade20k_150"], "share one vocabulary"),
+        (["DATASETS.TRAIN", "['mini_b_labels']"], "image labels and no masks"),
+        (["MODEL.TRAIN_VOCABULARY", "ade20k_150"], "the classes of the first dataset.*133 and 150"),
         (["MODEL.TRAIN_VOCABULARY", "ade20k_15"], "ade20k_15"),
         (["MODEL.SAM.WEIGHTS", "weights/sam_vit_l_0b3195.pth"], "official ones are called sam_vit_b_01ec64.pth"),
         (["MODEL.SAM.WEIGHTS", "weights/mine.pth"], "neither a file nor"),

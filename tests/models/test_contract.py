@@ -152,6 +152,21 @@ def test_one_step_trains_every_trained_parameter_and_no_other_one(spec, cfg, mod
     assert not any(module.training for module in model.modules() if isinstance(module, FrozenEncoder))
 
 
+def test_images_with_labels_only_teach_every_trained_parameter(spec, model):
+    if spec.prompts:
+        pytest.skip("makes masks of prompts")
+    labeled = {"image": image(1), "vocabulary": B, "labels": torch.tensor([0, 5, 33])}
+    losses = model.train()([training_input(), labeled])
+    assert {"loss_match", "loss_sum"} == losses.keys() - model([training_input()]).keys()
+    (losses["loss_match"] + losses["loss_sum"]).backward()
+    taught = [name for name, one in model.named_parameters() if one.grad is not None and one.grad.any()]
+    assert "classifier.log_scale" in taught and len(taught) > 0.8 * len(model.state_dict())
+    model.zero_grad()
+    sum(model([labeled]).values()).backward()  # as in a process that has no other image
+    frozen = frozen_tensors(model)
+    assert all(parameter.grad is not None for parameter in model.parameters() if parameter.data_ptr() not in frozen)
+
+
 def test_frozen_encoders_stay_out_of_the_optimizer_when_their_gradients_are_switched_on(cfg, model):
     model.requires_grad_(True)
     in_optimizer = {p.data_ptr() for group in build_optimizer(cfg, model).param_groups for p in group["params"]}

@@ -216,7 +216,7 @@ def test_a_set_without_images_is_named(records, mini_config, caplog):
         check_test_sets(mini_config)
     mini_config.DATASETS.TRAIN, mini_config.MODEL.TRAIN_VOCABULARY = ("made_up",), ""
     for read in (lambda: training_records(mini_config), lambda: build_test_loader(mini_config, "made_up")):
-        with pytest.raises(ValueError, match=r"Of the datasets \['made_up'\] one has no images"):
+        with pytest.raises(ValueError, match=r"The dataset made_up has no images"):
             read()
 
 

@@ -84,6 +84,8 @@ def test_what_makes_another_run_is_refused_by_name(key, value):
 def test_other_images_and_fewer_steps_are_refused():
     with pytest.raises(ValueError, match="the images of DATASETS.TRAIN are others or in another order"):
         check(config(), config(), images="other")
+    with pytest.raises(ValueError, match="the classes of second are others"):
+        check(config(), config(), words="other")
     with pytest.raises(ValueError, match="is of step 9, but SOLVER.MAX_ITER is 8; set it to 9 or more"):
         check(config("SOLVER.MAX_ITER", "8"), config(), iteration=8)
     check(config("SOLVER.MAX_ITER", "8"), config("SOLVER.MAX_ITER", "8"), iteration=7)  # to evaluate is left

@@ -61,7 +61,7 @@ def check_sources(cfg: CfgNode) -> dict[str, Vocabulary]:
     Raises:
         ValueError: `MODEL.TRAIN_VOCABULARY` has other classes than the first dataset (`Vocabulary.difference`); the
             first dataset has no masks; there are not as many weights as datasets; or the system takes prompts, so that
-            it cannot learn from image labels.
+            it can learn neither from image labels nor in several vocabularies.
     """
     names, weights = list(cfg.DATASETS.TRAIN), list(cfg.DATASETS.TRAIN_WEIGHTS)
     found = {name: MetadataCatalog.get(name).vocabulary for name in names}
@@ -70,8 +70,15 @@ def check_sources(cfg: CfgNode) -> dict[str, Vocabulary]:
             f"DATASETS.TRAIN_WEIGHTS has {len(weights)} numbers, but DATASETS.TRAIN {len(names)} datasets; give one "
             "for each, or none, so that all images are drawn equally often."
         )
+    prompts = model_spec(cfg.MODEL.META_ARCHITECTURE).prompts
     for name in names[1:]:
         if difference := found[names[0]].difference(found[name]):
+            if prompts and not has_image_labels(name):
+                raise ValueError(
+                    f"DATASETS.TRAIN must share one vocabulary for {cfg.MODEL.META_ARCHITECTURE}, which makes masks of "
+                    f"prompts, but {names[0]} and {name} differ: {difference}. Give all of them one, or train on them "
+                    "one by one."
+                )
             logger.info("%s and %s keep a vocabulary each: %s.", names[0], name, difference)
     labeled = [name for name in names if has_image_labels(name)]
     if labeled and len(labeled) == len(names):

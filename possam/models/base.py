@@ -88,8 +88,7 @@ class OpenVocabularySegmenter(Pretrained):
         Args:
             criterion: what `losses` and `accumulate_losses` call; a `SetCriterion` where the system does not say.
             ensembles: post-processors by name; `ensemble` is the one `forward` uses.
-            train_vocabulary: the classes the model is or was trained on, those of the first dataset of several;
-                ensembles ask it what has been seen.
+            train_vocabulary: the classes of the (first) training dataset; ensembles ask it what has been seen.
             image_size: what an image's longer side is brought to, in pixels, before it comes in.
             shortest_edge: instead of that what its shorter side is brought to, and what its longer side may have, in
                 pixels.
@@ -349,8 +348,8 @@ class OpenVocabularySegmenter(Pretrained):
         if not layers[-1].iou.requires_grad:  # taken to be 1 (`PerfectIoU`): nothing to learn
             losses = {name: loss for name, loss in losses.items() if not name.startswith("loss_iou")}
         if labeled:
-            final = layers[-1], embeddings[-1], mask_features
-            images = labeled_images(batched_inputs, *final, padded, self.classifier, self._text)
+            read = layers[-1], embeddings[-1], mask_features, padded, self.classifier, self._text
+            images = labeled_images(batched_inputs, *read)
             losses |= self.image_labels(images, labeled, self.device)
         return losses
 

@@ -126,8 +126,8 @@ def test_the_registry_knows_who_takes_prompts(config, registered):
     cfg = config.clone()
     cfg.defrost()
     cfg.MODEL.META_ARCHITECTURE = "TinyPrompted"
-    assert isinstance(build_train_mapper(cfg, None), PromptMapper)
-    assert not isinstance(build_train_mapper(config, None), PromptMapper)
+    assert isinstance(build_train_mapper(cfg, cfg.DATASETS.TRAIN[0], None), PromptMapper)
+    assert not isinstance(build_train_mapper(config, config.DATASETS.TRAIN[0], None), PromptMapper)
 
 
 def test_training_brings_prompts_with_names_and_without(config, model, registered, miniature, tmp_path):

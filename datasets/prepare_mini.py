@@ -1,5 +1,5 @@
 """Draws the miniature world's data set: a training split of vocabulary A, two test splits of vocabulary B, and one of
-images whose labels are the classes of B that A has not.
+images of B with class labels.
 
     python datasets/prepare_mini.py
 

@@ -343,7 +343,7 @@ class OpenVocabularySegmenter(Pretrained):
         vocabularies = mask_vocabularies(batched_inputs, self.train_vocabulary)
         logits = class_logits(self.classifier, self._text, embeddings, vocabularies)
         outputs = [LayerOutput(each, x.mask_embeddings, x.iou) for each, x in zip(logits, layers, strict=True)]
-        targets = [target_of(inputs, padded, self.device) for inputs in batched_inputs]
+        targets = [self._target(inputs, padded) for inputs in batched_inputs]
         losses = self.criterion(outputs, targets, mask_features)
         if not layers[-1].iou.requires_grad:  # taken to be 1 (`PerfectIoU`): nothing to learn
             losses = {name: loss for name, loss in losses.items() if not name.startswith("loss_iou")}

@@ -44,7 +44,13 @@ def mask_vocabularies(batched_inputs: Sequence[Inputs], default: Vocabulary) -> 
 
     Of an image with labels only this has no weight. It takes that of another image, or the default: its own may be
     much larger.
+
+    Raises:
+        ValueError: a class of an image's masks is not in its vocabulary.
     """
+    for inputs in batched_inputs:
+        if "instances" in inputs:
+            _check_labels(inputs["instances"].gt_classes, inputs)
     with_masks = (inputs["vocabulary"] for inputs in batched_inputs if "instances" in inputs)
     fill = next(with_masks, default)
     return [inputs["vocabulary"] if "instances" in inputs else fill for inputs in batched_inputs]
@@ -85,15 +91,10 @@ def _pad_classes(logits: Tensor, classes: int) -> Tensor:
 
 
 def target_of(inputs: Inputs, padded: tuple[int, int], device: torch.device) -> Target:
-    """The target of an input whose image is padded to (height, width) pixels; without segments if it has labels only.
-
-    Raises:
-        ValueError: a class is not in the input's vocabulary.
-    """
+    """The target of an input whose image is padded to (height, width) pixels; no segments if it has labels only."""
     if "instances" not in inputs:
         nothing = torch.zeros(0, dtype=torch.int64, device=device)
         return Target(labels=nothing, masks=nothing.new_zeros(0, *padded, dtype=torch.bool), annotated=False)
-    _check_labels(inputs["instances"].gt_classes, inputs)
     return padded_target(inputs, padded, device)
 
 

@@ -72,8 +72,8 @@ def export_split(
         annotations.append(annotation)
         if progress is not None:
             progress(len(annotations), count)
-    if split.with_masks:
-        write_json(labels_path(root, name), _labels(split, vocabulary, annotations))
+    if split.image_labels:
+        write_json(labels_path(root, name), _labels(vocabulary, annotations))
     write_json(paths["panoptic_json"], _content(info, vocabulary, annotations))
     return True
 
@@ -132,13 +132,12 @@ def _write_scene(
     return {"image_id": index + 1, "file_name": file_name, "segments_info": segments, "size": scene.ids.shape}
 
 
-def _labels(split: Split, vocabulary: Vocabulary, annotations: list[dict[str, Any]]) -> dict[str, list[str]]:
-    """The names of the classes of each image that the table `split.with_masks` does not show."""
-    seen = vocabulary.seen(Vocabulary.load(split.with_masks))
-    new = {one.dataset_id: one.names[0] for one, known in zip(vocabulary.categories, seen, strict=True) if not known}
+def _labels(vocabulary: Vocabulary, annotations: list[dict[str, Any]]) -> dict[str, list[str]]:
+    """The names of the classes that each image shows."""
+    names = {category.dataset_id: category.names[0] for category in vocabulary.categories}
     shown = ({segment["category_id"] for segment in one["segments_info"]} for one in annotations)
     return {
-        one["file_name"]: [new[number] for number in sorted(ids & new.keys())]
+        one["file_name"]: [names[number] for number in sorted(ids)]
         for one, ids in zip(annotations, shown, strict=True)
     }
 

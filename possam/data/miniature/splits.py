@@ -18,14 +18,14 @@ PREPARE_COMMAND = "Run: python datasets/prepare_mini.py"
 class Split:
     """A split: scene i is drawn from the seed `[seed, i]` with the palette of the table `vocabulary`.
 
-    With `with_masks`, another table, it is one of image labels: those of the classes that table does not show. Its
-    panoptic annotation is drawn, too, to compare with, but not read.
+    With `image_labels` its annotation is the classes that each scene shows. The panoptic annotation is drawn, too, to
+    compare with, but not read.
     """
 
     vocabulary: str
     seed: int
     scenes: int
-    with_masks: str = ""
+    image_labels: bool = False
 
 
 SPLITS: dict[str, Split] = {
@@ -33,7 +33,7 @@ SPLITS: dict[str, Split] = {
     # Constants of an ensemble are chosen on one split of B and reported on the other (METHOD.md 1.9).
     "mini_b_selection": Split("mini_b", 2, 200),
     "mini_b_report": Split("mini_b", 3, 300),
-    "mini_b_labels": Split("mini_b", 4, 600, with_masks="mini_a"),
+    "mini_b_labels": Split("mini_b", 4, 600, image_labels=True),
 }
 
 
@@ -69,7 +69,7 @@ def register_miniature(root: str | Path | None = None) -> list[str]:
             continue
         vocabulary = Vocabulary.load(split.vocabulary)
         paths = split_paths(root, name)
-        if split.with_masks:
+        if split.image_labels:
             register_image_labels(
                 name,
                 image_root=paths["image_root"],

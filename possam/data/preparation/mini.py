@@ -37,7 +37,7 @@ class MiniaturePreparation(Preparation):
             if overwrite:
                 split_paths(root, name)["panoptic_json"].unlink(missing_ok=True)
             drawn = export_split(name, root=root, scenes=scenes, processes=processes, progress=advance)
-            files = 2 * scenes + 1 + bool(SPLITS[name].with_masks)
+            files = 2 * scenes + 1 + SPLITS[name].image_labels
             report += Report(written=files) if drawn else Report(kept=files)
             before += scenes
             advance(0, 0, before)

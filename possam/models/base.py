@@ -32,7 +32,7 @@ from possam.models.parts import (
     shortest_edge_from_config,
     train_vocabulary_from_config,
 )
-from possam.models.prediction import MaskProposals, Prediction, no_prompts
+from possam.models.prediction import MaskProposals, Prediction, image_size_of, no_prompts, output_size_of
 from possam.models.pretrained import Pretrained
 from possam.models.state import exclude_frozen
 from possam.models.supervision import class_logits, labeled_images, mask_vocabularies, segment_counts, target_of

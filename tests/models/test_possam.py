@@ -110,12 +110,9 @@ def test_the_border_of_a_padded_image_is_zero_to_sam(mini_model):
     assert torch.all(normalised[:, :, 100:] == 0) and torch.all(normalised[:, :, :, 60:] == 0)
 
 
-def test_an_image_that_does_not_fit_and_mixed_vocabularies_are_refused(mini_model):
+def test_an_image_that_does_not_fit_is_refused(mini_model):
     with pytest.raises(ValueError, match="130x128 pixels does not fit"):
         mini_model.predict([{"image": torch.zeros(3, 130, 128), "vocabulary": A}])
-    mini_model.train()
-    with pytest.raises(ValueError, match=r"one vocabulary.*mini_a.*mini_b"):
-        mini_model([training_input(), training_input(vocabulary=B)])
 
 
 def test_memory_that_does_not_suffice_for_merging_changes_no_result(mini_model, monkeypatch):

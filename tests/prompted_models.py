@@ -7,8 +7,8 @@ from torch import nn
 from possam.classifiers import CosineClassifier
 from possam.encoders import FrozenCLIP, FrozenSAM
 from possam.models import PromptedSegmenter
-from possam.models.base import shared_arguments
 from possam.models.batch import padded_target
+from possam.models.parts import shared_arguments
 
 
 class TinyPrompted(PromptedSegmenter):

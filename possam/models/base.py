@@ -9,36 +9,27 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from possam.backbones import TrainedBackbone
-from possam.classifiers import IMAGE_EMBEDDERS, ClassificationInputs, CosineClassifier, Ensemble, ImageEmbedder
-from possam.d2.config import CfgNode
+from possam.classifiers import ClassificationInputs, CosineClassifier, Ensemble, ImageEmbedder
 from possam.decoders import MaskPrediction
 from possam.encoders import FeatureMaps, FrozenCLIP, FrozenEncoder
-from possam.inference import MASK_FILTERS, OUTPUTS, Postprocessor
+from possam.inference import MASK_FILTERS, Postprocessor
 from possam.layers import mask_pool
 from possam.losses import ImageLabelCriterion, LayerOutput
 from possam.models.batch import image_size, output_size, pad_images, padded_size, stack_features
-from possam.models.parts import (
-    criterion_from_config,
-    ensemble_from_yaml,
-    ensembles_from_config,
-    image_labels_from_config,
-    shortest_edge_from_config,
-    train_vocabulary_from_config,
-)
-from possam.models.prediction import MaskProposals, Prediction, image_size_of, no_prompts, output_size_of
+from possam.models.parts import ensemble_from_yaml
+from possam.models.prediction import MaskProposals, Prediction, no_prompts
 from possam.models.pretrained import Pretrained
 from possam.models.state import exclude_frozen
 from possam.models.supervision import class_logits, labeled_images, mask_vocabularies, segment_counts, target_of
 from possam.vocabulary import ClassEmbeddings, TextBank, Vocabulary
 
-__all__ = ["Features", "OpenVocabularySegmenter", "shared_arguments"]
+__all__ = ["Features", "OpenVocabularySegmenter"]
 
 Features = dict[str, FeatureMaps]
 """Feature maps of a batch by encoder or backbone, {role: {stride: B×C_s×H/s×W/s}}; roles are attributes of a model."""
@@ -343,7 +334,7 @@ class OpenVocabularySegmenter(Pretrained):
         vocabularies = mask_vocabularies(batched_inputs, self.train_vocabulary)
         logits = class_logits(self.classifier, self._text, embeddings, vocabularies)
         outputs = [LayerOutput(each, x.mask_embeddings, x.iou) for each, x in zip(logits, layers, strict=True)]
-        targets = [self._target(inputs, padded) for inputs in batched_inputs]
+        targets = [target_of(inputs, padded, self.device) for inputs in batched_inputs]
         losses = self.criterion(outputs, targets, mask_features)
         if not layers[-1].iou.requires_grad:  # taken to be 1 (`PerfectIoU`): nothing to learn
             losses = {name: loss for name, loss in losses.items() if not name.startswith("loss_iou")}
@@ -390,41 +381,3 @@ class OpenVocabularySegmenter(Pretrained):
 
     def _pad(self, images: list[Tensor], pad_to: int | None) -> Tensor:
         return pad_images(images, self._padded_size(images, pad_to), self.pad_color)
-
-
-def one_vocabulary(batched_inputs: list[dict[str, Any]]) -> Vocabulary:
-    """The vocabulary of a training batch. Raises ValueError where it has several."""
-    vocabulary, *others = dict.fromkeys(inputs["vocabulary"] for inputs in batched_inputs)
-    if different := [other.name for other in others if vocabulary.difference(other)]:
-        names = sorted([vocabulary.name, *different])
-        raise ValueError(f"A training batch must have one vocabulary, but got {names}; train on datasets of one.")
-    return vocabulary
-
-
-def shared_arguments(cfg: CfgNode, clip: FrozenCLIP, criterion: nn.Module | None = None) -> dict[str, Any]:
-    """Keyword arguments of `OpenVocabularySegmenter.__init__` from the configuration; the criterion is by default that
-    of matched queries."""
-    cache = cfg.MODEL.TEXT_CACHE
-    return {
-        "text_bank": TextBank(encoder=clip, directory=Path(cache) if cache else None),
-        "criterion": criterion or criterion_from_config(cfg),
-        "image_labels": None if criterion else image_labels_from_config(cfg),
-        "ensembles": ensembles_from_config(cfg),
-        "ensemble": cfg.MODEL.ENSEMBLE.NAME,
-        "train_vocabulary": train_vocabulary_from_config(cfg),
-        "image_size": cfg.INPUT.IMAGE_SIZE,
-        "shortest_edge": shortest_edge_from_config(cfg),
-        "pad_to": cfg.INPUT.IMAGE_SIZE if cfg.INPUT.PAD_TO_SQUARE else 0,
-        # Tasks of other names are made of these outputs, and the evaluation asks for what they need.
-        "tasks": tuple(task for task in cfg.TEST.TASKS if task in OUTPUTS),
-        "postprocessor": Postprocessor(
-            object_threshold=cfg.MODEL.MASK_FORMER.TEST.OBJECT_MASK_THRESHOLD,
-            overlap_threshold=cfg.MODEL.MASK_FORMER.TEST.OVERLAP_THRESHOLD,
-            top_k=cfg.TEST.DETECTIONS_PER_IMAGE,
-            void_competes=cfg.TEST.VOID_COMPETES,
-            semantic_resize=cfg.TEST.SEMANTIC_RESIZE,
-        ),
-        "mask_filter": cfg.TEST.MASK_FILTER,
-        "image_embedder": IMAGE_EMBEDDERS.get(cfg.MODEL.CLIP.MASK_EMBEDDING),
-        "config": cfg.dump(),
-    }

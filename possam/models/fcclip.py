@@ -12,7 +12,7 @@ from possam.config import Key
 from possam.d2.config import CfgNode, configurable
 from possam.decoders import DeformablePixelDecoder, MaskDecoder, MaskPrediction
 from possam.encoders import FrozenCLIP
-from possam.models.base import Features, OpenVocabularySegmenter, shared_arguments
+from possam.models.base import Features, OpenVocabularySegmenter
 from possam.models.compiled import compile_parts
 from possam.models.parts import (
     CLIP_KEYS,
@@ -20,6 +20,7 @@ from possam.models.parts import (
     MASK_DECODER_KEYS,
     mask_decoder_from_config,
     pixel_decoder_from_config,
+    shared_arguments,
 )
 from possam.models.spec import register_model
 from possam.necks import LastLevelPool

@@ -13,7 +13,7 @@ from possam.config.key import divisor_of, fraction, positive
 from possam.d2.config import CfgNode, configurable
 from possam.decoders import DeformablePixelDecoder, MaskDecoder, MaskPrediction
 from possam.encoders import FrozenCLIP
-from possam.models.base import Features, OpenVocabularySegmenter, shared_arguments
+from possam.models.base import Features, OpenVocabularySegmenter
 from possam.models.compiled import compile_parts
 from possam.models.parts import (
     CLIP_KEYS,
@@ -22,6 +22,7 @@ from possam.models.parts import (
     check_iou_weight,
     mask_decoder_from_config,
     pixel_decoder_from_config,
+    shared_arguments,
 )
 from possam.models.spec import register_model
 

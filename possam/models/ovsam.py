@@ -27,11 +27,12 @@ from possam.inference.boxes import boxes_of_masks
 from possam.layers.prompts import Prompts
 from possam.layers.segment_masks import RepeatedMasks
 from possam.losses import Assignment, PromptedCriterion, PromptedOutput, Target
-from possam.models.base import Features, one_vocabulary, shared_arguments
+from possam.models.base import Features
 from possam.models.part_weights import load_part_weights
-from possam.models.parts import CLIP_KEYS, CRITERION_KEYS, DECODER_CHOICE_KEYS, MASK_DECODER_KEYS
+from possam.models.parts import CLIP_KEYS, CRITERION_KEYS, DECODER_CHOICE_KEYS, MASK_DECODER_KEYS, shared_arguments
 from possam.models.prompted import PromptedSegmenter
 from possam.models.spec import register_model
+from possam.models.supervision import one_vocabulary
 from possam.necks import SAM2CLIP, TopDownPyramid
 from possam.vocabulary import Vocabulary
 

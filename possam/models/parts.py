@@ -7,12 +7,19 @@ frozen encoder that masks are decoded from (F_sam in METHOD.md 1).
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import yaml
 from torch import nn
 
-from possam.classifiers import IMAGE_EMBEDDERS, ClipPooling, Ensemble, LocalDiscriminativePooling, build_ensemble
+from possam.classifiers import (
+    IMAGE_EMBEDDERS,
+    ClipPooling,
+    Ensemble,
+    LocalDiscriminativePooling,
+    build_ensemble,
+)
 from possam.config.key import (
     Check,
     Choice,
@@ -31,9 +38,10 @@ from possam.d2.config import CfgNode
 from possam.d2.data import MetadataCatalog
 from possam.decoders import DeformablePixelDecoder, MaskDecoder, TwoWayDecoder
 from possam.encoders import FrozenCLIP, FrozenEncoder, FrozenSAM
+from possam.inference import OUTPUTS, Postprocessor
 from possam.losses import HungarianMatcher, ImageLabelCriterion, SetCriterion
 from possam.necks import FeaturePyramid, ResampledPyramid
-from possam.vocabulary import Vocabulary
+from possam.vocabulary import TextBank, Vocabulary
 
 
 class DecoderParts(NamedTuple):
@@ -303,3 +311,32 @@ def train_vocabulary_from_config(cfg: CfgNode) -> Vocabulary:
     if not cfg.DATASETS.TRAIN:
         raise ValueError("Neither MODEL.TRAIN_VOCABULARY nor DATASETS.TRAIN is set; name the training vocabulary.")
     return MetadataCatalog.get(cfg.DATASETS.TRAIN[0]).vocabulary
+
+
+def shared_arguments(cfg: CfgNode, clip: FrozenCLIP, criterion: nn.Module | None = None) -> dict[str, Any]:
+    """Keyword arguments of `OpenVocabularySegmenter.__init__` from the configuration; the criterion is by default that
+    of matched queries."""
+    cache = cfg.MODEL.TEXT_CACHE
+    return {
+        "text_bank": TextBank(encoder=clip, directory=Path(cache) if cache else None),
+        "criterion": criterion or criterion_from_config(cfg),
+        "image_labels": None if criterion else image_labels_from_config(cfg),
+        "ensembles": ensembles_from_config(cfg),
+        "ensemble": cfg.MODEL.ENSEMBLE.NAME,
+        "train_vocabulary": train_vocabulary_from_config(cfg),
+        "image_size": cfg.INPUT.IMAGE_SIZE,
+        "shortest_edge": shortest_edge_from_config(cfg),
+        "pad_to": cfg.INPUT.IMAGE_SIZE if cfg.INPUT.PAD_TO_SQUARE else 0,
+        # Tasks of other names are made of these outputs, and the evaluation asks for what they need.
+        "tasks": tuple(task for task in cfg.TEST.TASKS if task in OUTPUTS),
+        "postprocessor": Postprocessor(
+            object_threshold=cfg.MODEL.MASK_FORMER.TEST.OBJECT_MASK_THRESHOLD,
+            overlap_threshold=cfg.MODEL.MASK_FORMER.TEST.OVERLAP_THRESHOLD,
+            top_k=cfg.TEST.DETECTIONS_PER_IMAGE,
+            void_competes=cfg.TEST.VOID_COMPETES,
+            semantic_resize=cfg.TEST.SEMANTIC_RESIZE,
+        ),
+        "mask_filter": cfg.TEST.MASK_FILTER,
+        "image_embedder": IMAGE_EMBEDDERS.get(cfg.MODEL.CLIP.MASK_EMBEDDING),
+        "config": cfg.dump(),
+    }

@@ -10,7 +10,7 @@ from possam.classifiers import ClipPooling, CosineClassifier, LocalDiscriminativ
 from possam.d2.config import CfgNode, configurable
 from possam.decoders import MaskPrediction
 from possam.encoders import FrozenCLIP, FrozenSAM
-from possam.models.base import Features, OpenVocabularySegmenter, shared_arguments
+from possam.models.base import Features, OpenVocabularySegmenter
 from possam.models.compiled import compile_parts
 from possam.models.parts import (
     CLIP_KEYS,
@@ -22,6 +22,7 @@ from possam.models.parts import (
     check_iou_weight,
     decoder_from_config,
     embedding_from_config,
+    shared_arguments,
 )
 from possam.models.spec import register_model
 

@@ -5,7 +5,7 @@ Shapes: Q queries, K classes, D width of CLIP's joint space; h×w = H/4×W/4 of 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Any
@@ -94,15 +94,3 @@ def no_prompts(model: object) -> str:
         f"{type(model).__name__} takes no prompts: it finds all masks of an image itself. Leave out points and boxes, "
         "or use a model whose architecture takes prompts."
     )
-
-
-def image_size_of(inputs: Mapping[str, Any]) -> tuple[int, int]:
-    """(height, width) in pixels of the image of a model's input, not padded."""
-    height, width = inputs["image"].shape[-2:]
-    return height, width
-
-
-def output_size_of(inputs: Mapping[str, Any]) -> tuple[int, int]:
-    """(height, width) in pixels of the segmentation to return for a model's input."""
-    height, width = image_size_of(inputs)
-    return inputs.get("height", height), inputs.get("width", width)

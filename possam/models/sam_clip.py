@@ -19,9 +19,9 @@ from possam.decoders.prompt_decoding import best_masks, decode_prompts
 from possam.encoders import FrozenCLIP, FrozenSAM
 from possam.inference import boxes_of_masks
 from possam.layers.prompts import Prompts
-from possam.models.base import Features, shared_arguments
+from possam.models.base import Features
 from possam.models.part_weights import load_part_weights
-from possam.models.parts import CLIP_KEYS, SAM_KEYS
+from possam.models.parts import CLIP_KEYS, SAM_KEYS, shared_arguments
 from possam.models.prompted import PromptedSegmenter
 from possam.models.spec import register_model
 

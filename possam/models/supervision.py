@@ -16,13 +16,22 @@ from possam.losses import LabeledImage, Target
 from possam.models.batch import padded_target
 from possam.vocabulary import ClassEmbeddings, Vocabulary
 
-__all__ = ["class_logits", "covered_cells", "labeled_images", "mask_vocabularies", "segment_counts", "target_of"]
+__all__ = ["class_logits", "covered_cells", "labeled_images", "mask_vocabularies", "one_vocabulary", "segment_counts", "target_of"]
 
 Inputs = dict[str, Any]
 Classify = Callable[[Tensor, ClassEmbeddings], Tensor]
 """…×D class embeddings of masks and the embeddings of K classes to …×(K+1) logits, void last."""
 Embed = Callable[[Vocabulary], ClassEmbeddings]
 """A vocabulary to its class embeddings."""
+
+
+def one_vocabulary(batched_inputs: list[dict[str, Any]]) -> Vocabulary:
+    """The vocabulary of a training batch. Raises ValueError where it has several."""
+    vocabulary, *others = dict.fromkeys(inputs["vocabulary"] for inputs in batched_inputs)
+    if different := [other.name for other in others if vocabulary.difference(other)]:
+        names = sorted([vocabulary.name, *different])
+        raise ValueError(f"A training batch must have one vocabulary, but got {names}; train on datasets of one.")
+    return vocabulary
 
 
 def segment_counts(batched_inputs: Sequence[Inputs]) -> list[int | None]:

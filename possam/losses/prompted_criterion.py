@@ -136,7 +136,7 @@ class PromptedCriterion(nn.Module):
         self, step: _Step, labeled: Sequence[int], images: int, device: torch.device
     ) -> tuple[Tensor, Tensor]:
         """What sums over a pass are divided by: prompts and labeled prompts of the step, per pass and process."""
-        sums = torch.tensor([float(sum(step.counts)), float(sum(labeled))], device=device)
+        sums = torch.tensor([float(sum(count or 0 for count in step.counts)), float(sum(labeled))], device=device)
         if torch.distributed.is_available() and torch.distributed.is_initialized():
             torch.distributed.all_reduce(sums)
         prompts, named = sums.clamp(min=1) * images / (comm.get_world_size() * len(step.counts))

@@ -16,7 +16,15 @@ from possam.losses import LabeledImage, Target
 from possam.models.batch import padded_target
 from possam.vocabulary import ClassEmbeddings, Vocabulary
 
-__all__ = ["class_logits", "covered_cells", "labeled_images", "mask_vocabularies", "one_vocabulary", "segment_counts", "target_of"]
+__all__ = [
+    "class_logits",
+    "covered_cells",
+    "labeled_images",
+    "mask_vocabularies",
+    "one_vocabulary",
+    "segment_counts",
+    "target_of",
+]
 
 Inputs = dict[str, Any]
 Classify = Callable[[Tensor, ClassEmbeddings], Tensor]

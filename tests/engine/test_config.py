@@ -305,5 +305,5 @@ def test_a_warm_up_that_does_not_end_before_the_training_is_doubtful():
 
 def test_every_path_is_known():
     keys = [key for key, value in flatten(default_config()).items() if isinstance(value, str)]
-    words = "DIR|FOLDER|CACHE|WEIGHTS|TRAIN_VOCABULARY|CLASS_NAMES"
+    words = "DIR|FOLDER|CACHE|WEIGHTS|TRAIN_VOCABULARY|CLASS_NAMES|DETECTIONS$"
     assert set(PATHS) == {key for key in keys if re.search(words, key)}

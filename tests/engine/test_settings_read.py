@@ -80,6 +80,7 @@ def config(tmp_path, scenes):
         tiny += [("MODEL.META_ARCHITECTURE", spec.name), ("DATASETS.TRAIN", "('mini_a_train',)")]
         tiny += [("MODEL.TEXT_CACHE", str(tmp_path / "text")), ("OUTPUT_DIR", str(tmp_path / "run"))]
         tiny += [("INPUT.FEATURE_CACHE_DIR", str(tmp_path / "features"))]
+        tiny += [("MODEL.DEVICE", "cpu"), ("SOLVER.AMP.ENABLED", "False"), ("INPUT.IMAGE_SIZE", "128")]
         cfg = load_config(mini_config(spec.name), [part for pair in tiny for part in pair] + list(settings))
         prepare_datasets(record(cfg))
         return cfg

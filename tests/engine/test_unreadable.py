@@ -149,7 +149,8 @@ def test_loading_processes_draw_the_same_others(records, mini_config):
 
     def batches(workers, skip):
         cfg.DATALOADER.NUM_WORKERS = workers
-        loader = build_train_loader(cfg, records, None)
+        of_dataset = [{**record, "dataset": cfg.DATASETS.TRAIN[0]} for record in records]
+        loader = build_train_loader(cfg, of_dataset, None)
         loader.skip(2 * skip)
         taken = itertools.chain.from_iterable(itertools.islice(loader, 8 - skip))
         return [(item["image_id"], item["image"], item["instances"].gt_masks.tensor) for item in taken]

@@ -15,7 +15,9 @@ from hypothesis import strategies as st
 from safetensors.torch import save
 from torch import nn
 
+from possam.config import table
 from possam.models import pretrained, spec
+from possam.models.parts import SAM_KEYS
 from possam.models.pretrained import Pretrained
 from possam.models.state import load_checkpoint, read_checkpoint
 from possam.vocabulary import Vocabulary
@@ -41,8 +43,9 @@ class Tiny(Pretrained):
 def registered():
     """The tiny system is known as the real ones are, until the tests of this file end."""
     spec._SPECS["Tiny"] = spec.ModelSpec(model=Tiny, encoders={}, check_config=lambda cfg: None)
+    table.register_keys("Tiny", SAM_KEYS)
     yield
-    del spec._SPECS["Tiny"]
+    del spec._SPECS["Tiny"], table._SYSTEMS["Tiny"]
 
 
 def pth(content, **options):

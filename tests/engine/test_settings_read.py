@@ -14,6 +14,7 @@ from possam.engine import Trainer, load_config, prepare_datasets, trainer
 from possam.engine import setup as module
 from possam.engine.datasets import build_test_mapper
 from possam.engine.evaluate import build_predictor
+from possam.engine.prompted import prompt_options
 from possam.models import model_specs
 from tests.mini_configs import mini_config
 
@@ -131,6 +132,10 @@ def test_every_setting_is_read_and_has_a_row(config, monkeypatch):
     for changed in map(record, variants(cfg, rows.values())):
         build_predictor(changed, model)
         build_test_mapper(changed, model.train_vocabulary)
+    prompt_options(record(cfg), "mini_b_report", [])
+    cfg.TEST.PROMPTED.KIND = "detector"
+    with pytest.raises((FileNotFoundError, ValueError, IsADirectoryError)):
+        prompt_options(record(cfg), "mini_b_report", [])  # of no file
     cfg.SOLVER.AMP.ENABLED = True
     trainer.build_step(record(cfg), model, [], optimizer)
     of_one_value = {name for name, key in rows.items() for check in key.checks if isinstance(check, Choice)

@@ -236,7 +236,7 @@ class Segmentation:
         return Image.fromarray(draw_explanation(self.image, mask, explanation))
 
     def save_coco(self, folder: str | Path, name: str) -> Path:
-        """Write `folder`/`name`.png (ids as colours) and `folder`/`name`.json (COCO panoptic, with its categories).
+        """Write `folder`/`name`.png (ids as colors) and `folder`/`name`.json (COCO panoptic, with its categories).
 
         Returns:
             The JSON's path.

@@ -56,7 +56,7 @@ def test_pictures_of_a_panoptic_dataset(mini_config, mini_model, tmp_path, monke
 
 
 @pytest.fixture
-def labelled(tmp_path):
+def labeled(tmp_path):
     """Seven images of 60×2000 pixels with label maps and nothing else."""
     for folder in ("images", "labels"):
         (tmp_path / folder).mkdir()
@@ -66,28 +66,28 @@ def labelled(tmp_path):
         Image.new("RGB", (2000, 60), (10 * number, 0, 0)).save(tmp_path / "images" / f"{number}.jpg")
         Image.fromarray(labels).save(tmp_path / "labels" / f"{number}.png")
     register_semantic(
-        "labelled",
+        "labeled",
         image_root=tmp_path / "images",
         label_root=tmp_path / "labels",
         vocabulary=Vocabulary.from_names(["striped star", "bar", "sea"], isthing=[True, True, False]),
     )
-    yield "labelled"
-    DatasetCatalog.remove("labelled")
-    MetadataCatalog.remove("labelled")
+    yield "labeled"
+    DatasetCatalog.remove("labeled")
+    MetadataCatalog.remove("labeled")
 
 
-def test_pictures_of_a_semantic_dataset(labelled, mini_config, mini_model):
+def test_pictures_of_a_semantic_dataset(labeled, mini_config, mini_model):
     mini_config.TEST.NUM_VISUALIZATIONS = 3
-    paths = cases.draw_cases(mini_config, mini_model, labelled)
+    paths = cases.draw_cases(mini_config, mini_model, labeled)
     assert [path.name for path in paths] == ["sample-0.png", "sample-3.png", "sample-6.png"]
     # Three panels that were shrunk from 2000 pixels to 1024.
     assert 3 * 1024 < Image.open(paths[0]).width < 4 * 1024
-    ids, segments = cases._truth(GroundTruth(labelled), "0")
+    ids, segments = cases._truth(GroundTruth(labeled), "0")
     assert ids.shape == (31, 1024) and segments[2] == {"category_id": 2, "id": 3}
     assert set(np.unique(ids)) == {0, 1, 3}
 
 
-def test_a_dataset_without_masks_has_no_ground_truth_to_draw(labelled):
-    ground_truth = GroundTruth(labelled)
+def test_a_dataset_without_masks_has_no_ground_truth_to_draw(labeled):
+    ground_truth = GroundTruth(labeled)
     ground_truth.tasks = ("instance",)
     assert cases._truth(ground_truth, "0") is None

@@ -97,13 +97,13 @@ def draw(growth: dict[str, list[dict[str, Any]]], path: Path) -> None:
         panel.set_xlabel(LABELS[axis])
         panel.spines["top"].set_visible(False)
         for key, scale in zip(STYLE, (panel, panel.twinx()), strict=True):
-            label, colour = STYLE[key]
+            label, color = STYLE[key]
             values = [one[axis] for one in points]
-            scale.plot(values, [one[key] for one in points], "o-", color=colour, label=label)
+            scale.plot(values, [one[key] for one in points], "o-", color=color, label=label)
             scale.set_ylim(bottom=0)
             scale.set_xticks(values)
-            scale.set_ylabel(label, color=colour)
-            scale.tick_params(axis="y", colors=colour)
+            scale.set_ylabel(label, color=color)
+            scale.tick_params(axis="y", colors=color)
             scale.spines["top"].set_visible(False)
     figure.savefig(path, metadata={"Date": None})
     pyplot.close(figure)

@@ -23,7 +23,7 @@ import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
-from safetensors.torch import save as serialise
+from safetensors.torch import save as serialize
 from torch import Tensor, nn
 
 from possam.data.miniature.lexicon import EVERYTHING
@@ -98,8 +98,8 @@ def loss_of(logits: Tensor, masks: Tensor) -> Tensor:
     return 4 * entropy + dice.mean()
 
 
-def normalised(images: Tensor) -> Tensor:
-    """SAM's pixel normalisation of B×3×S×S uint8 images, the one that `FrozenSAM` applies."""
+def normalized(images: Tensor) -> Tensor:
+    """SAM's pixel normalization of B×3×S×S uint8 images, the one that `FrozenSAM` applies."""
     mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (PIXEL_MEAN, PIXEL_STD))
     return (images.float() - mean) / std
 
@@ -112,7 +112,7 @@ def held_out_iou(encoder: nn.Module, head: PointHead, images: Tensor, ids: Tenso
     values = []
     for start in range(0, len(images), 32):
         points, masks = prompt(ids[start : start + 32], 8, generator)
-        logits = head(encoder(normalised(images[start : start + 32])), points)
+        logits = head(encoder(normalized(images[start : start + 32])), points)
         found = F.interpolate(logits, size=masks.shape[-2:], mode="bilinear", align_corners=False) > 0
         values.append((found & masks).sum((-2, -1)) / (found | masks).sum((-2, -1)))
     encoder.train()
@@ -122,7 +122,7 @@ def held_out_iou(encoder: nn.Module, head: PointHead, images: Tensor, ids: Tenso
 def save(encoder: nn.Module, path: Path) -> None:
     """Writes the encoder's state dict as fp16 safetensors, never leaving half a file behind."""
     state = {key: value.detach().half().contiguous() for key, value in encoder.state_dict().items()}
-    write_atomically(path, lambda file: file.write(serialise(state)))
+    write_atomically(path, lambda file: file.write(serialize(state)))
 
 
 def train(args: argparse.Namespace) -> None:
@@ -155,7 +155,7 @@ def train(args: argparse.Namespace) -> None:
         batch, batch_ids = images[pick].flip(flips), ids[pick].flip(flips)
         points, masks = prompt(batch_ids, args.prompts, generator)
         with torch.autocast("cpu", torch.bfloat16):  # twice as fast where the CPU has it
-            features = encoder(normalised(batch))
+            features = encoder(normalized(batch))
         loss = loss_of(head(features.float(), points), masks)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()

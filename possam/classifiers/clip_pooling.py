@@ -37,7 +37,7 @@ class ClipPooling(nn.Module):
     def forward(
         self, queries: Tensor, mask_logits: Tensor, mask_features: Tensor, clip_features: Tensor
     ) -> Tensor:
-        """Class embeddings B×Q×D, not normalised.
+        """Class embeddings B×Q×D, not normalized.
 
         Args:
             queries: B×Q×C float.

@@ -78,7 +78,7 @@ class LocalDiscriminativePooling(nn.Module):
     def forward(
         self, queries: Tensor, mask_logits: Tensor, mask_features: Tensor, clip_features: Tensor
     ) -> Tensor:
-        """Class embeddings G_ldp, B×Q×D, not normalised.
+        """Class embeddings G_ldp, B×Q×D, not normalized.
 
         Args:
             queries: B×Q×C float.

@@ -17,7 +17,7 @@ __all__ = ["check_run", "check_values"]
 
 
 def check_values(cfg: CfgNode) -> None:
-    """Check what a saved model's settings must fulfil, too, wherever it is loaded.
+    """Check what a saved model's settings must fulfill, too, wherever it is loaded.
 
     Raises:
         ValueError: a value, or an element of a list, is out of its range or is not one of the valid names; names key,

@@ -20,9 +20,9 @@ from possam.data.run_lengths import to_run_lengths
 from possam.data.unnamed import read_unnamed
 from possam.messages import few
 
-__all__ = ["UNLABELLED", "read_instances", "read_label_map", "read_segments"]
+__all__ = ["UNLABELED", "read_instances", "read_label_map", "read_segments"]
 
-UNLABELLED = -1
+UNLABELED = -1
 _ONE_CHANNEL = ("1", "L", "P", "I", "I;16", "I;16L", "I;16B")
 _BYTE = 256
 
@@ -65,7 +65,7 @@ def read_label_map(record: Mapping[str, Any], *, ignore_label: int, num_classes:
     if "sem_seg_file_name" not in record:
         _require(record, "pan_seg_file_name", "semantic or panoptic annotation")
         index, segments = read_segments(record)
-        return np.array([UNLABELLED, *(segment["category_id"] for segment in segments)], dtype=np.int64)[index]
+        return np.array([UNLABELED, *(segment["category_id"] for segment in segments)], dtype=np.int64)[index]
     path = record["sem_seg_file_name"]
     labels = _read_one_channel(record, wide=ignore_label >= _BYTE)
     ignored = labels == ignore_label
@@ -77,7 +77,7 @@ def read_label_map(record: Mapping[str, Any], *, ignore_label: int, num_classes:
             "writes them; official files and other scripts may hold other numbers, as ADE20K's annotations/ hold "
             "1 … 150 with 0 for other (run: possam data prepare ade20k_semantic)."
         )
-    labels[ignored] = UNLABELLED
+    labels[ignored] = UNLABELED
     return labels
 
 
@@ -129,7 +129,7 @@ def read_instances(record: Mapping[str, Any], *, isthing: Sequence[bool]) -> lis
 
 
 def _read_one_channel(record: Mapping[str, Any], *, wide: bool) -> NDArray[np.int64]:
-    """The values of a record's label map, H×W int64; of a palette picture the indices, not the colours."""
+    """The values of a record's label map, H×W int64; of a palette picture the indices, not the colors."""
     path = record["sem_seg_file_name"]
     what = {"what": f"label map {path}", "missing": "prepare the dataset again", "mend": "prepare the dataset again"}
     with decoding(**what):

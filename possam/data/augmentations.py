@@ -81,7 +81,7 @@ class ResizedCrop(Transform):  # type: ignore[misc]
     """A resize and then a crop, without making the columns that the crop leaves out.
 
     Of segmentations exactly what the two transforms give. Images are resized by PyTorch, in an eighth of Pillow's time,
-    whose bytes differ in one pixel of a thousand, by one grey level (by up to two where new and old size are in a
+    whose bytes differ in one pixel of a thousand, by one gray level (by up to two where new and old size are in a
     ratio like 4:5).
     """
 
@@ -109,7 +109,7 @@ class ResizedCrop(Transform):  # type: ignore[misc]
 
 def _interpolate(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
     # The batch dimension comes before the permutation, else PyTorch does not see that the channels are last: its steps
-    # over interleaved colours take half the time of those over planes, and less.
+    # over interleaved colors take half the time of those over planes, and less.
     pixels = torch.from_numpy(np.require(image, requirements=("C", "W")))[None].permute(0, 3, 1, 2)
     return interpolate(pixels, size, mode="bilinear", antialias=True)[0].permute(1, 2, 0).numpy()
 
@@ -123,7 +123,7 @@ def _nearest(old: int, new: int) -> NDArray[np.int32]:
 class LargeScaleJitter(T.Augmentation):  # type: ignore[misc]
     """METHOD.md 1, training recipe: with the same draws what Detectron2's ResizeScale and FixedSizeCrop do.
 
-    A small image stays small: the model pads, with the colour that is zero to SAM.
+    A small image stays small: the model pads, with the color that is zero to SAM.
     """
 
     def __init__(self, size: int, min_scale: float, max_scale: float) -> None:

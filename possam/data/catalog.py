@@ -46,7 +46,7 @@ def register(
         vocabulary: the classes.
         tasks: the kinds of annotation it has, of `ANNOTATIONS`, or `IMAGE_LABELS`.
         places: files and folders, by their keys in the metadata.
-        ignore_label: value of unlabelled pixels in label maps.
+        ignore_label: value of unlabeled pixels in label maps.
         federated: whether classes that an image's annotation does not name are unknown, as in LVIS.
         root: the datasets' root, for a dataset that lies under one: registering it under another root moves it.
         class_names: where the vocabulary's names come from, if not from the package; for a dataset that lies under a

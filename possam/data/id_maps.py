@@ -1,6 +1,6 @@
 """Panoptic id maps: the RGB PNGs of the COCO panoptic format, and maps of small indices made of them.
 
-A PNG's pixel holds a segment id as colour: ``id = R + 256·G + 256²·B``; id 0 is void (no annotation).
+A PNG's pixel holds a segment id as color: ``id = R + 256·G + 256²·B``; id 0 is void (no annotation).
 
 Shapes: H×W the image, S segments.
 """
@@ -38,7 +38,7 @@ VOID_ID = 0
 MAX_ID = 256**3 - 1
 _WORDS = {"RGB": "RGBX", "RGBA": "RGBA"}  # a picture's mode → its pixels as four bytes each, of which three are the id
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
-_EIGHT_BIT_RGB = b"\x08\x02\0\0\0"  # the end of a header: bits, colour type, deflated, filtered by row, not interlaced
+_EIGHT_BIT_RGB = b"\x08\x02\0\0\0"  # the end of a header: bits, color type, deflated, filtered by row, not interlaced
 
 
 def rgb_to_id(rgb: NDArray[np.uint8]) -> NDArray[np.int32]:
@@ -54,7 +54,7 @@ def id_to_rgb(ids: NDArray[np.integer]) -> NDArray[np.uint8]:
     """H×W integer segment ids in [0, 2²⁴ − 1] → H×W×3 uint8 RGB."""
     if ids.size and (int(ids.min()) < 0 or int(ids.max()) > MAX_ID):
         raise ValueError(
-            f"segment ids must be in [0, {MAX_ID}] to fit three bytes of colour, but they are in "
+            f"segment ids must be in [0, {MAX_ID}] to fit three bytes of color, but they are in "
             f"[{ids.min()}, {ids.max()}]."
         )
     return np.ascontiguousarray(ids.astype("<u4")[..., None].view(np.uint8)[..., :3])

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from possam.d2.data import transforms as T
 from possam.d2.structures import Instances
-from possam.data.annotations import UNLABELLED, read_instances, read_label_map, read_segments
+from possam.data.annotations import UNLABELED, read_instances, read_label_map, read_segments
 from possam.data.augmentations import whole_image
 from possam.data.catalog import IGNORE_LABEL
 from possam.data.checks import image_size, pixel_size
@@ -83,7 +83,7 @@ class SegmentationMapper:
             augmentations: applied in order, to image and annotation alike (`build_augmentations`).
             is_train: whether to read the annotation and give targets.
             vocabulary: the dataset's classes; travels with every sample, so models need none of their own.
-            ignore_label: value of unlabelled pixels in the dataset's label maps.
+            ignore_label: value of unlabeled pixels in the dataset's label maps.
             feature_cache: features of the frozen encoders by `sample_key`, or None.
         """
         self.augmentations = T.AugmentationList(list(augmentations))
@@ -137,8 +137,8 @@ class SegmentationMapper:
         if "sem_seg_file_name" in record:
             labels = read_label_map(record, ignore_label=self.ignore_label, num_classes=len(self.vocabulary))
             # Positions among the classes that are there fit one byte plane, where 847 classes would need two.
-            present = [label for label in distinct(labels).tolist() if label != UNLABELLED]
-            index = index_ids(labels - UNLABELLED, [label - UNLABELLED for label in present])  # unlabelled is void, 0
+            present = [label for label in distinct(labels).tolist() if label != UNLABELED]
+            index = index_ids(labels - UNLABELED, [label - UNLABELED for label in present])  # unlabeled is void, 0
             return _targets_of_index(index, dict(enumerate(present, 1)), transforms)
         instances = read_instances(record, isthing=self.vocabulary.isthing)
         return _targets_of_masks([one for one in instances if not one["iscrowd"]], image_size(record), transforms)

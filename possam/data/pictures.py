@@ -79,8 +79,8 @@ def to_rgb(image: Picture) -> NDArray[np.uint8]:
     """Turn any picture into H×W×3 uint8 RGB in [0, 255].
 
     Args:
-        image: a path; a PIL image of any mode (turned as its EXIF orientation says, wider greys scaled to 8 bits as
-            `_eight_bits` does, transparency laid on white); or an array, H×W×3 uint8 RGB or H×W uint8 grey, which is
+        image: a path; a PIL image of any mode (turned as its EXIF orientation says, wider grays scaled to 8 bits as
+            `_eight_bits` does, transparency laid on white); or an array, H×W×3 uint8 RGB or H×W uint8 gray, which is
             taken as upright.
 
     Raises:
@@ -97,7 +97,7 @@ def to_rgb(image: Picture) -> NDArray[np.uint8]:
         raise ValueError(f"an image must be a path, a PIL image or an array, but got {type(image).__name__}.")
     if image.dtype != np.uint8 or image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] != 3):
         raise ValueError(
-            f"an image array must be H×W×3 uint8 RGB or H×W uint8 grey, but got shape {image.shape} and {image.dtype}."
+            f"an image array must be H×W×3 uint8 RGB or H×W uint8 gray, but got shape {image.shape} and {image.dtype}."
         )
     if image.size == 0:
         raise ValueError(f"an image must have at least one pixel, but got an array of shape {image.shape}.")
@@ -148,18 +148,18 @@ def _upright(image: Image.Image) -> Image.Image:
     return image if turn is None else image.transpose(turn)
 
 
-def _eight_bits(grey: NDArray[np.number]) -> NDArray[np.uint8]:
-    """Scale greys to 0…255: of uint16 by its range, of wider integers and floats by what they hold.
+def _eight_bits(gray: NDArray[np.number]) -> NDArray[np.uint8]:
+    """Scale grays to 0…255: of uint16 by its range, of wider integers and floats by what they hold.
 
     Floats in [0, 1] and values in [0, 255] are taken as just that range; others are stretched from the lowest to the
     highest.
     """
-    values = grey.astype(np.float64)
+    values = gray.astype(np.float64)
     if not np.isfinite(values).all():
         raise ValueError("it has pixels that are not finite numbers")
     low, high = float(values.min()), float(values.max())
-    if grey.dtype.kind == "u":
+    if gray.dtype.kind == "u":
         low, high = 0.0, 65535.0
     elif low >= 0 and high <= 255:
-        low, high = 0.0, 1.0 if high <= 1 and grey.dtype.kind == "f" else 255.0
+        low, high = 0.0, 1.0 if high <= 1 and gray.dtype.kind == "f" else 255.0
     return np.round((values - low) * (255 / max(high - low, 1e-12))).astype(np.uint8)

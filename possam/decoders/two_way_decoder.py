@@ -98,7 +98,7 @@ class TwoWayDecoder(nn.Module):
         return [MaskPrediction(queries, embeddings, mask_logits, self.iou_head(queries))], mask_features
 
     def _positions(self, image: Tensor) -> Tensor:
-        # float32 also under autocast: half precision would blur the coordinates of neighbours
+        # float32 also under autocast: half precision would blur the coordinates of neighbors
         with torch.autocast(image.device.type, enabled=False):
             height, width = image.shape[-2:]
             return self.position((height, width)).expand(image.shape[0], -1, -1, -1)

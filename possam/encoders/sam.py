@@ -66,7 +66,7 @@ SIZES: dict[str, SAMSize] = {
 
 
 def build_image_encoder(name: str, *, image_size: int | None = None) -> ImageEncoderViT:
-    """An `ImageEncoderViT` with `segment_anything`'s initialisation, trainable.
+    """An `ImageEncoderViT` with `segment_anything`'s initialization, trainable.
 
     Raises:
         ValueError: an unknown `name`, or an `image_size` that the patch size does not divide.
@@ -135,7 +135,7 @@ class FrozenSAM(FrozenEncoder):
             with Unfilled() if weights else nullcontext():
                 encoder = build_image_encoder(name, image_size=image_size)
             if not weights:
-                _randomise_positions(encoder)
+                _randomize_positions(encoder)
         if weights:
             path = _shipped_file(name) if weights == SHIPPED else Path(weights)
             _load(encoder, name, path)
@@ -216,7 +216,7 @@ def _convolve(layer: nn.Conv2d, x: Tensor, dtype: torch.dtype) -> Tensor:
     return F.conv2d(x.to(dtype), layer.weight.to(dtype), bias, layer.stride, layer.padding)
 
 
-def _randomise_positions(encoder: ImageEncoderViT) -> None:
+def _randomize_positions(encoder: ImageEncoderViT) -> None:
     # segment_anything starts positions at zero, which would make a random encoder blind to where things are.
     for key, parameter in encoder.named_parameters():
         if "pos_embed" in key or "rel_pos" in key:

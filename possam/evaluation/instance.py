@@ -62,7 +62,7 @@ class InstanceEvaluator(PerImageEvaluator):
         ]
         return ImageInstances(size=size, truth=truth, predictions=predictions, unjudged=unjudged)
 
-    def summarise(self, results: Sequence[Any]) -> dict[str, dict[str, float]]:
+    def summarize(self, results: Sequence[Any]) -> dict[str, dict[str, float]]:
         groups = {f"AP{suffix}": group for suffix, group in self.groups.items() if suffix in _GROUPS}
         frequencies = self.ground_truth.frequencies
         if frequencies is not None:

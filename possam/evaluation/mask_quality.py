@@ -52,7 +52,7 @@ class MaskQualityEvaluator(PerImageEvaluator):
         segment[[info["query"] for info in segments_info if "query" in info]] = 1
         return np.stack([predicted, matched, best, segment], axis=1)[known]
 
-    def summarise(self, results: Sequence[Any]) -> dict[str, dict[str, float]]:
+    def summarize(self, results: Sequence[Any]) -> dict[str, dict[str, float]]:
         predicted, matched, best, segment = np.concatenate([np.zeros((0, 4)), *results]).T
         seen = segment > 0
         error = float(np.abs(predicted - matched).mean()) if len(predicted) else float("nan")

@@ -76,7 +76,7 @@ class PanopticEvaluator(PerImageEvaluator):
             result["annotation"] = self._write_prediction(image_id, ids, segments, *extents)
         return result
 
-    def summarise(self, results: Sequence[Any]) -> dict[str, dict[str, float]]:
+    def summarize(self, results: Sequence[Any]) -> dict[str, dict[str, float]]:
         counts = PanopticCounts.total((result["counts"] for result in results), len(self.vocabulary))
         self.per_class = counts.table(self.vocabulary.display_names)
         summary = counts.summary(self.groups)

@@ -25,5 +25,5 @@ class PanopticSemanticEvaluator(SemanticEvaluator):
         index = check_ids(ids, [segment["id"] for segment in segments], source=f"panoptic_seg of image {image_id!r}")
         return np.append(-1, classes)[index]
 
-    def summarise(self, results: Sequence[Any]) -> dict[str, dict[str, float]]:
-        return {"panoptic_sem_seg": super().summarise(results)["sem_seg"]}
+    def summarize(self, results: Sequence[Any]) -> dict[str, dict[str, float]]:
+        return {"panoptic_sem_seg": super().summarize(results)["sem_seg"]}

@@ -55,7 +55,7 @@ class PerImageEvaluator(DatasetEvaluator):  # type: ignore[misc]
         """The result of one image, small and of plain types, since it travels between processes."""
 
     @abstractmethod
-    def summarise(self, results: Sequence[Any]) -> dict[str, dict[str, float]]:
+    def summarize(self, results: Sequence[Any]) -> dict[str, dict[str, float]]:
         """The metrics, from the results of all images, in the dataset's order."""
 
     def reset(self) -> None:
@@ -83,7 +83,7 @@ class PerImageEvaluator(DatasetEvaluator):  # type: ignore[misc]
             )
         self.num_images = len(results)
         ordered = [results[image_id] for image_id in self.ground_truth.records if image_id in results]
-        return self.summarise(ordered)
+        return self.summarize(ordered)
 
     def output_of(self, image_id: Any, output: Mapping[str, Any], key: str) -> Any:
         """``output[key]``. Raises ValueError where the model did not give it."""

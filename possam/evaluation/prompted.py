@@ -89,9 +89,9 @@ class PromptedEvaluator(PerImageEvaluator):
         self.check_size(image_id, "prompted['masks']", masks.shape[1:])
         return masks, classes
 
-    def summarise(self, results: Sequence[Any]) -> dict[str, dict[str, float]]:
+    def summarize(self, results: Sequence[Any]) -> dict[str, dict[str, float]]:
         if any(isinstance(result, ImageInstances) for result in results):
-            return {"prompted": self._precision.summarise(results)["segm"]}
+            return {"prompted": self._precision.summarize(results)["segm"]}
         ious, right, classes, areas = np.concatenate([np.zeros((0, 4)), *results]).T
         wanted = ("_base", "_novel") if self.ground_truth.class_split else ("_seen", "_unseen")
         groups = {"": np.ones(len(ious), dtype=bool)}

@@ -49,7 +49,7 @@ class SemanticEvaluator(PerImageEvaluator):
         self.check_size(image_id, "semantic_seg", labels.shape)
         return labels
 
-    def summarise(self, results: Sequence[Any]) -> dict[str, dict[str, float]]:
+    def summarize(self, results: Sequence[Any]) -> dict[str, dict[str, float]]:
         num_classes = len(self.vocabulary)
         confusion = np.zeros((num_classes, num_classes + 1), dtype=np.int64)
         for rows in results:

@@ -145,7 +145,7 @@ def _describe(model: OpenVocabularySegmenter, side: int) -> dict[str, Any]:
             "range": [0, 255],
             "resize": "longer side to size, bilinear",
             "pad": "right and bottom",
-            "pad_colour": model.pad_color.flatten().tolist(),
+            "pad_color": model.pad_color.flatten().tolist(),
         },
         "constants": {
             "ensemble": model.ensemble,

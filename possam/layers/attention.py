@@ -12,7 +12,7 @@ class MultiheadAttention(nn.Module):
     """Multi-head attention whose mask is shared by the heads.
 
     ``nn.MultiheadAttention`` wants the mask once a head and turns it to float: at 1024×1024 pixels that is
-    hundreds of megabytes an image. Weights are laid out and initialised as there: one ``in_proj`` for query,
+    hundreds of megabytes an image. Weights are laid out and initialized as there: one ``in_proj`` for query,
     key and value, Xavier-uniform over the whole of it.
     """
 

@@ -13,7 +13,7 @@ from .linear import Linear
 
 
 def level_reference_points(sizes: Sequence[Size], device: torch.device | str = "cpu") -> Tensor:
-    """Centres of all positions of the levels, (height, width) each → S×2 float32 (x, y) in [0, 1]²."""
+    """Centers of all positions of the levels, (height, width) each → S×2 float32 (x, y) in [0, 1]²."""
     levels = []
     for height, width in sizes:
         y = (torch.arange(height, dtype=torch.float32, device=device) + 0.5) / height
@@ -84,7 +84,7 @@ class MultiScaleDeformableAttention(nn.Module):
             # offsets are in positions of their level, and grid_sample's coordinates run from -1 to 1
             scale = torch.tensor([(2 / w, 2 / h) for h, w in sizes], device=query.device)
             scale = scale[:, None].expand(*shape, 2).flatten()
-            centre = (2 * reference - 1).repeat(1, math.prod(shape))
-            grid = (self.sampling_offsets(query) * scale + centre).unflatten(-1, (*shape, 2))
+            center = (2 * reference - 1).repeat(1, math.prod(shape))
+            grid = (self.sampling_offsets(query) * scale + center).unflatten(-1, (*shape, 2))
             mixed = deformable_sampling(value, sizes, grid, weights.unflatten(-1, shape[1:]))
         return self.output_proj(mixed)

@@ -68,7 +68,7 @@ def _on(device: torch.device, sizes: tuple[Size, ...]) -> Tensor:
 
 @triton.jit
 def _position(grid, entry, axis: tl.constexpr, length, valid):
-    """Where samples lie along an axis, in positions counted from the first one's centre."""
+    """Where samples lie along an axis, in positions counted from the first one's center."""
     return (tl.load(grid + 2 * entry + axis, mask=valid, other=0.0) + 1) * (length * 0.5) - 0.5
 
 

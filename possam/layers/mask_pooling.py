@@ -15,7 +15,7 @@ from .linear import product
 def mask_pool(features: Tensor, mask_logits: Tensor) -> tuple[Tensor, Tensor]:
     """Averages ``features`` inside every mask (METHOD.md 1.6).
 
-    The logits are brought to the size of the features (bilinear), binarised at 0 and detached, so no
+    The logits are brought to the size of the features (bilinear), binarized at 0 and detached, so no
     gradient reaches the masks through here.
 
     Args:

@@ -1,4 +1,4 @@
-"""Normalisation over the channels of a feature map."""
+"""Normalization over the channels of a feature map."""
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -7,7 +7,7 @@ from torch.nn import functional as F
 class LayerNorm2d(nn.LayerNorm):
     """LayerNorm over the channel axis of a B×C×H×W map, at every position alone (ViTDet, section 3).
 
-    A subclass of ``nn.LayerNorm``, so that optimizers which spare norms from weight decay recognise it.
+    A subclass of ``nn.LayerNorm``, so that optimizers which spare norms from weight decay recognize it.
     """
 
     def __init__(self, channels: int, eps: float = 1e-6) -> None:

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 def point_sample(maps: Tensor, points: Tensor) -> Tensor:
     """Bilinear values of N×C×h×w ``maps`` at N×P×2 ``points`` → N×C×P, in the dtype of the maps.
 
-    Points outside of the outermost pixel centres fade towards zero.
+    Points outside of the outermost pixel centers fade towards zero.
     """
     grid = (2.0 * points - 1.0).to(maps.dtype).unsqueeze(2)
     return F.grid_sample(maps, grid, mode="bilinear", padding_mode="zeros", align_corners=False).squeeze(3)
@@ -22,7 +22,7 @@ def point_sample(maps: Tensor, points: Tensor) -> Tensor:
 def draw_points(seeds: Sequence[int], counts: Sequence[int], device: torch.device | str) -> list[Tensor]:
     """Sets of uniform points, an image's from its own seed alone, so that they do not depend on its batch.
 
-    A set runs from top to bottom: its order means nothing to the losses, and neighbours in memory are sampled
+    A set runs from top to bottom: its order means nothing to the losses, and neighbors in memory are sampled
     several times faster.
 
     Args:

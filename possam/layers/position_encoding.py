@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 
 class PositionEmbeddingSine(nn.Module):
-    """Sines and cosines of the normalised row and column (DETR, appendix A.4).
+    """Sines and cosines of the normalized row and column (DETR, appendix A.4).
 
     The first half of the channels codes the row, the second half the column; even channels are sines,
     odd ones cosines, of wavelengths from 2π to ``temperature``·2π. Rows and columns are counted from 1

@@ -43,7 +43,7 @@ class Pairs(NamedTuple):
     counts: list[int]
 
 
-class Normalisers(NamedTuple):
+class Normalizers(NamedTuple):
     """What sums over a batch are divided by: float32 scalars, averages over processes and forward passes."""
 
     segments: Tensor
@@ -142,12 +142,12 @@ class SetCriterion(nn.Module):
             mask_features = mask_features.float()
             # first: where costs are not finite in one process, the others must not wait for it here
             step = self._step or _Step([len(target.labels) if target.annotated else None for target in targets])
-            normalisers = self._normalisers(layers[-1], step)
+            normalizers = self._normalizers(layers[-1], step)
             points = self._draw_points(len(targets), device, step)
             pairs = self._pairs(self.matcher(layers, targets, mask_features, points.matching), targets, device)
             parts = {
-                "class": self._class_losses(layers, targets, pairs) / normalisers.class_weight,
-                **self._mask_losses(layers, targets, mask_features, pairs, points, normalisers),
+                "class": self._class_losses(layers, targets, pairs) / normalizers.class_weight,
+                **self._mask_losses(layers, targets, mask_features, pairs, points, normalizers),
             }
         suffixes = [*(f"_{index}" for index in range(len(layers) - 1)), ""]
         return {
@@ -169,7 +169,7 @@ class SetCriterion(nn.Module):
         counts = (self.matcher.points, int(self.points * self.oversample), uniform)
         return Points(*draw_points(seeds, counts, device))
 
-    def _normalisers(self, layer: LayerOutput, step: _Step) -> Normalisers:
+    def _normalizers(self, layer: LayerOutput, step: _Step) -> Normalizers:
         """Of all images of the step, so that it does not matter which of them are in this pass."""
         images, queries = layer.iou.shape
         counts = [count for count in step.counts if count is not None]
@@ -188,7 +188,7 @@ class SetCriterion(nn.Module):
             torch.distributed.all_reduce(sums)
         parts = comm.get_world_size() * len(step.counts) / images
         segments, class_weight, annotated = sums[0].clamp(min=1) / parts, sums[1] / parts, sums[2].clamp(min=1) / parts
-        return Normalisers(segments, class_weight.clamp(min=torch.finfo(torch.float32).tiny), annotated)
+        return Normalizers(segments, class_weight.clamp(min=torch.finfo(torch.float32).tiny), annotated)
 
     @staticmethod
     def _pairs(matches: list[Match], targets: list[Target], device: torch.device) -> Pairs:
@@ -221,7 +221,7 @@ class SetCriterion(nn.Module):
         mask_features: Tensor,
         pairs: Pairs,
         points: Points,
-        normalisers: Normalisers,
+        normalizers: Normalizers,
     ) -> dict[str, Tensor]:
         """Losses by name → L each."""
         mask_logits = _matched_masks(layers, mask_features, pairs)
@@ -233,13 +233,13 @@ class SetCriterion(nn.Module):
         else:
             places, labels = self._places(mask_logits.detach(), targets, pairs, points)
             values = point_sample(mask_logits.flatten(0, 1)[:, None], places.flatten(0, 1)).view_as(labels)
-            mask = sigmoid_bce(values, labels).sum(1) / normalisers.segments
-            dices = dice(values, labels).sum(1) / normalisers.segments
+            mask = sigmoid_bce(values, labels).sum(1) / normalizers.segments
+            dices = dice(values, labels).sum(1) / normalizers.segments
             masks = torch.cat([target.masks for target in targets])
             found = thresholded_iou(mask_logits.flatten(0, 1), masks, pairs.segments.flatten())
             quality[_rows(pairs), pairs.images, pairs.queries] = found.view_as(pairs.queries)
         squares = (iou - quality).square() * _annotated(targets, iou)
-        return {"mask": mask, "dice": dices, "iou": squares.mean((1, 2)) * (len(targets) / normalisers.images)}
+        return {"mask": mask, "dice": dices, "iou": squares.mean((1, 2)) * (len(targets) / normalizers.images)}
 
     def _places(
         self, mask_logits: Tensor, targets: list[Target], pairs: Pairs, points: Points

@@ -14,7 +14,7 @@ class ResampledPyramid(nn.Module):
     """In place of the feature pyramid, for the ablation "no FPN" (METHOD.md 1.11).
 
     Every stride has one 1×1 convolution to ``channels``, and nothing else that learns: no deconvolution, no
-    3×3 convolution, no normalisation. Finer maps are interpolated bilinearly; a position of a coarser map is
+    3×3 convolution, no normalization. Finer maps are interpolated bilinearly; a position of a coarser map is
     the mean of the positions it covers (at the lower and right border, of those that are there). The sources do not
     say how the paper's ablation feeds its decoder: this is the plainest way that keeps the decoder as it is.
     """

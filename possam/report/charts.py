@@ -1,4 +1,4 @@
-"""Charts as inline SVG, coloured by the page's style, so that they follow its light and dark themes."""
+"""Charts as inline SVG, colored by the page's style, so that they follow its light and dark themes."""
 
 from __future__ import annotations
 

@@ -166,7 +166,7 @@ def _matrix_cell(count: int, of: int, right: bool) -> Markup:
         return element("td")
     share = count / of
     kind = "right" if right else "misnamed"
-    # No more than a third of the colour, so that the page's ink stays readable on it in both themes.
+    # No more than a third of the color, so that the page's ink stays readable on it in both themes.
     style = f"background: color-mix(in srgb, var(--{kind}) {10 + 35 * share:.0f}%, var(--paper))"
     return element("td", f"{100 * share:.0f}", style=style, title=f"{count} of {of}")
 

@@ -43,7 +43,7 @@ def panels(
 
 
 def crop(image: NDArray[np.uint8], mask: NDArray[np.bool_], name: str) -> NDArray[np.uint8]:
-    """A square around a segment (H×W bool, with at least one pixel), outlined in the colour of its class."""
+    """A square around a segment (H×W bool, with at least one pixel), outlined in the color of its class."""
     rows, columns = np.nonzero(mask)
     middle = ((rows.min() + rows.max()) // 2, (columns.min() + columns.max()) // 2)
     side = int(1.4 * max(np.ptp(rows), np.ptp(columns))) + 8

@@ -1,4 +1,4 @@
-"""Colours of classes, and the ink that can be read on them. Colours are RGB in [0, 255]."""
+"""Colors of classes, and the ink that can be read on them. Colors are RGB in [0, 255]."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ RGB = tuple[int, int, int]
 BLACK: RGB = (0, 0, 0)
 WHITE: RGB = (255, 255, 255)
 
-# 26 colours that are far apart for the eye (by distance in CIE Lab, of middle lightness and saturation), each with
+# 26 colors that are far apart for the eye (by distance in CIE Lab, of middle lightness and saturation), each with
 # those of its lighter and darker shades that are far from all others, too.
 _PALETTE: tuple[tuple[RGB, ...], ...] = (
     ((240, 45, 30), (248, 150, 142)), ((0, 240, 120), (128, 248, 188), (0, 144, 72)),
@@ -28,20 +28,20 @@ _PALETTE: tuple[tuple[RGB, ...], ...] = (
     ((135, 165, 30),), ((135, 90, 30), (195, 172, 142)),
 )  # fmt: skip
 # Any salt would do; with this one, names that often meet (the miniature world's stuff, COCO's sky, tree, grass,
-# person …) get colours that are easy to tell apart.
+# person …) get colors that are easy to tell apart.
 _SALT = "20869"
 _SHADE = 24  # byte of the hash that decides on the shade
 
 
 def class_color(name: str) -> RGB:
-    """The colour of a class: the same for the same name (case and spacing aside) in every picture."""
+    """The color of a class: the same for the same name (case and spacing aside) in every picture."""
     digest = hashlib.sha256((_SALT + " ".join(name.casefold().split())).encode()).digest()
     shades = _PALETTE[int.from_bytes(digest[:4], "big") % len(_PALETTE)]
     return shades[digest[_SHADE] % len(shades)]
 
 
 def contrast(a: RGB, b: RGB) -> float:
-    """Contrast ratio of two colours, from 1 to 21 (WCAG 2.2, "contrast ratio"); text is readable from 4.5 on."""
+    """Contrast ratio of two colors, from 1 to 21 (WCAG 2.2, "contrast ratio"); text is readable from 4.5 on."""
     darker, lighter = sorted((_luminance(a), _luminance(b)))
     return (lighter + 0.05) / (darker + 0.05)
 

@@ -30,7 +30,7 @@ def side_by_side(
 ) -> NDArray[np.uint8]:
     """A figure: image | ground truth | prediction | legend.
 
-    The legend has each class with its colour, its number of segments and the scores of predictions; classes
+    The legend has each class with its color, its number of segments and the scores of predictions; classes
     of the ground truth that were not predicted are listed last.
 
     Args:

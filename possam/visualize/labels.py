@@ -1,4 +1,4 @@
-"""Names of segments: a chip of the class's colour, in the ink that can be read on it."""
+"""Names of segments: a chip of the class's color, in the ink that can be read on it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _WIDE = 160  # pixels that a label may have in any picture that is wider; in wid
 
 @dataclass(frozen=True)
 class Label:
-    """A name to be written: segment i of the index map, its text and colour."""
+    """A name to be written: segment i of the index map, its text and color."""
 
     segment: int
     text: str

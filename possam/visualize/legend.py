@@ -1,4 +1,4 @@
-"""Lists of classes beside a picture: colour, name, and a note."""
+"""Lists of classes beside a picture: color, name, and a note."""
 
 from __future__ import annotations
 

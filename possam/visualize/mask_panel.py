@@ -75,15 +75,15 @@ def draw_explanation(
 
 
 def _spotlight(image: NDArray[np.uint8], mask: NDArray[np.bool_], color: RGB) -> NDArray[np.uint8]:
-    """The image fitted into the panel, its mask in full colour within a line, the rest pale."""
+    """The image fitted into the panel, its mask in full color within a line, the rest pale."""
     height, width = image.shape[:2]
     scale = _PICTURE / max(height, width)
     size = (max(1, round(scale * width)), max(1, round(scale * height)))
     fitted = np.array(cv2.resize(image, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC))
     inside = cv2.resize(mask.astype(np.float32), size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
     shown = (inside >= 0.5).astype(np.uint8)
-    grey = fitted.mean(axis=2, keepdims=True).repeat(3, axis=2)
-    pale = (0.35 * grey + 0.65 * 255 * 0.85).astype(np.uint8)
+    gray = fitted.mean(axis=2, keepdims=True).repeat(3, axis=2)
+    pale = (0.35 * gray + 0.65 * 255 * 0.85).astype(np.uint8)
     result = np.where(shown[..., None] > 0, fitted, pale).astype(np.uint8)
     contours, _ = cv2.findContours(shown, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
     for line, thickness in ((mix(color, (0, 0, 0), 0.6), 4), (color, 2)):
@@ -139,8 +139,8 @@ def _draw_clip_weight(
     pen.ellipse((x - 8, middle - 8, x + 8, middle + 8), fill=_SURE, outline=WHITE)
     text = f"weight of CLIP  λ = {explanation.clip_weight:.2f}"
     half = text_width(text, _SIZE) // 2
-    centre = min(max(x, left + half), left + width - half)
-    pen.text((centre, middle + round(0.8 * _SIZE)), text, fill=INK, font=font_for(text, _SIZE), anchor="ma")
+    center = min(max(x, left + half), left + width - half)
+    pen.text((center, middle + round(0.8 * _SIZE)), text, fill=INK, font=font_for(text, _SIZE), anchor="ma")
 
 
 def _draw_numbers(pen: ImageDraw.ImageDraw, corner: tuple[int, int], width: int, explanation: MaskExplanation) -> None:

@@ -40,7 +40,7 @@ def draw_panoptic(
     labels: bool = True,
     all_labels: bool = False,
 ) -> NDArray[np.uint8]:
-    """Lay segments over an image: tinted with the colour of their class, outlined, and named.
+    """Lay segments over an image: tinted with the color of their class, outlined, and named.
 
     A name stands on its segment, or beside it with a line where it does not fit; no two overlap, and letters, lines
     and outlines grow with the picture.
@@ -127,7 +127,7 @@ def _boxes(index: NDArray[np.int32], count: int) -> list[Box]:
 
 
 def _outline(picture: NDArray[np.uint8], index: NDArray[np.int32], segment: int, box: Box, color: RGB) -> None:
-    """Draw a segment's border, in place, in a light shade of its colour."""
+    """Draw a segment's border, in place, in a light shade of its color."""
     longest = max(index.shape)
     step = -(-longest // _CONTOUR_SIDE)
     left, top, right, bottom = box

@@ -45,7 +45,7 @@ Progress = Callable[[int, int], None]
 class TextEncoder(Protocol):
     """What the bank needs of a text encoder.
 
-    ``text_fingerprint`` must change whenever the text tower's weights or the tokeniser do. ``encode_text`` takes n
+    ``text_fingerprint`` must change whenever the text tower's weights or the tokenizer do. ``encode_text`` takes n
     sentences and returns n×D float32 unit rows on any device. ``check_texts`` raises ValueError for sentences that
     ``encode_text`` refuses, without encoding any.
     """
@@ -282,7 +282,7 @@ class TextBank:
 
     @torch.no_grad()
     def _compute(self, names: Sequence[str]) -> Tensor:
-        """name × template → encode → normalise → mean over templates → normalise (METHOD.md 1.7)."""
+        """name × template → encode → normalize → mean over templates → normalize (METHOD.md 1.7)."""
         prompts = self._prompts(names)
         rows = []
         for start in range(0, len(prompts), _PROMPTS_PER_CALL):

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from possam.classifiers import IMAGE_EMBEDDERS
-from tests.encoders.tiny_clips import MEAN, frozen, normalised
+from tests.encoders.tiny_clips import MEAN, frozen, normalized
 
 SIZE = 32
 
@@ -33,7 +33,7 @@ def test_crops_are_the_masks_boxes(clip, image, mask_logits):
     assert empty.tolist() == [[False, False, True, True]] and embeddings.shape == (1, 4, 16)
     for query, box in enumerate([(slice(8, 24), slice(12, 36)), (slice(32, 48), slice(40, 60))]):
         crop = F.interpolate(image[(None, slice(None), *box)], size=(SIZE, SIZE), mode="bilinear", antialias=True)
-        expected = clip.model.encode_image(normalised(crop), normalize=True)
+        expected = clip.model.encode_image(normalized(crop), normalize=True)
         torch.testing.assert_close(embeddings[0, query], expected[0], atol=1e-5, rtol=1e-4)
 
 
@@ -44,7 +44,7 @@ def test_outside_of_a_mask_there_is_clips_mean_color(clip, mask_logits):
     small = F.interpolate(image[None], size=(SIZE, SIZE), mode="bilinear", antialias=True)
     hidden = 255 * torch.tensor(MEAN)[None, :, None, None].repeat(1, 1, SIZE, SIZE)
     hidden[..., 4:12, 6:18] = small[..., 4:12, 6:18]
-    expected = clip.model.encode_image(normalised(hidden), normalize=True)
+    expected = clip.model.encode_image(normalized(hidden), normalize=True)
     torch.testing.assert_close(embeddings[0, 0], expected[0], atol=1e-5, rtol=1e-4)
 
 

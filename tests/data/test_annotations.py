@@ -15,7 +15,7 @@ def record(dataset, vocabulary):
 
 
 @pytest.fixture
-def labelled(tmp_path):
+def labeled(tmp_path):
     """Writes a picture as the label map of a record of 3×2 (width×height)."""
 
     def write(picture, suffix="png"):
@@ -67,51 +67,51 @@ def test_segments_that_do_not_fit(record):
     ],
     ids=["8 bits", "16 bits", "32 bits"],
 )
-def test_label_maps_of_every_width(labelled, picture):
-    labels = read_label_map(labelled(picture, "tif"), ignore_label=9, num_classes=3)
+def test_label_maps_of_every_width(labeled, picture):
+    labels = read_label_map(labeled(picture, "tif"), ignore_label=9, num_classes=3)
     assert labels.dtype == np.int64
     assert labels.tolist() == [[0, 1, 2], [2, -1, -1]]
 
 
-def test_a_palette_picture_holds_indices(labelled):
+def test_a_palette_picture_holds_indices(labeled):
     picture = Image.fromarray(LABELS.astype(np.uint8))
     picture.putpalette([200, 100, 50] * 256)
-    assert read_label_map(labelled(picture), ignore_label=9, num_classes=3)[0].tolist() == [0, 1, 2]
+    assert read_label_map(labeled(picture), ignore_label=9, num_classes=3)[0].tolist() == [0, 1, 2]
 
 
-def test_sixteen_bits_are_read_whole(labelled):
+def test_sixteen_bits_are_read_whole(labeled):
     values = np.array([[0, 300, 846], [65535, 255, 256]], dtype=np.uint16)
-    labels = read_label_map(labelled(Image.fromarray(values), "tif"), ignore_label=65535, num_classes=847)
+    labels = read_label_map(labeled(Image.fromarray(values), "tif"), ignore_label=65535, num_classes=847)
     assert labels.tolist() == [[0, 300, 846], [-1, 255, 256]]
 
 
-def test_the_ignore_label_may_be_the_number_of_classes_or_a_class(labelled):
-    record = labelled(Image.fromarray(LABELS.astype(np.uint8)))
+def test_the_ignore_label_may_be_the_number_of_classes_or_a_class(labeled):
+    record = labeled(Image.fromarray(LABELS.astype(np.uint8)))
     assert read_label_map(record, ignore_label=9, num_classes=9).max() == 2
     assert read_label_map(record, ignore_label=0, num_classes=10)[0].tolist() == [-1, 1, 2]
 
 
-def test_label_maps_of_another_script_are_refused(labelled):
+def test_label_maps_of_another_script_are_refused(labeled):
     """ADE20K's own annotations hold 1 … 150 and 0 for other."""
-    record = labelled(Image.fromarray(np.array([[0, 1, 150], [255, 3, 4]], dtype=np.uint8)))
+    record = labeled(Image.fromarray(np.array([[0, 1, 150], [255, 3, 4]], dtype=np.uint8)))
     message = r"labels.png has the values \[150\], which are neither classes \(0 … 149\) nor the ignore label 255"
     with pytest.raises(ValueError, match=rf"{message}.*possam data prepare ade20k_semantic"):
         read_label_map(record, ignore_label=255, num_classes=150)
-    record = labelled(Image.fromarray(np.array([[0, 65535, 1], [0, 0, 0]], dtype=np.uint16)))
+    record = labeled(Image.fromarray(np.array([[0, 65535, 1], [0, 0, 0]], dtype=np.uint16)))
     with pytest.raises(ValueError, match=r"has the values \[65535\], .* ignore label 255"):
         read_label_map(record, ignore_label=255, num_classes=150)
 
 
-def test_pictures_that_are_no_label_map(labelled):
+def test_pictures_that_are_no_label_map(labeled):
     with pytest.raises(ValueError, match=r"labels.png has mode RGB, but one channel of integers"):
-        read_label_map(labelled(Image.new("RGB", (3, 2))), ignore_label=255, num_classes=3)
+        read_label_map(labeled(Image.new("RGB", (3, 2))), ignore_label=255, num_classes=3)
     with pytest.raises(ValueError, match=r"labels.tif has mode F, but one channel of integers"):
-        read_label_map(labelled(Image.new("F", (3, 2)), "tif"), ignore_label=255, num_classes=3)
+        read_label_map(labeled(Image.new("F", (3, 2)), "tif"), ignore_label=255, num_classes=3)
     with pytest.raises(ValueError, match=r"labels.png has 8 bits a pixel, but 16 are expected"):
-        read_label_map(labelled(Image.new("L", (3, 2))), ignore_label=65535, num_classes=3)
+        read_label_map(labeled(Image.new("L", (3, 2))), ignore_label=65535, num_classes=3)
     with pytest.raises(ValueError, match=r"labels.png is 2×3 .*a.jpg is 3×2"):
-        read_label_map(labelled(Image.new("L", (2, 3))), ignore_label=255, num_classes=3)
-    record = labelled(Image.new("L", (3, 2)))
+        read_label_map(labeled(Image.new("L", (2, 3))), ignore_label=255, num_classes=3)
+    record = labeled(Image.new("L", (3, 2)))
     with open(record["sem_seg_file_name"], "wb") as file:
         file.write(b"not an image")
     with pytest.raises(ValueError, match=r"label map .*labels.png does not decode"):

@@ -23,7 +23,7 @@ from possam.data.id_maps import (
 
 
 @given(st.lists(st.integers(0, 2**24 - 1), min_size=1, max_size=20))
-def test_ids_survive_colour(values):
+def test_ids_survive_color(values):
     ids = np.array([values])
     rgb = id_to_rgb(ids)
     assert rgb.dtype == np.uint8
@@ -44,9 +44,9 @@ def test_write_and_read(tmp_path):
 def test_unreadable_maps_are_named(tmp_path):
     with pytest.raises(FileNotFoundError, match="none.png"):
         read_id_map(tmp_path / "none.png")
-    Image.fromarray(np.zeros((4, 4), np.uint8)).save(tmp_path / "grey.png")
-    with pytest.raises(ValueError, match="grey.png has mode L, but RGB"):
-        read_id_map(tmp_path / "grey.png")
+    Image.fromarray(np.zeros((4, 4), np.uint8)).save(tmp_path / "gray.png")
+    with pytest.raises(ValueError, match="gray.png has mode L, but RGB"):
+        read_id_map(tmp_path / "gray.png")
     write_id_map(tmp_path / "cut.png", np.random.default_rng(0).integers(0, 2**24, (64, 64)))
     (tmp_path / "cut.png").write_bytes((tmp_path / "cut.png").read_bytes()[:500])
     with pytest.raises(ValueError, match="cut.png does not decode"):

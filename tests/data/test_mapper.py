@@ -113,11 +113,11 @@ def test_index_maps_are_resized_exactly(segments):
 
 
 def test_masks_stay_with_the_image(dataset, records, mapper):
-    """Colours that stand for segments land where the masks land, through large-scale jitter."""
+    """Colors that stand for segments land where the masks land, through large-scale jitter."""
     ids = dataset["ids"]
-    colours = {0: 255, 3: 0, 70_000: 80, 16_777_215: 160, 65_536: 255}
-    grey = np.vectorize(colours.get)(ids).astype(np.uint8)
-    Image.fromarray(np.stack([grey] * 3, -1).repeat(8, 0).repeat(8, 1)).save(records[0]["file_name"])
+    colors = {0: 255, 3: 0, 70_000: 80, 16_777_215: 160, 65_536: 255}
+    gray = np.vectorize(colors.get)(ids).astype(np.uint8)
+    Image.fromarray(np.stack([gray] * 3, -1).repeat(8, 0).repeat(8, 1)).save(records[0]["file_name"])
     write_id_map(records[0]["pan_seg_file_name"], ids.repeat(8, 0).repeat(8, 1))
     np.random.seed(0)
     record = {**records[0], "height": 128, "width": 192}
@@ -128,8 +128,8 @@ def test_masks_stay_with_the_image(dataset, records, mapper):
         for mask, category in zip(targets.gt_masks.tensor, targets.gt_classes.tolist(), strict=True):
             inner = binary_erosion(mask.numpy(), iterations=2)  # the border is blurred
             assert inner.any() or mask.sum() < 100
-            colour = sample["image"][0].numpy()[inner].astype(int)
-            assert np.abs(colour - {1: 0, 0: 80, 2: 160}[category]).max(initial=0) < 8
+            color = sample["image"][0].numpy()[inner].astype(int)
+            assert np.abs(color - {1: 0, 0: 80, 2: 160}[category]).max(initial=0) < 8
 
 
 def test_features_of_plain_and_mirrored_images(records, mapper):
@@ -204,8 +204,8 @@ def test_coco_sample(coco_sample):
 
 
 @pytest.fixture
-def labelled(dataset, records, tmp_path):
-    """The first image as a record of a semantic dataset, with as many classes as colours: 24×16 (width×height)."""
+def labeled(dataset, records, tmp_path):
+    """The first image as a record of a semantic dataset, with as many classes as colors: 24×16 (width×height)."""
     labels = np.where(dataset["ids"] == 3, 1, 846)
     labels[dataset["ids"] == 0] = 65535
     Image.fromarray(labels.astype(np.uint16)).save(tmp_path / "labels.tif")
@@ -213,8 +213,8 @@ def labelled(dataset, records, tmp_path):
     return {**record, "sem_seg_file_name": str(tmp_path / "labels.tif")}, labels
 
 
-def test_one_target_a_class_of_a_label_map(labelled, mapper):
-    record, labels = labelled
+def test_one_target_a_class_of_a_label_map(labeled, mapper):
+    record, labels = labeled
     words = Vocabulary.from_names([f"word {n}" for n in range(847)])
     build = mapper([T.HFlipTransform(24)], vocabulary=words, ignore_label=65535)
     targets = build(record)["instances"]
@@ -226,13 +226,13 @@ def test_one_target_a_class_of_a_label_map(labelled, mapper):
     assert "instances" not in mapper(is_train=False, vocabulary=words)(record)
 
 
-def test_label_maps_of_other_classes_are_refused(labelled, mapper):
+def test_label_maps_of_other_classes_are_refused(labeled, mapper):
     with pytest.raises(ValueError, match=r"labels.tif has the values \[846, 65535\]"):
-        mapper()(labelled[0])
+        mapper()(labeled[0])
 
 
-def test_a_label_map_of_nothing_gives_no_targets(labelled, mapper):
-    record, labels = labelled
+def test_a_label_map_of_nothing_gives_no_targets(labeled, mapper):
+    record, labels = labeled
     Image.new("L", (24, 16), 255).save(record["sem_seg_file_name"])
     targets = mapper()(record)["instances"]
     assert targets.gt_classes.shape == (0,) and targets.gt_masks.tensor.shape == (0, 16, 24)

@@ -153,7 +153,7 @@ def test_scenes_have_the_documented_contents(scenes_a, scenes_b):
 
 
 def test_things_differ_from_what_lies_behind_them():
-    # A thing's median distance in colour from the ring of pixels around it.
+    # A thing's median distance in color from the ring of pixels around it.
     gaps = []
     for i in range(60):
         scene = draw_scene([8, i], EVERYTHING)
@@ -169,10 +169,10 @@ def test_things_differ_from_what_lies_behind_them():
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_outlines_have_the_wanted_area_and_place(shape):
-    stamp = draw_outline(shape, area=600, centre=(40.0, 30.0), angle=0.7, stretch=1.1, max_extent=60)
+    stamp = draw_outline(shape, area=600, center=(40.0, 30.0), angle=0.7, stretch=1.1, max_extent=60)
     # Long outlines gain a little: filling takes in the border's own subpixels.
     assert stamp.coverage.sum() == pytest.approx(600, rel=0.06)
-    # Anti-aliased borders: the area of the binarised silhouette agrees with the covered one.
+    # Anti-aliased borders: the area of the binarized silhouette agrees with the covered one.
     assert (stamp.coverage > 0.5).sum() == pytest.approx(stamp.coverage.sum(), rel=0.04)
     at = np.argwhere((stamp.u**2 + stamp.v**2) < 0.8**2).mean(0) + (stamp.y0, stamp.x0) + 0.5
     assert np.abs(at - (30.0, 40.0)).max() < 0.6
@@ -181,7 +181,7 @@ def test_outlines_have_the_wanted_area_and_place(shape):
 def test_shapes_and_patterns_are_told_apart_by_more_than_noise():
     # Any two shapes, turned by any of 36 angles, overlap by clearly less than a shape with itself.
     def drawn(shape, angle):
-        stamp = draw_outline(shape, area=900, centre=(60.0, 60.0), angle=angle, stretch=1, max_extent=60)
+        stamp = draw_outline(shape, area=900, center=(60.0, 60.0), angle=angle, stretch=1, max_extent=60)
         canvas = np.zeros((120, 120), bool)
         h, w = stamp.coverage.shape
         canvas[stamp.y0 : stamp.y0 + h, stamp.x0 : stamp.x0 + w] = stamp.coverage > 0.5

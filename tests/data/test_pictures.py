@@ -36,12 +36,12 @@ def test_exif_orientation_is_applied():
     assert np.array_equal(to_rgb(turned), np.rot90(RGB, k=-1))
 
 
-def test_greys_of_8_and_16_bits_have_the_same_brightness():
-    grey = RGB[..., 0]
-    wide = reopened(Image.fromarray(grey.astype(np.uint16) * 257), format="PNG")
+def test_grays_of_8_and_16_bits_have_the_same_brightness():
+    gray = RGB[..., 0]
+    wide = reopened(Image.fromarray(gray.astype(np.uint16) * 257), format="PNG")
     assert wide.mode.startswith("I")
-    expected = np.repeat(grey[..., None], 3, axis=2)
-    for picture in (grey, Image.fromarray(grey), wide):
+    expected = np.repeat(gray[..., None], 3, axis=2)
+    for picture in (gray, Image.fromarray(gray), wide):
         assert np.array_equal(to_rgb(picture), expected)
 
 
@@ -57,23 +57,23 @@ def test_a_dark_16_bit_picture_stays_dark_and_what_fits_no_range_is_stretched():
 
 @pytest.mark.parametrize("highest", [255, 90])
 @pytest.mark.parametrize("dtype", [np.int16, np.int32, np.float32])
-def test_a_grey_is_as_bright_in_every_type_and_by_every_way(tmp_path, dtype, highest):
-    grey = np.linspace(0, highest, 54).round().reshape(6, 9)
-    path = tmp_path / "grey.tif"
+def test_a_gray_is_as_bright_in_every_type_and_by_every_way(tmp_path, dtype, highest):
+    gray = np.linspace(0, highest, 54).round().reshape(6, 9)
+    path = tmp_path / "gray.tif"
     if dtype == np.int16:  # Pillow reads, but does not write it: the 16-bit TIFF with its samples declared as signed
-        Image.fromarray(grey.astype(np.uint16)).save(path, tiffinfo={339: 2})
+        Image.fromarray(gray.astype(np.uint16)).save(path, tiffinfo={339: 2})
     else:
-        Image.fromarray(grey.astype(dtype)).save(path)
+        Image.fromarray(gray.astype(dtype)).save(path)
     with Image.open(path) as opened:
         assert opened.mode == ("F" if dtype == np.float32 else "I")
         ways = [to_rgb(path), read_rgb(str(path)), to_rgb(opened)]
     for found in ways:
-        assert np.array_equal(found, np.repeat(grey.astype(np.uint8)[..., None], 3, axis=2))
+        assert np.array_equal(found, np.repeat(gray.astype(np.uint8)[..., None], 3, axis=2))
 
 
 def test_floats_up_to_one_are_as_bright_as_bytes():
-    grey = np.array([[0.0, 0.5, 0.2]], np.float32)
-    assert to_rgb(Image.fromarray(grey))[0, :, 0].tolist() == [0, 128, 51]
+    gray = np.array([[0.0, 0.5, 0.2]], np.float32)
+    assert to_rgb(Image.fromarray(gray))[0, :, 0].tolist() == [0, 128, 51]
     assert to_rgb(Image.fromarray(np.full((2, 2), 0.5, np.float32))).tolist() == np.full((2, 2, 3), 128).tolist()
 
 

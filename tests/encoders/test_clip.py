@@ -58,7 +58,7 @@ def test_project_stays_float32_under_autocast(clip):
     assert torch.equal(actual[0], expected[0]) and torch.equal(actual[1], expected[1])
 
 
-def test_pixels_are_normalised_and_enlarged_before_the_tower(clip):
+def test_pixels_are_normalized_and_enlarged_before_the_tower(clip):
     pixels = image(48, 64)
     enlarged = F.interpolate(pixels, scale_factor=2, mode="bilinear", align_corners=False)
     expected = clip.model.visual.trunk.forward_features((enlarged / 255 - 0.5) / 0.25)
@@ -75,7 +75,7 @@ def test_any_size_maps_onto_whole_cells(clip, height, width):
 
 def test_dense_map_spans_exactly_the_image():
     """A bright square must light up the same part of the map as of the image, also at sizes that are no multiple
-    of the stride: its weighted centre, in image fractions, stays where it is."""
+    of the stride: its weighted center, in image fractions, stays where it is."""
     clip = build()
     for height, width in ((128, 128), (121, 135)):
         blank, marked = torch.full((2, 1, 3, height, width), 90.0)

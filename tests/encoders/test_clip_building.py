@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 
 from possam.encoders.clip import FrozenCLIP, building
 from possam.encoders.clip.building import _Source, pixel_statistics
-from possam.encoders.clip.recognise import create_open_clip, describe_clip
+from possam.encoders.clip.recognize import create_open_clip, describe_clip
 from possam.encoders.clip.tokenizer import OpenClipTokenizer
 
 # name → (embed_dim, feature_dim, stride)

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from open_clip.modified_resnet import AttentionPool2d
 
-from tests.encoders.tiny_clips import frozen, images, normalised
+from tests.encoders.tiny_clips import frozen, images, normalized
 
 CONVNEXT = {"timm_model_name": "tiny_convnext", "timm_pool": "", "timm_proj": "mlp", "image_size": 64}
 RESNET = {"layers": [1, 2, 1, 1], "width": 8, "head_width": 64, "image_size": 64}
@@ -16,7 +16,7 @@ TIMM_VIT = {"timm_model_name": "tiny_siglip", "timm_pool": "map", "timm_proj": "
 @torch.no_grad()
 def test_levels_of_a_convnext_are_timms_intermediate_features():
     clip, pixels = frozen(CONVNEXT), images(96, 64)
-    expected = clip.model.visual.trunk.forward_intermediates(normalised(pixels), intermediates_only=True)
+    expected = clip.model.visual.trunk.forward_intermediates(normalized(pixels), intermediates_only=True)
     found = clip(pixels)
     assert clip.out_channels == {4: 8, 8: 16, 16: 24, 32: 64} and clip.final_stride == 32
     assert list(found) == [4, 8, 16, 32]
@@ -31,7 +31,7 @@ def test_levels_of_a_resnet_are_its_layers():
     visual = clip.model.visual
     for layer in (visual.layer1, visual.layer2, visual.layer3, visual.layer4):
         layer.register_forward_hook(lambda _module, _inputs, output: seen.append(output.clone()))
-    visual.layer4(visual.layer3(visual.layer2(visual.layer1(visual.stem(normalised(pixels))))))
+    visual.layer4(visual.layer3(visual.layer2(visual.layer1(visual.stem(normalized(pixels))))))
     expected = seen[:4]
     found = clip(pixels)
     assert clip.out_channels == {4: 32, 8: 64, 16: 128, 32: 256} and list(found) == [4, 8, 16, 32]

@@ -28,10 +28,10 @@ def test_weighted_pooling_with_a_full_mask_is_the_towers_own_embedding(tool):
     torch.manual_seed(0)
     model = mini.create_model("mini_weak").eval()
     pixels = torch.randint(0, 256, (2, 96, 96, 3), dtype=torch.uint8)
-    normalised = (pixels.permute(0, 3, 1, 2) / 255 - 0.5) / 0.25
+    normalized = (pixels.permute(0, 3, 1, 2) / 255 - 0.5) / 0.25
     weights = tool.cell_weights(torch.ones(2, 96, 96, dtype=torch.uint8))
     actual = tool.embed_images(model, pixels, weights)
-    torch.testing.assert_close(actual, model.encode_image(normalised), atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(actual, model.encode_image(normalized), atol=1e-5, rtol=1e-4)
 
 
 def test_cells_weigh_what_the_segment_covers(tool):

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from possam.encoders import FrozenCLIP
-from tests.encoders.tiny_clips import frozen, images, normalised
+from tests.encoders.tiny_clips import frozen, images, normalized
 from tests.reference import ovsam as reference
 
 
@@ -19,7 +19,7 @@ def test_the_whole_image_has_open_clips_embedding(resnet):
     pixels = images(96, 96)
     whole = torch.tensor([[0.0, 0.0, 96.0, 96.0]])
     found = resnet.pool_boxes(resnet.final(pixels), [whole, whole])
-    assert torch.allclose(found, F.normalize(resnet.model.encode_image(normalised(pixels)), dim=-1), atol=1e-5)
+    assert torch.allclose(found, F.normalize(resnet.model.encode_image(normalized(pixels)), dim=-1), atol=1e-5)
 
 
 def test_equals_the_plain_formula(resnet):

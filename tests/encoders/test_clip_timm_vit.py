@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from possam.encoders.clip import FrozenCLIP
-from tests.encoders.tiny_clips import MEAN, STD, TEXT, frozen, images, normalised, tokenize
+from tests.encoders.tiny_clips import MEAN, STD, TEXT, frozen, images, normalized, tokenize
 
 POOLS = {
     "tiny_siglip": ("map", "none"),
@@ -31,7 +31,7 @@ def tower(name, **kwargs):
 
 def tokens_and_rotation(trunk, pixels):
     """timm's own way up to the blocks."""
-    tokens, rotation = trunk.patch_embed(normalised(pixels)), None
+    tokens, rotation = trunk.patch_embed(normalized(pixels)), None
     tokens = trunk._pos_embed(tokens)
     if isinstance(tokens, tuple):
         tokens, rotation = tokens
@@ -53,7 +53,7 @@ def test_siglip_is_its_own_embedding_when_its_pool_attends_uniformly():
     query.bias.data.zero_()
     pixels = images(32, 32)
     assert clip.final(pixels).shape == (2, 32, 4, 4)
-    expected = clip.model.encode_image(normalised(pixels), normalize=True)
+    expected = clip.model.encode_image(normalized(pixels), normalize=True)
     torch.testing.assert_close(full_mask(clip, pixels), expected, **EXACT)
 
 
@@ -66,7 +66,7 @@ def test_siglip_over_a_mask_is_its_pool_over_the_masks_patches():
     pixels = images(32, 32)
     inside = torch.rand(4, 4, generator=torch.Generator().manual_seed(2)) > 0.5
     pooled = clip.final(pixels)[:, :, inside].mean(dim=2)
-    expected = trunk.attn_pool(trunk.forward_features(normalised(pixels))[:, inside.flatten()])
+    expected = trunk.attn_pool(trunk.forward_features(normalized(pixels))[:, inside.flatten()])
     torch.testing.assert_close(clip.project(pooled), F.normalize(expected, dim=-1), **EXACT)
 
 
@@ -76,7 +76,7 @@ def test_a_map_pool_over_a_class_token_looks_at_the_patches_alone():
     trunk.attn_pool.q.weight.data.zero_()
     trunk.attn_pool.q.bias.data.zero_()
     pixels = images(32, 32)
-    patches = trunk.forward_features(normalised(pixels))[:, trunk.num_prefix_tokens :]
+    patches = trunk.forward_features(normalized(pixels))[:, trunk.num_prefix_tokens :]
     expected = trunk.head(trunk.fc_norm(trunk.attn_pool(patches)))
     torch.testing.assert_close(full_mask(clip, pixels), F.normalize(expected, dim=-1), **EXACT)
 

@@ -9,7 +9,7 @@ from torch import nn
 from possam.encoders.clip import FrozenCLIP
 from possam.encoders.clip import convnext as convnext_tower
 from possam.encoders.clip.convnext import _CELLS, _is_common, run_block
-from tests.encoders.tiny_clips import MEAN, STD, TEXT, frozen, images, normalised, tokenize
+from tests.encoders.tiny_clips import MEAN, STD, TEXT, frozen, images, normalized, tokenize
 
 
 def convnext(**kwargs):
@@ -32,14 +32,14 @@ def test_convnext_pooled_over_the_whole_map_is_the_image_embedding(proj):
     pixels = images(64, 64)
     dense = clip.final(pixels)
     assert dense.shape == (2, 64, 2, 2) == (2, clip.feature_dim, 64 // clip.stride, 64 // clip.stride)
-    expected = clip.model.encode_image(normalised(pixels), normalize=True)
+    expected = clip.model.encode_image(normalized(pixels), normalize=True)
     torch.testing.assert_close(clip.project(dense.mean(dim=(2, 3))), expected, atol=1e-6, rtol=1e-5)
 
 
 def test_convnext_at_another_size_is_still_the_image_embedding():
     clip = convnext()
     pixels = images(96, 160)
-    expected = clip.model.encode_image(normalised(pixels), normalize=True)
+    expected = clip.model.encode_image(normalized(pixels), normalize=True)
     torch.testing.assert_close(clip.project(clip.final(pixels).mean(dim=(2, 3))), expected, atol=1e-6, rtol=1e-5)
 
 
@@ -105,7 +105,7 @@ def test_resnet_equals_its_attention_pool_when_attention_is_uniform():
     pixels = images(64, 64)
     dense = clip.final(pixels)
     assert dense.shape == (2, 256, 2, 2)
-    expected = clip.model.encode_image(normalised(pixels), normalize=True)
+    expected = clip.model.encode_image(normalized(pixels), normalize=True)
     torch.testing.assert_close(clip.project(dense.mean(dim=(2, 3))), expected, atol=1e-5, rtol=1e-4)
 
 
@@ -114,7 +114,7 @@ def test_resnet_equals_its_attention_pool_for_one_cell_whatever_the_attention():
     pool = clip.model.visual.attnpool
     pool.positional_embedding.data[:] = pool.positional_embedding.data.mean(dim=0)
     pixels = images(32, 32)
-    expected = clip.model.encode_image(normalised(pixels), normalize=True)
+    expected = clip.model.encode_image(normalized(pixels), normalize=True)
     torch.testing.assert_close(clip.project(clip.final(pixels)[:, :, 0, 0]), expected, atol=1e-5, rtol=1e-4)
 
 
@@ -171,7 +171,7 @@ def test_vit_equals_blocks_whose_last_attention_sees_only_itself(custom):
     clip = vit(**({"scale_attn_inner": True, "scale_heads": True} if custom else {"ls_init_value": 0.5}))
     visual = clip.model.visual
     pixels = images(32, 32)
-    tokens = visual._embeds(normalised(pixels))
+    tokens = visual._embeds(normalized(pixels))
     for block in visual.transformer.resblocks[:-1]:
         tokens = block(tokens)
     only_itself = torch.zeros(17, 17).masked_fill(~torch.eye(17, dtype=torch.bool), float("-inf"))
@@ -188,7 +188,7 @@ def test_vit_of_one_block_that_averages_patches_is_the_image_embedding_when_patc
     pixels = images(32, 32)
     block = visual.transformer.resblocks[0]
     only_itself = torch.zeros(17, 17).masked_fill(~torch.eye(17, dtype=torch.bool), float("-inf"))
-    pooled, _ = visual._pool(block(visual._embeds(normalised(pixels)), attn_mask=only_itself))
+    pooled, _ = visual._pool(block(visual._embeds(normalized(pixels)), attn_mask=only_itself))
     expected = F.normalize(pooled @ visual.proj, dim=-1)
     torch.testing.assert_close(clip.project(clip.final(pixels).mean(dim=(2, 3))), expected, atol=1e-5, rtol=1e-4)
 

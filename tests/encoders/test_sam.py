@@ -22,7 +22,7 @@ def images(height, width, batch=2, seed=0):
 
 
 def preprocessed(x):
-    # segment_anything's own normalisation, without its padding.
+    # segment_anything's own normalization, without its padding.
     mean = torch.tensor([123.675, 116.28, 103.53]).view(3, 1, 1)
     std = torch.tensor([58.395, 57.12, 57.375]).view(3, 1, 1)
     return (x - mean) / std
@@ -199,7 +199,7 @@ def test_positions_of_another_window_are_not_resized(tmp_path):
     ("key", "what"),
     [("image_encoder.trunk.blocks.0.norm1.weight", "SAM 2"), ("vision_encoder.layers.0.qkv.weight", "transformers")],
 )
-def test_checkpoints_taken_for_sams_are_recognised(tmp_path, key, what):
+def test_checkpoints_taken_for_sams_are_recognized(tmp_path, key, what):
     torch.save({"model": {key: torch.zeros(2)}}, tmp_path / "other.pt")
     with pytest.raises(ValueError, match=f"no SAM image encoder, but what looks like .*{what}.*download sam_vit_b"):
         FrozenSAM.build(name="vit_b", weights=tmp_path / "other.pt")

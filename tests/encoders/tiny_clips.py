@@ -63,10 +63,10 @@ def tokenize(texts, context_length):
     return rows
 
 
-def frozen(vision, *, embed_dim=16, randomise=True, **options):
+def frozen(vision, *, embed_dim=16, randomize=True, **options):
     torch.manual_seed(0)
     model = open_clip.CLIP(embed_dim, vision, TEXT)
-    if randomise:  # zero and unit initialisations would hide a forgotten bias, norm or position
+    if randomize:  # zero and unit initializations would hide a forgotten bias, norm or position
         for parameter in model.parameters():
             parameter.data += 0.05 * torch.randn_like(parameter)
         for name, buffer in model.named_buffers():
@@ -79,6 +79,6 @@ def images(height, width, batch=2):
     return torch.rand(batch, 3, height, width, generator=torch.Generator().manual_seed(1)) * 255
 
 
-def normalised(pixels):
+def normalized(pixels):
     mean, std = torch.tensor(MEAN).view(1, 3, 1, 1), torch.tensor(STD).view(1, 3, 1, 1)
     return (pixels / 255 - mean) / std

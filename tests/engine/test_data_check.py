@@ -96,7 +96,7 @@ FAULTS = {
         "full",
         r"lack segment ids that the JSON lists: p3\.png: 5",
     ),
-    "grey PNG": (
+    "gray PNG": (
         lambda r: Image.new("L", (40, 30)).save(r["pan_seg_file_name"]),
         "sizes",
         r"must be RGB .*p3\.png: one channel",

@@ -222,7 +222,7 @@ class PromptCounter(PerImageEvaluator):
     def score_image(self, image_id, output):
         return output["n"]
 
-    def summarise(self, results):
+    def summarize(self, results):
         return {"prompts": {"N": float(sum(results))}}
 
 

@@ -18,10 +18,10 @@ HEIGHT, WIDTH = 40, 56
 
 
 def blobs(rng: np.random.Generator, count: int) -> np.ndarray:
-    """A map of `count` regions (1 …) around random centres, with holes of 0."""
+    """A map of `count` regions (1 …) around random centers, with holes of 0."""
     y, x = np.mgrid[:HEIGHT, :WIDTH]
-    centres = rng.uniform(0, 1, (count, 2)) * (HEIGHT, WIDTH)
-    distance = (y[..., None] - centres[:, 0]) ** 2 + (x[..., None] - centres[:, 1]) ** 2
+    centers = rng.uniform(0, 1, (count, 2)) * (HEIGHT, WIDTH)
+    distance = (y[..., None] - centers[:, 0]) ** 2 + (x[..., None] - centers[:, 1]) ** 2
     index = distance.argmin(-1) + 1
     index[rng.uniform(0, 1, (HEIGHT, WIDTH)) < 0.05] = 0
     index[: rng.integers(0, 12)] = 0

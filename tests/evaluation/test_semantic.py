@@ -123,7 +123,7 @@ def test_golden(label_maps):
         np.array([[2, 2, 0, 0], [255, 1, 1, 1]]),
     ]
     predictions = [
-        np.array([[0, 0, 1, 1], [1, 0, 2, 3]]),  # on the unlabelled pixels 2 and 3: not counted
+        np.array([[0, 0, 1, 1], [1, 0, 2, 3]]),  # on the unlabeled pixels 2 and 3: not counted
         np.array([[0, 3, 0, 0], [2, 1, 1, -1]]),
     ]
     # class 0: 5 pixels, 4 found, predicted 6 times: 4 / (5 + 6 − 4) = 4/7

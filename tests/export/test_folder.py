@@ -53,7 +53,7 @@ def test_the_description_is_true(exported, about, model):
     (image,) = about["programs"]["encoder"]["inputs"]
     assert image == {"name": "image", "dtype": "float32", "shape": ["batch", 3, 128, 128]}
     assert about["programs"]["scorer"]["outputs"][1]["shape"] == ["batch", 24, "classes + 1"]
-    assert about["image"]["size"] == 128 and about["image"]["pad_colour"] == pytest.approx([123.675, 116.28, 103.53])
+    assert about["image"]["size"] == 128 and about["image"]["pad_color"] == pytest.approx([123.675, 116.28, 103.53])
     assert about["constants"]["ensemble"] == "mase"
     assert about["constants"]["query_scale"] == model.classifier.scale.item()
     assert about["constants"]["clip_scale"] == model.clip.logit_scale

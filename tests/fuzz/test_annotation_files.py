@@ -196,19 +196,19 @@ def test_a_mask_of_any_content(place, segmentation):
     check_instances(place, path, False)
 
 
-def png(width, height, body=b"", depth=8, colour=2):
+def png(width, height, body=b"", depth=8, color=2):
     """A PNG whose header promises what its body does not hold."""
     def chunk(name, data):
         return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
 
-    head = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
+    head = struct.pack(">IIBBBBB", width, height, depth, color, 0, 0, 0)
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(body)) + chunk(b"IEND", b"")
 
 
 LIARS = tuple(
-    png(width, height, depth=depth, colour=colour)
+    png(width, height, depth=depth, color=color)
     for width, height in ((60_000, 60_000), (2**31 - 1, 2**31 - 1), (13_000, 13_000), (2**31 - 1, 1), (0, 0), (W, 0))
-    for depth, colour in ((8, 2), (16, 0), (1, 3))
+    for depth, color in ((8, 2), (16, 0), (1, 3))
 )
 
 
@@ -227,7 +227,7 @@ def load_record(place):
 
 
 @cases(500)
-@given(content=damaged(png(W, H, bytes(H * (1 + W)), colour=0), OTHERS + LIARS))
+@given(content=damaged(png(W, H, bytes(H * (1 + W)), color=0), OTHERS + LIARS))
 def test_a_label_map_of_any_bytes(place, content):
     path = place / "labels.png"
     path.write_bytes(content)

@@ -135,7 +135,7 @@ def test_a_panoptic_json_of_any_bytes(root, content):
 
 @cases(60)
 @given(
-    content=damaged(png(W, H, bytes(H * (1 + W)), colour=0), OTHERS + LIARS),
+    content=damaged(png(W, H, bytes(H * (1 + W)), color=0), OTHERS + LIARS),
     folder=st.sampled_from(["labels", "images", "panoptic"]),
 )
 def test_pictures_of_any_bytes(root, tmp_path_factory, content, folder):

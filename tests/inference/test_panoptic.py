@@ -10,9 +10,9 @@ def random_case(seed, queries, classes, height, width):
     """Disks with noisy borders, so that masks overlap, hide each other and share classes."""
     generator = torch.Generator().manual_seed(seed)
     y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
-    centre = torch.rand(queries, 2, generator=generator) * torch.tensor([height, width])
+    center = torch.rand(queries, 2, generator=generator) * torch.tensor([height, width])
     radius = torch.rand(queries, generator=generator) * min(height, width) * 0.4 + 1
-    distance = ((y - centre[:, 0, None, None]) ** 2 + (x - centre[:, 1, None, None]) ** 2).sqrt()
+    distance = ((y - center[:, 0, None, None]) ** 2 + (x - center[:, 1, None, None]) ** 2).sqrt()
     noise = torch.randn(queries, height, width, generator=generator)
     logits = (radius[:, None, None] - distance) + 0.7 * noise
     scores = torch.randn(queries, classes + 1, generator=generator).mul(3).softmax(dim=1)[:, :-1]

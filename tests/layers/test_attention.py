@@ -53,7 +53,7 @@ def test_layers_are_post_norm_with_residual():
     torch.testing.assert_close(layer(x, positions), layer.norm(x + layer.attention(placed, placed, x)))
 
 
-def test_initialisation_is_that_of_torch():
+def test_initialization_is_that_of_torch():
     ours = MultiheadAttention(channels=64, heads=4)
     bound = (6 / (64 + 3 * 64)) ** 0.5
     assert 0.95 * bound < ours.in_proj.weight.abs().max() <= bound

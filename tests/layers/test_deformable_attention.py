@@ -10,7 +10,7 @@ POSITIONS = sum(height * width for height, width in SIZES)
 
 
 def plain_bilinear(image, x, y):
-    """D values of a D×h×w map at position (x, y), counted from the centre of the first; zero outside."""
+    """D values of a D×h×w map at position (x, y), counted from the center of the first; zero outside."""
     value = torch.zeros(image.shape[0], dtype=image.dtype)
     for row in (math.floor(y), math.floor(y) + 1):
         for column in (math.floor(x), math.floor(x) + 1):
@@ -62,7 +62,7 @@ def test_equals_the_plain_formula(module):
         )
 
 
-def test_reference_points_are_centres_in_order():
+def test_reference_points_are_centers_in_order():
     points = level_reference_points([(1, 2), (2, 1)])
     torch.testing.assert_close(points, torch.tensor([[0.25, 0.5], [0.75, 0.5], [0.5, 0.25], [0.5, 0.75]]))
 

@@ -3,7 +3,7 @@ import torch
 from possam.layers import LayerNorm2d
 
 
-def test_normalises_each_position_over_channels():
+def test_normalizes_each_position_over_channels():
     norm = LayerNorm2d(6)
     with torch.no_grad():
         norm.weight.uniform_(0.5, 2)

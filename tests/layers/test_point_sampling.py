@@ -34,8 +34,8 @@ def test_point_sample_is_bilinear():
 def test_points_are_x_then_y():
     maps = torch.zeros(1, 1, 4, 8)
     maps[0, 0, 1, 6] = 1.0
-    centre = torch.tensor([[[(6 + 0.5) / 8, (1 + 0.5) / 4]]])
-    assert point_sample(maps, centre).item() == pytest.approx(1.0)
+    center = torch.tensor([[[(6 + 0.5) / 8, (1 + 0.5) / 4]]])
+    assert point_sample(maps, center).item() == pytest.approx(1.0)
 
 
 def test_points_are_uniform_and_run_from_top_to_bottom():

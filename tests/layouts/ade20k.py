@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tests.layouts.drawing import Size, boxes, classes_of, recolour, save_lines, save_map, save_photo, scene
+from tests.layouts.drawing import Size, boxes, classes_of, recolor, save_lines, save_map, save_photo, scene
 
 # Ids of the label maps, and of the same things in the instance maps: bed, person, car, flag.
 STUFF = (1, 3, 5, 141)
@@ -22,7 +22,7 @@ def make_ade20k(root: Path, *, images: int = 2, size: Size = (24, 32)) -> None:
             name = f"{split}/ADE_{short}_{number:08d}"
             index, classes = scene(number, size), classes_of(number, STUFF, tuple(THINGS))
             save_photo(ade / "images" / f"{name}.jpg", number, size)
-            save_map(ade / "annotations" / f"{name}.png", recolour(index, classes, 0, np.uint8))
+            save_map(ade / "annotations" / f"{name}.png", recolor(index, classes, 0, np.uint8))
             instances = np.zeros((*size, 3), dtype=np.uint8)
             for serial, (region, (top, left, bottom, right)) in enumerate(boxes(number, size).items(), start=1):
                 instances[top - 1 : bottom, left:right, 0] = THINGS[classes[region - 1]]

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tests.layouts.drawing import Size, classes_of, recolour, save_json, save_lines, save_map, save_photo, scene
+from tests.layouts.drawing import Size, classes_of, recolor, save_json, save_lines, save_map, save_photo, scene
 
 # Ids of the release: wall, building, sky; bed, person, adding machine; one that is none of the 847 classes.
 STUFF = (2978, 312, 2420)
@@ -19,7 +19,7 @@ def make_ade20k_full(root: Path, *, images: int = 2, size: Size = (24, 32)) -> N
             place = ("urban/street", "home_or_hotel/bedroom")[number % 2]
             folder, name = ade / "images/ADE" / split / place, f"ADE_{short}_{number:08d}"
             index = scene(number, size)
-            classes = recolour(index, classes_of(number, STUFF, THINGS), 0, np.int64)
+            classes = recolor(index, classes_of(number, STUFF, THINGS), 0, np.int64)
             save_photo(folder / f"{name}.jpg", number, size)
             save_map(
                 folder / f"{name}_seg.png", np.stack([classes // 256 * 10, classes % 256, index], -1).astype(np.uint8)

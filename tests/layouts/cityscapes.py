@@ -13,7 +13,7 @@ def make_cityscapes(root: Path, *, images: int = 2, size: Size = (24, 32)) -> No
     """cityscapes/leftImg8bit/{train,val}/<city>/*.png and gtFine/{train,val}/<city>/*.{png,json}.
 
     The left edge is the ego vehicle (id 1), of the two things the first is a car and the second a group of
-    persons in even images, a caravan, which is not scored, in odd ones. A licence plate has id −1: not drawn.
+    persons in even images, a caravan, which is not scored, in odd ones. A license plate has id −1: not drawn.
     """
     city_of = {"train": ("aachen", "zurich"), "val": ("frankfurt", "munster")}
     for split, cities in city_of.items():

@@ -9,7 +9,7 @@ from tests.layouts.drawing import (
     Size,
     boxes,
     classes_of,
-    recolour,
+    recolor,
     rectangle,
     save_ids,
     save_json,
@@ -43,9 +43,9 @@ def make_coco(root: Path, *, images: int = 2, size: Size = (24, 32)) -> None:
             crowd = number == first + images - 1
             ids = [7, 70_000, 256 + number, 300 * 300 + number]
             save_photo(coco / f"{split}2017" / f"{name}.jpg", number, size)
-            save_ids(coco / f"panoptic_{split}2017" / f"{name}.png", recolour(index, ids, 0, np.int64))
+            save_ids(coco / f"panoptic_{split}2017" / f"{name}.png", recolor(index, ids, 0, np.int64))
             maps = [value - 1 for value in classes_of(number, STUFF_MAPS, THINGS)]
-            save_map(coco / "stuffthingmaps" / f"{split}2017" / f"{name}.png", recolour(index, maps, 255, np.uint8))
+            save_map(coco / "stuffthingmaps" / f"{split}2017" / f"{name}.png", recolor(index, maps, 255, np.uint8))
             url = f"http://images.cocodataset.org/{split}2017/{name}.jpg"
             infos.append(
                 {"id": number, "file_name": f"{name}.jpg", "height": size[0], "width": size[1], "coco_url": url}

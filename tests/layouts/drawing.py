@@ -43,7 +43,7 @@ def classes_of(number: int, stuff: tuple[int, ...], things: tuple[int, ...]) -> 
     ]
 
 
-def recolour(index: np.ndarray, values: list[int], void: int, dtype: type) -> np.ndarray:
+def recolor(index: np.ndarray, values: list[int], void: int, dtype: type) -> np.ndarray:
     """A scene with `values` in place of 1 … 4 and `void` in place of 0."""
     return np.array([void, *values])[index].astype(dtype)
 
@@ -67,7 +67,7 @@ def segments_of(index: np.ndarray, ids: list[int], classes: list[int], crowds: t
 
 
 def save_photo(path: Path, number: int, size: Size) -> None:
-    """A picture of coloured noise, as JPEG or PNG by the path's end."""
+    """A picture of colored noise, as JPEG or PNG by the path's end."""
     rng = np.random.default_rng(number)
     small = rng.integers(0, 256, (4, 4, 3), dtype=np.uint8)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -79,7 +79,7 @@ def save_map(path: Path, pixels: np.ndarray, *, palette: bool = False) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     picture = Image.fromarray(pixels)
     if palette:
-        picture.putpalette([value for colour in range(256) for value in (colour, colour * 7 % 256, 255 - colour)])
+        picture.putpalette([value for color in range(256) for value in (color, color * 7 % 256, 255 - color)])
     picture.save(path)
 
 

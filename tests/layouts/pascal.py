@@ -8,7 +8,7 @@ from scipy.io import savemat
 from tests.layouts.drawing import (
     Size,
     classes_of,
-    recolour,
+    recolor,
     save_json,
     save_lines,
     save_map,
@@ -36,9 +36,9 @@ def make_pascal_voc(root: Path, *, images: int = 2, size: Size = (24, 32)) -> No
             index = scene(number, size)
             classes = classes_of(number, (0,), VOC_THINGS)
             save_photo(voc / "JPEGImages" / f"{name}.jpg", number, size)
-            save_map(voc / "SegmentationClass" / f"{name}.png", recolour(index, classes, 255, np.uint8), palette=True)
+            save_map(voc / "SegmentationClass" / f"{name}.png", recolor(index, classes, 255, np.uint8), palette=True)
             save_map(
-                voc / "SegmentationObject" / f"{name}.png", recolour(index, [0, 0, 1, 2], 255, np.uint8), palette=True
+                voc / "SegmentationObject" / f"{name}.png", recolor(index, [0, 0, 1, 2], 255, np.uint8), palette=True
             )
         save_lines(voc / "ImageSets/Segmentation" / f"{split}.txt", names[split])
     save_lines(voc / "ImageSets/Segmentation/trainval.txt", names["train"] + names["val"])
@@ -58,7 +58,7 @@ def make_pascal_context(root: Path, *, images: int = 2, size: Size = (24, 32), m
             (voc / "trainval").mkdir(exist_ok=True)
             savemat(
                 voc / "trainval" / f"{name}.mat",
-                {"LabelMap": recolour(scene(number, size), classes, 0, np.uint16)},
+                {"LabelMap": recolor(scene(number, size), classes, 0, np.uint16)},
                 do_compression=True,
             )
             infos.append({"file_name": f"{name}.jpg", "image_id": number, "phase": split})

@@ -32,7 +32,7 @@ MAY_NAME_ROLES = {
     "possam/encoders/weight_files.py": "of which kind of encoder a file is",
     "possam/encoders/sam.py": "the encoder's own messages and fingerprint",
     "possam/encoders/clip/building.py": "the encoder's own messages",
-    "possam/encoders/clip/recognise.py": "the encoder's own messages",
+    "possam/encoders/clip/recognize.py": "the encoder's own messages",
     "possam/encoders/clip/frozen_clip.py": "the encoder's own fingerprint",
 }
 

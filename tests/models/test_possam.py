@@ -104,10 +104,10 @@ def test_cached_features_give_the_same_losses(mini_model):
 
 def test_the_border_of_a_padded_image_is_zero_to_sam(mini_model):
     batch = mini_model._pad([torch.full((3, 100, 60), 7, dtype=torch.uint8)], 128)
-    normalised = (batch - mini_model.sam.pixel_mean) / mini_model.sam.pixel_std
+    normalized = (batch - mini_model.sam.pixel_mean) / mini_model.sam.pixel_std
     assert batch.shape == (1, 3, 128, 128)
     assert torch.all(batch[:, :, :100, :60] == 7)
-    assert torch.all(normalised[:, :, 100:] == 0) and torch.all(normalised[:, :, :, 60:] == 0)
+    assert torch.all(normalized[:, :, 100:] == 0) and torch.all(normalized[:, :, :, 60:] == 0)
 
 
 def test_an_image_that_does_not_fit_is_refused(mini_model):

@@ -26,13 +26,13 @@ def classic_sample(
         record: "file_name", "pan_seg_file_name", and "segments_info" with "id", "category_id" and "iscrowd".
         size: side of the crop, in pixels.
         min_scale, max_scale: range of the jitter.
-        pad: fill up to `size`×`size`, with grey and with an id that no segment has; else a small image stays small.
+        pad: fill up to `size`×`size`, with gray and with an id that no segment has; else a small image stays small.
     Returns:
         "image" (3×S×S uint8 RGB), "gt_masks" (T×S×S bool) and "gt_classes" (T int64), also of segments that the crop
         leaves nothing of.
     """
     image = np.asarray(ImageOps.exif_transpose(Image.open(record["file_name"])).convert("RGB"))
-    colours = np.asarray(Image.open(record["pan_seg_file_name"]).convert("RGB"))
+    colors = np.asarray(Image.open(record["pan_seg_file_name"]).convert("RGB"))
     height, width = image.shape[:2]
     ratio = size * np.random.uniform(min_scale, max_scale) / max(height, width)
     new_height, new_width = int(np.round(height * ratio)), int(np.round(width * ratio))
@@ -51,8 +51,8 @@ def classic_sample(
         return np.pad(cropped, ((0, below), (0, right), (0, 0)), constant_values=fill)
 
     image = transform(image, Image.Resampling.BILINEAR, 128)
-    colours = transform(colours, Image.Resampling.NEAREST, 255).astype(np.uint32)
-    ids = colours[..., 0] + 256 * colours[..., 1] + 256**2 * colours[..., 2]
+    colors = transform(colors, Image.Resampling.NEAREST, 255).astype(np.uint32)
+    ids = colors[..., 0] + 256 * colors[..., 1] + 256**2 * colors[..., 2]
     kept = [segment for segment in record["segments_info"] if not segment["iscrowd"]]
     masks = [torch.from_numpy(np.ascontiguousarray(ids == segment["id"])) for segment in kept]
     return {

@@ -51,15 +51,15 @@ def decode_pixels(decoder: DeformablePixelDecoder, pyramid: Mapping[int, Tensor]
     maps = [project(pyramid[stride]) for stride, project in zip((32, 16, 8), decoder.input_projections, strict=True)]
     sizes = [(x.shape[2], x.shape[3]) for x in maps]
     x = torch.cat([x.flatten(2).transpose(1, 2) for x in maps], dim=1)
-    positions, centres = [], []
+    positions, centers = [], []
     for level, (height, width) in enumerate(sizes):
         encoding = decoder.position(maps[level]).flatten(1).T
         positions.append(encoding + decoder.level_embedding.weight[level])
         row, column = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
-        centres.append(torch.stack([(column + 0.5) / width, (row + 0.5) / height], dim=-1).flatten(0, 1))
-    position, centre = torch.cat(positions), torch.cat(centres).to(x.device)
+        centers.append(torch.stack([(column + 0.5) / width, (row + 0.5) / height], dim=-1).flatten(0, 1))
+    position, center = torch.cat(positions), torch.cat(centers).to(x.device)
     for layer in decoder.layers:
-        x = layer.norm1(x + attend(layer.attention, x + position, centre, x, sizes))
+        x = layer.norm1(x + attend(layer.attention, x + position, center, x, sizes))
         x = layer.norm2(x + layer.linear2(F.relu(layer.linear1(x))))
     scales, start = [], 0
     for height, width in sizes:

@@ -71,7 +71,7 @@ def plain_losses(
     """
     shuffled = [x[:, torch.randperm(x.shape[1], device=x.device)] for x in drawn]
     queries = layers[0].iou.shape[1]
-    normaliser = max(1, sum(min(queries, len(target.labels)) for target in targets))
+    normalizer = max(1, sum(min(queries, len(target.labels)) for target in targets))
     losses = {}
     for number, ((class_logits, _, iou), mask_logits) in enumerate(zip(layers, masks, strict=True)):
         expected = torch.full(class_logits.shape[:2], class_logits.shape[-1] - 1, device=class_logits.device)
@@ -90,8 +90,8 @@ def plain_losses(
         balance[-1] = no_object_weight
         parts = {
             "class": F.cross_entropy(class_logits.transpose(1, 2), expected, balance),
-            "mask": bce / normaliser,
-            "dice": dice / normaliser,
+            "mask": bce / normalizer,
+            "dice": dice / normalizer,
             "iou": F.mse_loss(iou, quality),
         }
         suffix = "" if number == len(layers) - 1 else f"_{number}"

@@ -13,9 +13,9 @@ def scene(
     """Scores Q×K and mask logits Q×h×w: a query a segment is sure of its name, the rest show segments again, weakly."""
     generator = torch.Generator().manual_seed(seed)
     y, x = torch.meshgrid(*(torch.arange(side) / side for side in size), indexing="ij")
-    centre, radius = torch.rand(segments, 2, generator=generator), torch.rand(segments, generator=generator) * 0.3
+    center, radius = torch.rand(segments, 2, generator=generator), torch.rand(segments, generator=generator) * 0.3
     waves = F.interpolate(torch.randn(1, segments, 12, 12, generator=generator) * 0.05, size=size, mode="bicubic")[0]
-    away = ((y - centre[:, 0, None, None]) ** 2 + (x - centre[:, 1, None, None]) ** 2).sqrt()
+    away = ((y - center[:, 0, None, None]) ** 2 + (x - center[:, 1, None, None]) ** 2).sqrt()
     away = away - radius[:, None, None] + waves
     nearest, second = away.topk(2, dim=0, largest=False).values
     others = torch.where(away == nearest, second, nearest)

@@ -42,7 +42,7 @@ def test_a_label_may_stick_out_a_little_but_not_more():
     assert layout_of(index).place_on(0, (70, 10)) is None
 
 
-def test_sticking_out_it_hides_the_large_neighbour_not_the_small_one():
+def test_sticking_out_it_hides_the_large_neighbor_not_the_small_one():
     index = np.full((60, 90), 2, np.int32)
     index[25:35, 30:60] = 1
     index[20:40, 60:70] = 3

@@ -34,7 +34,7 @@ def explanation():
 
 
 def bar_lengths(picture, color):
-    """Pixels of a colour in rows that have a bar of it, by row, from the third of the picture that has the names."""
+    """Pixels of a color in rows that have a bar of it, by row, from the third of the picture that has the names."""
     rows = (picture[:, 520:] == color).all(-1).sum(axis=1)
     return rows[rows > 0]
 
@@ -52,7 +52,7 @@ def test_bars_have_the_length_of_the_probabilities(explanation):
     assert longer.max() - lengths.max() == pytest.approx(26, abs=2)
 
 
-def test_the_mask_keeps_its_colours_and_the_rest_is_pale(explanation):
+def test_the_mask_keeps_its_colors_and_the_rest_is_pale(explanation):
     image = np.full((480, 480, 3), (200, 20, 20), np.uint8)
     mask = np.zeros((480, 480), bool)
     mask[100:300, 100:300] = True

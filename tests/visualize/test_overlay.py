@@ -115,7 +115,7 @@ def test_long_names_are_cut_to_half_the_width(written):
 
 
 def test_text_is_readable_on_its_box(scene):
-    # One class of each of many colours: what is drawn in a chip is its paper, its ink and mixtures of the two.
+    # One class of each of many colors: what is drawn in a chip is its paper, its ink and mixtures of the two.
     image, ids, infos = scene()
     for word in ("cat", "dog", "sky", "tree", "house", "a", "b", "c", "d", "e", "f"):
         picture = draw_panoptic(image, ids, infos[:1], ["", word], opacity=0.0)

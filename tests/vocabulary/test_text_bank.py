@@ -11,7 +11,7 @@ WORDS = Vocabulary.from_names(["sofa, couch", "sky", "cat"])
 
 
 class CountingEncoder:
-    """Turns each sentence into a fixed random vector, not normalised, and counts the sentences."""
+    """Turns each sentence into a fixed random vector, not normalized, and counts the sentences."""
 
     def __init__(self, text_fingerprint="one", embed_dim=16):
         self.text_fingerprint, self.embed_dim, self.sentences = text_fingerprint, embed_dim, 0
@@ -30,7 +30,7 @@ def bank(directory, encoder=None, **more):
     return TextBank(encoder=encoder, directory=directory, **more), encoder
 
 
-def test_embedding_is_the_normalised_mean_of_normalised_templates():
+def test_embedding_is_the_normalized_mean_of_normalized_templates():
     texts, encoder = bank(None)
     got = texts.embed(WORDS)
     for row, name in zip(got.embeddings, WORDS.names, strict=True):

@@ -74,8 +74,8 @@ def _sampling(device: str, dtype: torch.dtype, gradients: bool, *, ours: bool) -
     shape = (1, queries, _HEADS, len(LEVELS), _POINTS)
     value = torch.randn(1, queries, _HEADS, _DEPTH).to(device, dtype)
     pixels = torch.tensor([(2 / width, 2 / height) for height, width in LEVELS])[:, None]
-    centres = 2 * level_reference_points(LEVELS)[:, None, None, None] - 1
-    grid = (centres + 2 * torch.randn(*shape, 2) * pixels).to(device)
+    centers = 2 * level_reference_points(LEVELS)[:, None, None, None] - 1
+    grid = (centers + 2 * torch.randn(*shape, 2) * pixels).to(device)
     weights = torch.rand(shape).to(device)
     leaves = [x.requires_grad_(gradients) for x in (value, grid, weights)]
 

@@ -37,7 +37,7 @@ def cases(device: str) -> list[Case]:
             reference=_REFERENCE,
             ours=lambda: _work(_ours(), lambda sample: sample),
             theirs=lambda: _work(_theirs, lambda sample: sample),
-            error=_grey_levels,
+            error=_gray_levels,
             tolerance=2.0,
             time_target=0.5,
         ),
@@ -60,15 +60,15 @@ def _records() -> list[dict[str, Any]]:
 
 
 def _record(folder: Path, number: int) -> dict[str, Any]:
-    """A photo-like picture and its segments: wavy regions, each of its own colour, under noise of all scales."""
+    """A photo-like picture and its segments: wavy regions, each of its own color, under noise of all scales."""
     rng = np.random.default_rng(number)
     nearest = np.argmax([_smooth(rng, 6) for _ in range(_SEGMENTS)], axis=0)
     kept = np.unique(nearest)
     ids = rng.choice(2**24 - 1, _SEGMENTS, replace=False) + 1
     noise = sum(_smooth(rng, cells) * 12 for cells in (10, 40, 160, 320))
-    colours = rng.integers(40, 216, (_SEGMENTS, 3))[nearest] + np.asarray(noise)[..., None]
+    colors = rng.integers(40, 216, (_SEGMENTS, 3))[nearest] + np.asarray(noise)[..., None]
     photo, png = folder / f"{number}.jpg", folder / f"{number}.png"
-    Image.fromarray(colours.clip(0, 255).astype(np.uint8)).save(photo, quality=92)
+    Image.fromarray(colors.clip(0, 255).astype(np.uint8)).save(photo, quality=92)
     write_id_map(png, ids[nearest])
     segments = [{"id": int(ids[k]), "category_id": int(k), "isthing": True, "iscrowd": False} for k in kept]
     size = {"height": _HEIGHT, "width": _WIDTH}
@@ -106,7 +106,7 @@ def _sent(sample: dict[str, Any]) -> Any:
     ForkingPickler.loads(bytes(ForkingPickler.dumps(sample)))
 
 
-def _grey_levels(ours: Iterable[dict[str, Any]], theirs: Iterable[dict[str, Any]]) -> float:
+def _gray_levels(ours: Iterable[dict[str, Any]], theirs: Iterable[dict[str, Any]]) -> float:
     """Largest difference of the pixels; infinite where masks or classes differ, but for targets without a pixel."""
     largest = 0.0
     for one, other in zip(ours, theirs, strict=True):

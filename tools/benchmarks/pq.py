@@ -120,12 +120,12 @@ def _scenes() -> Path:
 
 
 def _regions(rng: np.random.Generator) -> NDArray[np.int64]:
-    """H×W, 1 to 12: the nearest of 12 centres, seen through waves and noise."""
+    """H×W, 1 to 12: the nearest of 12 centers, seen through waves and noise."""
     y, x = np.mgrid[:_HEIGHT, :_WIDTH].astype(np.float32)
     y, x = y + 8 * np.sin(x / 23), x + 8 * np.sin(y / 31)
     y += 0.8 * rng.standard_normal(y.shape, dtype=np.float32)
-    centres = rng.uniform(0, 1, (_SEGMENTS, 2)) * (_HEIGHT, _WIDTH)
-    distances = np.stack([(y - row) ** 2 + (x - column) ** 2 for row, column in centres])
+    centers = rng.uniform(0, 1, (_SEGMENTS, 2)) * (_HEIGHT, _WIDTH)
+    distances = np.stack([(y - row) ** 2 + (x - column) ** 2 for row, column in centers])
     return distances.argmin(axis=0) + 1
 
 

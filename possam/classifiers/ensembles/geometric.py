@@ -14,7 +14,7 @@ from .base import PosteriorEnsemble, in_range, register_ensemble
 class Geometric(PosteriorEnsemble):
     """λ_k = α for classes that share a name with the training vocabulary, β for the others.
 
-    r_ik ∝ p_ik^(1−α)·q_ik^α for seen and p_ik^(1−β)·q_ik^β for unseen classes, normalised over all k
+    r_ik ∝ p_ik^(1−α)·q_ik^α for seen and p_ik^(1−β)·q_ik^β for unseen classes, normalized over all k
     together. With κ = 1 and η = 0 these are FC-CLIP's scores; masks that CLIP has no pixel of take λ = 0,
     which FC-CLIP does under its option ENSEMBLE_ON_VALID_MASK.
 

@@ -58,7 +58,7 @@ class AnnotationFile:
         return {annotation["image_id"] for annotation in self.content["annotations"]}
 
     @property
-    def labelled(self) -> Iterator[tuple[Any, Mapping[str, Any]]]:
+    def labeled(self) -> Iterator[tuple[Any, Mapping[str, Any]]]:
         """(image id, segment or instance) of the whole file."""
         for annotation in self.content["annotations"]:
             for part in annotation["segments_info"] if self.kind == "panoptic" else (annotation,):
@@ -138,7 +138,7 @@ def _is_named(entry: Mapping[str, Any], category: Category) -> bool:
 def check_category_ids(file: AnnotationFile) -> Iterator[Problem]:
     """Segments and instances have category ids of the vocabulary."""
     known = file.vocabulary.contiguous_id
-    unknown = Counter(part["category_id"] for _, part in file.labelled if part["category_id"] not in known)
+    unknown = Counter(part["category_id"] for _, part in file.labeled if part["category_id"] not in known)
     if unknown:
         yield file.problem(
             "category ids",
@@ -152,7 +152,7 @@ def check_geometry(file: AnnotationFile) -> Iterator[Problem]:
     """Boxes lie in their images, and masks of instances are those of the image, the box and the area that is stated."""
     sizes = {image["id"]: (int(image["height"]), int(image["width"])) for image in file.content["images"]}
     boxes, areas, sizes_of_runs, masks = [], [], [], []
-    for image_id, part in file.labelled:
+    for image_id, part in file.labeled:
         if image_id not in sizes:
             continue
         height, width = sizes[image_id]

@@ -23,7 +23,7 @@ from possam.data.images import ImageFinder
 from possam.files import decode_text
 from possam.vocabulary import Vocabulary
 
-__all__ = ["Contents", "ImageEntry", "Png", "read_annotation_file", "summarise"]
+__all__ = ["Contents", "ImageEntry", "Png", "read_annotation_file", "summarize"]
 
 _PARTS = ("images", "annotations", "categories")
 # What files are that only have the name of a JSON, by their first bytes.
@@ -145,7 +145,7 @@ def _entry_faults(content: Mapping[str, Any], kind: str, image_names: str, feder
     return faults
 
 
-def summarise(content: Mapping[str, Any], finder: ImageFinder, vocabulary: Vocabulary) -> Contents:
+def summarize(content: Mapping[str, Any], finder: ImageFinder, vocabulary: Vocabulary) -> Contents:
     """What the checks of files need of a content; the rest, gigabytes for the largest datasets, can be let go."""
     stuff = {category.dataset_id for category in vocabulary.categories if not category.isthing}
     panoptic = {a["image_id"]: a for a in content["annotations"] if "segments_info" in a}

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from possam.data.datasets.spec import DatasetSpec
 from possam.data.doctor.annotations import ANNOTATION_CHECKS, AnnotationFile
-from possam.data.doctor.contents import Contents, read_annotation_file, summarise
+from possam.data.doctor.contents import Contents, read_annotation_file, summarize
 from possam.data.doctor.mistakes import MISTAKE_CHECKS, explain
 from possam.data.doctor.pictures import CONTENT_CHECKS, HEADER_CHECKS, Check, Rules, examine_samples
 from possam.data.doctor.places import PLACE_CHECKS, check_absent, missing_places
@@ -111,7 +111,7 @@ def _annotation_problems(tree: Tree) -> Iterator[Problem]:
         )
         for check in ANNOTATION_CHECKS:
             yield from check(file)
-        contents = summarise(content, finder, tree.vocabulary)
+        contents = summarize(content, finder, tree.vocabulary)
         if first is None:
             first = contents
         else:

@@ -19,7 +19,7 @@ from possam.data.doctor.tree import Sample, Tree
 __all__ = ["MISTAKE_CHECKS", "explain"]
 
 Explanation = tuple[str, str] | None
-# Fewer maps than these may well have no unlabelled pixel between them.
+# Fewer maps than these may well have no unlabeled pixel between them.
 _ENOUGH_MAPS = 10
 _CITYSCAPES_IDS = range(34)
 _COCO_STUFF_IDS = range(182)
@@ -36,9 +36,9 @@ def explain(tree: Tree, problem: Problem) -> Problem:
 
 
 def official_ade_maps(tree: Tree, problem: Problem) -> Explanation:
-    """ADE20K's own maps have 0 for unlabelled and 1…150 for classes."""
+    """ADE20K's own maps have 0 for unlabeled and 1…150 for classes."""
     if tree.spec.vocabulary == "ade20k_150" and problem.kind == "values" and problem.values == {150}:
-        return "these are ADE20K's official maps (0 unlabelled, 1…150 classes), not prepared ones", ""
+        return "these are ADE20K's official maps (0 unlabeled, 1…150 classes), not prepared ones", ""
     return None
 
 
@@ -176,15 +176,15 @@ def _ade_mistake(before: NDArray[np.int64], after: NDArray[np.int64]) -> str:
     if (after == np.where(before == 0, 255, before - 1)).all():
         return ""
     if (after == before).all():
-        return "label maps are copies of ADE20K's official ones (0 unlabelled, 1…150 classes), not prepared ones"
-    unlabelled = np.unique(after[before == 0])
-    if unlabelled.tolist() == [0] and (after[before > 0] == before[before > 0] - 1).all():
-        return "label maps have 0 (wall) where the official ones are unlabelled, 255 is expected there"
+        return "label maps are copies of ADE20K's official ones (0 unlabeled, 1…150 classes), not prepared ones"
+    unlabeled = np.unique(after[before == 0])
+    if unlabeled.tolist() == [0] and (after[before > 0] == before[before > 0] - 1).all():
+        return "label maps have 0 (wall) where the official ones are unlabeled, 255 is expected there"
     return "label maps differ from the official ones by more than 0 → 255 and v → v − 1"
 
 
-def check_unlabelled(tree: Tree, samples: Sequence[Sample]) -> Iterator[Problem]:
-    """Some pixel of many maps is unlabelled; none at all means that the ignored value is another one."""
+def check_unlabeled(tree: Tree, samples: Sequence[Sample]) -> Iterator[Problem]:
+    """Some pixel of many maps is unlabeled; none at all means that the ignored value is another one."""
     if tree.spec.semantic is None:
         return
     maps = [sample.label_map for sample in samples if sample.label_map]
@@ -196,7 +196,7 @@ def check_unlabelled(tree: Tree, samples: Sequence[Sample]) -> Iterator[Problem]
     share = sum(0 in count for count in readable)
     what = (
         f"none of {len(readable)} label maps has a pixel of {ignored} (ignored), and {share} of them have 0: perhaps 0 "
-        f"stands for unlabelled here, and all classes are off by one"
+        f"stands for unlabeled here, and all classes are off by one"
     )
     yield Problem(
         kind="conversion", where=str(tree.root / tree.spec.semantic.folder), what=what, mend=tree.mend_wrong
@@ -205,7 +205,7 @@ def check_unlabelled(tree: Tree, samples: Sequence[Sample]) -> Iterator[Problem]
 
 MISTAKE_CHECKS: tuple[Callable[[Tree, Sequence[Sample]], Iterator[Problem]], ...] = (
     check_against_official_ade,
-    check_unlabelled,
+    check_unlabeled,
 )
 
 

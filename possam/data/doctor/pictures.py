@@ -147,10 +147,10 @@ def check_sizes(pictures: Pictures, rules: Rules) -> Iterator[Problem]:
 
 
 def check_image_mode(pictures: Pictures, rules: Rules) -> Iterator[Problem]:
-    """An image is a colour or grey picture of 8 bits."""
+    """An image is a color or gray picture of 8 bits."""
     image = pictures.image
     if image and image.mode and image.mode not in _IMAGE_MODES:
-        what = "images are not 8-bit colour or grey pictures"
+        what = "images are not 8-bit color or gray pictures"
         yield image.problem("mode", what, f"{image.path.name}: mode {image.mode}")
 
 
@@ -260,8 +260,8 @@ CONTENT_CHECKS: tuple[Check, ...] = (
 TRAINING_HEADER_CHECKS: tuple[Check, ...] = (check_decodes, check_sizes, check_label_mode, check_panoptic_mode)
 TRAINING_CONTENT_CHECKS: tuple[Check, ...] = (check_label_values, check_panoptic_ids, *TRAINING_HEADER_CHECKS)
 _MODE_WORDS = {
-    "RGB": "a colour picture (RGB)",
-    "RGBA": "a colour picture (RGBA)",
+    "RGB": "a color picture (RGB)",
+    "RGBA": "a color picture (RGBA)",
     "L": "one channel of uint8",
     "P": "one channel of uint8 with a palette",
     "1": "one bit a pixel",

@@ -38,7 +38,7 @@ def examine_records(
 
     Args:
         records: a dataset's dicts, whose files exist.
-        classes: how many there are; ignore_label: value of unlabelled pixels in label maps.
+        classes: how many there are; ignore_label: value of unlabeled pixels in label maps.
         processes: how many read pictures at a time.
         progress: called with the images that are done and that there are.
     Returns:

@@ -1,7 +1,7 @@
 """Outlines and surface patterns of the miniature world's things.
 
 Outlines are lists of closed contours, N×2 float arrays of (x, y) around the origin, filled by the even-odd
-rule. Patterns map local coordinates in pixels to the weight in [0, 1] of a thing's second colour.
+rule. Patterns map local coordinates in pixels to the weight in [0, 1] of a thing's second color.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ _SUPERSAMPLING = 4
 
 
 def _arc(
-    start: float, stop: float, radius: float = 1.0, centre: tuple[float, float] = (0.0, 0.0), n: int = 40
+    start: float, stop: float, radius: float = 1.0, center: tuple[float, float] = (0.0, 0.0), n: int = 40
 ):
     angle = np.linspace(start, stop, n)
-    return np.stack([centre[0] + radius * np.cos(angle), centre[1] + radius * np.sin(angle)], 1)
+    return np.stack([center[0] + radius * np.cos(angle), center[1] + radius * np.sin(angle)], 1)
 
 
 def _polar(radius: Callable[[np.ndarray], np.ndarray], n: int = 120) -> np.ndarray:
@@ -44,10 +44,10 @@ def _heart() -> np.ndarray:
 def _crescent() -> np.ndarray:
     # Outer arc of the unit circle and the inner arc of a circle moved right, both through the horns at ±55°.
     horn = np.deg2rad(55)
-    centre = 0.62
-    inner = float(np.hypot(np.cos(horn) - centre, np.sin(horn)))
-    at = float(np.arctan2(np.sin(horn), np.cos(horn) - centre))
-    back = _arc(2 * np.pi - at, at, inner, (centre, 0.0))
+    center = 0.62
+    inner = float(np.hypot(np.cos(horn) - center, np.sin(horn)))
+    at = float(np.arctan2(np.sin(horn), np.cos(horn) - center))
+    back = _arc(2 * np.pi - at, at, inner, (center, 0.0))
     return np.concatenate([_arc(horn, 2 * np.pi - horn), back]) + np.array([0.35, 0.0])
 
 
@@ -109,7 +109,7 @@ _EXTENTS = {name: float(np.hypot(*contours[0].T).max()) for name, contours in OU
 @dataclass(frozen=True)
 class Stamp:
     """A drawn silhouette: `coverage` h×w float32 in [0, 1] whose top left pixel lies at (`x0`, `y0`) of the
-    image, with local coordinates `u`, `v` (h×w float32, pixels from the centre, turned with the thing)."""
+    image, with local coordinates `u`, `v` (h×w float32, pixels from the center, turned with the thing)."""
 
     coverage: np.ndarray
     u: np.ndarray
@@ -119,22 +119,22 @@ class Stamp:
 
 
 def draw_outline(
-    shape: str, *, area: float, centre: tuple[float, float], angle: float, stretch: float, max_extent: float
+    shape: str, *, area: float, center: tuple[float, float], angle: float, stretch: float, max_extent: float
 ) -> Stamp:
     """Draws a silhouette with anti-aliased borders.
 
     Args:
         shape: a key of `OUTLINES`.
         area: wanted area in pixels; thin shapes stay below it where they would reach beyond `max_extent`.
-        centre: (x, y) in pixels.
+        center: (x, y) in pixels.
         angle: radians, clockwise on screen.
         stretch: factor of the x axis before turning; y gets its inverse.
-        max_extent: largest distance in pixels from the centre to the outline, before stretching.
+        max_extent: largest distance in pixels from the center to the outline, before stretching.
     """
     scale = min(float(np.sqrt(area / _AREAS[shape])), max_extent / _EXTENTS[shape])
     cos, sin = np.cos(angle), np.sin(angle)
     linear = np.array([[cos, -sin], [sin, cos]]) @ np.diag([stretch * scale, scale / stretch])
-    contours = [contour @ linear.T + centre for contour in OUTLINES[shape]]
+    contours = [contour @ linear.T + center for contour in OUTLINES[shape]]
     x0, y0 = (np.floor(contours[0].min(0)) - 1).astype(int)
     x1, y1 = (np.ceil(contours[0].max(0)) + 2).astype(int)
     width, height = int(x1 - x0), int(y1 - y0)
@@ -143,8 +143,8 @@ def draw_outline(
     fixed = [np.round(((c - (x0, y0)) * n - 0.5) * 16).astype(np.int32) for c in contours]
     cv2.fillPoly(canvas, fixed, 255, lineType=cv2.LINE_8, shift=4)
     coverage = cv2.resize(canvas, (width, height), interpolation=cv2.INTER_AREA).astype(np.float32) / 255
-    x = np.arange(x0, x1, dtype=np.float32)[None] + np.float32(0.5 - centre[0])
-    y = np.arange(y0, y1, dtype=np.float32)[:, None] + np.float32(0.5 - centre[1])
+    x = np.arange(x0, x1, dtype=np.float32)[None] + np.float32(0.5 - center[0])
+    y = np.arange(y0, y1, dtype=np.float32)[:, None] + np.float32(0.5 - center[1])
     cos32, sin32 = np.float32(cos), np.float32(sin)
     return Stamp(coverage, x * cos32 + y * sin32, y * cos32 - x * sin32, int(x0), int(y0))
 

@@ -1,6 +1,6 @@
 """Surfaces of the miniature world's stuff: every painter returns an S×S×3 float32 image, RGB in [0, 255].
 
-Structure tells textures apart; colours only hint, because their ranges are wide and overlap.
+Structure tells textures apart; colors only hint, because their ranges are wide and overlap.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def _noise(rng: np.random.Generator, size: int, cells_x: int, cells_y: int) -> n
 def hsv(
     rng: np.random.Generator, hue: tuple[float, float], sat: tuple[float, float], val: tuple[float, float]
 ):
-    """A random colour (3,) float32, RGB in [0, 255]; `hue` may run past 1 and wraps."""
+    """A random color (3,) float32, RGB in [0, 255]; `hue` may run past 1 and wraps."""
     h, s, v = rng.uniform(*hue) % 1.0, rng.uniform(*sat), rng.uniform(*val)
     return np.array(colorsys.hsv_to_rgb(h, s, v), np.float32) * 255
 
@@ -74,8 +74,8 @@ def _brick(rng: np.random.Generator, size: int) -> np.ndarray:
     mortar = ((y + offset) - row * height < 1.6) | (across - column * width < 1.6)
     shade = 0.9 + 0.22 * ((np.sin(row * 12.9898 + column * 78.233 + offset) * 43758.5453) % 1.0)
     base = hsv(rng, (0.97, 1.08), (0.35, 0.75), (0.45, 0.75))
-    grey = hsv(rng, (0.0, 0.2), (0.0, 0.12), (0.65, 0.85))
-    return np.where(mortar[..., None], grey, base * shade[..., None]).astype(np.float32)
+    gray = hsv(rng, (0.0, 0.2), (0.0, 0.12), (0.65, 0.85))
+    return np.where(mortar[..., None], gray, base * shade[..., None]).astype(np.float32)
 
 
 def _sky(rng: np.random.Generator, size: int) -> np.ndarray:
@@ -111,7 +111,7 @@ def _cells(rng: np.random.Generator, size: int, spacing: float) -> tuple[np.ndar
 
 
 def _gravel(rng: np.random.Generator, size: int) -> np.ndarray:
-    # Separate round pebbles, each of its own grey, lit in the middle.
+    # Separate round pebbles, each of its own gray, lit in the middle.
     spacing = rng.uniform(7, 9)
     distance, label = _cells(rng, size, spacing)
     shade = rng.uniform(0.55, 1.15, int(label.max()) + 1).astype(np.float32)[label]
@@ -121,7 +121,7 @@ def _gravel(rng: np.random.Generator, size: int) -> np.ndarray:
 
 
 def _snow(rng: np.random.Generator, size: int) -> np.ndarray:
-    # Near white, soft drifts, sparse blue-grey specks.
+    # Near white, soft drifts, sparse blue-gray specks.
     base = hsv(rng, (0.5, 0.7), (0.0, 0.08), (0.9, 1.0))
     drifts = 1 + 0.035 * _noise(rng, size, 5, 7)
     specks = rng.random((size, size), dtype=np.float32) > 0.975

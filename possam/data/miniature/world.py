@@ -151,7 +151,7 @@ def _place_thing(
         stamp = draw_outline(
             kind.shape,
             area=area,
-            centre=tuple(rng.uniform(edge, size - edge, 2)),
+            center=tuple(rng.uniform(edge, size - edge, 2)),
             angle=rng.uniform(0, 2 * np.pi),
             stretch=float(np.exp(rng.uniform(-0.12, 0.12))),
             max_extent=_MAX_EXTENT,
@@ -169,7 +169,7 @@ def _place_thing(
         )
         assert pattern_window == window
         background = image[window][solid].mean(0)
-        one, two = _colours(rng, background)
+        one, two = _colors(rng, background)
         surface = (one + pattern[..., None] * (two - one)) * _relief(rng, stamp, size)[..., None]
         image[window] += coverage[..., None] * (surface - image[window])
         ids[window][solid] = first + len(drawn)
@@ -207,12 +207,12 @@ def _period(area: int) -> float:
     return float(np.clip(0.24 * np.sqrt(area), 5.0, 8.5))
 
 
-def _colours(rng: np.random.Generator, background: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Two colours of a thing that stand out from the background and from each other."""
+def _colors(rng: np.random.Generator, background: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Two colors of a thing that stand out from the background and from each other."""
     best, best_gap = None, -1.0
     for _ in range(12):
         one, two = (hsv(rng, (0, 1), (0.25, 1.0), (0.2, 1.0)) for _ in range(2))
-        # Either colour alone must separate the thing from what lies behind it.
+        # Either color alone must separate the thing from what lies behind it.
         gaps = (
             np.linalg.norm(one - background),
             np.linalg.norm(two - background),

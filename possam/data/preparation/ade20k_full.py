@@ -68,14 +68,14 @@ def shrunk_size(height: int, width: int) -> tuple[int, int]:
 def _shrink(table: NDArray[np.uint16], task: Task) -> tuple[int, None]:
     image, segmentation = task.sources
     pixels = read_pixels(image, ("RGB", "L"))
-    colours = read_pixels(segmentation, ("RGB",))
-    if pixels.shape[:2] != colours.shape[:2]:
+    colors = read_pixels(segmentation, ("RGB",))
+    if pixels.shape[:2] != colors.shape[:2]:
         raise ValueError(
-            f"{segmentation} has the size {colours.shape[:2]} (height, width), but its image has {pixels.shape[:2]}; "
+            f"{segmentation} has the size {colors.shape[:2]} (height, width), but its image has {pixels.shape[:2]}; "
             "unpack the official archive again."
         )
     # Ids that are none of the 847 classes are left out, as the field does.
-    classes = table[colours[..., 0].astype(np.int32) // 10 * 256 + colours[..., 1]]
+    classes = table[colors[..., 0].astype(np.int32) // 10 * 256 + colors[..., 1]]
     height, width = shrunk_size(*classes.shape)
     if (height, width) != classes.shape:
         pixels = cv2.resize(pixels, (width, height), interpolation=cv2.INTER_LINEAR)

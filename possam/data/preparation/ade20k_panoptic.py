@@ -40,7 +40,7 @@ def _plans(root: Path, split: str) -> Sequence[Plan]:
         Task(name, (semantic, instances), (folder / f"{name}.png",))
         for (name, _, instances), semantic in zip(triples, maps, strict=True)
     ]
-    table = class_table("ade20k_150", shift=1, unlabelled={0: 255})
+    table = class_table("ade20k_150", shift=1, unlabeled={0: 255})
     json = JsonFile(path=folder.with_suffix(".json"), content=_content, values=_values)
     return [Plan(tasks=tasks, work=partial(_combine, table), is_whole=_is_whole, json=json)]
 

@@ -28,7 +28,7 @@ def _plans(root: Path, split: str) -> Sequence[Plan]:
     folder = root / ROOT / "annotations" / FOLDERS[split]
     target = root / ROOT / "annotations_detectron2" / FOLDERS[split]
     tasks = [Task(path.stem, (path,), (target / path.name,)) for path in list_files(folder, "*.png", SCENES)]
-    return [label_map_plan(tasks, [class_table("ade20k_150", shift=1, unlabelled={0: 255})], VALUES)]
+    return [label_map_plan(tasks, [class_table("ade20k_150", shift=1, unlabeled={0: 255})], VALUES)]
 
 
 ADE20K_SEMANTIC = FilePreparation(

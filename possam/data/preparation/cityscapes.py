@@ -27,10 +27,10 @@ _SOURCE = (
     "Register at https://www.cityscapes-dataset.com, download gtFine_trainvaltest.zip (and "
     "leftImg8bit_trainvaltest.zip) and unpack them in cityscapes."
 )
-# Of the 19 classes, in the order of their train ids: the group and the colour that the panoptic JSON states.
+# Of the 19 classes, in the order of their train ids: the group and the color that the panoptic JSON states.
 _GROUPS = ("flat",) * 2 + ("construction",) * 3 + ("object",) * 3 + ("nature",) * 2 + ("sky",) + ("human",) * 2
 _SUPERCATEGORIES = (*_GROUPS, *("vehicle",) * 6)
-_COLOURS = (
+_COLORS = (
     "804080 f423e8 464646 66669c be9999 999999 faaa1e dcdc00 6b8e23 98fb98 4682b4 dc143c ff0000 00008e 000046 003c64 "
     "005064 0000e6 770b20"
 ).split()
@@ -54,7 +54,7 @@ def _plans(root: Path, split: str) -> Sequence[Plan]:
         )
         tasks.append(Task(name, (instances, labels), targets))
     unscored = dict.fromkeys(range(_LARGEST_ID + 1), IGNORE[".png"])
-    table = class_table("cityscapes", unlabelled=unscored)
+    table = class_table("cityscapes", unlabeled=unscored)
     isthing = Vocabulary.load("cityscapes").isthing
     json = JsonFile(path=folder.with_suffix(".json"), content=_content, values=_values)
     return [Plan(tasks=tasks, work=partial(_convert, table, isthing), is_whole=_is_whole, json=json)]
@@ -97,7 +97,7 @@ def _is_whole(task: Task) -> bool:
 
 
 def _content(values: list[dict[str, Any]]) -> dict[str, Any]:
-    rows = zip(Vocabulary.load("cityscapes").categories, _SUPERCATEGORIES, _COLOURS, strict=True)
+    rows = zip(Vocabulary.load("cityscapes").categories, _SUPERCATEGORIES, _COLORS, strict=True)
     return {
         "images": [value["image"] for value in values],
         "annotations": [value["annotation"] for value in values],
@@ -105,11 +105,11 @@ def _content(values: list[dict[str, Any]]) -> dict[str, Any]:
             {
                 "id": category.dataset_id,
                 "name": category.dataset_name,
-                "color": list(bytes.fromhex(colour)),
+                "color": list(bytes.fromhex(color)),
                 "supercategory": group,
                 "isthing": int(category.isthing),
             }
-            for category, group, colour in rows
+            for category, group, color in rows
         ],
     }
 

@@ -27,7 +27,7 @@ def _plans(root: Path, split: str) -> Sequence[Plan]:
     target = root / "coco/stuffthingmaps_detectron2" / f"{split}2017"
     tasks = [Task(path.stem, (path,), (target / path.name,)) for path in list_files(folder, "*.png", _SOURCE)]
     # The maps hold the official ids less one; 11 of the 182 ids are no class.
-    table = class_table("coco_stuff", shift=-1, unlabelled={255: 255})
+    table = class_table("coco_stuff", shift=-1, unlabeled={255: 255})
     return [label_map_plan(tasks, [table], "the ids, less one, of COCO-Stuff's 171 classes, and 255")]
 
 

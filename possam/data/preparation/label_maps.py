@@ -22,23 +22,23 @@ _MODES = {".png": "L", ".tif": "I;16"}
 _TYPES: dict[str, Any] = {".png": np.uint8, ".tif": np.uint16}
 
 
-def class_table(vocabulary: str, *, unlabelled: Mapping[int, int], shift: int = 0) -> NDArray[np.int32]:
+def class_table(vocabulary: str, *, unlabeled: Mapping[int, int], shift: int = 0) -> NDArray[np.int32]:
     """The lookup table from official values to contiguous classes: int32, −1 for values that cannot be.
 
     Args:
         vocabulary: a shipped table, whose ids plus `shift` are the official values.
-        unlabelled: official values that are no class, and what they become; where a class has one of them, the
+        unlabeled: official values that are no class, and what they become; where a class has one of them, the
             class goes first.
     """
     contiguous = Vocabulary.load(vocabulary).contiguous_id
-    values = {**unlabelled, **{number + shift: place for number, place in contiguous.items()}}
+    values = {**unlabeled, **{number + shift: place for number, place in contiguous.items()}}
     table = np.full(max(values) + 1, -1, dtype=np.int32)
     table[list(values)] = list(values.values())
     return table
 
 
 def read_label_map(path: Path) -> NDArray[Any]:
-    """H×W uint8 of a grey or palette picture (`read_pixels`)."""
+    """H×W uint8 of a gray or palette picture (`read_pixels`)."""
     return read_pixels(path, ("L", "P"))
 
 

@@ -74,7 +74,7 @@ def _plans(classes: int, root: Path, split: str) -> Sequence[Plan]:
         Task(path.stem, (path, image), (target / f"annotations_ctx{classes}" / folder / f"{path.stem}{suffix}",))
         for path, image in zip(maps, images, strict=True)
     ]
-    table = class_table(f"pascal_context_{classes}", unlabelled=dict.fromkeys(range(_CLASSES + 1), IGNORE[suffix]))
+    table = class_table(f"pascal_context_{classes}", unlabeled=dict.fromkeys(range(_CLASSES + 1), IGNORE[suffix]))
     plan = label_map_plan(tasks, [table], "1 … 459, and 0 for no class,", read=_read_map)
     return [image_plan(images, target / "images" / folder), plan]
 

@@ -36,8 +36,8 @@ def _plans(root: Path, split: str) -> Sequence[Plan]:
         for path in maps
     ]
     tables = [
-        class_table("pascal_voc_21", unlabelled={255: 255}),
-        class_table("pascal_voc_20", unlabelled={0: 255, 255: 255}),
+        class_table("pascal_voc_21", unlabeled={255: 255}),
+        class_table("pascal_voc_20", unlabeled={0: 255, 255: 255}),
     ]
     return [
         image_plan(images, target / "images" / folder),

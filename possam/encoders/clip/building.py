@@ -16,7 +16,7 @@ from open_clip.pretrained import download_pretrained, get_pretrained_cfg
 from torch import Tensor
 
 from possam.encoders.clip import mini
-from possam.encoders.clip.recognise import create_open_clip, describe_clip
+from possam.encoders.clip.recognize import create_open_clip, describe_clip
 from possam.encoders.clip.tokenizer import OpenClipTokenizer, Tokenizer
 from possam.encoders.state_dicts import Unfilled, differences, not_finite, read_state_dict, take_over
 from possam.encoders.weight_files import WEIGHTS, known_file

@@ -234,9 +234,9 @@ class FrozenCLIP(FrozenEncoder):
         size = self.input_size(*images.shape[-2:])
         if size != tuple(images.shape[-2:]):
             images = F.interpolate(images.float(), size=size, mode="bilinear", align_corners=False, antialias=True)
-        normalised = (images - self.pixel_mean) / self.pixel_std
+        normalized = (images - self.pixel_mean) / self.pixel_std
         with fast_linear():
-            levels = self._tower.levels(normalised.to(self._weight_dtype), [self._strides[key] for key in wanted])
+            levels = self._tower.levels(normalized.to(self._weight_dtype), [self._strides[key] for key in wanted])
         return {key: levels[self._strides[key]] for key in wanted}
 
     @torch.no_grad()
@@ -269,9 +269,9 @@ class FrozenCLIP(FrozenEncoder):
         unit vectors."""
         if tuple(images.shape[-2:]) != self.native_size:
             images = self.resize_to_native(images)
-        normalised = (images - self.pixel_mean) / self.pixel_std
+        normalized = (images - self.pixel_mean) / self.pixel_std
         with no_autocast(images.device), fast_linear():
-            embedded = self.model.encode_image(normalised.to(self._weight_dtype))
+            embedded = self.model.encode_image(normalized.to(self._weight_dtype))
         return F.normalize(embedded.float(), dim=-1)
 
     def check_texts(self, texts: Sequence[str]) -> None:

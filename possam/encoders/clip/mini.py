@@ -40,7 +40,7 @@ default_cfgs = generate_default_cfgs(
 def _convnext(variant: str, pretrained: bool, **kwargs: Any) -> ConvNeXt:
     if pretrained:
         raise ValueError(f"{variant} has no ImageNet weights; build it through FrozenCLIP.build")
-    # What lets a net this small learn shapes and patterns of any colour in minutes instead of days: an overlapping stem
+    # What lets a net this small learn shapes and patterns of any color in minutes instead of days: an overlapping stem
     # that sees edges, batch norm, 3×3 kernels, no layer scale.
     fixed: dict[str, Any] = {
         "output_stride": STRIDE,

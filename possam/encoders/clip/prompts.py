@@ -26,7 +26,7 @@ def encode_prompts(model: CLIP | CustomTextCLIP, tokens: Tensor) -> Tensor:
         tokens: N×L int64.
 
     Returns:
-        N×D, not normalised.
+        N×D, not normalized.
     """
     ends = prompt_ends(model, tokens)
     if ends is None:

@@ -28,7 +28,7 @@ class ResNetTower(DenseTower):
       token is dropped.
     - *Position embedding*: replaced by its mean over the T tokens, one constant vector. A mask's meaning must not
       depend on where it lies or on the input's size, yet the value projection was trained on cells that carry
-      position, so the constant keeps its inputs centred where they were.
+      position, so the constant keeps its inputs centered where they were.
     With both, a whole native-size map pooled and projected equals the attention pool with uniform attention. Without
     `pool_position` there is no position at all, as METHOD.md 2.3 has it; the equality then holds for a pool whose
     positions have a mean of zero.

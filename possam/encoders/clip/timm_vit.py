@@ -59,7 +59,7 @@ class TimmViTTower(DenseTower):
         if self._pool != "map":
             # A patch alone in the last block: attention over one token has weight 1, wherever the token lies.
             values = trunk.blocks[-1](values.reshape(-1, 1, width)).reshape(batch, -1, width)
-        if self._pool != "token":  # these pools average normalised patches
+        if self._pool != "token":  # these pools average normalized patches
             values = trunk.norm(values)
         return values.transpose(1, 2).reshape(batch, width, *grid)
 

@@ -37,11 +37,11 @@ class DenseTower(ABC):
 
     @abstractmethod
     def dense(self, images: Tensor) -> Tensor:
-        """B×3×H×W normalised RGB, H and W multiples of `stride` → B×D_v×H/stride×W/stride, before the last pooling."""
+        """B×3×H×W normalized RGB, H and W multiples of `stride` → B×D_v×H/stride×W/stride, before the last pooling."""
 
     @abstractmethod
     def project(self, pooled: Tensor) -> Tensor:
-        """N×D_v features averaged over cells → N×D in CLIP's joint space, not normalised."""
+        """N×D_v features averaged over cells → N×D in CLIP's joint space, not normalized."""
 
     def attend(self, features: Tensor, inside: Tensor) -> Tensor:
         """B×D_v×h×w dense features and B×Q×h×w bool masks → B×Q×D by the tower's attention pool over each mask's cells

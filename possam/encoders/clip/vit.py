@@ -35,7 +35,7 @@ class ViTTower(DenseTower):
         self._visual = visual
         self.stride = int(patch_height)
         self.feature_dim = int(visual.conv1.out_channels)
-        # A tower that averages normalised patches needs the norm before the mask's average as well.
+        # A tower that averages normalized patches needs the norm before the mask's average as well.
         self._norm_before_pool = visual.pool_type == "avg" and not visual.final_ln_after_pool
 
     def dense(self, images: Tensor) -> Tensor:

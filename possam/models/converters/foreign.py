@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 
 from torch import Tensor
 
-from possam.encoders.clip.recognise import describe_clip
+from possam.encoders.clip.recognize import describe_clip
 
 __all__ = ["describe_foreign"]
 

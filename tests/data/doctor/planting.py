@@ -50,10 +50,10 @@ def resize(path, size):
         picture.resize(size, Image.Resampling.NEAREST).save(path)
 
 
-def paint(path, colour):
-    """One pixel of another colour, which the image's void border has room for."""
+def paint(path, color):
+    """One pixel of another color, which the image's void border has room for."""
     pixels = np.array(Image.open(path))
-    pixels[0, 0] = colour
+    pixels[0, 0] = color
     save(path, pixels)
 
 

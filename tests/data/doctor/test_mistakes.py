@@ -20,7 +20,7 @@ from tests.layouts import make_coco, make_mapillary
 def test_official_ade_maps_in_place_of_prepared_ones(tmp_path):
     prepare_ade(tmp_path, lambda official: official)
     texts = [str(problem) for problem in problems_of("ade20k_semantic_val", tmp_path)]
-    assert any("copies of ADE20K's official ones (0 unlabelled, 1…150 classes)" in text for text in texts)
+    assert any("copies of ADE20K's official ones (0 unlabeled, 1…150 classes)" in text for text in texts)
 
 
 def test_official_ade_maps_are_known_by_the_value_150(tmp_path):
@@ -34,10 +34,10 @@ def test_official_ade_maps_are_known_by_the_value_150(tmp_path):
     assert problem.mend == f"Run: possam data prepare ade20k_semantic --root {tmp_path} --overwrite"
 
 
-def test_ade_maps_with_0_for_unlabelled(tmp_path):
+def test_ade_maps_with_0_for_unlabeled(tmp_path):
     prepare_ade(tmp_path, lambda official: np.where(official == 0, 0, official - 1).astype(np.uint8))
     problem = the_problem("ade20k_semantic_val", tmp_path)
-    assert "label maps have 0 (wall) where the official ones are unlabelled, 255 is expected there (2)" in str(problem)
+    assert "label maps have 0 (wall) where the official ones are unlabeled, 255 is expected there (2)" in str(problem)
 
 
 def test_ade_maps_from_another_picture(ade):
@@ -45,7 +45,7 @@ def test_ade_maps_from_another_picture(ade):
     assert "differ from the official ones by more than" in the_problem("ade20k_semantic_val", ade.parent).what
 
 
-def test_no_unlabelled_pixel_in_many_maps(tmp_path):
+def test_no_unlabeled_pixel_in_many_maps(tmp_path):
     ade = prepare_ade(tmp_path, lambda official: np.minimum(official, 149), images=12)
     for path in (ade / "annotations/validation").iterdir():
         path.unlink()

@@ -52,7 +52,7 @@ FILE_FAULTS = {
         "unzip",
     ),
     "large image": (IMAGE, lambda p: resize(p, (64, 48)), "sizes", "image 64×48, panoptic PNG 32×24", "Download"),
-    "grey PNG": (
+    "gray PNG": (
         PNG,
         lambda p: save(p, np.zeros((24, 32), np.uint8)),
         "mode",
@@ -116,10 +116,10 @@ LABEL_FAULTS = {
         "values",
         "label maps hold values other than 0…149 and 255 (ignored): ADE_val_00000001.png: 200 (1 pixels)",
     ),
-    "colours": (
+    "colors": (
         lambda p: save(p, np.zeros((24, 32, 3), np.uint8)),
         "mode",
-        "must have one channel of uint8: ADE_val_00000001.png: a colour picture (RGB)",
+        "must have one channel of uint8: ADE_val_00000001.png: a color picture (RGB)",
     ),
     "16 bits": (lambda p: save(p, np.zeros((24, 32), np.uint16)), "mode", "00000001.png: one channel of uint16"),
     "another size": (lambda p: resize(p, (16, 12)), "sizes", "ADE_val_00000001.png: image 32×24, label map 16×12"),

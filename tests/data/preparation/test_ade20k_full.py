@@ -24,11 +24,11 @@ def test_ids_of_the_release_become_classes(fresh):
     seen = set()
     for source in sorted((root / "images/ADE").rglob("*_seg.png")):
         name, split = source.name.removesuffix("_seg.png"), source.parts[-4]
-        colours = read(source).astype(int)
+        colors = read(source).astype(int)
         after = read(root / "annotations_detectron2" / split / f"{name}.tif")
-        assert after.dtype == np.uint16 and after.shape == colours.shape[:2]
+        assert after.dtype == np.uint16 and after.shape == colors.shape[:2]
         for (y, x), value in np.ndenumerate(after):
-            number = colours[y, x, 0] // 10 * 256 + colours[y, x, 1]
+            number = colors[y, x, 0] // 10 * 256 + colors[y, x, 1]
             assert value == (ids.index(number) if number in ids else 65535)
         seen |= set(np.unique(after).tolist())
         # Encoded anew, as the field does, so no more than near.

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from possam.encoders.clip.mini import MODELS
-from possam.encoders.clip.recognise import create_open_clip
+from possam.encoders.clip.recognize import create_open_clip
 from possam.engine import Checkpointer
 from possam.models import OpenVocabularySegmenter
 from possam.models.converters import convert_checkpoint

@@ -14,7 +14,7 @@ __all__ = ["BoxMode", "Boxes"]
 class BoxMode(IntEnum):
     """What the numbers of a box mean.
 
-    XYXY: two corners; XYWH: first corner and size; XYWHA: centre, size, and angle in degrees counter-clockwise.
+    XYXY: two corners; XYWH: first corner and size; XYWHA: center, size, and angle in degrees counter-clockwise.
     ABS counts pixels, REL fractions of the image.
     """
 

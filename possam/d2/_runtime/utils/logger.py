@@ -36,7 +36,7 @@ def setup_logger(
         distributed_rank: rank of this process.
         color: paint the terminal's lines.
         name: the logger to configure.
-        abbrev_name: shown in colour for the name; by default "d2" for "detectron2", else ``name`` itself.
+        abbrev_name: shown in color for the name; by default "d2" for "detectron2", else ``name`` itself.
         enable_propagation: also hand records to parent loggers.
         configure_stdout: False leaves the terminal alone.
     """

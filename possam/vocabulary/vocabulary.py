@@ -193,16 +193,14 @@ class Vocabulary:
         """
         from .splits import split_vocabulary  # which is built on this module
 
-        shipped = table_path(str(name_or_path))
-        if shipped is not None:
-            return cls.from_file(shipped)
-        if (divided := split_vocabulary(str(name_or_path))) is not None:
+        name = str(name_or_path)
+        if (divided := split_vocabulary(name)) is not None:
             return divided
-        if Path(name_or_path).suffix == ".json":
-            return cls.from_file(name_or_path)
+        if (path := table_path(name) or name) != name or Path(name).suffix == ".json":
+            return cls.from_file(path)
         raise ValueError(
-            f"unknown vocabulary {str(name_or_path)!r}.{did_you_mean(name_or_path, table_names())} The package "
-            f"has {', '.join(table_names())}; for your own give the path of a .json file"
+            f"unknown vocabulary {name!r}.{did_you_mean(name, table_names())} The package has "
+            f"{', '.join(table_names())}; for your own give the path of a .json file"
         )
 
     @classmethod
@@ -333,8 +331,7 @@ class Vocabulary:
         Raises:
             ValueError: there are none.
         """
-        things = tuple(category for category in self.categories if category.isthing)
-        if not things:
+        if not (things := tuple(category for category in self.categories if category.isthing)):
             raise ValueError(f"vocabulary {self.name!r} has no things; it cannot be used for instances")
         return replace(self, name=self.name + _THINGS, categories=things)
 
@@ -350,8 +347,7 @@ class Vocabulary:
         manifest, restricted to them.
         """
         table = self.name.removesuffix(_THINGS)
-        manifest = find_manifest(train.name, table)
-        if manifest is None or manifest.train_sha256 != train.sha256:
+        if (manifest := find_manifest(train.name, table)) is None or manifest.train_sha256 != train.sha256:
             return None
         if manifest.test_sha256 == self.sha256:
             return manifest
@@ -364,8 +360,7 @@ class Vocabulary:
 
         The shipped manifest decides where there is one (:meth:`manifest`), else :meth:`exact_overlap` does.
         """
-        manifest = self.manifest(train)
-        if manifest is None:
+        if (manifest := self.manifest(train)) is None:
             return self.exact_overlap(train)
         seen = set(manifest.seen)
         return tuple(name in seen for name in self.display_names)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from possam.classifiers import ClassificationParts, TopClasses, top_classes
+from possam.inference import MASK_FILTERS
 from possam.models.base import OpenVocabularySegmenter
 from possam.models.prediction import MaskProposals
 from possam.vocabulary import Vocabulary
@@ -22,7 +23,7 @@ def top_names(
     ensemble: str | None = None,
     classes_per_part: int = 2048,
 ) -> TopClasses:
-    """The k best classes of every mask and their scores, as of `OpenVocabularySegmenter.score`.
+    """The k best classes of every mask and their scores, as of `OpenVocabularySegmenter.score`, mask filter included.
 
     Memory grows with masks × `classes_per_part` instead of masks × classes; beside that there are the text embeddings.
 
@@ -46,4 +47,8 @@ def top_names(
         clip_scale=model.clip.logit_scale,
         classes_per_part=classes_per_part,
     )
-    return top_classes(model.find_ensemble(ensemble), parts, k)
+    found = model.find_ensemble(ensemble)
+    if not model.mask_filter:
+        return top_classes(found, parts, k)
+    scores, classes = top_classes(found.without_iou(), parts, k)  # filters need a mask's best class, which is there
+    return TopClasses(MASK_FILTERS[model.mask_filter](scores, proposals.iou), classes)

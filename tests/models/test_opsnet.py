@@ -8,7 +8,7 @@ from possam.d2.modeling import build_model
 from possam.d2.structures import Instances
 from possam.engine import load_config, prepare_datasets
 from possam.engine.optimizer import build_optimizer
-from possam.models import OpenVocabularySegmenter
+from possam.models import OpenVocabularySegmenter, top_names
 from possam.vocabulary import Vocabulary
 
 A = Vocabulary.load("mini_a")
@@ -106,6 +106,18 @@ def test_mask_filters_rank_by_class_score_iou_or_both(built, monkeypatch):
         assert torch.equal(model.score(prediction, "clip"), expected)
     monkeypatch.setattr(model, "mask_filter", "iou")
     torch.testing.assert_close(model.score(prediction, "clip").amax(dim=1), iou)
+
+
+def test_the_best_names_of_a_mask_have_their_filtered_scores(built, monkeypatch):
+    _, model = built
+    (proposals,) = model.propose([{"image": image()}])
+    inputs = model.classify(proposals, B, (96, 128)).inputs
+    for name in ("", "cls", "iou", "cls_iou"):
+        monkeypatch.setattr(model, "mask_filter", name)
+        expected = model.score_inputs(inputs).topk(3)
+        scores, classes = top_names(model, proposals, B, k=3, classes_per_part=10)
+        torch.testing.assert_close(scores, expected.values, atol=1e-5, rtol=1e-4)
+        assert torch.equal(classes, expected.indices)
 
 
 @pytest.mark.parametrize("kind", ["masking", "cropping"])

@@ -8,8 +8,9 @@ Examples:
         --filter cls --filter iou --filter cls_iou MODEL.WEIGHTS output/mini_opsnet/model_final.pth
 
 Without --grid: that paper's Table 6 (a of embedding fusion by b of logits debiasing; 0 leaves either out) and Table 4
-(sums of both embeddings). Results are in OUTPUT_DIR/evaluation/<dataset>/results.json under "compare". Constants are to
-be chosen on another split than the one that is reported.
+(sums of both embeddings). Constants that a grid does not name are those of MODEL.ENSEMBLE; without --filter the scores
+go through TEST.MASK_FILTER. Results are in OUTPUT_DIR/evaluation/<dataset>/results.json under "compare". Constants are
+to be chosen on another split than the one that is reported.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -81,37 +82,48 @@ class Filtered(Ensemble):
         return self.ensemble.explain(inputs)
 
 
-def build_ensembles(grids: Sequence[Grid], filters: Sequence[str]) -> dict[str, Ensemble]:
+def build_ensembles(
+    grids: Sequence[Grid], filters: Sequence[str], configured: Mapping[str, Mapping[str, Any]]
+) -> dict[str, Ensemble]:
     """The ensembles of all grids by their labels, each with every filter; "" leaves the scores as they are.
+
+    Args:
+        configured: `MODEL.ENSEMBLE`, whose constants hold where a grid does not name them.
 
     Raises:
         ValueError: an ensemble or a constant is unknown, or a value is out of its range.
     """
     found: dict[str, Ensemble] = {}
     for grid in grids:
+        others = {key.lower(): value for key, value in configured.get(grid.ensemble.upper(), {}).items()}
         for label, constants in grid.settings().items():
-            ensemble = build_ensemble(grid.ensemble, **constants)
+            ensemble = build_ensemble(grid.ensemble, **others | constants)
             found |= {f"{label} {name}".strip(): Filtered(ensemble, name) if name else ensemble for name in filters}
     return found
 
 
-def sweep(files: Sequence[str], overrides: Sequence[str], ensembles: dict[str, Ensemble]) -> dict[str, Any]:
-    """Evaluate a configuration's model with all ensembles, beside its own.
+def sweep(
+    files: Sequence[str], overrides: Sequence[str], grids: Sequence[Grid], filters: Sequence[str]
+) -> dict[str, Any]:
+    """Evaluate a configuration's model with all ensembles of the grids, beside its own, which keeps its own filter.
 
     Returns:
         Metrics of the first task by dataset and label.
 
     Raises:
-        ValueError: `MODEL.WEIGHTS` or `DATASETS.TEST` is empty, or what `load_config` and the evaluation refuse.
+        ValueError: `MODEL.WEIGHTS` or `DATASETS.TEST` is empty, or what `load_config`, `build_ensembles` and the
+            evaluation refuse.
     """
     cfg = load_config(files, overrides)
+    ensembles = build_ensembles(grids, filters, cfg.MODEL.ENSEMBLE)
     for key, value in (("MODEL.WEIGHTS", cfg.MODEL.WEIGHTS), ("DATASETS.TEST", cfg.DATASETS.TEST)):
         if not value:
             raise ValueError(f"{key} is empty; a sweep needs a trained model and a test set.")
     prepare_datasets(cfg)
     model = Trainer.build_model(cfg).eval()
     Checkpointer(model).load(cfg.MODEL.WEIGHTS)
-    if any(isinstance(ensemble, Filtered) for ensemble in ensembles.values()):
+    if any(isinstance(ensemble, Filtered) for ensemble in ensembles.values()) and model.mask_filter:
+        model.ensembles[model.ensemble] = Filtered(model.find_ensemble(), model.mask_filter)
         model.mask_filter = ""  # each has its own
     model.ensembles |= ensembles
     cfg.TEST.ENSEMBLES = list(ensembles)
@@ -149,7 +161,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     setup_logger(name="possam")
     grids = [Grid.parse(text) for text in args.grid or PUBLISHED]
     filters = args.filter or [""]
-    found = sweep(args.config_file, args.opts, build_ensembles(grids, filters))
+    found = sweep(args.config_file, args.opts, grids, filters)
     for dataset, metrics in found.items():
         print(f"{dataset}\n")
         for grid in grids:

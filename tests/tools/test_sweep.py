@@ -3,7 +3,6 @@
 import pytest
 import torch
 
-from possam.classifiers import build_ensemble
 from possam.d2.modeling import build_model
 from possam.data.miniature.export import export_split
 from possam.engine import load_config, prepare_datasets
@@ -34,26 +33,28 @@ def test_all_settings_are_scored_on_one_pass(settings, monkeypatch, capsys):
     passes = []
     propose = OPSNet.propose
     monkeypatch.setattr(OPSNet, "propose", lambda *args, **options: passes.append(1) or propose(*args, **options))
-    tool.main(["--config-file", CONFIG, "--grid", GRID, "--grid", "ldp", "--filter", "cls_iou", *settings])
+    models, load = [], tool.Checkpointer
+    monkeypatch.setattr(tool, "Checkpointer", lambda model: models.append(model) or load(model))
+    tool.main(["--config-file", CONFIG, "--grid", GRID, "--grid", "ldp", "--filter", "cls", *settings])
+    assert models[0].ensembles["modulation"].filter is tool.MASK_FILTERS["cls_iou"]  # as configured, not the grid's
     assert len(passes) == 1  # a batch of 3 images, for 5 settings and the model's own
     printed = capsys.readouterr().out
     rows = [line for line in printed.splitlines() if line.startswith("| modulation ratio")]
     assert len(rows) == 4 and "| modulation, PQ" in printed and "| ldp, PQ" in printed
-    own = next(line for line in printed.splitlines() if line.startswith("| modulation  "))
-    same = next(line for line in rows if line.startswith("| modulation ratio=10 debias=0.5 cls_iou"))
-    assert own.split("|")[2:] == same.split("|")[2:]  # the model's own ensemble, constants and filter
-    assert printed.count("debias=0.5 cls_iou") == 2 + 1  # rows of both ratios, and a column
+    assert printed.count("debias=0.5 cls") == 2 + 1  # rows of both ratios, and a column
 
 
 def test_grids_are_every_combination():
     grid = tool.Grid.parse(GRID)
     assert grid.settings()["modulation ratio=10 debias=0.5"] == {"ratio": 10, "debias": 0.5}
-    built = tool.build_ensembles([grid], ["", "iou"])
-    assert len(built) == 8 and built["modulation ratio=0 debias=0.5"].debias == 0.5
+    built = tool.build_ensembles([grid], ["", "iou"], {"MODULATION": {"KAPPA": 2.0, "DEBIAS": 0.1}})
+    assert len(built) == 8
+    swept = built["modulation ratio=0 debias=0.5"]
+    assert (swept.ratio, swept.debias, swept.kappa) == (0, 0.5, 2.0)  # the last as configured
 
 
 def test_published_grids_can_be_built():
-    assert len(tool.build_ensembles([tool.Grid.parse(text) for text in tool.PUBLISHED], [""])) == 20 + 2 + 4
+    assert len(tool.build_ensembles([tool.Grid.parse(text) for text in tool.PUBLISHED], [""], {})) == 20 + 2 + 4
 
 
 @pytest.mark.parametrize("grid", ["modulation ratio", "modulation =1", "modulation ratio="])
@@ -64,6 +65,6 @@ def test_a_grid_that_cannot_be_read_is_refused(grid):
 
 def test_a_sweep_needs_weights_and_known_constants():
     with pytest.raises(ValueError, match=r"MODEL\.WEIGHTS is empty"):
-        tool.sweep([CONFIG], [], {"ldp": build_ensemble("ldp")})
+        tool.sweep([CONFIG], [], [tool.Grid("ldp", {})], [""])
     with pytest.raises(ValueError, match="no constant 'ration'"):
-        tool.build_ensembles([tool.Grid("modulation", {"ration": [1]})], [""])
+        tool.build_ensembles([tool.Grid("modulation", {"ration": [1]})], [""], {})

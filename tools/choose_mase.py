@@ -45,10 +45,19 @@ GRID: dict[str, list[Any]] = {
 
 
 class SelectionRun:
-    """A trained model's masks on the selection split, and what ensembles read of them."""
+    """A trained model's masks on the selection split, and what ensembles read of them.
+
+    Raises:
+        ValueError: the run's scores go through a mask filter, whose IoU takes the place of η.
+    """
 
     def __init__(self, folder: Path, dataset: str) -> None:
         cfg = load_config(folder / "config.yaml", ["MODEL.WEIGHTS", str(folder / "model_final.pth")])
+        if cfg.TEST.MASK_FILTER:
+            raise ValueError(
+                f"{folder / 'config.yaml'} has TEST.MASK_FILTER {cfg.TEST.MASK_FILTER!r}, which would be left out "
+                "here; set it to '' there, or try constants with tools/sweep.py."
+            )
         prepare_datasets(cfg)
         model = Trainer.build_model(cfg).eval()
         Checkpointer(model).load(cfg.MODEL.WEIGHTS)
@@ -111,4 +120,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(run_command(main))
+    try:
+        sys.exit(run_command(main))
+    except (ValueError, FileNotFoundError) as error:
+        sys.exit(f"error: {error}")

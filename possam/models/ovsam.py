@@ -8,6 +8,7 @@ input.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -37,6 +38,8 @@ from possam.necks import SAM2CLIP, TopDownPyramid
 from possam.vocabulary import Vocabulary
 
 __all__ = ["KEYS", "MODES", "OVSAM", "PARTS", "chosen"]
+
+logger = logging.getLogger(__name__)
 
 MODES: dict[str, dict[str, str]] = {
     "published": {
@@ -214,9 +217,7 @@ class OVSAM(PromptedSegmenter):
                 channels=decoder.HIDDEN_DIM, embed_dim=clip.embed_dim, cells=model.OVSAM.ROI_SIZE
             ),
         }
-        for role, names in PARTS.items():
-            if path := model[role.upper()].WEIGHTS:
-                load_part_weights(parts, path, role=role, names=names, starts=("mask_decoder",))
+        _load_parts(parts, cfg)
         return {
             "clip": clip,
             **parts,
@@ -350,6 +351,19 @@ class OVSAM(PromptedSegmenter):
 def _one(features: Features, index: int) -> Features:
     """The features of one image of a batch."""
     return {role: {s: maps[index : index + 1] for s, maps in levels.items()} for role, levels in features.items()}
+
+
+def _load_parts(parts: dict[str, nn.Module], cfg: CfgNode) -> None:
+    """Load the parts that have files of their own, and warn of SAM2CLIP's where CLIP's maps are not those it knows."""
+    for role, names in PARTS.items():
+        path = cfg.MODEL[role.upper()].WEIGHTS
+        published = path and load_part_weights(parts, path, role=role, names=names, starts=("mask_decoder",))
+        if published and role == "sam2clip" and chosen(cfg, "PIXEL_STATISTICS") != "sam":
+            logger.warning(
+                "%s is the published SAM2CLIP, trained over a CLIP whose input has SAM's pixel statistics, but here it "
+                "has CLIP's own; set MODEL.OVSAM.PIXEL_STATISTICS sam.",
+                path,
+            )
 
 
 def _levels(clip: FrozenCLIP, wanted: list[int]) -> list[int]:

@@ -16,7 +16,7 @@ __all__ = ["load_part_weights"]
 
 def load_part_weights(
     parts: Mapping[str, nn.Module], path: str | Path, *, role: str, names: Sequence[str], starts: Sequence[str] = ()
-) -> None:
+) -> bool:
     """Load some modules of a model from a file: one of this project, or a published one of the same parts.
 
     Args:
@@ -26,12 +26,16 @@ def load_part_weights(
         starts: others that take what the file happens to have of them as their initial values; of a table with more
             rows than theirs, the first ones.
 
+    Returns:
+        Whether it is a published file, whose tensors have other names than here.
+
     Raises:
         FileNotFoundError: no such file.
         ValueError: it cannot be read, or does not hold these modules in these sizes.
     """
     key = f"MODEL.{role.upper()}.WEIGHTS"
-    state = rename_published(read_state_dict(Path(path), kind=role))
+    given = read_state_dict(Path(path), kind=role)
+    state = rename_published(given)
     for name in names:
         own = _under(name, state)
         expected = parts[name].state_dict()
@@ -46,6 +50,7 @@ def load_part_weights(
         expected = parts[name].state_dict()
         shown = {each: own[each][: len(value)] for each, value in expected.items() if each in own and value.dim()}
         _copy(parts[name], {each: value for each, value in shown.items() if value.shape == expected[each].shape})
+    return state.keys() != given.keys()
 
 
 def _under(name: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -181,6 +181,18 @@ def test_a_training_takes_the_files_too(model, files, settings):
         adapt_checkpoint(without, checkpoint, str(files["lvis"]))
 
 
+def test_the_published_sam2clip_wants_sams_pixel_statistics(model, files, settings, tmp_path, caplog):
+    own = {key: value for key, value in model.state_dict().items() if key.startswith("sam2clip.")}
+    torch.save(own, tmp_path / "own.pth")
+    for path, statistics, warned in (
+        (files["sam2clip"], "clip", True), (files["sam2clip"], "sam", False), (tmp_path / "own.pth", "clip", False),
+    ):  # fmt: skip
+        caplog.clear()
+        chosen = ["MODEL.SAM2CLIP.WEIGHTS", str(path), "MODEL.OVSAM.PIXEL_STATISTICS", statistics]
+        build_model(load_config("configs/mini/ovsam.yaml", [*settings, *chosen]))
+        assert ("MODEL.OVSAM.PIXEL_STATISTICS sam" in caplog.text) == warned
+
+
 def test_sams_decoder_is_where_a_training_starts(settings, tmp_path):
     transformer = TwoWayTransformer(depth=2, embedding_dim=64, num_heads=4, mlp_dim=256)
     sam = MaskDecoder(transformer_dim=64, transformer=transformer, iou_head_hidden_dim=64)

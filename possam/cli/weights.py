@@ -75,7 +75,7 @@ def run_list(arguments: argparse.Namespace) -> int:
     out = console()
     out.print(table(["weights", "size", "there", "from"], rows, right=["size"]))
     out.print(f"\nin {arguments.folder.absolute()}; to fetch one: possam weights download NAME")
-    out.print("those of drive.google.com are whole models, to be fetched in a browser; give one as --model FILE")
+    out.print("fetch those of drive.google.com and huggingface.co/spaces in a browser, and give one as --model FILE")
     return 0
 
 

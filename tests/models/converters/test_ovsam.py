@@ -89,7 +89,7 @@ def files(model, tmp_path):
         "sam2clip": write("sam2clip.pth", "neck_student."),
         "coco": write("clip2sam_coco_rn50x16.pth", "fpn_neck.", "mask_decoder.", wrap=True),
         "lvis": write("clip2sam_lvis_rn50x16.pth", "fpn_neck.", "mask_decoder."),
-        "decoder": write("decoder.pth", "mask_decoder."),
+        "decoder": write("ovsam_R50x16_lvisnorare.pth", "mask_decoder."),
         "pyramid": write("pyramid.pth", "fpn_neck.", "mask_decoder.roi_conv"),
         "prompt_encoder": write("sam.pth", "prompt_encoder."),
     }
@@ -137,6 +137,7 @@ def test_several_files_become_the_model(model, files):
     split = {**weights, "pyramid": files["pyramid"]}  # as in the demo
     loaded = OpenVocabularySegmenter.from_pretrained(files["decoder"], weights=split, device="cpu", text_cache="")
     assert torch.equal(outputs(loaded).query_embeddings, expected.query_embeddings)
+    assert loaded.train_vocabulary == Vocabulary.load("lvis_866_337_base")
 
 
 @pytest.mark.usefixtures("miniature")

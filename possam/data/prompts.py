@@ -37,7 +37,7 @@ class PromptSampler:
         """
         Args:
             prompts: how many to draw of an image; boxes: how many of them are boxes, the others being single points.
-            min_area: least number of pixels of an instance that is asked for.
+            min_area: least number of pixels of an instance that is prompted for.
 
         Raises:
             ValueError: no prompt, more boxes than prompts, or an area below 1.
@@ -50,7 +50,8 @@ class PromptSampler:
         self.prompts, self.boxes, self.min_area = prompts, boxes, min_area
 
     def __call__(self, masks: Tensor) -> tuple[Prompts, Tensor]:
-        """
+        """Draw prompts of the instances of one image.
+
         Args:
             masks: T×H×W bool.
 

@@ -80,13 +80,13 @@ KEYS = (
     _difference("PIXEL_STATISTICS", "sam clip", "whose pixel mean and deviation CLIP's input is normalized with"),
     _difference("TOKENS", "mask sam", "of the decoder: one mask's, or SAM's IoU token and four masks'"),
     _difference("CLASS_EMBEDDING", "roi label roi_label", "of the box's features, of the label token, or their sum"),
-    _difference("BOXES", "mask prompt", "region that is named: always the mask's box, or the prompt's if it has one",
+    _difference("BOXES", "mask prompt", "box of the region to classify: the mask's, or the prompt's if it has one",
                 resume="effective"),
     _difference("BACKGROUND", "zero none", "the classifier's last row: a zero vector, or none", resume="effective"),
     Key("MODEL.OVSAM.NEGATIVE_VOCABULARY", "", resume="effective", path=True,
-        help="table whose other things are negatives in training too, as the novel classes in the published one"),
+        help="table whose other things are negatives in training, as novel names in the published one; empty: none"),
     Key("MODEL.OVSAM.MULTIMASK", True, resume="effective",
-        help="a single point means the best of SAM's three candidates; else the mask of all other prompts"),
+        help="a single point gives the best of SAM's three candidate masks; else mask 0, as all other prompts"),
     Key("MODEL.OVSAM.ROI_SIZE", 12, count, resume="effective", help="side in cells of the grid over a box"),
     Key("MODEL.SAM2CLIP.LEVELS", [], ListOf(count), resume="fixed",
         help="strides of CLIP's maps that it reads; empty: all"),
@@ -98,7 +98,7 @@ KEYS = (
     Key("MODEL.SAM2CLIP.WINDOW", 14, count, resume="fixed", help="side in cells of the windows of its blocks"),
     Key("MODEL.SAM2CLIP.WEIGHTS", "", machine=True, path=True, help="file of its weights; empty: random"),
     Key("MODEL.PROMPT_ENCODER.WEIGHTS", "", machine=True, path=True,
-        help="SAM's file, which the prompt encoder is of and the decoder starts from; empty: random"),
+        help="SAM's file: weights of the prompt encoder, and initial ones of the decoder; empty: random"),
     Key("MODEL.PYRAMID.WEIGHTS", "", machine=True, path=True,
         help="file of the feature pyramid and the class embedding, where it is another than the decoder's"),
 )  # fmt: skip
@@ -122,10 +122,10 @@ def chosen(cfg: CfgNode, key: str) -> str:
 class OVSAM(PromptedSegmenter):
     """SAM2CLIP and CLIP2SAM over a frozen CLIP (METHOD.md 3; Figure 3 of the paper).
 
-    Trained are the decoder, the feature pyramid and the class embedding. SAM2CLIP and the prompt encoder are fixed, but
-    nobody publishes them but as parts of this model or of SAM: so they are ordinary modules without gradients that
-    every checkpoint and saved model holds. Only CLIP is not in it. `MODEL.SAM2CLIP.WEIGHTS` and
-    `MODEL.PROMPT_ENCODER.WEIGHTS` give their weights to a model that is trained anew; a saved one does not read them.
+    The decoder, the feature pyramid and the class embedding are trained. SAM2CLIP and the prompt encoder are fixed, but
+    published only as parts of this model or of SAM, so they are ordinary modules without gradients and part of every
+    checkpoint and saved model; CLIP is not. `MODEL.SAM2CLIP.WEIGHTS` and `MODEL.PROMPT_ENCODER.WEIGHTS` are their
+    weights when a training starts; a saved model does not read them.
     """
 
     takes_region_boxes = True
@@ -274,7 +274,7 @@ class OVSAM(PromptedSegmenter):
         return ambiguous_prompts(prompts) & self.multimask
 
     def _boxes(self, mask_logits: Tensor, prompts: Prompts) -> Tensor:
-        """Boxes of the regions to be named, N×4 XYXY in pixels; ground truth is never looked at."""
+        """Boxes of the regions to classify, N×4 XYXY in pixels, from masks and prompts alone."""
         boxes = 4 * boxes_of_masks(mask_logits > 0)  # of cells of stride 4
         return torch.where(prompts.has_box[:, None] & self.prompt_boxes, prompts.boxes, boxes)
 

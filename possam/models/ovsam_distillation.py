@@ -23,10 +23,10 @@ __all__ = ["OVSAMDistillation"]
 class OVSAMDistillation(OVSAM):
     """`OVSAM` of which SAM2CLIP alone is trained, by the mean squared error to the output of SAM's image encoder.
 
-    Images are enough: neither instances nor prompts are looked at. Only the teacher's features are kept on disk, in
-    half precision, where `INPUT.CACHE_FEATURES` asks for it: CLIP's maps take 40 times the space and are computed anew.
-    The position embedding is the teacher's. What is saved is a whole `OVSAM` with SAM's own decoder, if
-    `MODEL.PROMPT_ENCODER.WEIGHTS` gives it; the second training takes SAM2CLIP from it by `MODEL.SAM2CLIP.WEIGHTS`.
+    It reads images alone, neither instances nor prompts. With `INPUT.CACHE_FEATURES` only the teacher's features are
+    kept on disk, in half precision: CLIP's maps take 45 times the space and are computed every time. The position
+    embedding is the teacher's. A checkpoint is a whole `OVSAM`, with SAM's own decoder if
+    `MODEL.PROMPT_ENCODER.WEIGHTS` is set; the second training reads SAM2CLIP from it by `MODEL.SAM2CLIP.WEIGHTS`.
     """
 
     @configurable

@@ -1,4 +1,4 @@
-"""SAM and CLIP as they come, the baseline of Open-Vocabulary SAM: SAM segments, CLIP names (METHOD.md 3.8).
+"""Frozen SAM and CLIP, the baseline of Open-Vocabulary SAM: SAM segments, CLIP classifies (METHOD.md 3.8).
 
 Shapes: N prompts of an image, D width of CLIP's joint space; H×W the padded image, h×w = H/4×W/4.
 """
@@ -38,11 +38,11 @@ _IMAGE = "image"  # role of the padded image among the features, whose stride is
         *SAM_KEYS,
         *CLIP_KEYS,
         Key("MODEL.PROMPT_ENCODER.WEIGHTS", "", machine=True, path=True,
-            help="SAM's file, which prompt encoder and mask decoder are of; empty: random"),
+            help="SAM's file: weights of prompt encoder and mask decoder; empty: random"),
         Key("MODEL.SAM_CLIP.REGION", "crop", Choice(["crop", "features"]),
             help="what CLIP names: the image under the mask, or its dense features under it"),
         Key("MODEL.SAM_CLIP.MULTIMASK", True,
-            help="a single point means the best of SAM's three candidates; else the mask of all other prompts"),
+            help="a single point gives the best of SAM's three candidate masks; else mask 0, as all other prompts"),
     ),
 )  # fmt: skip
 class SamClip(PromptedSegmenter):
@@ -153,7 +153,7 @@ class SamClip(PromptedSegmenter):
         empty = ~inside.flatten(1).any(1)
         height, width = image.shape[-2:]
         boxes = boxes_of_masks(inside).long()
-        boxes[empty] = boxes.new_tensor([0, 0, width, height])  # that of nothing means nothing
+        boxes[empty] = boxes.new_tensor([0, 0, width, height])  # their embeddings are flagged and not used
         crops = []
         for mask, (x0, y0, x1, y1) in zip(inside, boxes.tolist(), strict=True):
             crop = torch.where(mask[y0:y1, x0:x1], image[..., y0:y1, x0:x1], self.clip.pixel_mean)
@@ -170,4 +170,4 @@ class SamClip(PromptedSegmenter):
 
     def losses(self, batched_inputs: list[dict[str, Any]]) -> dict[str, Tensor]:
         """Raise ValueError."""
-        raise ValueError(f"{type(self).__name__} has nothing to train: SAM and CLIP stay as they are; evaluate it.")
+        raise ValueError(f"{type(self).__name__} has nothing to train: SAM and CLIP are frozen. Evaluate it.")

@@ -97,7 +97,8 @@ def load(path: ConfigFiles = None, overrides: Sequence[str] = ()) -> CfgNode:
             raise FileNotFoundError(f"No configuration at {file}; the project's own are under configs/.")
         files.extend(read_with_bases(file))
     pairs, changes = _pairs(overrides)
-    cfg = default_config(_system(files, pairs))
+    system = _system(files, pairs)
+    cfg = default_config(system)
     known, left_out = flatten(cfg), list[str]()
     for one in files:
         _check_version(one, cfg)
@@ -106,7 +107,7 @@ def load(path: ConfigFiles = None, overrides: Sequence[str] = ()) -> CfgNode:
             if one.changes:
                 left_out.extend(drop_foreign(settings, known))
             for key, value in settings.items():
-                _check_key(key, value, cfg)
+                _check_key(key, value, cfg, system)
             before = cfg.clone()
             cfg.merge_from_other_cfg(CfgNode(nest(settings)))
             _check_given(cfg, before, settings)
@@ -119,7 +120,7 @@ def load(path: ConfigFiles = None, overrides: Sequence[str] = ()) -> CfgNode:
         )  # fmt: skip
     with _merging(f"the overrides {list(overrides)!r:.200}"):
         for key, value in zip(pairs[::2], pairs[1::2], strict=True):
-            _check_key(key, value, cfg)
+            _check_key(key, value, cfg, system)
         before = cfg.clone()
         cfg.merge_from_list(pairs)
         _check_given(cfg, before, pairs[::2])
@@ -155,13 +156,12 @@ def _check_version(file: ConfigFile, cfg: CfgNode) -> None:
         )
 
 
-def _check_key(key: str, value: Any, cfg: CfgNode) -> None:
+def _check_key(key: str, value: Any, cfg: CfgNode, system: str) -> None:
     """Raise KeyError for a key that there is not, with what may be meant, and ValueError for a value of a section."""
     try:
         if isinstance(value_of(cfg, key), CfgNode) and value != {}:
             raise ValueError(f"a mapping is needed, but it is {value!r:.200}, for config key: {key}")
     except (KeyError, TypeError):
-        system = cfg.MODEL.META_ARCHITECTURE
         if others := owners(key):
             raise KeyError(
                 f"{key} is a key of {' and '.join(others)}, but {_SYSTEM} is {system}; leave it out, or set {_SYSTEM}."

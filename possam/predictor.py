@@ -17,7 +17,7 @@ from possam.classifiers.ensembles.mase import training_mass
 from possam.data import build_resize
 from possam.data.pictures import Picture, to_rgb
 from possam.models import MaskProposals, OpenVocabularySegmenter, Prediction
-from possam.models.prediction import no_prompts
+from possam.models.prediction import needs_prompts, no_prompts
 from possam.prompted_result import PromptedResult
 from possam.prompting import EncodedImage, EverythingOptions, parse_prompts
 from possam.segmentation import Origin, Segmentation, enlarge
@@ -123,6 +123,8 @@ class Predictor:
             FileNotFoundError, ValueError: an image or the vocabulary cannot be used; the message says what to do.
         """
         names = self.check(vocabulary, ensemble)
+        if self.model.takes_prompts:
+            raise ValueError(needs_prompts(self.model))
         hierarchy = vocabulary if isinstance(vocabulary, Hierarchy) else None
         several = isinstance(images, list | tuple)
         pictures = list(images) if isinstance(images, list | tuple) else [images]
@@ -250,10 +252,7 @@ class Predictor:
         if image is None:
             raise ValueError("there is no image; call set_image before segment.")
         if isinstance(image, EncodedImage):
-            raise ValueError(
-                f"{type(self.model).__name__} needs prompts: use prompt with points or boxes, or everything, which "
-                "takes a grid of points."
-            )
+            raise ValueError(needs_prompts(self.model))
         return self(image, classes, ensemble=ensemble)
 
     def _encoded(self, caller: str) -> EncodedImage:
@@ -267,6 +266,8 @@ class Predictor:
     def _names(
         self, classes: Vocabulary | str | Path | Sequence[str] | None, ensemble: str | None
     ) -> Vocabulary:
+        if isinstance(classes, Hierarchy):
+            raise ValueError("a hierarchy names the segments of whole images; with prompts, give a list of classes.")
         return self.check(self.model.train_vocabulary if classes is None else classes, ensemble)
 
     @torch.no_grad()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
@@ -47,13 +48,13 @@ class EverythingOptions:
     overlap_threshold: float = 0.7
 
     def __post_init__(self) -> None:
-        if self.side < 1:
-            raise ValueError(f"the grid needs at least 1 point a side, but got side={self.side}.")
+        if not isinstance(self.side, Integral) or self.side < 1:
+            raise ValueError(f"the grid needs a whole number of points a side, at least 1, but got side={self.side!r}.")
         for name in ("iou_threshold", "stability_threshold", "overlap_threshold"):
-            if not 0 <= (value := getattr(self, name)) <= 1:
-                raise ValueError(f"{name} must be in [0, 1], but is {value}.")
-        if self.stability_offset < 0:
-            raise ValueError(f"stability_offset must be at least 0, but is {self.stability_offset}.")
+            if not isinstance(value := getattr(self, name), Real) or not 0 <= value <= 1:
+                raise ValueError(f"{name} must be in [0, 1], but is {value!r}.")
+        if not isinstance(self.stability_offset, Real) or not 0 <= self.stability_offset < np.inf:
+            raise ValueError(f"stability_offset must be a finite number, at least 0, but is {self.stability_offset!r}.")
 
 
 class EncodedImage:
@@ -116,8 +117,13 @@ class EncodedImage:
 
         Returns:
             The masks that are kept, the best first, with the points they came from; N may be 0.
+
+        Raises:
+            ValueError: `options` are no EverythingOptions.
         """
-        options = options or EverythingOptions()
+        options = EverythingOptions() if options is None else options
+        if not isinstance(options, EverythingOptions):
+            raise ValueError(f"options must be EverythingOptions such as EverythingOptions(side=9), got {options!r:.80}.")
         grid = point_grid(options.side, self.size)
         every = Prompts(points=grid[:, None])
         kept, stability, places = [], [], []
@@ -195,6 +201,8 @@ def parse_prompts(points: Any = None, labels: Any = None, boxes: Any = None) -> 
     for name, values, wanted in (("points", points, 3), ("labels", labels, 2), ("boxes", boxes, 2)):
         if values is None:
             continue
+        if isinstance(values, torch.Tensor):
+            values = values.detach().cpu()
         try:
             tensor = torch.as_tensor(np.asarray(values, dtype=np.float64))
         except (ValueError, TypeError) as error:

@@ -14,7 +14,7 @@ from possam.data import write_id_map
 from possam.files import write_atomically, write_json
 from possam.frames import Frame, Source, as_text, distinct_sources, read_frames
 from possam.layers.prompts import Prompts
-from possam.models.prediction import no_prompts
+from possam.models.prediction import needs_prompts, no_prompts
 from possam.predictor import Names, Predictor
 from possam.prompted_result import PromptedResult
 from possam.prompting import EverythingOptions
@@ -64,8 +64,11 @@ def segment_files(
 
     Raises:
         OSError: `output` or its JSON cannot be written.
-        ValueError: the JSON's place is a folder; the vocabulary or the ensemble cannot be used (`Predictor.check`).
+        ValueError: the JSON's place is a folder; the vocabulary or the ensemble cannot be used (`Predictor.check`); or
+            the model needs prompts (`prompt_files`).
     """
+    if predictor.model.takes_prompts:
+        raise ValueError(needs_prompts(predictor.model))
     classes = predictor.check(vocabulary, ensemble)
     folder = Path(output)
 

@@ -19,7 +19,7 @@ from possam.models import model_specs
 from possam.predictor import Predictor
 from possam.prompted_result import PromptedResult
 from possam.prompting import EverythingOptions, parse_prompts
-from possam.vocabulary import Vocabulary
+from possam.vocabulary import Hierarchy, Vocabulary
 from possam.vocabulary.words import read_words
 from tests.prompted_models import Squares, TinyPrompted
 
@@ -146,15 +146,20 @@ def test_mistakes_are_named(tiny, mini_model, photo):
     ):
         with pytest.raises(ValueError, match=message):
             predictor.prompt(**given)
-    with pytest.raises(ValueError, match="TinyPrompted needs prompts: use prompt with points or boxes, or everything"):
+    with pytest.raises(ValueError, match="TinyPrompted needs prompts: after set_image use prompt with points"):
         predictor.segment(WORDS)
     with pytest.raises(ValueError, match="TinyPrompted needs prompts"):
         predictor(photo, WORDS)
+    with pytest.raises(ValueError, match="options must be EverythingOptions"):
+        predictor.everything(WORDS, {"side": 3})
+    with pytest.raises(ValueError, match="a hierarchy names the segments of whole images"):
+        predictor.prompt(points=[[1, 2]], classes=Hierarchy.from_tree({"animal": {"cat": {}}}))
     predictor.reset_image()
     with pytest.raises(ValueError, match="there is no image"):
         predictor.prompt(points=[[1, 2]])
     with pytest.raises(FileNotFoundError):
         predictor.set_image("none.jpg")
+    assert parse_prompts(torch.tensor([[1.0, 2.0]], requires_grad=True)).points.tolist() == [[[1, 2]]]
     finder = Predictor(mini_model)
     for call in (lambda: finder.prompt(points=[[1, 2]]), finder.everything, lambda: finder.encode(photo)):
         with pytest.raises(ValueError, match="PosSAM takes no prompts"):
@@ -249,9 +254,13 @@ def test_nothing_may_be_found(squares, scene):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"side": 0}, "at least 1 point a side"),
+        ({"side": 0}, "at least 1, but got side=0"),
+        ({"side": 2.5}, "a whole number of points a side"),
+        ({"side": "3"}, "got side='3'"),
+        ({"iou_threshold": "0.5"}, "iou_threshold must be in"),
+        ({"stability_offset": float("nan")}, "at least 0, but is nan"),
         ({"iou_threshold": 1.1}, r"iou_threshold must be in \[0, 1\], but is 1.1"),
-        ({"stability_offset": -1.0}, "stability_offset must be at least 0"),
+        ({"stability_offset": -1.0}, "stability_offset must be a finite number, at least 0"),
     ],
 )
 def test_options_out_of_range_are_named(options, message):
@@ -323,6 +332,8 @@ def test_the_command_names_mistakes_of_place(loaded, photo, tmp_path, capsys):
     assert "places in one picture, but got 2 files" in capsys.readouterr().err
     assert main(["segment", str(tmp_path / "a.png"), "--point", "256,6", *output]) == 1
     assert "a.png: points (x, y) must be inside the image of 256×200 pixels" in capsys.readouterr().err
+    assert main(["segment", str(tmp_path / "a.png"), "--classes", "sea", "--output", str(tmp_path / "none")]) == 1
+    assert "error: Squares needs prompts" in capsys.readouterr().err and not (tmp_path / "none").exists()
     (tmp_path / "clip.mp4").write_bytes(b"")
     assert main(["segment", str(tmp_path / "clip.mp4"), "--point", "5,6", *output]) == 1
     assert "but got the video" in capsys.readouterr().err

@@ -94,3 +94,11 @@ def no_prompts(model: object) -> str:
         f"{type(model).__name__} takes no prompts: it finds all masks of an image itself. Leave out points and boxes, "
         "or use a model whose architecture takes prompts."
     )
+
+
+def needs_prompts(model: object) -> str:
+    """The error message of a system that needs prompts, where words alone are given."""
+    return (
+        f"{type(model).__name__} needs prompts: after set_image use prompt with points or boxes, or everything, which "
+        "takes a grid of points (in the command --point, --box or --everything)."
+    )

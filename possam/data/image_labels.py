@@ -68,7 +68,7 @@ def load_class_list(name_or_path: str | Path) -> Vocabulary:
     to every position the name of the class's folder and its own, "_" being a blank. Names may occur twice in it.
 
     Raises:
-        ValueError: it is none of these, or positions are missing.
+        ValueError: it is none of these, positions are missing, or two classes have one folder.
     """
     path = Path(name_or_path)
     if path.suffix != ".json" or not path.is_file():
@@ -77,6 +77,7 @@ def load_class_list(name_or_path: str | Path) -> Vocabulary:
     if not content or not all(isinstance(entry, list) for entry in content.values()):
         return Vocabulary.load(name_or_path)
     categories = []
+    folders: dict[str, int] = {}
     for position in range(len(content)):
         entry = content.get(str(position))
         if not (isinstance(entry, list) and len(entry) == 2 and all(isinstance(text, str) for text in entry)):
@@ -84,6 +85,12 @@ def load_class_list(name_or_path: str | Path) -> Vocabulary:
                 f"{path}: class {position} is {entry!r:.80}, but must be a list of its folder and its name; the keys "
                 f"must be 0 to {len(content) - 1}."
             )
+        if entry[0] in folders:
+            raise ValueError(
+                f"{path}: classes {folders[entry[0]]} and {position} have the same folder {entry[0]!r:.80}; give each "
+                "its own."
+            )
+        folders[entry[0]] = position
         names = (entry[1].replace("_", " "),)
         categories.append(Category(names=names, isthing=True, dataset_id=position, dataset_name=entry[0]))
     return Vocabulary(name=path.stem, categories=tuple(categories), source=str(path), shared_names=True)

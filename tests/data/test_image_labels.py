@@ -59,6 +59,9 @@ def test_class_folders_are_the_names_or_ids_of_a_class_index(tmp_path):
     write(index, {"0": ["n02", "crane"], "2": ["n01", "tree_frog"]})
     with pytest.raises(ValueError, match="class 1 is None.*the keys must be 0 to 1"):
         load_class_list(index)
+    write(index, {"0": ["n02", "crane"], "1": ["n02", "tree_frog"]})
+    with pytest.raises(ValueError, match="classes 0 and 1 have the same folder 'n02'"):
+        load_class_list(index)
 
 
 def test_multi_labels_in_the_order_of_imagenets_validation_images(tmp_path, caplog):

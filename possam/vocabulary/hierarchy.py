@@ -87,7 +87,9 @@ class Hierarchy:
             raise FileNotFoundError(f"{path} does not exist; give the path of a tree of names in JSON.") from None
         except OSError as error:
             raise ValueError(f"{path} cannot be read ({error.strerror}); give the path of a .json file.") from error
-        except (ValueError, RecursionError) as error:
+        except RecursionError as error:
+            raise ValueError(f"{path} is nested too deeply to be read; make the tree flatter.") from error
+        except ValueError as error:
             raise ValueError(f"{path} is not valid JSON ({error}); correct it, or export it again.") from error
         return cls.from_tree(tree, name=path.stem, source=str(path), stop_below=stop_below, node_score=node_score)
 
@@ -258,6 +260,9 @@ class Hierarchy:
 
 class _Pairs(list[tuple[str, Any]]):
     """The keys and values of a JSON object, in which a key may come twice."""
+
+    def __repr__(self) -> str:
+        return repr(dict(self))
 
 
 class _Builder:

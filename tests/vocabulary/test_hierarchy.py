@@ -71,7 +71,8 @@ def test_a_file_is_read_and_written(tree, tmp_path):
         ('{"a": [1]}', r"what is below 'a' must be an object of names.*got \[1\]"),
         ('"a"', "what is at the top must be an object"),
         ("{", "is not valid JSON"),
-        ('{"a":' * 100_000, "is not valid JSON"),
+        ('{"a": [{"b": {}}]}', r"what is below 'a' must be an object of names.*got \[{'b': {}}\]"),
+        ('{"a":' * 100_000, "is nested too deeply to be read"),
     ],
 )
 def test_mistakes_in_a_file(tmp_path, text, message):

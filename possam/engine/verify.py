@@ -113,7 +113,8 @@ def _tests(cfg: CfgNode) -> str:
         possible = possible_tasks(MetadataCatalog.get(name).tasks)
         scored[name] = [task for task in cfg.TEST.TASKS if task in possible]
         if not scored[name]:
-            raise ValueError(f"TEST.TASKS is {cfg.TEST.TASKS}, but {name} can only be scored on {list(possible)}.")
+            allowed = f"can only be scored on {list(possible)}" if possible else "has no masks, and cannot be scored"
+            raise ValueError(f"TEST.TASKS is {cfg.TEST.TASKS}, but {name} {allowed}.")
     without = [task for task in cfg.TEST.TASKS if scored and not any(task in tasks for tasks in scored.values())]
     if without:
         raise ValueError(f"TEST.TASKS has {few(without)}, on which none of {few(list(scored))} can be scored.")

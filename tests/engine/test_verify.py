@@ -127,6 +127,7 @@ def test_classes_of_several_training_datasets_are_told():
             "TEST.TASKS has .*instance",
         ),
         (["DATASETS.TRAIN", "['mini_b_labels']"], "image labels and no masks"),
+        (["DATASETS.TEST", "['mini_b_labels']"], "mini_b_labels has no masks, and cannot be scored"),
         (["MODEL.TRAIN_VOCABULARY", "ade20k_150"], "the classes of the first dataset.*133 and 150"),
         (["MODEL.TRAIN_VOCABULARY", "ade20k_15"], "ade20k_15"),
         (["MODEL.SAM.WEIGHTS", "weights/sam_vit_l_0b3195.pth"], "official ones are called sam_vit_b_01ec64.pth"),

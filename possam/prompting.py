@@ -123,7 +123,7 @@ class EncodedImage:
         """
         options = EverythingOptions() if options is None else options
         if not isinstance(options, EverythingOptions):
-            raise ValueError(f"options must be EverythingOptions such as EverythingOptions(side=9), got {options!r:.80}.")
+            raise ValueError(f"options must be EverythingOptions, e.g. EverythingOptions(side=9), got {options!r:.80}.")
         grid = point_grid(options.side, self.size)
         every = Prompts(points=grid[:, None])
         kept, stability, places = [], [], []

@@ -229,6 +229,7 @@ def test_doctor_as_json_has_all_problems(tmp_path, capsys):
         (["data", "prepare", "ade20k_semantics"], "Did you mean 'ade20k_semantic'?"),
         (["data", "prepare", "pascal_voc", "--splits", "test"], "pascal_voc has no split 'test'"),
         (["weights", "download", "sam_vit_x"], "sam_vit_b"),
+        (["weights", "download", "sam_vit_h", "ovsam_coca"], "Did you mean 'ovsam_coco'?"),
         (["weights", "verify", "nothing.pth"], "there is no file nothing.pth"),
         (["configs", "verify", "nothing.yaml"], "nothing.yaml: error: "),
         (["configs", "verify", "/nowhere"], "There is no folder /nowhere"),
@@ -279,9 +280,9 @@ def test_weights_download_and_verify(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(
         "possam.encoders.downloads.download", lambda name, folder: seen.append((name, folder)) or folder / name
     )
-    assert main(["weights", "download", "a", "b", "a", "--folder", str(tmp_path)]) == 0
-    assert seen == [("a", tmp_path), ("b", tmp_path)]
-    assert capsys.readouterr().out == f"{tmp_path}/a\n{tmp_path}/b\n"
+    assert main(["weights", "download", "RN50", "RN101", "RN50", "--folder", str(tmp_path)]) == 0
+    assert seen == [("RN50", tmp_path), ("RN101", tmp_path)]
+    assert capsys.readouterr().out == f"{tmp_path}/RN50\n{tmp_path}/RN101\n"
     (tmp_path / "sam_vit_b_01ec64.pth").write_bytes(b"half")
     monkeypatch.setattr("possam.encoders.weight_files.file_sha256", lambda path: "0" * 64)
     assert main(["weights", "verify", str(tmp_path / "sam_vit_b_01ec64.pth"), str(tmp_path / "other")]) == 1

@@ -86,10 +86,15 @@ def _is_there(path: Path) -> bool:
 
 def run_download(arguments: argparse.Namespace) -> int:
     from possam.encoders.downloads import download
+    from possam.encoders.weight_files import WEIGHTS
+    from possam.messages import did_you_mean
     from possam.models.converters import download_published, published_files
 
     names, published = dict.fromkeys(arguments.names), published_files()
+    valid = [*WEIGHTS, *(name for name, file in published.items() if file.repo)]
     for name in names:
+        if name not in WEIGHTS and name not in published:
+            raise ValueError(f"unknown weights {name!r}.{did_you_mean(name, valid)} Valid names: {', '.join(valid)}.")
         if name in published and not published[name].repo:
             file = published[name]
             raise ValueError(

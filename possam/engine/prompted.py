@@ -19,14 +19,21 @@ __all__ = ["check_detections", "check_prompts", "prompt_options"]
 
 
 def check_prompts(cfg: CfgNode) -> None:
-    """Check the settings of tasks with prompts, where `TEST.TASKS` has one, without data.
+    """Check that the tasks of `TEST.TASKS` and the system agree on prompts, and the settings of prompts, without data.
 
     Raises:
-        ValueError: the system or test-time augmentation takes no prompts, or `TEST.PROMPTED` cannot be used.
+        ValueError: the system or test-time augmentation takes no prompts, the system needs them and a task gives it
+            none, or `TEST.PROMPTED` cannot be used.
         FileNotFoundError: there is no file `TEST.PROMPTED.DETECTIONS`.
     """
     prompted = [task for task in cfg.TEST.TASKS if find_task(task).prompts]
     name = cfg.MODEL.META_ARCHITECTURE
+    other = [task for task in cfg.TEST.TASKS if task not in prompted]
+    if other and cfg.DATASETS.TEST and model_spec(name).prompts:
+        raise ValueError(
+            f"TEST.TASKS has {other[0]!r}, which needs a model that finds masks itself, but {name} makes masks of "
+            "prompts; leave it out, and take 'prompted'."
+        )
     if not prompted:
         return
     if not model_spec(name).prompts:

@@ -229,3 +229,10 @@ def test_a_model_that_is_never_trained_is_evaluated_without_a_checkpoint(setting
         job([*settings, "DATASETS.TRAIN", "('coco_48_17_train',)"])
     job(settings, eval_only=True)
     assert "mIoU (prompts)" in capfd.readouterr().out
+
+
+def test_tasks_without_prompts_are_refused_for_a_model_that_needs_them(settings):
+    message = "'panoptic', which needs a model that finds masks itself, but SamClip makes masks of prompts"
+    with pytest.raises(ValueError, match=message):
+        configure(settings, "TEST.TASKS", "['prompted', 'panoptic']")
+    configure(settings, "TEST.TASKS", "['panoptic']", "DATASETS.TEST", "()")  # nothing is scored

@@ -127,7 +127,11 @@ class Hierarchy:
         )
 
     def to_json(self, path: str | Path) -> None:
-        """Write the file that `from_file` reads back as an equal tree (names with quotation marks aside)."""
+        """Write the file that `from_file` reads back as an equal tree (names with quotation marks aside).
+
+        Raises:
+            ValueError: the tree is too deep for JSON.
+        """
         tree: dict[str, Any] = {}
         below: list[dict[str, Any]] = []
         for node, category in enumerate(self.vocabulary.categories):
@@ -138,7 +142,10 @@ class Hierarchy:
             own = below[parent] if parent != _TOP else tree
             own[names] = {}
             below.append(own[names])
-        write_json(path, tree)
+        try:
+            write_json(path, tree)
+        except RecursionError as error:
+            raise ValueError(f"the tree is too deep to be written to {path}; make it flatter.") from error
 
     @cached_property
     def children(self) -> dict[int, tuple[int, ...]]:

@@ -89,6 +89,15 @@ def test_a_missing_file_and_a_folder(tmp_path):
         Hierarchy.from_file(tmp_path)
 
 
+def test_a_tree_that_is_too_deep_for_a_file(tmp_path):
+    tree = {}
+    for number in range(2000):
+        tree = {f"level {number}": tree}
+    with pytest.raises(ValueError, match="too deep to be written"):
+        Hierarchy.from_tree(tree).to_json(tmp_path / "deep.json")
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -49,7 +49,7 @@ class EverythingOptions:
 
     def __post_init__(self) -> None:
         if not isinstance(self.side, Integral) or self.side < 1:
-            raise ValueError(f"the grid needs a whole number of points a side, at least 1, but got side={self.side!r}.")
+            raise ValueError(f"the grid needs at least 1 point a side, a whole number, but got side={self.side!r}.")
         for name in ("iou_threshold", "stability_threshold", "overlap_threshold"):
             if not isinstance(value := getattr(self, name), Real) or not 0 <= value <= 1:
                 raise ValueError(f"{name} must be in [0, 1], but is {value!r}.")

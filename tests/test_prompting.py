@@ -254,8 +254,8 @@ def test_nothing_may_be_found(squares, scene):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"side": 0}, "at least 1, but got side=0"),
-        ({"side": 2.5}, "a whole number of points a side"),
+        ({"side": 0}, "at least 1 point a side"),
+        ({"side": 2.5}, "a whole number, but got side=2.5"),
         ({"side": "3"}, "got side='3'"),
         ({"iou_threshold": "0.5"}, "iou_threshold must be in"),
         ({"stability_offset": float("nan")}, "at least 0, but is nan"),

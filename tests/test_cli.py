@@ -180,7 +180,7 @@ def test_doctor_of_what_is_not_there(tmp_path, capsys):
     assert main(["data", "doctor", "ade20k_semantic_val", "--root", str(tmp_path)]) == 1
 
 
-def test_doctor_says_where_what_and_mend(tmp_path, capsys):
+def test_doctor_says_where_what_and_fix(tmp_path, capsys):
     make_coco(tmp_path)
     (tmp_path / "coco/val2017/000000000201.jpg").write_bytes(b"")
     assert main(["data", "doctor", "coco_instance_val", "--root", str(tmp_path)]) == 1

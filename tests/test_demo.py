@@ -116,7 +116,7 @@ def test_lines_lists_and_no_files(tmp_path):
             read_typed(str(path))
 
 
-def test_without_gradio_the_mend_is_named(predictor, monkeypatch):
+def test_without_gradio_the_fix_is_named(predictor, monkeypatch):
     monkeypatch.setitem(sys.modules, "gradio", None)
     with pytest.raises(ValueError, match=r"pip install 'possam\[demo\]'"):
         build_app(predictor)

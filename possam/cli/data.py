@@ -22,7 +22,7 @@ __all__ = ["add_command"]
 _DOCTOR = """\
 Check the files of datasets: that they are there and complete, that images, label maps, panoptic PNGs and annotation
 files fit each other, that classes and ids are those of the vocabulary, that pictures are whole. What is wrong is said
-with the file, the value and what is expected, and with what mends it.
+with the file, the value and what is expected, and with what fixes it.
 
 Existence, counts, annotation files and the header and end of every picture are always checked; the pixels of 20 images
 spread over the dataset, or with --full of all.
@@ -54,7 +54,7 @@ def add_command(commands: Commands) -> None:
         data,
         "doctor",
         run_doctor,
-        summary="check the files of datasets and say what mends them",
+        summary="check the files of datasets and say what fixes them",
         description=_DOCTOR,
         examples=[
             "possam data doctor",
@@ -196,16 +196,16 @@ def _print_report(specs: Sequence[DatasetSpec], found: dict[str, list[Problem]])
             out.print(f"{spec.name}: {state}", style=style, soft_wrap=True)
             _print_problems(out, problems)
         else:
-            text = f"{problems[0]} → {problems[0].mend}" if problems else state
+            text = f"{problems[0]} → {problems[0].fix}" if problems else state
             out.print(f"{spec.name}: {text}", style=style, soft_wrap=True)
 
 
 def _print_problems(out: Console, problems: Sequence[Problem]) -> None:
     for problem, following in zip(problems, [*problems[1:], None], strict=True):
         out.print(f"  {problem.where}\n    {problem}", soft_wrap=True)
-        # What mends several in a row is said once.
-        if following is None or following.mend != problem.mend:
-            out.print(f"    → {problem.mend}", style="cyan", soft_wrap=True)
+        # What fixes several in a row is said once.
+        if following is None or following.fix != problem.fix:
+            out.print(f"    → {problem.fix}", style="cyan", soft_wrap=True)
 
 
 # ---------------------------------------------------------------- prepare

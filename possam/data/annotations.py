@@ -131,7 +131,7 @@ def read_instances(record: Mapping[str, Any], *, isthing: Sequence[bool]) -> lis
 def _read_one_channel(record: Mapping[str, Any], *, wide: bool) -> NDArray[np.int64]:
     """The values of a record's label map, H×W int64; of a palette picture the indices, not the colors."""
     path = record["sem_seg_file_name"]
-    what = {"what": f"label map {path}", "missing": "prepare the dataset again", "mend": "prepare the dataset again"}
+    what = {"what": f"label map {path}", "missing": "prepare the dataset again", "fix": "prepare the dataset again"}
     with decoding(**what):
         picture = Image.open(path)
     with picture:

@@ -32,15 +32,15 @@ __all__ = [
 _LARGEST = 1e300
 
 
-def read_annotation_file(path: str | Path, mend: str = "") -> dict[str, Any]:
-    """Read a JSON object; where it is missing, say `mend`.
+def read_annotation_file(path: str | Path, fix: str = "") -> dict[str, Any]:
+    """Read a JSON object; where it is missing, say `fix`.
 
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: it is not a JSON object.
     """
-    if mend and not Path(path).is_file():
-        raise FileNotFoundError(f"{path} does not exist. {mend}")
+    if fix and not Path(path).is_file():
+        raise FileNotFoundError(f"{path} does not exist. {fix}")
     return read_json(path)
 
 
@@ -117,7 +117,7 @@ def to_contiguous(ids: Iterable[int], vocabulary: Vocabulary, where: str) -> lis
     return [contiguous[category_id] for category_id in ids]
 
 
-def check_files(paths: Iterable[str], what: str, mend: str) -> None:
+def check_files(paths: Iterable[str], what: str, fix: str) -> None:
     """FileNotFoundError where files are missing: the first ones, how many, and what to do."""
     # One listing a folder, because a question a file is slow for 118,000 files on a network disk.
     listings: dict[Path, set[str]] = {}
@@ -128,7 +128,7 @@ def check_files(paths: Iterable[str], what: str, mend: str) -> None:
         if path.name not in listings[path.parent]:
             missing.append(str(path))
     if missing:
-        raise FileNotFoundError(f"{len(missing)} {what} are missing: {few(missing, 3)}. {mend}")
+        raise FileNotFoundError(f"{len(missing)} {what} are missing: {few(missing, 3)}. {fix}")
 
 
 def image_size(record: Mapping[str, Any]) -> tuple[int, int]:

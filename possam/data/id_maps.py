@@ -74,7 +74,7 @@ def read_id_map(
         FileNotFoundError: there is no such file.
         ValueError: the file does not decode, or is not an RGB picture; the message names the file.
     """
-    what = {"what": f"panoptic PNG {path}", "missing": "check panoptic_root", "mend": "export it again"}
+    what = {"what": f"panoptic PNG {path}", "missing": "check panoptic_root", "fix": "export it again"}
     with decoding(**what):
         picture = Image.open(path)
     with picture:

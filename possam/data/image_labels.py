@@ -55,7 +55,7 @@ def register_image_labels(
     chosen = vocabulary
 
     def load() -> list[dict[str, Any]]:
-        return load_image_labels(image_root=image_root, labels=labels, vocabulary=chosen, mend=prepare)
+        return load_image_labels(image_root=image_root, labels=labels, vocabulary=chosen, fix=prepare)
 
     places = {"image_root": str(image_root), "labels": str(labels)}
     register(name, load, vocabulary=vocabulary, tasks=(IMAGE_LABELS,), places=places, root=root)
@@ -97,7 +97,7 @@ def load_class_list(name_or_path: str | Path) -> Vocabulary:
 
 
 def load_image_labels(
-    *, image_root: str | Path, vocabulary: Vocabulary, labels: str | Path = "", mend: str = ""
+    *, image_root: str | Path, vocabulary: Vocabulary, labels: str | Path = "", fix: str = ""
 ) -> list[dict[str, Any]]:
     """Read which classes images show.
 
@@ -108,7 +108,7 @@ def load_image_labels(
             of lists of labels, the first for ILSVRC2012_val_00000001.JPEG, in whichever subfolder. A label is a
             position in the vocabulary or a class name. "": the first subfolder of an image names its one class, by a
             name of the vocabulary or by its ``dataset_name``.
-        mend: what to do where files are missing.
+        fix: what to do where files are missing.
     Returns:
         one dict an image, by name: ``file_name``, ``image_id`` (the relative path), ``height`` and ``width`` (from the
         picture's header, turned as its EXIF orientation says) and ``labels``, its classes as sorted positions in the
@@ -119,10 +119,10 @@ def load_image_labels(
         ValueError: a label or a folder is no class of the vocabulary; the file of labels is of another form, or has
             another number of entries than there are images; or an image does not decode.
     """
-    images = _images(Path(image_root), mend or "Check image_root.")
+    images = _images(Path(image_root), fix or "Check image_root.")
     positions = _positions(vocabulary)
     if labels:
-        given = _labels_of_file(labels, images, mend or "Check image_root and labels.")
+        given = _labels_of_file(labels, images, fix or "Check image_root and labels.")
         found = {name: _classes(entry, positions, f"{labels}: {name}", vocabulary) for name, entry in given.items()}
     else:
         found = {name: _class_of_folder(name, positions, Path(image_root), vocabulary) for name in images}
@@ -142,10 +142,10 @@ def load_image_labels(
     ]
 
 
-def _images(root: Path, mend: str) -> dict[str, Path]:
+def _images(root: Path, fix: str) -> dict[str, Path]:
     """Images under a folder by relative path."""
     if not root.is_dir():
-        raise FileNotFoundError(f"the folder {root} does not exist. {mend}")
+        raise FileNotFoundError(f"the folder {root} does not exist. {fix}")
     images = {
         (folder / name).relative_to(root).as_posix(): folder / name
         for folder, names in walk(root, refused=refuse)
@@ -153,7 +153,7 @@ def _images(root: Path, mend: str) -> dict[str, Path]:
         if name.lower().endswith(_SUFFIXES) and not name.startswith(".")
     }
     if not images:
-        raise FileNotFoundError(f"the folder {root} has no image ({', '.join(_SUFFIXES)}). {mend}")
+        raise FileNotFoundError(f"the folder {root} has no image ({', '.join(_SUFFIXES)}). {fix}")
     return images
 
 
@@ -191,13 +191,13 @@ def _class_of_folder(name: str, positions: Mapping[str, int], root: Path, vocabu
     )
 
 
-def _labels_of_file(path: str | Path, images: Mapping[str, Path], mend: str) -> dict[str, Any]:
+def _labels_of_file(path: str | Path, images: Mapping[str, Path], fix: str) -> dict[str, Any]:
     """Entries of a file of labels by the relative path of their image."""
     content = read_any_json(path)
     if isinstance(content, Mapping):
         if missing := [name for name in content if name not in images]:
             raise FileNotFoundError(
-                f"{path} has labels of {len(missing)} images that are not there: {few(missing, 3)}. {mend}"
+                f"{path} has labels of {len(missing)} images that are not there: {few(missing, 3)}. {fix}"
             )
         return dict(content)
     if not isinstance(content, list):
@@ -210,7 +210,7 @@ def _labels_of_file(path: str | Path, images: Mapping[str, Path], mend: str) -> 
     if missing := [name for name in wanted if name not in by_name]:
         raise FileNotFoundError(
             f"{path} has labels of {len(content)} images, of which {len(missing)} are not there: {few(missing, 3)}. "
-            f"{mend}"
+            f"{fix}"
         )
     if len(images) != len(content):
         raise ValueError(

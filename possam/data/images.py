@@ -93,7 +93,7 @@ def picture_sizes(paths: Iterable[Path]) -> list[tuple[int, int]]:
 
 
 def _size(path: Path) -> tuple[int, int]:
-    with decoding(f"image {path}", missing="check image_root", mend="copy or download it again"):
+    with decoding(f"image {path}", missing="check image_root", fix="copy or download it again"):
         with Image.open(path) as picture:
             width, height = picture.size
             return (width, height) if is_turned(picture) else (height, width)

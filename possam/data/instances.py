@@ -43,7 +43,7 @@ def load_instances(
     image_names: str = "file_name",
     image_suffix: str = ".jpg",
     need_images: bool = True,
-    mend: str = "",
+    fix: str = "",
 ) -> list[dict[str, Any]]:
     """Read and validate an annotation file.
 
@@ -55,7 +55,7 @@ def load_instances(
         left_out: category ids whose instances are not to be had, and which need not be in the vocabulary.
         image_names, image_suffix: how the JSON names images (`possam.data.images.ImageFinder`).
         need_images: whether the images must be there.
-        mend: what to do where files are missing.
+        fix: what to do where files are missing.
     Returns:
         one dict an image, in the JSON's order, with or without instances: ``file_name``, ``image_id``, ``height``,
         ``width`` and ``annotations``, a list of dicts with ``category_id`` (contiguous), ``iscrowd`` (0 or 1),
@@ -68,7 +68,7 @@ def load_instances(
             mask or one that covers something else than its box says; names them.
     """
     source, format = str(instances_json), LVIS if federated else INSTANCES
-    content = read_annotation_file(instances_json, mend)
+    content = read_annotation_file(instances_json, fix)
     require_keys(content, ("images", "annotations"), source, format)
     for key in ("images", "annotations"):
         require_list(content[key], f"{source}: {key}")
@@ -93,7 +93,7 @@ def load_instances(
         records.append(record)
     if need_images:
         files = (record["file_name"] for record in records)
-        check_files(files, f"images of {source}", mend or f"Check image_root ({image_root}).")
+        check_files(files, f"images of {source}", fix or f"Check image_root ({image_root}).")
     return records
 
 

@@ -52,7 +52,7 @@ def read_rgb(path: str) -> NDArray[np.uint8]:
         FileNotFoundError: there is no such file.
         UnreadableFile: the file does not decode; the message names it.
     """
-    with decoding(f"image {path}", missing="check image_root", mend="copy or download it again"):
+    with decoding(f"image {path}", missing="check image_root", fix="copy or download it again"):
         return decode_rgb(path)
 
 

@@ -70,7 +70,7 @@ def register_panoptic(
     chosen = vocabulary
 
     def load() -> list[dict[str, Any]]:
-        return load_panoptic(**places, vocabulary=chosen, mend=prepare)
+        return load_panoptic(**places, vocabulary=chosen, fix=prepare)
 
     register(name, load, vocabulary=vocabulary, tasks=ANNOTATIONS, places=places, root=root)
 
@@ -101,7 +101,7 @@ def load_panoptic(
     vocabulary: Vocabulary,
     image_names: str = "file_name",
     image_suffix: str = ".jpg",
-    mend: str = "",
+    fix: str = "",
 ) -> list[dict[str, Any]]:
     """Read and validate an annotation file.
 
@@ -109,7 +109,7 @@ def load_panoptic(
         image_root: folder of the images, or None where the images are not needed and may be absent.
         panoptic_root, panoptic_json, vocabulary: see `register_panoptic`.
         image_names, image_suffix: how the JSON names images (`possam.data.images.ImageFinder`).
-        mend: what to do where files are missing.
+        fix: what to do where files are missing.
     Returns:
         one dict an annotated image, in the JSON's order: ``file_name``, ``image_id``, ``height``, ``width``,
         ``pan_seg_file_name`` and ``segments_info``, whose entries keep all that the JSON says, with
@@ -120,7 +120,7 @@ def load_panoptic(
         ValueError: keys are missing, ids are duplicate, out of range or refer to nothing; names them.
     """
     source = str(panoptic_json)
-    content = read_annotation_file(panoptic_json, mend)
+    content = read_annotation_file(panoptic_json, fix)
     images = _images(content, source, image_names if image_root is not None else "file_name")
     finder = ImageFinder(root=image_root, names=image_names, suffix=image_suffix)
     records = []
@@ -139,9 +139,9 @@ def load_panoptic(
         )
     if image_root is not None:
         files = (record["file_name"] for record in records)
-        check_files(files, f"images of {source}", mend or f"Check image_root ({image_root}).")
+        check_files(files, f"images of {source}", fix or f"Check image_root ({image_root}).")
     files = (record["pan_seg_file_name"] for record in records)
-    check_files(files, f"panoptic PNGs of {source}", mend or f"Check panoptic_root ({panoptic_root}).")
+    check_files(files, f"panoptic PNGs of {source}", fix or f"Check panoptic_root ({panoptic_root}).")
     return records
 
 

@@ -41,8 +41,8 @@ def read_picture(path: str | Path) -> NDArray[np.uint8]:
         return decode_rgb(expand_home(path))
     except FileNotFoundError:
         web = _ADDRESS.match(str(path))
-        mend = "addresses are not opened: download it and give the file" if web else "check the path"
-        raise FileNotFoundError(f"there is no image at {path}; {mend}.") from None
+        fix = "addresses are not opened: download it and give the file" if web else "check the path"
+        raise FileNotFoundError(f"there is no image at {path}; {fix}.") from None
     except IsADirectoryError:
         raise ValueError(f"{path} is a folder; give the images in it.") from None
     except Exception as error:  # Pillow raises a dozen types for damaged files
@@ -60,19 +60,19 @@ class UnreadableFile(ValueError):
 
 
 @contextmanager
-def decoding(what: str, *, missing: str, mend: str) -> Iterator[None]:
+def decoding(what: str, *, missing: str, fix: str) -> Iterator[None]:
     """What Pillow raises for a file that is absent or damaged, as FileNotFoundError and `UnreadableFile`.
 
     Args:
         what: the file, such as "label map a.png".
-        missing, mend: what to do where it does not exist, and where it does not decode.
+        missing, fix: what to do where it does not exist, and where it does not decode.
     """
     try:
         yield
     except FileNotFoundError:
         raise FileNotFoundError(f"{what} does not exist; {missing}.") from None
     except Exception as error:  # Pillow raises a dozen types for damaged files
-        raise UnreadableFile(f"{what} does not decode ({error}); {mend}.") from error
+        raise UnreadableFile(f"{what} does not decode ({error}); {fix}.") from error
 
 
 def to_rgb(image: Picture) -> NDArray[np.uint8]:

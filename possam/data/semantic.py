@@ -61,7 +61,7 @@ def load_semantic(
     label_root: str | Path,
     image_suffix: str = ".jpg",
     label_suffix: str = ".png",
-    mend: str = "",
+    fix: str = "",
 ) -> list[dict[str, Any]]:
     """Pair images and label maps.
 
@@ -69,7 +69,7 @@ def load_semantic(
         image_root: folder of the images, in any subfolders.
         label_root: folder of the label maps: for ``a/b<image_suffix>`` there is ``a/b<label_suffix>``.
         image_suffix, label_suffix: ends of the names; other files are left alone.
-        mend: what to do where files are missing.
+        fix: what to do where files are missing.
     Returns:
         one dict an image, by name: ``file_name``, ``image_id`` (the relative path without its suffix), ``height``
         and ``width`` (from the picture's header, turned as its EXIF orientation says) and ``sem_seg_file_name``.
@@ -78,18 +78,18 @@ def load_semantic(
         FileNotFoundError: a folder is missing or empty, an image has no label map, or a label map has no image.
         ValueError: an image does not decode, or a subfolder cannot be listed; names it.
     """
-    mend = mend or "Check image_root, label_root and the two suffixes."
-    images = files_of(Path(image_root), image_suffix, mend)
-    labels = files_of(Path(label_root), label_suffix, mend)
+    fix = fix or "Check image_root, label_root and the two suffixes."
+    images = files_of(Path(image_root), image_suffix, fix)
+    labels = files_of(Path(label_root), label_suffix, fix)
     lonely = sorted(str(images[key]) for key in images.keys() - labels.keys())
     if lonely:
         raise FileNotFoundError(
-            f"{len(lonely)} images have no label map ({label_suffix}) under {label_root}: {few(lonely, 3)}. {mend}"
+            f"{len(lonely)} images have no label map ({label_suffix}) under {label_root}: {few(lonely, 3)}. {fix}"
         )
     lonely = sorted(str(labels[key]) for key in labels.keys() - images.keys())
     if lonely:
         raise FileNotFoundError(
-            f"{len(lonely)} label maps have no image ({image_suffix}) under {image_root}: {few(lonely, 3)}. {mend}"
+            f"{len(lonely)} label maps have no image ({image_suffix}) under {image_root}: {few(lonely, 3)}. {fix}"
         )
     keys = sorted(images)
     sizes = picture_sizes(images[key] for key in keys)
@@ -113,10 +113,10 @@ def label_path(
     return str(Path(label_root) / f"{relative.removesuffix(image_suffix)}{label_suffix}")
 
 
-def files_of(root: Path, suffix: str, mend: str) -> dict[str, Path]:
+def files_of(root: Path, suffix: str, fix: str) -> dict[str, Path]:
     """Files under a folder, in linked subfolders too, by relative path without the suffix."""
     if not root.is_dir():
-        raise FileNotFoundError(f"the folder {root} does not exist. {mend}")
+        raise FileNotFoundError(f"the folder {root} does not exist. {fix}")
     files = {
         (folder / name).relative_to(root).as_posix().removesuffix(suffix): folder / name
         for folder, names in walk(root, refused=refuse)
@@ -124,5 +124,5 @@ def files_of(root: Path, suffix: str, mend: str) -> dict[str, Path]:
         if name.endswith(suffix) and not name.startswith(".")
     }
     if not files:
-        raise FileNotFoundError(f"the folder {root} has no file whose name ends with {suffix!r}. {mend}")
+        raise FileNotFoundError(f"the folder {root} has no file whose name ends with {suffix!r}. {fix}")
     return files

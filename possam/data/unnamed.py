@@ -61,12 +61,12 @@ def load_unnamed(*, image_root: str | Path, image_suffix: str = ".jpg") -> list[
         FileNotFoundError: the folder is missing or empty, or a picture has no JSON or a JSON no picture.
         ValueError: a picture does not decode, or a subfolder cannot be listed; names it.
     """
-    mend = "Check image_root and image_suffix: SA-1B's archives hold pictures and JSONs side by side."
-    images, masks = (files_of(Path(image_root), suffix, mend) for suffix in (image_suffix, ".json"))
+    fix = "Check image_root and image_suffix: SA-1B's archives hold pictures and JSONs side by side."
+    images, masks = (files_of(Path(image_root), suffix, fix) for suffix in (image_suffix, ".json"))
     for lonely, what in ((images.keys() - masks.keys(), ".json"), (masks.keys() - images.keys(), image_suffix)):
         if lonely:
             raise FileNotFoundError(
-                f"{len(lonely)} files under {image_root} have no {what} beside them: {few(sorted(lonely), 3)}. {mend}"
+                f"{len(lonely)} files under {image_root} have no {what} beside them: {few(sorted(lonely), 3)}. {fix}"
             )
     keys = sorted(images)
     sizes = picture_sizes(images[key] for key in keys)

@@ -84,10 +84,10 @@ class FeatureCache:
             with safe_open(place.path, framework="pt") as file:
                 maps = {name: file.get_slice(name)[place.row] for name in place.checksums}
         except (OSError, SafetensorError) as error:
-            raise OSError(f"The feature shard {place.path} cannot be read ({error}). {_MEND}") from error
+            raise OSError(f"The feature shard {place.path} cannot be read ({error}). {_FIX}") from error
         for name, checksum in place.checksums.items():
             if _checksum(maps[name]) != checksum:
-                raise OSError(f"The feature shard {place.path} is damaged: the {name} features of {key}. {_MEND}")
+                raise OSError(f"The feature shard {place.path} is damaged: the {name} features of {key}. {_FIX}")
         found: dict[str, FeatureMaps] = {}
         for name, values in maps.items():
             role, _, stride = name.rpartition(".")
@@ -95,7 +95,7 @@ class FeatureCache:
         return found
 
 
-_MEND = "Remove it and start again with --resume: no other shard is computed again."
+_FIX = "Remove it and start again with --resume: no other shard is computed again."
 
 
 def shards(samples: int) -> int:

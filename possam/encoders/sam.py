@@ -226,10 +226,10 @@ def _randomize_positions(encoder: ImageEncoderViT) -> None:
 def _shipped_file(name: str) -> Path:
     if name not in _SHIPPED_FILES:
         official = WEIGHTS.get(f"sam_{name}")
-        mend = f"; `possam weights download {official.name}` fetches {official.filename}" if official else ""
+        fix = f"; `possam weights download {official.name}` fetches {official.filename}" if official else ""
         raise ValueError(
             f"no weights come with the package for SAM {name!r}, only for: {', '.join(_SHIPPED_FILES)}. "
-            f"Give the path of a checkpoint{mend}"
+            f"Give the path of a checkpoint{fix}"
         )
     return _SHIPPED_FILES[name]
 
@@ -244,7 +244,7 @@ def _load(encoder: ImageEncoderViT, name: str, path: Path) -> None:
     if problems := differences(expected, resized := _resized(state, expected, SIZES[name])):
         raise ValueError(
             f"the weights in {path} do not fit SAM {name}, which expects {_describe(expected)}; "
-            f"the file holds {described} ({problems}){_mend(name, state)}"
+            f"the file holds {described} ({problems}){_fix(name, state)}"
         )
     if wrong := not_finite(resized):
         raise ValueError(f"{path} holds SAM weights that are NaN or infinite: {wrong}; download or copy it again")
@@ -274,11 +274,11 @@ def _known_size(state: dict[str, Tensor]) -> str | None:
     return next((name for name, size in SIZES.items() if (size.embed_dim, size.depth) == (len(patch), depth)), None)
 
 
-def _mend(name: str, state: dict[str, Tensor]) -> str:
+def _fix(name: str, state: dict[str, Tensor]) -> str:
     found = _known_size(state)
     if found is not None and found != name:
-        mend = f". Set MODEL.SAM.NAME to {found}, or give weights of {name}"
-        return mend + (f" (`possam weights download sam_{name}`)" if f"sam_{name}" in WEIGHTS else "")
+        fix = f". Set MODEL.SAM.NAME to {found}, or give weights of {name}"
+        return fix + (f" (`possam weights download sam_{name}`)" if f"sam_{name}" in WEIGHTS else "")
     return f". `possam weights download sam_{name}` fetches the official weights" if f"sam_{name}" in WEIGHTS else ""
 
 

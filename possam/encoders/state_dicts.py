@@ -35,8 +35,8 @@ def read_state_dict(path: Path, *, kind: str, official: WeightFile | None = None
     """
     official = known_file(path) or official
     if not path.is_file():
-        mend = f"; `possam weights download {official.name}` fetches {official.filename}" if official else ""
-        raise FileNotFoundError(f"no {kind} weights at {path}: expected a file (.safetensors, .pth, .pt or .bin){mend}")
+        fix = f"; `possam weights download {official.name}` fetches {official.filename}" if official else ""
+        raise FileNotFoundError(f"no {kind} weights at {path}: expected a file (.safetensors, .pth, .pt or .bin){fix}")
     if is_torchscript(path):
         raise ValueError(
             f"{path} is a TorchScript program, the form in which OpenAI publishes CLIP; this project reads plain "
@@ -151,8 +151,8 @@ def _damage(path: Path, official: WeightFile | None) -> str:
     """What a file that cannot be read is, beside what it should be."""
     size = path.stat().st_size
     if official is None or official.size is None:
-        mend = f"`possam weights download {official.name}`" if official else "copy or download it again"
-        return f"The file has {size} bytes; if it was downloaded or copied in part, {mend}"
+        fix = f"`possam weights download {official.name}`" if official else "copy or download it again"
+        return f"The file has {size} bytes; if it was downloaded or copied in part, {fix}"
     if size == official.size:
         return (
             f"Its sha256 is {file_sha256(path)}, but that of {official.filename} is {official.sha256}: remove it and "

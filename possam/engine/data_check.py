@@ -137,7 +137,7 @@ def _check(cfg: CfgNode, names: Sequence[str], records: Sequence[Record], limit:
 
 
 def _lines(problems: Sequence[Problem]) -> str:
-    shown = [f"  {problem.where}: {problem} → {problem.mend}" for problem in problems[:_SHOWN]]
+    shown = [f"  {problem.where}: {problem} → {problem.fix}" for problem in problems[:_SHOWN]]
     return "\n".join([*shown, f"  and {len(problems) - _SHOWN} more"] if len(problems) > _SHOWN else shown)
 
 

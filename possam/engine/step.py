@@ -166,10 +166,10 @@ class TrainingStep(SimpleTrainer):
             logger.warning("Step %d is left out, its update is not made: %s.", self.iter + 1, problem)
             return
         row = f", the last of {self.left_out} in a row" if self.left_out > 1 else ""
-        mend = "" if self.skip else ", or leave single steps out with SOLVER.NON_FINITE skip"
+        fix = "" if self.skip else ", or leave single steps out with SOLVER.NON_FINITE skip"
         raise FloatingPointError(
             f"Training stops before the update of step {self.iter + 1}{row}: {problem}. Go on from an earlier "
-            f"checkpoint with a lower SOLVER.BASE_LR or without SOLVER.AMP.ENABLED{mend}."
+            f"checkpoint with a lower SOLVER.BASE_LR or without SOLVER.AMP.ENABLED{fix}."
         )
 
     def state_dict(self) -> dict[str, Any]:

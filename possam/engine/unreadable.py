@@ -62,14 +62,14 @@ class ReadableSamples(Dataset[Any]):
             except UnreadableFile as error:
                 self._count(error)
             draw = draw._replace(image=int(others.integers(len(self))))
-        raise ValueError(f"{_TRIES} images drawn one after the other cannot be read; mend the files.")
+        raise ValueError(f"{_TRIES} images drawn one after the other cannot be read; fix the files.")
 
     def _count(self, error: UnreadableFile) -> None:
         self.unreadable += 1
         share = f"{self.unreadable:,} of the {self.drawn:,} images that this loading process has drawn cannot be read"
         if too_many(self.unreadable, self.drawn, self.limit):
             raise ValueError(
-                f"{error} So {share}, more than DATALOADER.MAX_UNREADABLE {self.limit:g} allows; mend the files "
+                f"{error} So {share}, more than DATALOADER.MAX_UNREADABLE {self.limit:g} allows; fix the files "
                 "(DATASETS.CHECK names them before training)."
             ) from error
         self._unnamed.append(str(error))

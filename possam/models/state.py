@@ -98,18 +98,18 @@ def _difference(role: str, saved: Mapping[str, Any] | None, own: Mapping[str, An
     if saved is None or own is None:
         return [f"{_label(word, saved)}, but the model has {_label(word, own)}: it is of another architecture"]
     if saved.get("name") != own["name"]:
-        mend = f"set {key}.NAME {_shown(saved.get('name'))} and {key}.WEIGHTS to its weights"
+        fix = f"set {key}.NAME {_shown(saved.get('name'))} and {key}.WEIGHTS to its weights"
     elif saved.get("input_scale") != own.get("input_scale"):
         scales = f"at an input scale of {_shown(saved.get('input_scale'))}, but the model's is {own.get('input_scale')}"
         return [f"{_label(word, saved)} {scales}: set {key}.INPUT_SCALE, by which the encoder's own is multiplied"]
     elif saved.get("fingerprint") != own["fingerprint"]:
-        mend = (
+        fix = (
             f"these are other weights of the same encoder; set {key}.WEIGHTS (weights={{{role!r}: …}} of "
             "from_pretrained) to those it was trained with"
         )
     else:
         return []
-    return [f"{_label(word, saved)}, but the model has {_label(word, own)}: {mend}"]
+    return [f"{_label(word, saved)}, but the model has {_label(word, own)}: {fix}"]
 
 
 def _label(word: str, entry: Mapping[str, Any] | None) -> str:

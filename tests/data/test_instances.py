@@ -122,10 +122,10 @@ def test_bad_annotations_are_refused(load, content, tmp_path, change, message):
 def test_missing_files_are_named(load, tmp_path):
     load()
     with pytest.raises(FileNotFoundError, match=r"2 images of .* are missing: .*/none/8.jpg.*Unpack them"):
-        load(image_root=tmp_path / "none", mend="Unpack them.")
+        load(image_root=tmp_path / "none", fix="Unpack them.")
     assert load(image_root=tmp_path / "none", need_images=False)[0]["file_name"] == str(tmp_path / "none/8.jpg")
     with pytest.raises(FileNotFoundError, match=r"none.json does not exist. Unpack them"):
-        load(instances_json=tmp_path / "none.json", mend="Unpack them.")
+        load(instances_json=tmp_path / "none.json", fix="Unpack them.")
 
 
 def test_a_vocabulary_of_things_alone(load, vocabulary):

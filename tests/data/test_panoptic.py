@@ -136,10 +136,10 @@ def test_missing_files_are_named(dataset, vocabulary, root, file, what):
 def test_missing_files_come_with_what_to_do(dataset, vocabulary):
     (dataset["paths"]["image_root"] / "2.png").unlink()
     with pytest.raises(FileNotFoundError, match=r"1 images .*2.png.*unpack them"):
-        load_panoptic(**dataset["paths"], vocabulary=vocabulary, mend="Download and unpack them.")
+        load_panoptic(**dataset["paths"], vocabulary=vocabulary, fix="Download and unpack them.")
     dataset["paths"]["panoptic_json"].unlink()
     with pytest.raises(FileNotFoundError, match=r"panoptic.json does not exist. Download and unpack them"):
-        load_panoptic(**dataset["paths"], vocabulary=vocabulary, mend="Download and unpack them.")
+        load_panoptic(**dataset["paths"], vocabulary=vocabulary, fix="Download and unpack them.")
 
 
 def test_images_are_not_looked_for_where_only_annotations_matter(dataset, vocabulary):

@@ -56,15 +56,15 @@ def test_sizes_are_those_of_the_upright_image(roots):
 def test_what_is_missing_is_named(roots):
     (roots["label_root"] / "city/a.png").unlink()
     with pytest.raises(FileNotFoundError, match=r"1 images have no label map .*city/a.jpg.*\. Prepare it"):
-        load_semantic(**roots, mend="Prepare it.")
+        load_semantic(**roots, fix="Prepare it.")
     (roots["label_root"] / "city/a.png").write_bytes(b"")
     (roots["image_root"] / "b.jpg").unlink()
     with pytest.raises(FileNotFoundError, match=r"1 label maps have no image .*b.png.*Check image_root"):
         load_semantic(**roots)
     with pytest.raises(FileNotFoundError, match=r"labels has no file whose name ends with '.tif'. Prepare it"):
-        load_semantic(**roots, label_suffix=".tif", mend="Prepare it.")
+        load_semantic(**roots, label_suffix=".tif", fix="Prepare it.")
     with pytest.raises(FileNotFoundError, match=r"folder .*/none does not exist. Prepare it"):
-        load_semantic(**{**roots, "label_root": roots["label_root"] / "none"}, mend="Prepare it.")
+        load_semantic(**{**roots, "label_root": roots["label_root"] / "none"}, fix="Prepare it.")
 
 
 def test_images_that_do_not_decode_are_named(roots):

@@ -140,7 +140,7 @@ def test_other_frozen_encoders_are_refused(mini_config, checkpoint, overrides, m
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
 
 
-def test_a_checkpoint_that_does_not_say_its_encoders_is_refused_with_the_mend(mini_model, tmp_path):
+def test_a_checkpoint_that_does_not_say_its_encoders_is_refused_with_the_fix(mini_model, tmp_path):
     path = save(tmp_path / "old.pth", mini_model.state_dict())
     with pytest.raises(ValueError, match="does not say which frozen encoders.*describe_frozen"):
         Checkpointer(mini_model).load(path)

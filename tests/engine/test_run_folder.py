@@ -132,7 +132,7 @@ def test_checkpoints_of_an_earlier_run_are_listed_until_they_are_replaced(tmp_pa
 
 
 @pytest.mark.parametrize("content", ["{", "[]", "{}", '{"checkpoints": "a.pth"}'])
-def test_a_damaged_list_is_an_error_with_the_mend(tmp_path, content):
+def test_a_damaged_list_is_an_error_with_the_fix(tmp_path, content):
     (tmp_path / "earlier_checkpoints.json").write_text(content)
     with pytest.raises(ValueError, match="earlier_checkpoints.json.*Delete it, and --resume takes"):
         earlier_checkpoints(tmp_path)

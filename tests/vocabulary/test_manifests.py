@@ -37,12 +37,12 @@ def words(name, *categories):
 
 
 def test_the_manifests_of_the_overlap_rule_are_what_the_tables_give():
-    mend = "a table has changed: run python -m possam.vocabulary.manifests, which raises the version"
+    fix = "a table has changed: run python -m possam.vocabulary.manifests, which raises the version"
     computed = __main__.overlap_manifests()
     for manifest in computed:
         shipped = find_manifest(manifest.train, manifest.test)
-        assert shipped is not None, f"{manifest.train} to {manifest.test} is missing: {mend}"
-        assert replace(manifest, version=shipped.version) == shipped, mend
+        assert shipped is not None, f"{manifest.train} to {manifest.test} is missing: {fix}"
+        assert replace(manifest, version=shipped.version) == shipped, fix
     others = set(manifest_names()) - {f"{m.train}_to_{m.test}" for m in computed}
     assert others == {"mini_a_to_mini_b"}
     assert find_manifest("mini_a", "mini_b").rule != OVERLAP_RULE

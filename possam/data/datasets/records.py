@@ -34,7 +34,7 @@ def load_records(
         (see `load_panoptic`, `load_semantic`, `load_instances`).
 
     Raises:
-        FileNotFoundError: files are missing; names the first of them, how many, and `spec.mend`.
+        FileNotFoundError: files are missing; names the first of them, how many, and `spec.fix`.
         ValueError: files contradict each other or the vocabulary; names file and ids.
     """
     root = datasets_root(root)
@@ -54,7 +54,7 @@ def load_records(
             label_root=root / spec.semantic.folder,
             image_suffix=spec.image_suffix,
             label_suffix=spec.semantic.suffix,
-            mend=spec.mend,
+            fix=spec.fix,
         )
     else:
         return _instances(spec, root, vocabulary)
@@ -68,7 +68,7 @@ def _images(spec: DatasetSpec, root: Path) -> dict[str, Any]:
         "image_root": root / spec.image_folder,
         "image_names": spec.image_names,
         "image_suffix": spec.image_suffix,
-        "mend": spec.mend,
+        "fix": spec.fix,
     }
 
 
@@ -95,7 +95,7 @@ def _add_label_maps(records: list[Record], spec: DatasetSpec, root: Path) -> Non
             image_suffix=spec.image_suffix,
             label_suffix=spec.semantic.suffix,
         )
-    check_files((record["sem_seg_file_name"] for record in records), f"label maps of {spec.name}", spec.mend)
+    check_files((record["sem_seg_file_name"] for record in records), f"label maps of {spec.name}", spec.fix)
 
 
 def _add_instances(records: list[Record], spec: DatasetSpec, root: Path, vocabulary: Vocabulary) -> None:
@@ -106,7 +106,7 @@ def _add_instances(records: list[Record], spec: DatasetSpec, root: Path, vocabul
     if absent:
         raise ValueError(
             f"{root / spec.instances.json} does not list the images {few(absent)} of the panoptic annotation; "
-            f"take both from the same release. {spec.mend}"
+            f"take both from the same release. {spec.fix}"
         )
     for record in records:
         record["annotations"] = found[record["file_name"]]

@@ -97,7 +97,7 @@ class DatasetSpec:
         return tuple(["semantic"] * bool(self.semantic) + ["instance"] * bool(self.instances))
 
     @property
-    def mend(self) -> str:
+    def fix(self) -> str:
         """What a person does where files are missing."""
         step = f" Then run: possam data prepare {self.preparation}" if self.preparation else ""
         return self.source + step

@@ -27,7 +27,7 @@ _SHARE, _AREA_SLACK = 0.5, 16
 class AnnotationFile:
     """A readable annotation file, "panoptic" or "instances", and what it is checked against.
 
-    `mend` is what to do about a wrong file, `mend_count` about one of too few or too many images.
+    `fix` is what to do about a wrong file, `fix_count` about one of too few or too many images.
     """
 
     path: Path
@@ -36,8 +36,8 @@ class AnnotationFile:
     vocabulary: Vocabulary
     federated: bool
     images_expected: int
-    mend: str
-    mend_count: str
+    fix: str
+    fix_count: str
 
     def problem(self, kind: str, what: str, entries: Iterable[object] = (), values: Iterable[int] = ()) -> Problem:
         """A problem of this file; `entries` are those that have it."""
@@ -46,7 +46,7 @@ class AnnotationFile:
             kind=kind,
             where=str(self.path),
             what=f"{self.path.name} {what}",
-            mend=self.mend,
+            fix=self.fix,
             details=tuple(details[:3]),
             values=frozenset(values),
             count=max(1, len(details)),
@@ -70,7 +70,7 @@ def check_count(file: AnnotationFile) -> Iterator[Problem]:
     number = len(file.annotated if file.kind == "panoptic" else file.content["images"])
     if number != file.images_expected:
         what = f"annotates {number:,} images, {file.images_expected:,} are expected"
-        yield replace(file.problem("annotated", what), mend=file.mend_count)
+        yield replace(file.problem("annotated", what), fix=file.fix_count)
 
 
 def check_duplicates(file: AnnotationFile) -> Iterator[Problem]:

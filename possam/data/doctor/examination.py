@@ -94,7 +94,7 @@ def _annotation_problems(tree: Tree) -> Iterator[Problem]:
                 kind="json",
                 where=str(path),
                 what=f"{path.name} {fault}",
-                mend=tree.mend_wrong,
+                fix=tree.fix_wrong,
                 details=tuple(entries[:3]),
                 count=max(1, len(entries)),
             )
@@ -106,8 +106,8 @@ def _annotation_problems(tree: Tree) -> Iterator[Problem]:
             vocabulary=vocabulary,
             federated=federated,
             images_expected=spec.images,
-            mend=tree.mend_wrong,
-            mend_count=tree.mend_all,
+            fix=tree.fix_wrong,
+            fix_count=tree.fix_all,
         )
         for check in ANNOTATION_CHECKS:
             yield from check(file)
@@ -137,8 +137,8 @@ def _picture_problems(
     rules = Rules(
         semantic=tree.spec.semantic,
         classes=len(tree.vocabulary),
-        mend_all=tree.mend_all,
-        mend_wrong=tree.mend_wrong,
+        fix_all=tree.fix_all,
+        fix_wrong=tree.fix_wrong,
     )
     spread = _spread(tree.samples)
     chosen = {id(sample) for sample in spread}

@@ -1,6 +1,6 @@
 """Trees that went wrong in a known way: what a problem means, and silent mistakes that no range of values shows.
 
-An explanation looks at one problem and returns what it stems from and what mends it, or None.
+An explanation looks at one problem and returns what it stems from and what fixes it, or None.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ def explain(tree: Tree, problem: Problem) -> Problem:
     for explanation in EXPLANATIONS:
         found = explanation(tree, problem)
         if found:
-            cause, mend = found
-            return replace(problem, what=f"{problem.what}; {cause}", mend=mend or problem.mend)
+            cause, fix = found
+            return replace(problem, what=f"{problem.what}; {cause}", fix=fix or problem.fix)
     return problem
 
 
@@ -103,9 +103,9 @@ def coco_2014(tree: Tree, problem: Problem) -> Explanation:
     old = folder.with_name(folder.name.replace("2017", "2014"))
     named = next((name for name in tree.images if name.startswith("COCO_")), "")
     if named:
-        return f"the folder holds images of COCO 2014, such as {named}; those of 2017 are expected", tree.mend_all
+        return f"the folder holds images of COCO 2014, such as {named}; those of 2017 are expected", tree.fix_all
     if problem.where.startswith(str(folder)) and old != folder and old.is_dir():
-        return f"there is {old}, but the images of 2017 are expected", tree.mend_all
+        return f"there is {old}, but the images of 2017 are expected", tree.fix_all
     return None
 
 
@@ -161,7 +161,7 @@ def check_against_official_ade(tree: Tree, samples: Sequence[Sample]) -> Iterato
                 kind="conversion",
                 where=str(sample.label_map),
                 what=what,
-                mend=tree.mend_wrong,
+                fix=tree.fix_wrong,
                 details=(sample.label_map.name,),
             )
 
@@ -199,7 +199,7 @@ def check_unlabeled(tree: Tree, samples: Sequence[Sample]) -> Iterator[Problem]:
         f"stands for unlabeled here, and all classes are off by one"
     )
     yield Problem(
-        kind="conversion", where=str(tree.root / tree.spec.semantic.folder), what=what, mend=tree.mend_wrong
+        kind="conversion", where=str(tree.root / tree.spec.semantic.folder), what=what, fix=tree.fix_wrong
     )
 
 

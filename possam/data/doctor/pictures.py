@@ -46,13 +46,13 @@ class Rules:
 
     Attributes:
         semantic: how the label maps are stored, None where there are none; classes: how many there are.
-        mend_all, mend_wrong: what to do about images, about annotation files.
+        fix_all, fix_wrong: what to do about images, about annotation files.
     """
 
     semantic: SemanticFiles | None
     classes: int
-    mend_all: str
-    mend_wrong: str
+    fix_all: str
+    fix_wrong: str
 
     def allows(self, value: int) -> bool:
         """Whether a pixel of a label map may have this value."""
@@ -62,8 +62,8 @@ class Rules:
 class Picture:
     """One file, opened at most once for its header and once for its pixels."""
 
-    def __init__(self, path: Path, what: str, mend: str) -> None:
-        self.path, self.what, self.mend = path, what, mend
+    def __init__(self, path: Path, what: str, fix: str) -> None:
+        self.path, self.what, self.fix = path, what, fix
         self.fault = ""
         self.mode, self.size, self.turned = "", (0, 0), False
         try:
@@ -99,7 +99,7 @@ class Picture:
 
     def problem(self, kind: str, what: str, detail: str, values: frozenset[int] = frozenset()) -> Problem:
         return Problem(
-            kind=kind, where=str(self.path), what=what, mend=self.mend, details=(detail,), values=values
+            kind=kind, where=str(self.path), what=what, fix=self.fix, details=(detail,), values=values
         )
 
 
@@ -107,13 +107,13 @@ class Pictures:
     """The pictures of one sample; None for one that is not there."""
 
     def __init__(self, sample: Sample, rules: Rules) -> None:
-        def open_(path: Path | None, what: str, mend: str) -> Picture | None:
-            return Picture(path, what, mend) if path else None
+        def open_(path: Path | None, what: str, fix: str) -> Picture | None:
+            return Picture(path, what, fix) if path else None
 
         self.sample = sample
-        self.image = open_(sample.image, "image", rules.mend_all)
-        self.label_map = open_(sample.label_map, "label map", rules.mend_wrong)
-        self.panoptic = open_(sample.panoptic, "panoptic PNG", rules.mend_wrong)
+        self.image = open_(sample.image, "image", rules.fix_all)
+        self.label_map = open_(sample.label_map, "label map", rules.fix_wrong)
+        self.panoptic = open_(sample.panoptic, "panoptic PNG", rules.fix_wrong)
 
     @property
     def all(self) -> list[Picture]:

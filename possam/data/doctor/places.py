@@ -31,7 +31,7 @@ def check_absent(tree: Tree) -> Problem | None:
         where=str(missing[0]),
         what=f"{'not prepared' if ready else 'not there'}, {tree.root} has no {names}",
         # The preparation itself says which official files it lacks.
-        mend=tree.mend_prepared if ready else tree.mend_all,
+        fix=tree.fix_prepared if ready else tree.fix_all,
     )
 
 
@@ -39,40 +39,40 @@ def check_places(tree: Tree) -> Iterator[Problem]:
     """All files and folders that the dataset consists of are there."""
     for place in missing_places(tree):
         what = "the folder is empty" if place.is_dir() else "does not exist"
-        yield Problem(kind="missing", where=str(place), what=what, mend=tree.mend_prepared)
+        yield Problem(kind="missing", where=str(place), what=what, fix=tree.fix_prepared)
 
 
 def check_missing_images(tree: Tree) -> Iterator[Problem]:
     """Every annotation has its image."""
     missing = [w.image for w, t in _pairs(tree) if w.image and not t.image]
-    yield from _missing(tree, missing, "images of the annotation", tree.mend_all)
+    yield from _missing(tree, missing, "images of the annotation", tree.fix_all)
 
 
 def check_missing_panoptic(tree: Tree) -> Iterator[Problem]:
     """Every entry of the panoptic JSON has its PNG."""
     if tree.spec.panoptic and _filled(tree.root / tree.spec.panoptic.folder):
         missing = [w.panoptic for w, t in _pairs(tree) if w.panoptic and not t.panoptic]
-        yield from _missing(tree, missing, "panoptic PNGs of the JSON", tree.mend_prepared)
+        yield from _missing(tree, missing, "panoptic PNGs of the JSON", tree.fix_prepared)
 
 
 def check_missing_label_maps(tree: Tree) -> Iterator[Problem]:
     """Every image has its label map."""
     if tree.spec.semantic and _filled(tree.root / tree.spec.semantic.folder):
         missing = [w.label_map for w, t in _pairs(tree) if w.label_map and not t.label_map]
-        yield from _missing(tree, missing, "label maps of images", tree.mend_prepared)
+        yield from _missing(tree, missing, "label maps of images", tree.fix_prepared)
 
 
 def _pairs(tree: Tree):
     return zip(tree.wanted, tree.samples, strict=True)
 
 
-def _missing(tree: Tree, files: list[Path], what: str, mend: str) -> Iterator[Problem]:
+def _missing(tree: Tree, files: list[Path], what: str, fix: str) -> Iterator[Problem]:
     if files:
         yield Problem(
             kind="missing",
             where=_common(files),
             what=f"{what} are missing",
-            mend=mend,
+            fix=fix,
             details=tuple(path.name for path in files[:3]),
             count=len(files),
             total=len(tree.wanted),
@@ -83,13 +83,13 @@ def check_counts(tree: Tree) -> Iterator[Problem]:
     """A dataset without an annotation file has the official number of images and label maps."""
     if tree.contents is not None or tree.spec.semantic is None:
         return
-    for what, folder, files, mend in (
-        ("images", tree.image_folder, tree.images, tree.mend_all),
-        ("label maps", tree.root / tree.spec.semantic.folder, tree.label_maps, tree.mend_prepared),
+    for what, folder, files, fix in (
+        ("images", tree.image_folder, tree.images, tree.fix_all),
+        ("label maps", tree.root / tree.spec.semantic.folder, tree.label_maps, tree.fix_prepared),
     ):
         if len(files) not in (tree.spec.images, *tree.spec.other_counts):
             text = f"holds {len(files):,} {what}, {tree.spec.images:,} are expected"
-            yield Problem(kind="count", where=str(folder), what=text, mend=mend, values=frozenset([len(files)]))
+            yield Problem(kind="count", where=str(folder), what=text, fix=fix, values=frozenset([len(files)]))
 
 
 def check_strangers(tree: Tree) -> Iterator[Problem]:
@@ -98,24 +98,24 @@ def check_strangers(tree: Tree) -> Iterator[Problem]:
         return
     wanted = {path for sample in tree.wanted for path in (sample.image, sample.label_map, sample.panoptic)}
     if tree.own_images:
-        yield from _strangers("images without an annotation", set(tree.images.values()) - wanted, tree.mend_all)
+        yield from _strangers("images without an annotation", set(tree.images.values()) - wanted, tree.fix_all)
     maps = set(tree.label_maps.values()) - wanted
-    yield from _strangers("label maps without an entry in the annotation file", maps, tree.mend_prepared)
+    yield from _strangers("label maps without an entry in the annotation file", maps, tree.fix_prepared)
     if tree.spec.panoptic:
         folder = tree.root / tree.spec.panoptic.folder
         names = os.listdir(folder) if folder.is_dir() else []
         pngs = {folder / name for name in names if name.endswith(".png") and not name.startswith(".")}
-        yield from _strangers("panoptic PNGs without an entry in the JSON", pngs - wanted, tree.mend_prepared)
+        yield from _strangers("panoptic PNGs without an entry in the JSON", pngs - wanted, tree.fix_prepared)
 
 
-def _strangers(what: str, files: Iterable[Path], mend: str) -> Iterator[Problem]:
+def _strangers(what: str, files: Iterable[Path], fix: str) -> Iterator[Problem]:
     ordered = sorted(files)
     if ordered:
         yield Problem(
             kind="strangers",
             where=_common(ordered),
             what=f"{what}: take both from the same release, or remove these",
-            mend=mend,
+            fix=fix,
             details=tuple(path.name for path in ordered[:3]),
             count=len(ordered),
         )
@@ -133,7 +133,7 @@ def check_repeated_files(tree: Tree) -> Iterator[Problem]:
             kind="duplicates",
             where=_common(repeated),
             what="images that several entries of the annotation file name",
-            mend=tree.mend_prepared,
+            fix=tree.fix_prepared,
             details=tuple(path.name for path in repeated[:3]),
             count=len(repeated),
         )

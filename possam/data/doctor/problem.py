@@ -17,13 +17,13 @@ _VALUES = 300
 
 @dataclass(frozen=True, kw_only=True)
 class Problem:
-    """One thing that is wrong, where, and what mends it.
+    """One thing that is wrong, where, and what fixes it.
 
     Attributes:
         kind: one word or two for machines; `ABSENT` is the kind of a dataset that is not on this machine at all.
         where: the file; of several files the folder that holds them all.
         what: what is wrong and what is expected, the same for all files that have this problem.
-        mend: what a person does about it.
+        fix: what a person does about it.
         details: the first few files, each with the values found in it.
         values: the numbers that are wrong (classes, ids), from all files.
         count: how many files, or entries of a file, have it; total: of how many, where that says something, else 0.
@@ -32,7 +32,7 @@ class Problem:
     kind: str
     where: str
     what: str
-    mend: str
+    fix: str
     details: tuple[str, ...] = ()
     values: frozenset[int] = frozenset()
     count: int = 1
@@ -51,11 +51,11 @@ class Problem:
 
 
 def gather(problems: Iterable[Problem]) -> list[Problem]:
-    """Join problems of the same kind, wording and mend, in the order of their first; gathering parts first changes
+    """Join problems of the same kind, wording and fix, in the order of their first; gathering parts first changes
     nothing."""
     groups: dict[tuple[str, str, str], list[Problem]] = {}
     for problem in problems:
-        groups.setdefault((problem.kind, problem.what, problem.mend), []).append(problem)
+        groups.setdefault((problem.kind, problem.what, problem.fix), []).append(problem)
     return [_join(group) for group in groups.values()]
 
 

@@ -16,8 +16,8 @@ from possam.data.doctor.tree import Sample
 __all__ = ["UNREADABLE", "examine_records"]
 
 UNREADABLE = "decoding"
-_MEND_IMAGE = "copy or download it again"
-_MEND_ANNOTATION = "take images and annotation from the same release or export"
+_FIX_IMAGE = "copy or download it again"
+_FIX_ANNOTATION = "take images and annotation from the same release or export"
 # From this many on, decoding takes longer than starting processes.
 _WORTH_PROCESSES = 2000
 
@@ -49,8 +49,8 @@ def examine_records(
             folder="", ignore_label=ignore_label, dtype="any width" if ignore_label < 256 else "uint16"
         ),
         classes=classes,
-        mend_all=_MEND_IMAGE,
-        mend_wrong=_MEND_ANNOTATION,
+        fix_all=_FIX_IMAGE,
+        fix_wrong=_FIX_ANNOTATION,
     )
     checks = TRAINING_CONTENT_CHECKS if full else TRAINING_HEADER_CHECKS
     problems = examine_pictures(
@@ -90,6 +90,6 @@ def _run_lengths(records: Sequence[Mapping[str, Any]]) -> Iterator[Problem]:
                 kind="sizes",
                 where=str(path),
                 what="run-length masks are of another size [height, width] than their image",
-                mend=_MEND_ANNOTATION,
+                fix=_FIX_ANNOTATION,
                 details=(f"{path.name}: {wrong[0]}, expected {[height, width]}",),
             )

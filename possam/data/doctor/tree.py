@@ -46,7 +46,7 @@ class Tree:
         """
         Args:
             root: the folder of all datasets.
-            option: what the commands of the mends need besides the names, such as " --root /data".
+            option: what the commands of the fixes need besides the names, such as " --root /data".
         """
         self.spec = spec
         self.root = root
@@ -54,20 +54,20 @@ class Tree:
         self._prepare = f"Run: possam data prepare {spec.preparation}{option}" if spec.preparation else ""
         self._listings: dict[Path, frozenset[str]] = {}
 
-    # ---------------------------------------------------------------- what mends it
+    # ---------------------------------------------------------------- what fixes it
 
     @property
-    def mend_all(self) -> str:
+    def fix_all(self) -> str:
         """For files that come from elsewhere: the download, and the preparation if there is one."""
         return " ".join(part for part in (self.spec.source, self._prepare) if part)
 
     @property
-    def mend_prepared(self) -> str:
+    def fix_prepared(self) -> str:
         """For annotation files that are missing: the preparation, or the download of what needs none."""
         return self._prepare or self.spec.source
 
     @property
-    def mend_wrong(self) -> str:
+    def fix_wrong(self) -> str:
         """For annotation files that are there and wrong: the preparation leaves alone what looks whole."""
         return f"{self._prepare} --overwrite" if self._prepare else self.spec.source
 

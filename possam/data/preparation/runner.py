@@ -47,7 +47,7 @@ def run_plans(
 
     Raises:
         ValueError: the disk is too small, or files are wrong; names up to 20 of them. What the other tasks wrote
-            stays, so that a run after mending goes on from there; a plan with a failure writes no JSON.
+            stays, so that a run after fixing goes on from there; a plan with a failure writes no JSON.
     """
     check_space(plans, overwrite=overwrite)
     total = sum(len(plan.tasks) for plan in plans)
@@ -175,7 +175,7 @@ def _attempt(
         return _Outcome(failure=str(error))
     except OSError as error:
         # A full or read-only disk spoils all tasks alike.
-        return _Outcome(failure=f"{task.key}: {error}; make room or mend the rights, and run again.", fatal=True)
+        return _Outcome(failure=f"{task.key}: {error}; make room or fix the rights, and run again.", fatal=True)
 
 
 def _failure_message(failures: list[str], tasks: int) -> str:

@@ -46,7 +46,7 @@ def test_semantic_datasets(tmp_path, name):
 def test_what_is_missing_comes_with_what_to_do(tmp_path, name):
     with pytest.raises(FileNotFoundError) as caught:
         load_records(find_spec(name), tmp_path)
-    assert find_spec(name).mend in str(caught.value)
+    assert find_spec(name).fix in str(caught.value)
 
 
 def test_coco_panoptic(tmp_path):

@@ -82,8 +82,8 @@ def test_tasks():
 
 
 def test_what_to_do_names_the_preparation_where_there_is_one():
-    assert find_spec("ade20k_full_val").mend.endswith("Then run: possam data prepare ade20k_full")
-    assert "possam" not in find_spec("mapillary_panoptic_val").mend
+    assert find_spec("ade20k_full_val").fix.endswith("Then run: possam data prepare ade20k_full")
+    assert "possam" not in find_spec("mapillary_panoptic_val").fix
 
 
 def test_unknown_names_list_the_known_ones():

@@ -97,7 +97,7 @@ def test_annotation_file(coco, fault):
     problem = next(problem for problem in found if problem.kind == kind)
     assert what in str(problem)
     assert problem.where == str(coco / PANOPTIC)
-    assert "panoptic_annotations_trainval2017.zip" in problem.mend
+    assert "panoptic_annotations_trainval2017.zip" in problem.fix
 
 
 def test_entries_that_refer_to_nothing(coco):

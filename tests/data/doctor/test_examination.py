@@ -66,8 +66,8 @@ def test_a_dataset_that_is_not_there_is_one_problem(tmp_path):
     assert problem.kind == ABSENT
     folder = "ADEChallengeData2016/images/validation, ADEChallengeData2016/annotations_detectron2/validation"
     assert str(problem) == f"not there, {tmp_path} has no [{folder}]"
-    assert "sceneparsing.csail.mit.edu" in problem.mend
-    assert problem.mend.endswith(f"Run: possam data prepare ade20k_semantic --root {tmp_path}")
+    assert "sceneparsing.csail.mit.edu" in problem.fix
+    assert problem.fix.endswith(f"Run: possam data prepare ade20k_semantic --root {tmp_path}")
     assert is_there(find_spec("ade20k_semantic_val"), tmp_path) == "no"
 
 
@@ -78,7 +78,7 @@ def test_a_dataset_that_is_not_prepared(tmp_path):
     assert str(problem) == (
         f"not prepared, {tmp_path} has no [ADEChallengeData2016/annotations_detectron2/validation]"
     )
-    assert problem.mend == f"Run: possam data prepare ade20k_semantic --root {tmp_path}"
+    assert problem.fix == f"Run: possam data prepare ade20k_semantic --root {tmp_path}"
 
 
 def test_a_part_that_is_not_there(coco):
@@ -90,7 +90,7 @@ def test_a_part_that_is_not_there(coco):
 
 def test_the_root_is_said_only_where_it_was_given(tmp_path, monkeypatch):
     monkeypatch.setenv("DETECTRON2_DATASETS", str(tmp_path))
-    assert the_problem("ade20k_semantic_val", None).mend.endswith("possam data prepare ade20k_semantic")
+    assert the_problem("ade20k_semantic_val", None).fix.endswith("possam data prepare ade20k_semantic")
 
 
 def test_problems_of_one_kind_are_joined(tmp_path):
@@ -106,13 +106,13 @@ def test_problems_of_one_kind_are_joined(tmp_path):
     assert len(problem.details) == 3
     assert str(problem).endswith(", …")
     assert problem.where == str(tmp_path / "ADEChallengeData2016/annotations_detectron2/validation")
-    assert problem.mend.endswith(" --overwrite")
+    assert problem.fix.endswith(" --overwrite")
     assert problem.to_json()["values"] == [180, 181] or len(problem.values) == 1
 
 
 def test_gathering_parts_first_changes_nothing():
     problems = [
-        Problem(kind="k", where=f"/a/{n}", what="w", mend="m", details=(f"d{n}",), values=frozenset([n]))
+        Problem(kind="k", where=f"/a/{n}", what="w", fix="m", details=(f"d{n}",), values=frozenset([n]))
         for n in range(6)
     ]
     whole = gather(problems)

@@ -31,7 +31,7 @@ def test_official_ade_maps_are_known_by_the_value_150(tmp_path):
     problem = the_problem("ade20k_semantic_val", tmp_path)
     assert "150" in problem.details[0]
     assert "these are ADE20K's official maps" in problem.what
-    assert problem.mend == f"Run: possam data prepare ade20k_semantic --root {tmp_path} --overwrite"
+    assert problem.fix == f"Run: possam data prepare ade20k_semantic --root {tmp_path} --overwrite"
 
 
 def test_ade_maps_with_0_for_unlabeled(tmp_path):
@@ -95,4 +95,4 @@ def test_mapillary_version_1_in_the_archive_of_2(mapillary):
     for name in ("labels", "panoptic", "instances"):
         (mapillary / "validation" / name).rename(mapillary / "validation/v1.2" / name)
     problem = the_problem("mapillary_panoptic_val", mapillary.parent)
-    assert problem.mend.startswith("Move the folders in")
+    assert problem.fix.startswith("Move the folders in")

@@ -87,12 +87,12 @@ FILE_FAULTS = {
 
 @pytest.mark.parametrize("fault", FILE_FAULTS)
 def test_files(coco, fault):
-    path, plant, kind, what, mend = FILE_FAULTS[fault]
+    path, plant, kind, what, fix = FILE_FAULTS[fault]
     plant(coco / path)
     problem = the_problem("coco_panoptic_val", coco)
     assert problem.kind == kind
     assert what in str(problem)
-    assert mend in problem.mend
+    assert fix in problem.fix
     assert problem.where.startswith(str((coco / path).parent))
 
 
@@ -135,7 +135,7 @@ def test_label_maps(ade, fault):
     found = [problem for problem in problems_of("ade20k_semantic_val", ade.parent) if problem.kind == kind]
     assert len(found) == 1
     assert what in str(found[0])
-    assert "possam data prepare ade20k_semantic" in found[0].mend
+    assert "possam data prepare ade20k_semantic" in found[0].fix
 
 
 def test_an_image_without_which_a_label_map_stands(ade):

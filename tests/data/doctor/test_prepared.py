@@ -65,7 +65,7 @@ def test_cityscapes_label_ids_under_the_name_of_train_ids(tree):
         shutil.copy(path, path.with_name(path.name.replace("labelIds", "labelTrainIds")))
     problem = the_problem("cityscapes_panoptic_val", root)
     assert "these are Cityscapes' labelIds (0…33) under the name of labelTrainIds (0…18, 255)" in problem.what
-    assert problem.mend == f"Run: possam data prepare cityscapes --root {root} --overwrite"
+    assert problem.fix == f"Run: possam data prepare cityscapes --root {root} --overwrite"
 
 
 def test_cityscapes_without_train_ids(tree):
@@ -74,7 +74,7 @@ def test_cityscapes_without_train_ids(tree):
         path.unlink()
     problem = the_problem("cityscapes_panoptic_val", root)
     assert "there are labelIds only, from which labelTrainIds are made (2 of 2)" in str(problem)
-    assert problem.mend == f"Run: possam data prepare cityscapes --root {root}"
+    assert problem.fix == f"Run: possam data prepare cityscapes --root {root}"
 
 
 def test_official_stuff_maps_in_place_of_prepared_ones(tree):
@@ -110,4 +110,4 @@ def test_ade_files_of_a_script_that_counts_from_one(tree):
         problem.what
     )
     assert "another script made this file, with ids from 1 to 150; all classes are off by one" in problem.what
-    assert problem.mend == f"Run: possam data prepare ade20k --root {root} --overwrite"
+    assert problem.fix == f"Run: possam data prepare ade20k --root {root} --overwrite"

@@ -236,12 +236,10 @@ def prompted(monkeypatch):
     return lambda: monkeypatch.setattr(PosSAM, "takes_prompts", True)
 
 
-def test_a_task_with_prompts_has_a_pass_of_its_own(run, prompted):
+def test_a_task_with_prompts_gets_inputs_with_prompts(run, prompted):
     prompted()
-    tasks = ["TEST.TASKS", "['count_prompts', 'panoptic', 'semantic']"]
+    tasks = ["TEST.TASKS", "['count_prompts']", "TEST.NUM_VISUALIZATIONS", "0"]
     cfg, model = run("prompted", "DATASETS.TEST", str([B]), "TEST.ENSEMBLES", "['clip']", *tasks)
-    only = ["TEST.TASKS", "['panoptic']", "TEST.ENSEMBLES", "[]"]
-    plain, _ = run("plain", "DATASETS.TEST", str([B]), *only, model=model)
     asked, mirror = [], Mirror(model)
 
     def loader_of(name, **keywords):
@@ -250,14 +248,9 @@ def test_a_task_with_prompts_has_a_pass_of_its_own(run, prompted):
             yield [sample | ({"prompts": [None, None]} if keywords else {}) for sample in batch]
 
     results = evaluate_datasets(cfg, model, loader_of, predictor=mirror)[B]
-    assert asked == [{}, {"prompts": True}]
-    assert [call[1:] for call in dict.fromkeys(mirror.asked)] == [
-        ("mase", ("panoptic", "semantic")),
-        ("clip", ("instance",)),
-        ("mase", ("instance",)),
-    ]
+    assert asked == [{"prompts": True}]
+    assert [call[1:] for call in dict.fromkeys(mirror.asked)] == [("clip", ("instance",)), ("mase", ("instance",))]
     assert results["prompts"] == {"N": 6.0} and results["compare"] == {"clip": {"N": 6.0}, "mase": {"N": 6.0}}
-    assert same(results["panoptic_seg"], score(plain, model)[B]["panoptic_seg"])
     assert _read(cfg, B, "results.json")["dataset"]["images"] == 3
 
 
@@ -271,4 +264,4 @@ def test_a_model_without_prompts_is_refused_before_data_is_read(run, prompted):
         evaluate_datasets(cfg, model, pytest.fail)
     prompted()
     with pytest.raises(ValueError, match="'count_prompts', whose prompts test-time augmentation does not"):
-        run("views", *tasks, "TEST.AUG.ENABLED", "True")
+        run("views", "TEST.TASKS", "['count_prompts']", "TEST.AUG.ENABLED", "True")

@@ -18,7 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from possam.data.miniature.export import export_split
 from possam.data.miniature.splits import SPLITS
 from possam.data.root import datasets_root
-from possam.output import run_command
+from possam.utils.output import run_command
 
 
 def _arguments(argv: list[str] | None) -> argparse.Namespace:

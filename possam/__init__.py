@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from possam.models import PosSAM
-    from possam.predictor import Predictor
+    from possam.predict.predictor import Predictor
     from possam.vocabulary import Vocabulary
 
 __all__ = ["PosSAM", "Predictor", "Vocabulary"]
 __version__ = "0.1.0"
 
-_HOMES = {"PosSAM": "possam.models", "Predictor": "possam.predictor", "Vocabulary": "possam.vocabulary"}
+_HOMES = {"PosSAM": "possam.models", "Predictor": "possam.predict.predictor", "Vocabulary": "possam.vocabulary"}
 
 
 def __getattr__(name: str) -> Any:

@@ -11,7 +11,7 @@ import pytest
 
 from possam import __version__
 from possam.cli import COMMANDS, build_parser, main
-from possam.files import full_path
+from possam.utils.files import full_path
 from tests.layouts import make_ade20k, make_coco
 
 LEAVES = (
@@ -330,7 +330,7 @@ def test_settings_may_stand_before_and_behind_options(monkeypatch):
 
 def test_configurations_may_follow_the_first(monkeypatch):
     seen = []
-    monkeypatch.setattr("possam.job.run_job", lambda job: seen.append((job.config_file, job.opts)))
+    monkeypatch.setattr("possam.cli.job.run_job", lambda job: seen.append((job.config_file, job.opts)))
     assert main("train a.yaml K b.yaml".split()) == 0
     assert main("train a.yaml b.yml --resume c.yaml K 1".split()) == 0
     assert main("eval a b.yaml --weights w.pth K 1".split()) == 0

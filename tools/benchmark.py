@@ -30,8 +30,8 @@ from benchmarks import STAGES  # noqa: E402
 from benchmarks.measure import measure  # noqa: E402
 from tabulate import tabulate  # noqa: E402
 
-from possam.files import full_path, write_json  # noqa: E402
-from possam.output import run_command  # noqa: E402
+from possam.utils.files import full_path, write_json  # noqa: E402
+from possam.utils.output import run_command  # noqa: E402
 
 HEADER = ("what", "against", "ours", "theirs", "time", "peak", "theirs", "memory", "error")
 

@@ -20,8 +20,8 @@ from typing import Any
 
 from tabulate import tabulate
 
-from possam.files import full_path
-from possam.output import run_command
+from possam.utils.files import full_path
+from possam.utils.output import run_command
 
 ROOT = Path(__file__).resolve().parent.parent
 DATASET = "mini_b_report"

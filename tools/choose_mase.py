@@ -27,9 +27,9 @@ from possam.d2.utils import setup_logger
 from possam.engine import Checkpointer, Trainer, load_config, prepare_datasets
 from possam.engine.trainer import build_test_loader
 from possam.evaluation import build_evaluators
-from possam.files import full_path
 from possam.inference import MaskGrid, merge_panoptic
-from possam.output import run_command
+from possam.utils.files import full_path
+from possam.utils.output import run_command
 
 GRID: dict[str, list[Any]] = {
     "rule": ["posterior", "ldp"],

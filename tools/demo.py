@@ -11,7 +11,7 @@ import argparse
 import sys
 
 from possam.cli.demo import add_arguments, run
-from possam.output import run_command
+from possam.utils.output import run_command
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

@@ -16,8 +16,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from possam.files import full_path, read_json
-from possam.output import run_command
+from possam.utils.files import full_path, read_json
+from possam.utils.output import run_command
 
 if TYPE_CHECKING:
     from possam.d2.config import CfgNode

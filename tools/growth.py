@@ -25,9 +25,9 @@ from benchmarks.measure import apart, peak_bytes, seconds
 from torch.nn.functional import normalize
 
 from possam.engine import Trainer, load_config, prepare_datasets
-from possam.files import full_path, read_json, write_json
 from possam.models import OpenVocabularySegmenter
-from possam.output import run_command
+from possam.utils.files import full_path, read_json, write_json
+from possam.utils.output import run_command
 from possam.vocabulary import ClassEmbeddings, Vocabulary
 
 CONFIG = "configs/coco/possam_vit_b.yaml"

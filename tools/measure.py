@@ -3,10 +3,13 @@
 Times are CPU seconds of the process on a CPU and wall seconds on a CUDA device; memory is the process's peak resident
 set, or the device's peak allocation. Needs no data and no weights.
 
+With --prompts it measures a system that takes prompts: an image encoded once, then clicks, one at a time.
+
 With --text it measures the text embeddings of a list of classes instead; the second time they come from the folder.
 
 Examples:
     python tools/measure.py --config-file configs/coco/possam_vit_h.yaml MODEL.DEVICE cpu SOLVER.AMP.ENABLED False
+    python tools/measure.py --config-file configs/ovsam/coco.yaml --prompts 10 MODEL.DEVICE cpu SOLVER.AMP.ENABLED False
     python tools/measure.py --config-file configs/coco/possam_vit_b.yaml --text ade20k_847 --folder output/text \\
         MODEL.DEVICE cpu SOLVER.AMP.ENABLED False
 """
@@ -19,10 +22,13 @@ import resource
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from possam.d2.config import CfgNode
 from possam.d2.structures import Instances
@@ -30,12 +36,22 @@ from possam.d2.utils import EventStorage
 from possam.encoders import FrozenCLIP
 from possam.engine import Trainer, load_config, prepare_datasets
 from possam.engine.trainer import build_step
-from possam.files import full_path
-from possam.output import run_command
+from possam.models import OpenVocabularySegmenter
+from possam.predict.predictor import Predictor
+from possam.utils.files import full_path
+from possam.utils.output import run_command
 from possam.vocabulary import TextBank, Vocabulary
 from possam.vocabulary.templates import VILD_TEMPLATES
 
-RANDOM = ["MODEL.SAM.WEIGHTS", "", "MODEL.CLIP.WEIGHTS", "", "MODEL.TEXT_CACHE", ""]
+
+def without_weights(settings: CfgNode) -> CfgNode:
+    """The settings with every `WEIGHTS` and `TEXT_CACHE` empty: parts are then initialized at random."""
+    for key, value in settings.items():
+        if isinstance(value, CfgNode):
+            without_weights(value)
+        elif key in {"WEIGHTS", "TEXT_CACHE"}:
+            settings[key] = ""
+    return settings
 
 
 def sample(size: int, targets: int, vocabulary: Vocabulary) -> dict[str, Any]:
@@ -66,7 +82,7 @@ def measured(work: Callable[[], Any], device: torch.device) -> str:
     work()
     seconds = time.process_time() - start
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    return f"{seconds:.1f} CPU-s, {peak:.2f} GiB peak so far"
+    return f"{seconds:.2f} CPU-s, {peak:.2f} GiB peak so far"
 
 
 def measure_text(cfg: CfgNode, vocabulary: Vocabulary, folder: Path | None) -> None:
@@ -80,19 +96,34 @@ def measure_text(cfg: CfgNode, vocabulary: Vocabulary, folder: Path | None) -> N
     print(f"{len(vocabulary)} classes, {len(vocabulary.names)} names, {prompts} prompts: {cost}, {wall:.2f} s wall")
 
 
+def measure_prompts(model: OpenVocabularySegmenter, image: NDArray[np.uint8], count: int) -> None:
+    """Print what it costs to encode an image, and to answer clicks in it one after the other.
+
+    Args:
+        image: H×W×3 uint8 RGB in [0, 255].
+    """
+    predictor = Predictor(model)
+    print("encoding:", measured(lambda: predictor.set_image(image), model.device), flush=True)
+    for number in range(1, count + 1):
+        point = [number * side / (count + 1) for side in (image.shape[1], image.shape[0])]
+        click = partial(predictor.prompt, points=[point])
+        print(f"click {number}:", measured(click, model.device), flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config-file", action="append", required=True, metavar="FILE", help="may be repeated")
     parser.add_argument("--classes", type=int, default=10, help="size of the vocabulary; its text is not timed")
     parser.add_argument("--targets", type=int, default=20)
     parser.add_argument("--repeat", type=int, default=1)
+    parser.add_argument("--prompts", type=int, default=0, help="clicks in one image, of a system that takes prompts")
     parser.add_argument("--text", metavar="TABLE", help="a shipped list of classes, or a vocabulary's JSON file")
     parser.add_argument("--folder", type=full_path, help="where the text embeddings are kept")
     parser.add_argument("opts", nargs=argparse.REMAINDER)
     args = parser.parse_args()
     if not torch.cuda.is_available():
         torch.set_num_threads(1)
-    cfg = load_config(args.config_file, [*RANDOM, *args.opts])
+    cfg = without_weights(load_config(args.config_file, args.opts))
     if args.text:
         measure_text(cfg, Vocabulary.load(args.text), args.folder)
         return
@@ -103,14 +134,17 @@ def main() -> None:
     inputs = sample(cfg.INPUT.IMAGE_SIZE, args.targets, vocabulary)
     training = build_step(cfg, model, itertools.repeat([inputs]), Trainer.build_optimizer(cfg, model))
     model.text_bank.embed(vocabulary)
+    trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad) / 1e6
+    frozen = sum(parameter.numel() for parameter in model.parameters()) / 1e6 - trained
+    print(f"{' + '.join(args.config_file)}: {trained:.1f} M trained, {frozen:.1f} M frozen parameters")
+    if args.prompts:
+        measure_prompts(model, inputs["image"].permute(1, 2, 0).numpy(), args.prompts)
+        return
 
     def step() -> None:
         with EventStorage():  # where it writes its losses
             training.run_step()
 
-    trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad) / 1e6
-    frozen = sum(parameter.numel() for parameter in model.parameters()) / 1e6 - trained
-    print(f"{' + '.join(args.config_file)}: {trained:.1f} M trained, {frozen:.1f} M frozen parameters")
     for _ in range(args.repeat):
         model.eval()
         print("forward and merging:", measured(lambda: model([inputs]), model.device), flush=True)

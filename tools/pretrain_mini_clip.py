@@ -38,9 +38,9 @@ from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 from possam.data.miniature.lexicon import ATTRIBUTES, EVERYTHING, SHAPES, ThingKind, palette_of
 from possam.data.miniature.world import Scene, Segment, draw_scene
 from possam.encoders.clip import FrozenCLIP, mini
-from possam.files import full_path
 from possam.layers.mask_pooling import mask_pool
-from possam.output import run_command
+from possam.utils.files import full_path
+from possam.utils.output import run_command
 from possam.vocabulary import Vocabulary
 from possam.vocabulary.templates import VILD_TEMPLATES, fill_template
 

@@ -29,8 +29,8 @@ from torch import Tensor, nn
 from possam.data.miniature.lexicon import EVERYTHING
 from possam.data.miniature.world import SIZE, draw_scene
 from possam.encoders.sam import PIXEL_MEAN, PIXEL_STD, build_image_encoder
-from possam.files import full_path, write_atomically
-from possam.output import run_command
+from possam.utils.files import full_path, write_atomically
+from possam.utils.output import run_command
 
 _TRAIN, _HELD_OUT = 101, 102  # first seed of the scenes; no split of the data set uses them
 

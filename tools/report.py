@@ -10,8 +10,8 @@ from __future__ import annotations
 import argparse
 import sys
 
-from possam.files import full_path
-from possam.output import run_command
+from possam.utils.files import full_path
+from possam.utils.output import run_command
 
 
 def main() -> None:

@@ -21,8 +21,8 @@ from typing import Any
 
 from tabulate import tabulate
 
-from possam.files import full_path, read_json
-from possam.output import run_command
+from possam.utils.files import full_path, read_json
+from possam.utils.output import run_command
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 TEST_SETS = {
@@ -81,9 +81,9 @@ def published(backbone: str) -> dict[str, dict[str, float]]:
 
 def evaluate(name: str, args: argparse.Namespace) -> dict[str, Any] | None:
     """What results.json says of one test set, evaluated now; None where its data are not here."""
+    from possam.cli.job import run_job
     from possam.d2.data import DatasetCatalog
     from possam.engine import load_config, prepare_datasets
-    from possam.job import run_job
 
     files = [str(CONFIGS / f"fcclip/{args.backbone}.yaml"), str(CONFIGS / f"{TEST_SETS[name]}.yaml")]
     output = args.output / args.backbone / name
@@ -146,7 +146,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    from possam.job import JOB_ERRORS, sentence
+    from possam.cli.job import JOB_ERRORS, sentence
 
     try:
         sys.exit(run_command(main))

@@ -18,7 +18,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from possam.output import run_command
+from possam.utils.output import run_command
 
 MISSING = "tools/submit.py needs submitit, which is not installed; install it with `pip install 'possam[slurm]'`."
 
@@ -33,8 +33,8 @@ class Run:
         import submitit
         from submitit.helpers import TorchDistributedEnvironment
 
+        from possam.cli.job import run_job
         from possam.engine.preemption import Preempted
-        from possam.job import run_job
 
         job = submitit.JobEnvironment()
         TorchDistributedEnvironment().export(set_cuda_visible_devices=False, overwrite=True)

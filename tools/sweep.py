@@ -32,7 +32,7 @@ from possam.engine import Checkpointer, Trainer, load_config, prepare_datasets
 from possam.engine.evaluate import build_predictor, evaluate_datasets
 from possam.engine.trainer import build_test_loader
 from possam.inference import MASK_FILTERS
-from possam.output import run_command
+from possam.utils.output import run_command
 
 PUBLISHED = (
     "modulation ratio=0,5,10,15 debias=0,0.25,0.5,0.75,1",

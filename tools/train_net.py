@@ -18,13 +18,13 @@ from __future__ import annotations
 import argparse
 import sys
 
-from possam.output import run_command
+from possam.utils.output import run_command
 
 
 def main() -> None:
     # Here, so that a Detectron2 that cannot be used is told in a sentence.
+    from possam.cli.job import JOB_ERRORS, run_job, sentence
     from possam.d2.engine import default_argument_parser
-    from possam.job import JOB_ERRORS, run_job, sentence
 
     parser = argparse.ArgumentParser(
         parents=[default_argument_parser()],

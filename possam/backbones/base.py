@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from possam.encoders import FeatureMaps
 from possam.encoders.state_dicts import differences, not_finite, read_state_dict
 from possam.encoders.weight_files import WEIGHTS, known_file
-from possam.messages import did_you_mean
+from possam.utils.messages import did_you_mean
 
 __all__ = ["STRIDES", "TrainedBackbone", "backbone_names", "build_backbone", "check_backbone", "register_backbone"]
 

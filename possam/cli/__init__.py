@@ -20,8 +20,8 @@ from possam.cli import segment as segment
 from possam.cli import train as train
 from possam.cli import weights as weights
 from possam.cli.parsing import HelpFormatter
-from possam.messages import describe_os_error
-from possam.output import run_command
+from possam.utils.messages import describe_os_error
+from possam.utils.output import run_command
 
 __all__ = ["COMMANDS", "build_parser", "main"]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from possam.cli.parsing import add_group, add_parser
-from possam.files import full_path
+from possam.utils.files import full_path
 
 if TYPE_CHECKING:
     from possam.cli.parsing import Commands

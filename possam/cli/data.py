@@ -215,7 +215,7 @@ def run_prepare(arguments: argparse.Namespace) -> int:
     from possam.cli.output import progress_bar
     from possam.data.preparation import PREPARATIONS
     from possam.data.root import datasets_root
-    from possam.messages import did_you_mean
+    from possam.utils.messages import did_you_mean
 
     for name in arguments.names:
         if name not in PREPARATIONS:

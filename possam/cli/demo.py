@@ -49,8 +49,8 @@ def _port(text: str) -> int:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from possam.demo import launch
-    from possam.predictor import Predictor
+    from possam.demo.page import launch
+    from possam.predict.predictor import Predictor
 
     predictor = Predictor.from_pretrained(
         arguments.model,

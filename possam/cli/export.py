@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from possam.cli.parsing import add_parser, add_weights
-from possam.files import full_path
+from possam.utils.files import full_path
 
 if TYPE_CHECKING:
     from possam.cli.parsing import Commands
@@ -90,8 +90,8 @@ def _compare(model: OpenVocabularySegmenter, folder: Path, classes: Vocabulary) 
 
     from possam.data.pictures import to_rgb
     from possam.export import DESCRIPTION, compare, vocabulary_arrays
-    from possam.files import read_json
     from possam.shipped import SAMPLE
+    from possam.utils.files import read_json
 
     side = read_json(folder / DESCRIPTION)["image"]["size"]
     scene = np.array(Image.fromarray(to_rgb(SAMPLE)).resize((side, side)), dtype=np.float32)
@@ -101,7 +101,7 @@ def _compare(model: OpenVocabularySegmenter, folder: Path, classes: Vocabulary) 
 def _print(folder: Path, differences: list[Difference]) -> None:
     from possam.cli.output import console, table
     from possam.export import DESCRIPTION
-    from possam.files import read_json
+    from possam.utils.files import read_json
 
     largest: dict[str, float] = {}
     for difference in differences:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from possam.cli.parsing import add_parser, add_root
-from possam.files import full_path
+from possam.utils.files import full_path
 
 if TYPE_CHECKING:
     from possam.cli.parsing import Commands

@@ -7,7 +7,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from possam.cli.parsing import add_parser, add_weights
-from possam.files import full_path
+from possam.utils.files import full_path
 
 if TYPE_CHECKING:
     from possam.cli.parsing import Commands
@@ -94,9 +94,9 @@ def run(arguments: argparse.Namespace) -> int:
         raise ValueError("--grid is the grid of --everything; give both, or leave out --grid.")
     prompting = _prompting(arguments) if prompted else {}
     from possam.cli.output import progress_bar
-    from possam.frames import find_sources
-    from possam.predictor import Names, Predictor
-    from possam.segmenting import prompt_files, segment_files
+    from possam.predict.batch import prompt_files, segment_files
+    from possam.predict.predictor import Names, Predictor
+    from possam.predict.sources import find_sources
     from possam.shipped import SAMPLE, SAMPLE_WORDS
     from possam.vocabulary import Hierarchy
     from possam.vocabulary.words import read_line
@@ -136,7 +136,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _prompting(arguments: argparse.Namespace) -> dict[str, Any]:
     """Arguments of `prompt_files` from --point, --box, --everything and --grid. Raises ValueError for a mistake."""
-    from possam.prompting import EverythingOptions, parse_prompts
+    from possam.predict.prompting import EverythingOptions, parse_prompts
 
     if arguments.everything:
         if arguments.point or arguments.box:

@@ -8,7 +8,7 @@ from itertools import takewhile
 from typing import TYPE_CHECKING
 
 from possam.cli.parsing import add_parser
-from possam.files import full_path
+from possam.utils.files import full_path
 
 if TYPE_CHECKING:
     from possam.cli.parsing import Commands
@@ -75,7 +75,7 @@ def run_eval(arguments: argparse.Namespace) -> int:
 def _run(
     arguments: argparse.Namespace, settings: Sequence[str], *, resume: bool = False, eval_only: bool = False
 ) -> int:
-    from possam.job import JOB_ERRORS, run_job, sentence
+    from possam.cli.job import JOB_ERRORS, run_job, sentence
 
     more = list(takewhile(lambda word: word.endswith((".yaml", ".yml")), settings))
     job = argparse.Namespace(

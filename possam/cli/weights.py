@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from possam.cli.parsing import add_group, add_parser
-from possam.files import full_path
+from possam.utils.files import full_path
 
 if TYPE_CHECKING:
     from possam.cli.parsing import Commands
@@ -87,8 +87,8 @@ def _is_there(path: Path) -> bool:
 def run_download(arguments: argparse.Namespace) -> int:
     from possam.encoders.downloads import download
     from possam.encoders.weight_files import WEIGHTS
-    from possam.messages import did_you_mean
     from possam.models.converters import download_published, published_files
+    from possam.utils.messages import did_you_mean
 
     names, published = dict.fromkeys(arguments.names), published_files()
     valid = [*WEIGHTS, *(name for name, file in published.items() if file.repo)]

@@ -10,7 +10,7 @@ from operator import getitem
 from typing import Any, Literal
 
 from possam.d2.config import CfgNode
-from possam.messages import did_you_mean
+from possam.utils.messages import did_you_mean
 
 __all__ = [
     "DETECTRON2",

@@ -16,7 +16,7 @@ from possam.config.migration import RENAMED, drop_foreign, migrate, migrate_over
 from possam.config.table import default_config, keys_of, owners
 from possam.config.tree import flatten, nest
 from possam.d2.config import CfgNode
-from possam.files import expand_home, full_path, read_yaml
+from possam.utils.files import expand_home, full_path, read_yaml
 
 __all__ = ["ConfigFile", "ConfigFiles", "list_files", "load", "read_with_bases", "setting"]
 

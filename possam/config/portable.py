@@ -16,8 +16,8 @@ from possam.config.migration import RENAMED, drop_foreign, migrate
 from possam.config.table import default_config, keys_of, systems
 from possam.config.tree import flatten, nest
 from possam.d2.config import CfgNode
-from possam.files import read_yaml
-from possam.messages import did_you_mean, few
+from possam.utils.files import read_yaml
+from possam.utils.messages import did_you_mean, few
 
 __all__ = ["SavedConfig"]
 

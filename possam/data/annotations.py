@@ -18,7 +18,7 @@ from possam.data.id_maps import check_ids, read_id_map
 from possam.data.pictures import decoding
 from possam.data.run_lengths import to_run_lengths
 from possam.data.unnamed import read_unnamed
-from possam.messages import few
+from possam.utils.messages import few
 
 __all__ = ["UNLABELED", "read_instances", "read_label_map", "read_segments"]
 

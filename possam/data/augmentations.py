@@ -17,7 +17,7 @@ from PIL import Image
 from torch.nn.functional import interpolate
 
 from possam.d2.data import transforms as T
-from possam.messages import did_you_mean
+from possam.utils.messages import did_you_mean
 
 __all__ = [
     "AUGMENTATIONS",

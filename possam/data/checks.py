@@ -10,8 +10,8 @@ from typing import Any
 
 from PIL import Image
 
-from possam.files import read_json
-from possam.messages import few
+from possam.utils.files import read_json
+from possam.utils.messages import few
 from possam.vocabulary import Vocabulary
 
 __all__ = [

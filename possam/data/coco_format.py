@@ -18,7 +18,7 @@ from possam.data.checks import (
     require_unique,
 )
 from possam.data.id_maps import MAX_ID
-from possam.messages import few
+from possam.utils.messages import few
 from possam.vocabulary import Vocabulary, fold_name
 
 __all__ = [

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from possam.data.checks import is_number, require_keys
-from possam.files import read_json_list
-from possam.messages import few
+from possam.utils.files import read_json_list
+from possam.utils.messages import few
 from possam.vocabulary import Vocabulary
 
 __all__ = ["Detections", "load_detections"]

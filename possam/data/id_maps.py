@@ -16,8 +16,8 @@ from PIL import Image
 from zlib_ng import zlib_ng
 
 from possam.data.pictures import decoding
-from possam.files import write_atomically
-from possam.messages import few
+from possam.utils.files import write_atomically
+from possam.utils.messages import few
 
 __all__ = [
     "MAX_ID",

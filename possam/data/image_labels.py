@@ -9,9 +9,9 @@ from typing import Any
 
 from possam.data.catalog import IMAGE_LABELS, register
 from possam.data.images import picture_sizes, refuse
-from possam.files import expand_home, read_any_json, read_json
-from possam.folders import walk
-from possam.messages import did_you_mean, few
+from possam.utils.files import expand_home, read_any_json, read_json
+from possam.utils.folders import walk
+from possam.utils.messages import did_you_mean, few
 from possam.vocabulary import Category, Vocabulary, fold_name
 
 __all__ = ["load_class_list", "load_image_labels", "register_image_labels"]

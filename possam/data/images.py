@@ -13,7 +13,7 @@ from PIL import Image
 
 from possam.data.checks import require_keys
 from possam.data.pictures import decoding, is_turned
-from possam.folders import walk
+from possam.utils.folders import walk
 
 __all__ = ["IMAGE_NAMES", "ImageFinder", "picture_sizes", "refuse"]
 
@@ -76,7 +76,7 @@ class ImageFinder:
 
 
 def refuse(error: OSError) -> None:
-    """ValueError for a folder that cannot be listed: the way of `possam.folders.walk` where every file counts."""
+    """ValueError for a folder that cannot be listed: the way of `possam.utils.folders.walk` where every file counts."""
     if not isinstance(error, FileNotFoundError):  # of a root that is not there, every image is reported missing
         raise ValueError(f"{error.filename} cannot be listed ({error.strerror}); change its permissions.") from error
 

@@ -27,7 +27,7 @@ from possam.data.coco_format import (
 )
 from possam.data.images import ImageFinder
 from possam.data.run_lengths import check_mask
-from possam.messages import few
+from possam.utils.messages import few
 from possam.vocabulary import Vocabulary
 
 __all__ = ["load_instances"]

@@ -11,7 +11,7 @@ from possam.data.image_labels import load_class_list, register_image_labels
 from possam.data.panoptic import register_panoptic
 from possam.data.semantic import register_semantic
 from possam.data.unnamed import register_unnamed
-from possam.messages import did_you_mean
+from possam.utils.messages import did_you_mean
 from possam.vocabulary import Vocabulary
 
 __all__ = ["OWN_KEYS", "register_from_config"]

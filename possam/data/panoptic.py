@@ -24,7 +24,7 @@ from possam.data.coco_format import (
     check_panoptic_annotation,
 )
 from possam.data.images import ImageFinder
-from possam.files import expand_home, read_json
+from possam.utils.files import expand_home, read_json
 from possam.vocabulary import Vocabulary
 
 __all__ = ["load_panoptic", "panoptic_vocabulary", "register_panoptic"]

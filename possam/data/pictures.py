@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from possam.files import expand_home
+from possam.utils.files import expand_home
 
 __all__ = ["Picture", "UnreadableFile", "decode_rgb", "decoding", "is_turned", "read_picture", "to_rgb"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from possam.files import full_path
+from possam.utils.files import full_path
 
 __all__ = ["datasets_root"]
 

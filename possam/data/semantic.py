@@ -8,9 +8,9 @@ from typing import Any
 
 from possam.data.catalog import IGNORE_LABEL, register
 from possam.data.images import picture_sizes, refuse
-from possam.files import expand_home
-from possam.folders import walk
-from possam.messages import few
+from possam.utils.files import expand_home
+from possam.utils.folders import walk
+from possam.utils.messages import few
 from possam.vocabulary import Vocabulary
 
 __all__ = ["TASKS", "label_path", "load_semantic", "register_semantic"]

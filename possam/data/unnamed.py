@@ -16,8 +16,8 @@ from possam.data.images import picture_sizes
 from possam.data.pictures import UnreadableFile
 from possam.data.run_lengths import check_mask, to_run_lengths
 from possam.data.semantic import files_of
-from possam.files import expand_home
-from possam.messages import few
+from possam.utils.files import expand_home
+from possam.utils.messages import few
 from possam.vocabulary import Vocabulary
 
 __all__ = ["UNNAMED", "load_unnamed", "read_unnamed", "register_unnamed"]

@@ -18,8 +18,8 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColum
 from rich.progress import TransferSpeedColumn as SpeedColumn
 
 from possam.encoders.weight_files import WEIGHTS, WeightFile, compare, file_sha256, find_weights, known_file
-from possam.files import write_atomically
-from possam.output import guarded_output
+from possam.utils.files import write_atomically
+from possam.utils.output import guarded_output
 
 __all__ = ["WEIGHTS", "NoConnection", "WeightFile", "download", "verify"]
 

@@ -24,7 +24,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from possam.encoders.base import FeatureMaps
-from possam.files import write_atomically
+from possam.utils.files import write_atomically
 
 __all__ = ["SHARD", "Encode", "FeatureCache", "missing_shards", "write_shard"]
 

@@ -21,7 +21,7 @@ from possam.encoders.base import SHIPPED, FeatureMaps, FrozenEncoder, frozen, no
 from possam.encoders.sam_attention import resize_relative_positions, run_block
 from possam.encoders.state_dicts import Unfilled, differences, digest_tensors, not_finite, read_state_dict, take_over
 from possam.encoders.weight_files import WEIGHTS, known_file
-from possam.messages import did_you_mean
+from possam.utils.messages import did_you_mean
 
 _SHIPPED_FILES = {"mini": Path(__file__).parent / "weights" / "mini_sam.safetensors"}
 # SAM's preprocessing (segment_anything/build_sam.py): RGB mean and deviation on the 0..255 scale.

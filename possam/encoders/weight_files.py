@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from possam.messages import did_you_mean
+from possam.utils.messages import did_you_mean
 
 _SAM_URL = "https://dl.fbaipublicfiles.com/segment_anything/"
 _TORCHVISION_URL = "https://download.pytorch.org/models/"

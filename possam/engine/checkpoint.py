@@ -18,10 +18,10 @@ from possam.d2.utils import comm
 from possam.encoders.state_dicts import not_finite
 from possam.engine.manifest import Manifest
 from possam.engine.run_folder import begin_run, check_shared, claim_checkpoint, earlier_checkpoints
-from possam.files import read_json, write_atomically
 from possam.models.converters import adapt_checkpoint
 from possam.models.pretrained import PARAMETERS, VOCABULARY
 from possam.models.state import describe_frozen, load_checkpoint, read_checkpoint, take_vocabulary
+from possam.utils.files import read_json, write_atomically
 from possam.vocabulary import Vocabulary
 
 __all__ = ["Checkpointer"]

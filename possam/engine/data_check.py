@@ -22,8 +22,8 @@ from possam.engine.datasets import check_test_queries
 from possam.engine.prompted import check_detections
 from possam.engine.unreadable import too_many
 from possam.evaluation import GroundTruth, scored_tasks
-from possam.files import read_json, write_json
 from possam.models import OpenVocabularySegmenter
+from possam.utils.files import read_json, write_json
 
 __all__ = ["check_class_names", "check_data", "check_tasks", "check_test_sets"]
 

@@ -29,9 +29,9 @@ from possam.evaluation import (
     outputs_of,
     scored_tasks,
 )
-from possam.files import write_json
 from possam.models import OpenVocabularySegmenter, TestTimeAugmentation
-from possam.output import guarded_output
+from possam.utils.files import write_json
+from possam.utils.output import guarded_output
 from possam.vocabulary import Vocabulary
 
 logger = logging.getLogger(__name__)

@@ -20,7 +20,7 @@ from possam.data.pictures import UnreadableFile
 from possam.encoders.feature_cache import SHARD, FeatureCache, missing_shards, shards, write_shard
 from possam.engine.datasets import build_test_mapper
 from possam.models import OpenVocabularySegmenter
-from possam.output import guarded_output
+from possam.utils.output import guarded_output
 
 logger = logging.getLogger(__name__)
 

@@ -31,7 +31,7 @@ import torch.distributed as dist
 from possam.d2.utils import comm
 from possam.engine.address import check_environment, check_url
 from possam.engine.preemption import EXIT_CODE, Preempted, handling
-from possam.output import run_command
+from possam.utils.output import run_command
 
 __all__ = ["run"]
 

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from possam.files import read_json, write_json
+from possam.utils.files import read_json, write_json
 
 __all__ = ["MANIFEST", "Manifest"]
 

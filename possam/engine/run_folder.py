@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from possam.d2.utils import comm
-from possam.files import read_json, write_atomically, write_json
+from possam.utils.files import read_json, write_atomically, write_json
 
 __all__ = ["begin_run", "check_shared", "claim_checkpoint", "earlier_checkpoints", "exclusive", "starting_run"]
 

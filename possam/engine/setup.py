@@ -11,7 +11,7 @@ import torch
 
 from possam.d2.config import CfgNode
 from possam.d2.utils import collect_env_info, comm, seed_all_rng, setup_logger
-from possam.files import write_atomically
+from possam.utils.files import write_atomically
 
 __all__ = ["keep_config", "set_up"]
 

@@ -46,7 +46,7 @@ from possam.engine.step import TrainingStep
 from possam.engine.unreadable import ReadableSamples
 from possam.engine.writers import build_writers, check_writers, set_aside
 from possam.models import OpenVocabularySegmenter, model_spec
-from possam.processes import end_with_parent
+from possam.utils.processes import end_with_parent
 
 logger = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ from torch.utils.data import Dataset
 
 from possam.data.pictures import UnreadableFile
 from possam.engine.resume import Draw, SeededSamples
-from possam.messages import few
+from possam.utils.messages import few
 
 __all__ = ["ReadableSamples", "too_many"]
 

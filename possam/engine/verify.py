@@ -16,9 +16,9 @@ from possam.d2.data import MetadataCatalog
 from possam.engine.config import load_config, schedule_warning
 from possam.engine.datasets import check_sources, prepare_datasets
 from possam.evaluation import possible_tasks
-from possam.files import full_path
-from possam.messages import few
 from possam.models import model_spec
+from possam.utils.files import full_path
+from possam.utils.messages import few
 
 __all__ = ["find_configs", "is_test_set", "verify_config"]
 

@@ -21,7 +21,7 @@ import yaml
 
 from possam.d2.config import CfgNode
 from possam.d2.utils import EventWriter, TensorboardXWriter, get_event_storage
-from possam.files import write_atomically
+from possam.utils.files import write_atomically
 
 __all__ = ["JSONLines", "LateWriter", "WandbWriter", "build_writers", "check_writers", "set_aside"]
 

@@ -14,7 +14,7 @@ from possam.data.annotations import read_instances, read_label_map, read_segment
 from possam.data.catalog import ANNOTATIONS
 from possam.data.checks import require_id, require_keys, require_list
 from possam.data.coco_format import LVIS
-from possam.files import read_json
+from possam.utils.files import read_json
 from possam.vocabulary import Vocabulary
 
 __all__ = ["GroundTruth"]

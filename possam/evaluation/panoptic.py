@@ -31,8 +31,8 @@ from possam.data.panoptic import load_panoptic, panoptic_vocabulary
 from possam.evaluation.groups import class_groups
 from possam.evaluation.panoptic_quality import PanopticCounts, count_segments
 from possam.evaluation.per_image import PerImageEvaluator
-from possam.files import read_json, write_json
-from possam.messages import few
+from possam.utils.files import read_json, write_json
+from possam.utils.messages import few
 from possam.vocabulary import Vocabulary
 
 __all__ = ["PREDICTIONS", "PanopticEvaluator", "panoptic_quality_from_files", "read_output", "read_predictions"]

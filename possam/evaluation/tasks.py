@@ -15,7 +15,7 @@ from possam.evaluation.per_image import PerImageEvaluator
 from possam.evaluation.prompted import PromptedEvaluator
 from possam.evaluation.semantic import SemanticEvaluator
 from possam.inference import OUTPUTS
-from possam.messages import did_you_mean
+from possam.utils.messages import did_you_mean
 
 __all__ = ["Column", "Metric", "Task", "find_task", "outputs_of", "possible_tasks", "register_task", "registered_tasks"]
 

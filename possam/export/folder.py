@@ -18,10 +18,10 @@ from possam.export.formats import FORMATS, check_formats
 from possam.export.programs import Program, decoder_program, encoder_program, scorer_program
 from possam.export.rows import export_classes
 from possam.export.signature import signature_of
-from possam.files import write_json
 from possam.models import OpenVocabularySegmenter, model_spec, model_specs
 from possam.models.batch import PADDING
 from possam.models.state import describe_frozen
+from possam.utils.files import write_json
 from possam.vocabulary import Vocabulary
 
 __all__ = ["CLASSES", "DESCRIPTION", "export_model"]

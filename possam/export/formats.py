@@ -15,7 +15,7 @@ import torch
 from torch.export import ExportedProgram
 
 from possam.export.signature import Signature
-from possam.messages import did_you_mean
+from possam.utils.messages import did_you_mean
 
 __all__ = ["FORMATS", "Format", "check_formats"]
 

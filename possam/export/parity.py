@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from possam.export.programs import ImageEncoder, MaskDecoder, Scorer
-from possam.files import read_json
 from possam.models import OpenVocabularySegmenter
+from possam.utils.files import read_json
 
 __all__ = ["Difference", "compare", "run_onnx", "run_pt2"]
 

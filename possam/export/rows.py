@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from possam.files import write_atomically
 from possam.models import OpenVocabularySegmenter
+from possam.utils.files import write_atomically
 from possam.vocabulary import ClassEmbeddings, Vocabulary
 
 __all__ = ["RowEmbeddings", "class_rows", "export_classes", "vocabulary_arrays"]

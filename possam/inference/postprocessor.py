@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from possam.messages import did_you_mean
+from possam.utils.messages import did_you_mean
 
 from .instances import merge_instances
 from .mask_grid import MaskGrid

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from possam.messages import few
+from possam.utils.messages import few
 
 __all__ = ["NEGATIVE", "PADDING", "POSITIVE", "Prompts"]
 

@@ -21,11 +21,11 @@ from torch import nn
 from possam.config import SavedConfig
 from possam.d2.config import CfgNode
 from possam.encoders.weight_files import WEIGHTS, downloaded, known_file
-from possam.files import expand_home, full_path, write_atomically
 from possam.models.converters import read_published
 from possam.models.model_card import Results, model_card
 from possam.models.spec import ModelSpec, model_spec
 from possam.models.state import describe_frozen, load_checkpoint, read_checkpoint, write_safetensors
+from possam.utils.files import expand_home, full_path, write_atomically
 from possam.vocabulary import Vocabulary
 
 logger = logging.getLogger(__name__)

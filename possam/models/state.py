@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from possam.encoders import FrozenEncoder
 from possam.encoders.state_dicts import is_torchscript, not_finite
-from possam.files import write_atomically
+from possam.utils.files import write_atomically
 from possam.vocabulary import Vocabulary
 
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)

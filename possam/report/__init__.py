@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from possam.files import write_atomically
-from possam.output import guarded_output
 from possam.report.page import build_page
 from possam.report.source import EvaluationFolder
+from possam.utils.files import write_atomically
+from possam.utils.output import guarded_output
 from possam.vocabulary import Vocabulary
 
 __all__ = ["EvaluationFolder", "build_page", "write_report"]

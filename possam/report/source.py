@@ -18,8 +18,8 @@ from possam.data.id_maps import check_ids
 from possam.data.miniature.splits import register_miniature
 from possam.evaluation.ground_truth import GroundTruth
 from possam.evaluation.panoptic import PREDICTIONS, read_predictions
-from possam.files import read_json, read_yaml
 from possam.report.review import ImageReview, review_image
+from possam.utils.files import read_json, read_yaml
 from possam.vocabulary import Vocabulary
 
 __all__ = ["EvaluationFolder"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from possam.messages import did_you_mean
+from possam.utils.messages import did_you_mean
 
 __all__ = ["SAMPLE", "SAMPLE_WORDS", "pretrained_folder", "shipped_names"]
 

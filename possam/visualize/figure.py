@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from possam.files import write_atomically
+from possam.utils.files import write_atomically
 from possam.visualize.colors import WHITE, class_color
 from possam.visualize.fonts import font_for, shortened
 from possam.visualize.legend import GAP, INK, Row, draw_legend, legend_size

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from possam.explanation import Candidate, MaskExplanation
+from possam.models.explanation import Candidate, MaskExplanation
 from possam.visualize.colors import RGB, WHITE, class_color, mix
 from possam.visualize.fonts import font_for, shortened, text_width
 from possam.visualize.legend import FAINT, GAP, INK

@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from possam.files import full_path, read_text, write_json
-from possam.messages import did_you_mean, few
+from possam.utils.files import full_path, read_text, write_json
+from possam.utils.messages import did_you_mean, few
 
 from .vocabulary import Category, Vocabulary, fold_name
 from .words import is_stuff_word, read_entry

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from possam.files import full_path, read_text, write_atomically
-from possam.messages import did_you_mean
+from possam.utils.files import full_path, read_text, write_atomically
+from possam.utils.messages import did_you_mean
 
 from .vocabulary import Category, Vocabulary, fold_name
 

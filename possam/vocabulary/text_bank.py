@@ -22,7 +22,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from possam.files import write_atomically
+from possam.utils.files import write_atomically
 
 from .templates import VILD_TEMPLATES, check_templates, fill_template
 from .vocabulary import Vocabulary

@@ -17,8 +17,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from possam.files import full_path
-from possam.messages import did_you_mean, few
+from possam.utils.files import full_path
+from possam.utils.messages import did_you_mean, few
 
 from .manifests import Manifest, find_manifest
 from .names import clean_name, is_visible, split_names

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence, Set
 from functools import cache
 from pathlib import Path
 
-from possam.messages import did_you_mean
+from possam.utils.messages import did_you_mean
 
 from .names import clean_name, is_visible, separator_positions, split_names
 from .tables import table_names

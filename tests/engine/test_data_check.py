@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from possam import job
+from possam.cli import job
 from possam.d2.data import DatasetCatalog, MetadataCatalog
 from possam.d2.utils import comm
 from possam.data import write_id_map

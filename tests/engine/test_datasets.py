@@ -19,7 +19,7 @@ from possam.engine.datasets import (
 from possam.engine.trainer import build_train_loader, training_records
 from possam.evaluation import GroundTruth
 from possam.models.parts import train_vocabulary_from_config
-from possam.predictor import Predictor
+from possam.predict.predictor import Predictor
 from possam.vocabulary import Vocabulary
 
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 from pycocotools import mask as mask_coder
 
+from possam.cli.job import run_job
 from possam.d2.data import DatasetCatalog, MetadataCatalog
 from possam.d2.modeling import build_model
 from possam.data import read_instances
@@ -20,7 +21,6 @@ from possam.engine.datasets import build_test_mapper
 from possam.engine.evaluate import evaluate_datasets
 from possam.engine.prompted import prompt_options
 from possam.engine.trainer import build_test_loader
-from possam.job import run_job
 from possam.models import SamClip
 from tests.layouts import make_coco
 

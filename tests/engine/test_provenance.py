@@ -8,7 +8,7 @@ import yaml
 
 from possam.d2 import BACKEND
 from possam.engine.provenance import git_commit, parameters_sha256, provenance, versions
-from possam.files import read_json, write_json
+from possam.utils.files import read_json, write_json
 
 
 def git(folder, *arguments):

@@ -6,7 +6,7 @@ from argparse import Namespace
 import pytest
 import torch
 
-from possam import job
+from possam.cli import job
 from possam.config import keys_of
 from possam.config.key import Choice
 from possam.d2.config import CfgNode

@@ -5,7 +5,7 @@ import argparse
 import pytest
 import torch
 
-from possam import job
+from possam.cli import job
 from possam.engine import setup
 from possam.engine.setup import keep_config, set_up
 

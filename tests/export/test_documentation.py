@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from possam.predictor import Predictor
+from possam.predict.predictor import Predictor
 from possam.shipped import SAMPLE, SAMPLE_WORDS
 from possam.vocabulary.words import read_words, split_words
 

@@ -15,7 +15,7 @@ from possam.export import check_formats, export_model
 from possam.models import PosSAM, model_spec
 from possam.models import spec as spec_registry
 from possam.models.state import describe_frozen
-from possam.predictor import Predictor
+from possam.predict.predictor import Predictor
 from possam.shipped import SAMPLE_WORDS
 from possam.vocabulary.words import read_words, split_words
 

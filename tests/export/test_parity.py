@@ -12,7 +12,7 @@ from possam.export import compare, export_model, vocabulary_arrays
 from possam.export.parity import run_onnx, run_pt2
 from possam.export.programs import Scorer, scorer_program
 from possam.models import PosSAM
-from possam.predictor import Predictor
+from possam.predict.predictor import Predictor
 from possam.shipped import SAMPLE, SAMPLE_WORDS, pretrained_folder
 from possam.vocabulary import Vocabulary
 from possam.vocabulary.words import read_words, split_words

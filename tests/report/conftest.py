@@ -12,7 +12,7 @@ from PIL import Image
 from possam.d2.data import DatasetCatalog, MetadataCatalog
 from possam.data import id_to_rgb, register_panoptic
 from possam.evaluation import PanopticEvaluator
-from possam.files import write_json
+from possam.utils.files import write_json
 from possam.vocabulary import Category, Vocabulary
 
 HEIGHT, WIDTH = 40, 60

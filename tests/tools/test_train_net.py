@@ -15,8 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from possam import job
-from possam.cli import main
+from possam.cli import job, main
 from possam.d2.utils import comm
 from possam.data import SegmentationMapper
 from possam.data.miniature.export import export_split

@@ -3,7 +3,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from possam.explanation import Candidate, MaskExplanation
+from possam.models.explanation import Candidate, MaskExplanation
 from possam.visualize import class_color, draw_explanation
 
 NAMES = ["tree", "house", "a name that is so long that it never fits into its column", "sea", "木"]

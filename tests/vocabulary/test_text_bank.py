@@ -117,11 +117,11 @@ def _fail(*_, **__):
 
 
 def _block_replace(directory, monkeypatch):
-    monkeypatch.setattr("possam.files.os.replace", _fail)
+    monkeypatch.setattr("possam.utils.files.os.replace", _fail)
 
 
 def _block_temporary(directory, monkeypatch):
-    monkeypatch.setattr("possam.files.tempfile.mkstemp", _fail)
+    monkeypatch.setattr("possam.utils.files.tempfile.mkstemp", _fail)
 
 
 def _block_folder(directory, monkeypatch):
@@ -324,7 +324,7 @@ def test_many_names_are_checked_before_any_is_encoded(tmp_path):
 
 
 def test_many_names_without_a_folder_that_can_be_written(tmp_path, monkeypatch, caplog, whole):
-    monkeypatch.setattr("possam.files.os.replace", _fail)
+    monkeypatch.setattr("possam.utils.files.os.replace", _fail)
     texts, _ = bank(tmp_path / "text", CheckingEncoder(), templates=SHORT)
     assert torch.equal(texts.embed(MANY).embeddings, whole)
     assert caplog.text.count("MODEL.TEXT_CACHE") == 1

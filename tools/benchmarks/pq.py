@@ -28,7 +28,7 @@ from possam.data import id_maps
 from possam.data.id_maps import check_ids, check_values, id_to_rgb, read_id_map, runs, write_id_map
 from possam.evaluation.panoptic import panoptic_quality_from_files
 from possam.evaluation.panoptic_quality import PanopticCounts, count_segments
-from possam.files import read_json
+from possam.utils.files import read_json
 from possam.vocabulary import Vocabulary
 from tests.reference import panoptic_quality as reference
 

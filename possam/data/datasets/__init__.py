@@ -16,7 +16,7 @@ from possam.data.datasets.pascal_voc import PASCAL_VOC
 from possam.data.datasets.records import load_records
 from possam.data.datasets.registration import register_specs
 from possam.data.datasets.spec import DatasetSpec, InstanceFiles, PanopticFiles, SemanticFiles
-from possam.messages import did_you_mean
+from possam.utils.messages import did_you_mean
 
 __all__ = [
     "SPECS",

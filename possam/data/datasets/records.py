@@ -11,7 +11,7 @@ from possam.data.instances import load_instances
 from possam.data.panoptic import load_panoptic
 from possam.data.root import datasets_root
 from possam.data.semantic import label_path, load_semantic
-from possam.messages import few
+from possam.utils.messages import few
 from possam.vocabulary import Vocabulary
 
 __all__ = ["load_records"]

@@ -20,7 +20,7 @@ from possam.data.coco_format import (
     check_panoptic_annotation,
 )
 from possam.data.images import ImageFinder
-from possam.files import decode_text
+from possam.utils.files import decode_text
 from possam.vocabulary import Vocabulary
 
 __all__ = ["Contents", "ImageEntry", "Png", "read_annotation_file", "summarize"]

@@ -18,7 +18,7 @@ from possam.data.doctor.problem import Problem, gather
 from possam.data.doctor.tree import Sample, Tree
 from possam.data.images import ImageFinder
 from possam.data.root import datasets_root
-from possam.processes import end_with_parent
+from possam.utils.processes import end_with_parent
 from possam.vocabulary import Vocabulary
 
 __all__ = ["examine", "examine_pictures", "is_there"]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from possam.data.doctor.problem import ABSENT, Problem, common_folder
 from possam.data.doctor.tree import Tree
-from possam.messages import few
+from possam.utils.messages import few
 
 __all__ = ["PLACE_CHECKS", "check_absent", "missing_places"]
 

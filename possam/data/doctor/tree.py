@@ -10,7 +10,7 @@ from pathlib import Path
 
 from possam.data.datasets.spec import DatasetSpec
 from possam.data.doctor.contents import Contents
-from possam.folders import walk
+from possam.utils.folders import walk
 from possam.vocabulary import Vocabulary
 
 __all__ = ["Sample", "Tree"]

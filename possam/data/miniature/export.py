@@ -16,8 +16,8 @@ from possam.data.id_maps import write_id_map
 from possam.data.miniature.lexicon import Palette, palette_of
 from possam.data.miniature.splits import SPLITS, Split, labels_path, split_paths
 from possam.data.miniature.world import WORLD_VERSION, draw_scene
-from possam.files import read_json, write_json
-from possam.processes import end_with_parent
+from possam.utils.files import read_json, write_json
+from possam.utils.processes import end_with_parent
 from possam.vocabulary import Vocabulary
 
 

@@ -16,7 +16,7 @@ from possam.data.preparation.pictures import read_pixels
 from possam.data.preparation.plan import JsonFile, Need, Plan, Task, list_files, pair_files
 from possam.data.preparation.preparation import FilePreparation
 from possam.data.preparation.segments import box_of
-from possam.messages import few
+from possam.utils.messages import few
 from possam.vocabulary import Vocabulary
 
 __all__ = ["ADE20K_INSTANCE", "INSTANCES", "instance_tasks", "read_instances", "thing_classes"]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from possam.data.preparation.pictures import link_or_copy
 from possam.data.preparation.plan import Plan, Task
-from possam.files import read_text
+from possam.utils.files import read_text
 
 __all__ = ["image_plan", "read_list"]
 

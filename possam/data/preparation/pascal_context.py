@@ -21,7 +21,7 @@ from possam.data.preparation.image_links import image_plan, read_list
 from possam.data.preparation.label_maps import IGNORE, class_table, label_map_plan
 from possam.data.preparation.plan import Need, Plan, Task, pair_files
 from possam.data.preparation.preparation import FilePreparation
-from possam.files import read_json
+from possam.utils.files import read_json
 
 __all__ = ["PASCAL_CONTEXT_459", "PASCAL_CONTEXT_59"]
 

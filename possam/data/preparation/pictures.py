@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from possam.files import write_atomically
-from possam.messages import few
+from possam.utils.files import write_atomically
+from possam.utils.messages import few
 
 __all__ = [
     "apply_table",

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from possam.messages import few
+from possam.utils.messages import few
 
 __all__ = [
     "JsonFile",

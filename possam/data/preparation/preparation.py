@@ -9,7 +9,7 @@ from pathlib import Path
 
 from possam.data.preparation.plan import Need, Plan, Report, require
 from possam.data.preparation.runner import run_plans
-from possam.messages import did_you_mean
+from possam.utils.messages import did_you_mean
 
 __all__ = ["FilePreparation", "Preparation"]
 

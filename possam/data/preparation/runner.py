@@ -18,8 +18,8 @@ import cv2
 
 from possam.data.preparation.journal import Journal
 from possam.data.preparation.plan import JsonFile, Plan, Report, Task, is_listed
-from possam.files import read_json, write_json
-from possam.processes import end_with_parent
+from possam.utils.files import read_json, write_json
+from possam.utils.processes import end_with_parent
 
 __all__ = ["check_space", "run_plans"]
 

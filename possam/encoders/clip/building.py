@@ -20,7 +20,7 @@ from possam.encoders.clip.recognize import create_open_clip, describe_clip
 from possam.encoders.clip.tokenizer import OpenClipTokenizer, Tokenizer
 from possam.encoders.state_dicts import Unfilled, differences, not_finite, read_state_dict, take_over
 from possam.encoders.weight_files import WEIGHTS, known_file
-from possam.messages import did_you_mean
+from possam.utils.messages import did_you_mean
 
 logger = logging.getLogger(__name__)
 

@@ -21,7 +21,7 @@ from timm.models import build_model_with_cfg, generate_default_cfgs, register_mo
 from timm.models.convnext import ConvNeXt
 from torch import Tensor, nn
 
-from possam.messages import few
+from possam.utils.messages import few
 
 logger = logging.getLogger(__name__)
 

@@ -17,7 +17,6 @@ from torch import Tensor
 from possam.config import SavedConfig
 from possam.encoders.state_dicts import differences, not_finite
 from possam.encoders.weight_files import file_sha256
-from possam.messages import few
 
 # The converters register themselves.
 from possam.models.converters import fcclip as _fcclip  # noqa: F401
@@ -27,6 +26,7 @@ from possam.models.converters.foreign import describe_foreign
 from possam.models.converters.registry import Converted, Converter, PublishedFile, converters, register_converter
 from possam.models.spec import model_spec
 from possam.models.state import read_checkpoint
+from possam.utils.messages import few
 
 if TYPE_CHECKING:
     from possam.models.base import OpenVocabularySegmenter

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from possam.encoders.downloads import NoConnection
 from possam.models.converters.registry import PublishedFile
-from possam.output import guarded_output
+from possam.utils.output import guarded_output
 
 __all__ = ["download_published"]
 

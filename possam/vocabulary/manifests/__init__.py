@@ -12,7 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from possam.files import read_json, write_atomically
+from possam.utils.files import read_json, write_atomically
 
 if TYPE_CHECKING:
     from possam.vocabulary.vocabulary import Vocabulary

@@ -6,7 +6,7 @@ One whose content changes gets the next version; the others are left as they are
 import sys
 from dataclasses import replace
 
-from possam.output import run_command
+from possam.utils.output import run_command
 from possam.vocabulary import Vocabulary, table_names
 from possam.vocabulary.manifests import OVERLAP_RULE, Manifest, divide, find_manifest, write_manifest
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass, fields, replace
 from functools import cache
 from pathlib import Path
 
-from possam.files import read_json
-from possam.messages import did_you_mean, few
+from possam.utils.files import read_json
+from possam.utils.messages import did_you_mean, few
 from possam.vocabulary.vocabulary import Vocabulary
 
 __all__ = ["Split", "find_split", "split_names", "split_vocabulary"]

@@ -13,7 +13,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from possam.files import decode_text, write_atomically
+from possam.utils.files import decode_text, write_atomically
 
 _FOLDER = Path(__file__).parent
 _TABLE_KEYS = {"name": True, "source": False, "classes": True, "shared_names": False}

@@ -14,7 +14,7 @@ from possam.encoders.state_dicts import differences
 from possam.engine import Checkpointer
 from possam.models import FcClip, PosSAM, converters
 from possam.models.converters import check_published, convert_checkpoint, fcclip
-from possam.predictor import Predictor
+from possam.predict.predictor import Predictor
 from possam.vocabulary import Vocabulary
 from tests.models.converters.published import BACKBONES, published_state
 

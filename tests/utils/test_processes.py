@@ -12,7 +12,7 @@ import pytest
 START = """
 import multiprocessing, os, sys, time
 from pathlib import Path
-from possam.processes import end_with_parent
+from possam.utils.processes import end_with_parent
 
 def work(folder, late):
     Path(folder, f"{os.getpid()}.pid").touch()

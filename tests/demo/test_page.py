@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from possam.demo import build_app, describe_click, describe_segment, launch, read_typed, segment
-from possam.predictor import Predictor
+from possam.demo.page import build_app, describe_click, describe_segment, launch, read_typed, segment
+from possam.predict.predictor import Predictor
 from possam.shipped import SAMPLE, SAMPLE_WORDS
 
 BROWSER = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")

@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from possam.data.pictures import read_picture
-from possam.files import expand_home
-from possam.folders import walk
-from possam.messages import few
-from possam.videos import VIDEO_SUFFIXES, read_video
+from possam.predict.videos import VIDEO_SUFFIXES, read_video
+from possam.utils.files import expand_home
+from possam.utils.folders import walk
+from possam.utils.messages import few
 
 __all__ = ["Frame", "Source", "as_text", "distinct_sources", "find_sources", "read_frames"]
 

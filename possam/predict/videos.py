@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from possam.messages import few
+from possam.utils.messages import few
 
 __all__ = ["VIDEO_SUFFIXES", "read_video"]
 

@@ -7,12 +7,12 @@ import pytest
 import torch
 from PIL import Image
 
-from possam import demo_prompts
-from possam.demo import build_app
-from possam.demo_prompts import clear, click, find_everything, start
+from possam.demo import prompts as demo_prompts
+from possam.demo.page import build_app
+from possam.demo.prompts import clear, click, find_everything, start
 from possam.engine import load_config, prepare_datasets
-from possam.predictor import Predictor
-from possam.prompting import EverythingOptions
+from possam.predict.predictor import Predictor
+from possam.predict.prompting import EverythingOptions
 from tests.prompted_models import TinyPrompted
 
 ON, OUTSIDE, BOX = demo_prompts.MODES

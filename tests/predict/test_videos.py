@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from possam.videos import read_video
+from possam.predict.videos import read_video
 
 FRAMES = 12
 

@@ -12,7 +12,6 @@ from pathlib import Path
 
 from torch import nn
 
-from possam.cases import draw_cases
 from possam.d2.config import CfgNode
 from possam.d2.utils import comm
 from possam.engine import Checkpointer, Trainer, load_config, prepare_datasets, run, unwrap
@@ -21,10 +20,11 @@ from possam.engine.data_check import check_class_names, check_tasks, check_test_
 from possam.engine.preemption import Preempted, preemptible
 from possam.engine.run_folder import LEASE, check_shared, exclusive, starting_run
 from possam.engine.setup import keep_config, set_up
-from possam.messages import describe_os_error
 from possam.models import OpenVocabularySegmenter, model_spec
-from possam.output import guarded_output
 from possam.report import write_report
+from possam.report.visualizations import draw_cases
+from possam.utils.messages import describe_os_error
+from possam.utils.output import guarded_output
 
 __all__ = ["JOB_ERRORS", "run_job", "sentence"]
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from possam.files import expand_home, full_path, read_json, read_text, read_yaml, write_atomically, write_json
+from possam.utils.files import expand_home, full_path, read_json, read_text, read_yaml, write_atomically, write_json
 
 
 def test_round_trip_makes_folders(tmp_path):

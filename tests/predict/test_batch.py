@@ -13,9 +13,9 @@ from possam import frames, segmenting
 from possam.cli import main
 from possam.data import read_id_map
 from possam.evaluation.panoptic import read_predictions
-from possam.frames import find_sources
-from possam.predictor import Predictor
-from possam.segmenting import segment_files
+from possam.predict.batch import segment_files
+from possam.predict.predictor import Predictor
+from possam.predict.sources import find_sources
 from possam.shipped import SAMPLE, SAMPLE_WORDS, pretrained_folder, shipped_names
 from possam.vocabulary import Hierarchy
 from possam.vocabulary.words import read_words, split_words

@@ -15,9 +15,9 @@ from PIL import Image
 from torch import Tensor
 
 from possam.data.id_maps import write_id_map
-from possam.explanation import MaskExplanation, explain_mask
-from possam.files import write_json
 from possam.models import OpenVocabularySegmenter, Prediction
+from possam.models.explanation import MaskExplanation, explain_mask
+from possam.utils.files import write_json
 from possam.visualize import draw_explanation, draw_panoptic
 from possam.vocabulary import Vocabulary
 

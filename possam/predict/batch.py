@@ -11,14 +11,14 @@ from typing import Any
 import torch
 
 from possam.data import write_id_map
-from possam.files import write_atomically, write_json
-from possam.frames import Frame, Source, as_text, distinct_sources, read_frames
 from possam.layers.prompts import Prompts
 from possam.models.prediction import needs_prompts, no_prompts
-from possam.predictor import Names, Predictor
-from possam.prompted_result import PromptedResult
-from possam.prompting import EverythingOptions
-from possam.segmentation import Segmentation, coco_categories
+from possam.predict.predictor import Names, Predictor
+from possam.predict.prompted_result import PromptedResult
+from possam.predict.prompting import EverythingOptions
+from possam.predict.segmentation import Segmentation, coco_categories
+from possam.predict.sources import Frame, Source, as_text, distinct_sources, read_frames
+from possam.utils.files import write_atomically, write_json
 from possam.vocabulary import Vocabulary
 
 __all__ = ["Outcome", "prompt_files", "segment_files"]
@@ -55,7 +55,7 @@ def segment_files(
     JSON is written whatever happens, so that a run that is stopped keeps what it has done.
 
     Args:
-        sources: as `possam.frames.find_sources` gives them (`distinct_sources`).
+        sources: as `possam.predict.sources.find_sources` gives them (`distinct_sources`).
         vocabulary: as `Predictor` takes it; of a hierarchy the JSON has each segment's path.
         output: folder, made if it does not exist.
         ensemble: see `Predictor`.

@@ -16,9 +16,9 @@ from possam.data.miniature.world import draw_scene
 from possam.engine import load_config, prepare_datasets
 from possam.layers.prompts import Prompts
 from possam.models import model_specs
-from possam.predictor import Predictor
-from possam.prompted_result import PromptedResult
-from possam.prompting import EverythingOptions, parse_prompts
+from possam.predict.predictor import Predictor
+from possam.predict.prompted_result import PromptedResult
+from possam.predict.prompting import EverythingOptions, parse_prompts
 from possam.vocabulary import Hierarchy, Vocabulary
 from possam.vocabulary.words import read_words
 from tests.prompted_models import Squares, TinyPrompted

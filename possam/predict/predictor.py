@@ -18,9 +18,9 @@ from possam.data import build_resize
 from possam.data.pictures import Picture, to_rgb
 from possam.models import MaskProposals, OpenVocabularySegmenter, Prediction
 from possam.models.prediction import needs_prompts, no_prompts
-from possam.prompted_result import PromptedResult
-from possam.prompting import EncodedImage, EverythingOptions, parse_prompts
-from possam.segmentation import Origin, Segmentation, enlarge
+from possam.predict.prompted_result import PromptedResult
+from possam.predict.prompting import EncodedImage, EverythingOptions, parse_prompts
+from possam.predict.segmentation import Origin, Segmentation, enlarge
 from possam.vocabulary import Hierarchy, Level, Vocabulary
 from possam.vocabulary.words import read_words
 

@@ -9,8 +9,8 @@ import pytest
 
 from possam.data.miniature import palette_of
 from possam.data.miniature.world import draw_scene
-from possam.predictor import Predictor
-from possam.segmentation import Segmentation
+from possam.predict.predictor import Predictor
+from possam.predict.segmentation import Segmentation
 from possam.vocabulary import Vocabulary
 
 WORDS = ["striped star", "lawn, grass: stuff", "tile: stuff"]

@@ -10,7 +10,7 @@ import sys
 import pytest
 from rich.progress import track
 
-from possam.output import guarded_output, run_command
+from possam.utils.output import guarded_output, run_command
 
 
 class Broken(io.StringIO):
@@ -112,7 +112,7 @@ def test_the_exit_code_of_a_command_is_its_own_otherwise(stdout, capsys):
 @pytest.mark.parametrize("lines", [1, 9999])
 def test_no_traceback_at_the_end_of_the_process(redirect, code, said, lines):
     program = (
-        "import sys, time; from possam.output import run_command; "
+        "import sys, time; from possam.utils.output import run_command; "
         f"sys.exit(run_command(lambda: time.sleep(0.1) or print('\\u03c1\\n' * {lines})))"
     )
     command = f'{shlex.quote(sys.executable)} -c "{program}" {redirect}'

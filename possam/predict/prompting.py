@@ -20,7 +20,7 @@ from possam.inference.prompted import point_grid, stability_scores, suppress_mas
 from possam.layers.prompts import Prompts
 from possam.models import MaskProposals, OpenVocabularySegmenter, PromptedSegmenter
 from possam.models.prediction import no_prompts
-from possam.prompted_result import PromptedResult
+from possam.predict.prompted_result import PromptedResult
 from possam.vocabulary import Vocabulary
 
 __all__ = ["EncodedImage", "EverythingOptions", "parse_prompts"]

@@ -18,7 +18,7 @@ from possam.data.miniature import palette_of
 from possam.data.miniature.world import draw_scene
 from possam.models import top_names
 from possam.models.parts import ensemble_from_yaml
-from possam.predictor import Predictor
+from possam.predict.predictor import Predictor
 from possam.vocabulary import Hierarchy, Vocabulary
 from possam.vocabulary.words import read_words
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from possam.frames import Source, distinct_sources, find_sources, read_frames
+from possam.predict.sources import Source, distinct_sources, find_sources, read_frames
 
 
 @pytest.fixture

@@ -17,10 +17,10 @@ from possam.classifiers import ENSEMBLE_REGISTRY
 from possam.data.augmentations import ResizeLongestSide
 from possam.data.miniature import lexicon
 from possam.data.pictures import Picture, to_rgb
-from possam.demo_prompts import add_prompt_page
-from possam.explanation import MaskExplanation
-from possam.predictor import Predictor
-from possam.segmentation import Segmentation, enlarge
+from possam.demo.prompts import add_prompt_page
+from possam.models.explanation import MaskExplanation
+from possam.predict.predictor import Predictor
+from possam.predict.segmentation import Segmentation, enlarge
 from possam.shipped import SAMPLE, SAMPLE_WORDS
 from possam.visualize import draw_explanation, draw_panoptic
 from possam.vocabulary import Vocabulary

@@ -4,17 +4,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from possam import cases
 from possam.d2.data import DatasetCatalog, MetadataCatalog
 from possam.data import register_semantic
 from possam.data.miniature.export import export_split
 from possam.evaluation import GroundTruth
+from possam.report import visualizations
 from possam.vocabulary import Vocabulary
 
 
 def test_kinds():
     vocabulary = Vocabulary.from_names(["cat", "dog", "sky"], isthing=[True, True, False])
-    kinds = cases.case_kinds(vocabulary, Vocabulary.from_names(["cat", "sky"]))
+    kinds = visualizations.case_kinds(vocabulary, Vocabulary.from_names(["cat", "sky"]))
 
     def record(*segments):
         infos = [{"category_id": k, "area": area, "isthing": k < 2} for k, area in segments]
@@ -43,7 +43,7 @@ def test_pictures_of_a_panoptic_dataset(mini_config, mini_model, tmp_path, monke
     mini_config.TEST.NUM_VISUALIZATIONS = 1
     mini_config.TEST.AUG.ENABLED, mini_config.TEST.AUG.SCALES = views, [1.0, 1.25]
     try:
-        paths = cases.draw_cases(mini_config, mini_model, "mini_b_report")
+        paths = visualizations.draw_cases(mini_config, mini_model, "mini_b_report")
     finally:
         for name in ("mini_a_train", "mini_b_selection", "mini_b_report"):
             DatasetCatalog.remove(name)
@@ -78,11 +78,11 @@ def labeled(tmp_path):
 
 def test_pictures_of_a_semantic_dataset(labeled, mini_config, mini_model):
     mini_config.TEST.NUM_VISUALIZATIONS = 3
-    paths = cases.draw_cases(mini_config, mini_model, labeled)
+    paths = visualizations.draw_cases(mini_config, mini_model, labeled)
     assert [path.name for path in paths] == ["sample-0.png", "sample-3.png", "sample-6.png"]
     # Three panels that were shrunk from 2000 pixels to 1024.
     assert 3 * 1024 < Image.open(paths[0]).width < 4 * 1024
-    ids, segments = cases._truth(GroundTruth(labeled), "0")
+    ids, segments = visualizations._truth(GroundTruth(labeled), "0")
     assert ids.shape == (31, 1024) and segments[2] == {"category_id": 2, "id": 3}
     assert set(np.unique(ids)) == {0, 1, 3}
 
@@ -90,4 +90,4 @@ def test_pictures_of_a_semantic_dataset(labeled, mini_config, mini_model):
 def test_a_dataset_without_masks_has_no_ground_truth_to_draw(labeled):
     ground_truth = GroundTruth(labeled)
     ground_truth.tasks = ("instance",)
-    assert cases._truth(ground_truth, "0") is None
+    assert visualizations._truth(ground_truth, "0") is None

@@ -1,6 +1,6 @@
 """The demo's page for models that take prompts: click an object or draw a box around it, and read its names.
 
-As in `possam.demo`, what the page does is in plain functions, and Gradio is imported where the page is built alone.
+As in `possam.demo.page`, what the page does is in plain functions; Gradio is imported where the page is built alone.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from possam.data.pictures import Picture
-from possam.predictor import Predictor
-from possam.prompted_result import PromptedResult, draw_prompt
-from possam.prompting import EncodedImage, EverythingOptions, parse_prompts
+from possam.predict.predictor import Predictor
+from possam.predict.prompted_result import PromptedResult, draw_prompt
+from possam.predict.prompting import EncodedImage, EverythingOptions, parse_prompts
 from possam.visualize.sizes import enlarge_image, enlargement
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ def click(predictor: Predictor, clicks: Clicks | None, x: int, y: int, mode: str
     Args:
         x, y: pixel of the picture that the page shows.
         mode: a key of `MODES`.
-        words: as `possam.demo.read_typed`; "" for the classes of the model's training.
+        words: as `possam.demo.page.read_typed`; "" for the classes of the model's training.
 
     Raises:
         ValueError: no picture, an unknown mode, a place outside the picture, or words that cannot be used.
@@ -157,7 +157,7 @@ def _segment(predictor: Predictor, clicks: Clicks, words: str) -> Clicks:
 
 
 def _vocabulary(predictor: Predictor, words: str) -> Any:
-    from possam.demo import read_typed
+    from possam.demo.page import read_typed
 
     return predictor.check(read_typed(words) if words.strip() else predictor.model.train_vocabulary)
 

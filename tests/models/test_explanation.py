@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from possam import segmentation
 from possam.data.miniature import palette_of
 from possam.data.miniature.world import draw_scene
-from possam.explanation import explain_mask
-from possam.predictor import Predictor
+from possam.models.explanation import explain_mask
+from possam.predict import segmentation
+from possam.predict.predictor import Predictor
 from possam.vocabulary import Vocabulary
 
 PALETTE = palette_of(Vocabulary.load("mini_b").display_names)

@@ -1,0 +1,1 @@
+"""The demo: a page in the browser for pictures, words and prompts. Needs Gradio."""

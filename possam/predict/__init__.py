@@ -1,0 +1,1 @@
+"""Prediction: the predictor, its results, images and videos as sources, and many of them at a time."""

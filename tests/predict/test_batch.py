@@ -9,10 +9,10 @@ import pytest
 import torch
 from PIL import Image
 
-from possam import frames, segmenting
 from possam.cli import main
 from possam.data import read_id_map
 from possam.evaluation.panoptic import read_predictions
+from possam.predict import batch, sources
 from possam.predict.batch import segment_files
 from possam.predict.predictor import Predictor
 from possam.predict.sources import find_sources
@@ -74,14 +74,14 @@ def test_an_overlay_that_no_jpeg_holds_leaves_the_panoptic_png(predictor, tmp_pa
 def test_results_that_cannot_be_written_are_listed_and_leave_nothing(predictor, tmp_path, monkeypatch):
     for name in ("b.png", "c.png", "a" + "\u7167" * 84):
         Image.new("RGB", (8, 6)).save(tmp_path / name, format="PNG")
-    write = segmenting.write_id_map
+    write = batch.write_id_map
 
     def full(path, ids):
         if path.stem == "b":
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
         write(path, ids)
 
-    monkeypatch.setattr(segmenting, "write_id_map", full)
+    monkeypatch.setattr(batch, "write_id_map", full)
     outcome = segment_files(predictor, find_sources([tmp_path, tmp_path / name]), WORDS, tmp_path / "out")
     assert outcome.images == 1 and [image["id"] for image in json.loads(outcome.json.read_text())["images"]] == ["c"]
     long, disk = (outcome.failures[key] for key in sorted(outcome.failures))
@@ -134,15 +134,15 @@ def test_a_damaged_video_is_segmented_but_for_its_damage(predictor, tmp_path, mo
         yield from ((number, np.full((6, 8, 3), number, np.uint8)) for number in (0, 2))
         raise ValueError(f"{path} is damaged: frames [1] do not decode")
 
-    monkeypatch.setattr(frames, "read_video", read)
-    write = segmenting.write_id_map
+    monkeypatch.setattr(sources, "read_video", read)
+    write = batch.write_id_map
 
     def refuse(path, ids):
         if path.stem == "000000":
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
         write(path, ids)
 
-    monkeypatch.setattr(segmenting, "write_id_map", refuse)
+    monkeypatch.setattr(batch, "write_id_map", refuse)
     path = tmp_path / "clip.mp4"
     outcome = segment_files(predictor, find_sources([path]), WORDS, tmp_path / "out")
     assert [image["id"] for image in json.loads(outcome.json.read_text())["images"]] == ["clip/000002"]

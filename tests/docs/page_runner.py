@@ -18,7 +18,7 @@ from pathlib import Path
 
 from possam.cli import main as possam_main
 
-for heavy in ("cases", "engine.verify", "predictor", "segmenting"):
+for heavy in ("engine.verify", "predict.batch", "predict.predictor", "report.visualizations"):
     import_module(f"possam.{heavy}")
 END = "@@ end of a block\n"
 

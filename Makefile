@@ -6,7 +6,7 @@ OUT ?= output/demo
 # One thread: on a shared machine several threads wait for each other longer than they compute.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint docs clean
 
 $(VENV)/.stamp: pyproject.toml requirements.txt
 	$(PYTHON) -m venv $(VENV)
@@ -23,6 +23,9 @@ test: $(VENV)/.stamp lint
 lint: $(VENV)/.stamp
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+docs: $(VENV)/.stamp
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 clean:
 	rm -rf $(VENV) output build *.egg-info

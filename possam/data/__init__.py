@@ -2,11 +2,11 @@
 
 from possam.data.annotations import read_instances, read_label_map, read_segments
 from possam.data.augmentations import AUGMENTATIONS, ResizeLongestSide, build_augmentations, build_resize
+from possam.data.configured import register_from_config
 from possam.data.id_maps import id_to_rgb, read_id_map, rgb_to_id, write_id_map
 from possam.data.image_labels import load_image_labels, register_image_labels
 from possam.data.instances import load_instances
 from possam.data.mapper import FeatureSource, SegmentationMapper, read_rgb, sample_key
-from possam.data.own import register_from_config
 from possam.data.panoptic import load_panoptic, register_panoptic
 from possam.data.root import datasets_root
 from possam.data.semantic import load_semantic, register_semantic

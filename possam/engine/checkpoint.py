@@ -16,7 +16,7 @@ from torch import nn
 
 from possam.d2.utils import comm
 from possam.encoders.state_dicts import not_finite
-from possam.engine.manifest import Manifest
+from possam.engine.checkpoint_index import CheckpointIndex
 from possam.engine.run_folder import begin_run, check_shared, claim_checkpoint, earlier_checkpoints
 from possam.models.converters import adapt_checkpoint
 from possam.models.pretrained import PARAMETERS, VOCABULARY
@@ -154,7 +154,7 @@ class Checkpointer(FvcoreCheckpointer):  # type: ignore[misc]
         removed = [name for name in surplus if _remove(Path(self.save_dir) / name)]
         if removed:
             try:
-                Manifest(self.save_dir).forget(*removed)
+                CheckpointIndex(self.save_dir).forget(*removed)
             except OSError as error:
                 logger.warning("manifest.json still lists %s, which were deleted (%s).", removed, _reason(error))
 
@@ -189,7 +189,7 @@ class Checkpointer(FvcoreCheckpointer):  # type: ignore[misc]
                 raise FileNotFoundError(
                     f"No checkpoint at {path}. Check MODEL.WEIGHTS, which a training from scratch leaves empty."
                 )
-            Manifest(Path(path).parent).check(Path(path).name)
+            CheckpointIndex(Path(path).parent).check(Path(path).name)
         self._wanted = list(self.checkpointables) if checkpointables is None else checkpointables
         return super().load(path, checkpointables)
 
@@ -253,7 +253,7 @@ class Checkpointer(FvcoreCheckpointer):  # type: ignore[misc]
         )
 
     def _check_whole(self, path: Path) -> None:
-        if Manifest(path.parent).check(path.name):
+        if CheckpointIndex(path.parent).check(path.name):
             return
         content = read_checkpoint(path)
         if missing := [key for key in self.checkpointables if key not in content]:
@@ -270,8 +270,8 @@ class Checkpointer(FvcoreCheckpointer):  # type: ignore[misc]
 
     def _by_age(self) -> list[str]:
         """The checkpoints of the folder, whole or not, the last saved one first."""
-        entries = Manifest(self.save_dir).entries()
-        # Times of files, unlike the manifest's, change when they are copied.
+        entries = CheckpointIndex(self.save_dir).entries()
+        # Times of files, unlike the index's, change when they are copied.
         times = {
             path.name: entries[path.name]["saved"] if path.name in entries else path.stat().st_mtime
             for path in Path(self.save_dir).glob("*.pth")
@@ -341,7 +341,7 @@ class _Hashed:
 
 def _write(path: Path, content: dict[str, Any]) -> None:
     """Write a checkpoint and list it. Between the two it is not listed, rather than listed as what it was before."""
-    manifest = Manifest(path.parent)
+    index = CheckpointIndex(path.parent)
     written: list[_Hashed] = []
 
     def write(file: IO[bytes]) -> None:
@@ -351,7 +351,7 @@ def _write(path: Path, content: dict[str, Any]) -> None:
             torch.save(content, cast("IO[bytes]", hashed))
         except RuntimeError as error:  # torch hides what the file said
             raise hashed.error or error from error
-        manifest.forget(path.name)
+        index.forget(path.name)
 
     write_atomically(path, write)
     if os.name == "posix":
@@ -361,7 +361,7 @@ def _write(path: Path, content: dict[str, Any]) -> None:
             os.fsync(folder)
         finally:
             os.close(folder)
-    manifest.add(path.name, size=written[0].size, sha256=written[0].digest.hexdigest())
+    index.add(path.name, size=written[0].size, sha256=written[0].digest.hexdigest())
 
 
 def _remove(path: Path) -> bool:

@@ -167,32 +167,22 @@ def _score(
 ) -> tuple[dict[str, dict[str, Any]], int]:
     """The metrics of every ensemble's tasks, and of how many images they are, which is 0 but on the main process.
 
-    Tasks that give the model prompts have other inputs, and a pass of their own.
+    A model takes prompts, or whole images: its tasks have the same inputs.
 
     Args:
         tasks: names of tasks by ensemble.
         folders: where to write predictions, by ensemble.
     """
-    metrics: dict[str, dict[str, Any]] = {name: {} for name in tasks}
-    images = 0
-    for prompts in sorted({find_task(task).prompts for of in tasks.values() for task in of}):
-        of_pass = {name: tuple(t for t in of if find_task(t).prompts == prompts) for name, of in tasks.items()}
-        evaluators = {
-            name: build_evaluators(
-                ground_truth,
-                tasks=of,
-                train_vocabulary=model.train_vocabulary,
-                output_dir=folders.get(name),
-            )
-            for name, of in of_pass.items()
-            if of
-        }
-        loader = loader_of(ground_truth.name, prompts=True) if prompts else loader_of(ground_truth.name)
-        _predict(model, predictor, loader, evaluators, {name: outputs_of(of_pass[name]) for name in evaluators})
-        for name, evaluator in evaluators.items():
-            metrics[name] |= evaluator.evaluate() or {}
-            images = max(images, evaluator.evaluators[0].num_images)
-    return metrics, images
+    evaluators = {
+        name: build_evaluators(
+            ground_truth, tasks=of, train_vocabulary=model.train_vocabulary, output_dir=folders.get(name)
+        )
+        for name, of in tasks.items()
+    }
+    loader = loader_of(ground_truth.name, prompts=True) if model.takes_prompts else loader_of(ground_truth.name)
+    _predict(model, predictor, loader, evaluators, {name: outputs_of(of) for name, of in tasks.items()})
+    metrics = {name: evaluator.evaluate() or {} for name, evaluator in evaluators.items()}
+    return metrics, max(evaluator.evaluators[0].num_images for evaluator in evaluators.values())
 
 
 def _predict(
@@ -221,7 +211,7 @@ def _describe(
 ) -> dict[str, Any]:
     """What a result is about, as plain data."""
     vocabulary = ground_truth.vocabulary
-    manifest = vocabulary.manifest(train_vocabulary)
+    overlap = vocabulary.overlap(train_vocabulary)
     seen = vocabulary.seen(train_vocabulary)
     unseen = [name for name, known in zip(vocabulary.display_names, seen, strict=True) if not known]
     return {
@@ -234,8 +224,8 @@ def _describe(
         "seen": {
             "classes": len(vocabulary) - len(unseen),
             "unseen_classes": len(unseen),
-            "manifest": None if manifest is None else f"{manifest.train}_to_{manifest.test}",
-            "manifest_version": None if manifest is None else manifest.version,
+            "overlap": None if overlap is None else f"{overlap.train}_to_{overlap.test}",
+            "overlap_version": None if overlap is None else overlap.version,
         },
         "unseen": unseen,
         "average_precision_by": ap_library(federated=ground_truth.federated) if "instance" in tasks else None,

@@ -1,7 +1,7 @@
 """Classes and their names, prompt templates, and the store of text embeddings."""
 
 from .hierarchy import Hierarchy, Level
-from .manifests import Manifest, manifest_names
+from .overlaps import Overlap, overlap_names
 from .tables import table_names
 from .templates import VILD_TEMPLATES
 from .text_bank import ClassEmbeddings, TextBank, TextEncoder
@@ -13,11 +13,11 @@ __all__ = [
     "ClassEmbeddings",
     "Hierarchy",
     "Level",
-    "Manifest",
+    "Overlap",
     "TextBank",
     "TextEncoder",
     "Vocabulary",
     "fold_name",
-    "manifest_names",
+    "overlap_names",
     "table_names",
 ]

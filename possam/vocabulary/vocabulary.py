@@ -20,8 +20,8 @@ from typing import Any
 from possam.utils.files import full_path
 from possam.utils.messages import did_you_mean, few
 
-from .manifests import Manifest, find_manifest
 from .names import clean_name, is_visible, split_names
+from .overlaps import Overlap, find_overlap
 from .tables import check_table, read_table, table_names, table_path, write_table
 
 logger = logging.getLogger(__name__)
@@ -340,29 +340,29 @@ class Vocabulary:
         known = {fold_name(name) for name in train.names}
         return tuple(any(fold_name(name) in known for name in category.names) for category in self.categories)
 
-    def manifest(self, train: Vocabulary) -> Manifest | None:
-        """The shipped manifest of seen and unseen classes that applies to these two, or None.
+    def overlap(self, train: Vocabulary) -> Overlap | None:
+        """The shipped overlap of seen and unseen classes that applies to these two, or None.
 
         It applies where both have the very names of its tables. The things of a table have the table's
-        manifest, restricted to them.
+        overlap, restricted to them.
         """
         table = self.name.removesuffix(_THINGS)
-        if (manifest := find_manifest(train.name, table)) is None or manifest.train_sha256 != train.sha256:
+        if (overlap := find_overlap(train.name, table)) is None or overlap.train_sha256 != train.sha256:
             return None
-        if manifest.test_sha256 == self.sha256:
-            return manifest
+        if overlap.test_sha256 == self.sha256:
+            return overlap
         if table != self.name and Vocabulary.load(table).things().sha256 == self.sha256:
-            return manifest.restricted(self.display_names)
+            return overlap.restricted(self.display_names)
         return None
 
     def seen(self, train: Vocabulary) -> tuple[bool, ...]:
         """For each class: did training on ``train`` show it, under any name?
 
-        The shipped manifest decides where there is one (:meth:`manifest`), else :meth:`exact_overlap` does.
+        The shipped overlap decides where there is one (:meth:`overlap`), else :meth:`exact_overlap` does.
         """
-        if (manifest := self.manifest(train)) is None:
+        if (overlap := self.overlap(train)) is None:
             return self.exact_overlap(train)
-        seen = set(manifest.seen)
+        seen = set(overlap.seen)
         return tuple(name in seen for name in self.display_names)
 
 

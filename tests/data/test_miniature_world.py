@@ -23,7 +23,7 @@ from possam.data.miniature.shapes import OUTLINES, PATTERNS, draw_outline
 from possam.data.miniature.textures import PAINTERS
 from possam.data.miniature.world import crop, draw_scene
 from possam.vocabulary import Vocabulary
-from possam.vocabulary.manifests import divide
+from possam.vocabulary.overlaps import divide
 
 TABLES = Path(possam.vocabulary.__file__).parent / "tables"
 
@@ -77,14 +77,14 @@ def test_vocabularies_have_the_documented_sizes():
         assert [kind_of(e["names"][0]).isthing for e in entries] == [bool(e["isthing"]) for e in entries]
 
 
-def test_the_manifest_of_seen_classes_is_true():
+def test_the_overlap_of_seen_classes_is_true():
     a, b = Vocabulary.load("mini_a"), Vocabulary.load("mini_b")
     in_a = set(palette("mini_a").kinds)
     drawn_alike = tuple(kind in in_a for kind in palette("mini_b").kinds)
     assert b.seen(a) == drawn_alike and sum(drawn_alike) == 16
-    shipped = b.manifest(a)
+    shipped = b.overlap(a)
     assert shipped == divide(a, b, drawn_alike, rule=shipped.rule, version=shipped.version), (
-        "the tables have changed: give this manifest the next version and write_manifest it"
+        "the tables have changed: give this overlap the next version and write_overlap it"
     )
     # As between real datasets, most seen classes go by another name, which a comparison of names misses.
     assert 4 <= sum(b.exact_overlap(a)) <= 8

@@ -334,7 +334,7 @@ def test_a_kill_while_saving_leaves_a_whole_checkpoint(tmp_path, name):
     assert set(found) == {1, 2} and found == sorted(found) and len(found) >= 7
 
 
-@pytest.mark.parametrize(  # without the manifest, which alone knows each byte, files are read
+@pytest.mark.parametrize(  # without the index, which alone knows each byte, files are read
     ("damage", "listed"),
     [("half", True), ("empty", True), ("flipped", True), ("gone", True), ("half", False), ("empty", False)],
 )
@@ -426,16 +426,16 @@ def test_a_damaged_file_is_passed_over_where_weights_are_all_there_is_to_load(tm
     assert checkpointer.get_checkpoint_file() == str(tmp_path / "model_0000001.pth")
 
 
-def test_a_file_that_was_replaced_is_refused_until_the_manifest_forgets_it(tmp_path):
+def test_a_file_that_was_replaced_is_refused_until_the_index_forgets_it(tmp_path):
     run = Run(tmp_path)
     run.save(1)
     path = tmp_path / "model_0000001.pth"
     torch.save({"model": nn.Linear(40, 500).state_dict()}, path)
     with pytest.raises(ValueError, match="manifest.json beside it says.*if you replaced the file yourself, delete"):
         run.checkpointer.load(str(path))
-    manifest = json.loads((tmp_path / "manifest.json").read_text())
-    del manifest["model_0000001.pth"]
-    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
+    index = json.loads((tmp_path / "manifest.json").read_text())
+    del index["model_0000001.pth"]
+    (tmp_path / "manifest.json").write_text(json.dumps(index))
     run.checkpointer.load(str(path), checkpointables=[])
 
 

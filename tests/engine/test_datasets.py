@@ -93,7 +93,7 @@ def test_class_names_of_another_source(tmp_path, mini_config):
     assert train.name == "coco_panoptic_fcclip" and train.categories[0].names == ("the person", "person")
     assert train_vocabulary_from_config(mini_config) == train and test.name == "cityscapes_fcclip"
     assert test.seen(train) == test.exact_overlap(train)
-    assert test.manifest(train) is None, "the package's division is of other names"
+    assert test.overlap(train) is None, "the package's division is of other names"
     others = {name: GroundTruth(name).vocabulary.name for name in ("coco_panoptic_val", "mini_b_report")}
     assert others == {"coco_panoptic_val": "coco_panoptic", "mini_b_report": "mini_b"}
     mini_config.DATASETS.CLASS_NAMES = ""

@@ -100,12 +100,12 @@ def test_what_is_written(run):
     vocabulary, train = Vocabulary.load("mini_b"), Vocabulary.load("mini_a")
     assert about["vocabulary"] == {"name": "mini_b", "classes": 34} and about["images"] == 3
     assert about["train_vocabulary"] == {"name": "mini_a", "classes": 30}
-    manifest = vocabulary.manifest(train)
+    overlap = vocabulary.overlap(train)
     assert about["seen"] == {
         "classes": 16,
         "unseen_classes": 18,
-        "manifest": manifest and f"{manifest.train}_to_{manifest.test}",
-        "manifest_version": manifest and manifest.version,
+        "overlap": overlap and f"{overlap.train}_to_{overlap.test}",
+        "overlap_version": overlap and overlap.version,
     }
     assert about["average_precision_by"].split()[0] in ("pycocotools", "faster-coco-eval")
     assert report["provenance"]["config"]["DATASETS"]["TEST"] == [A, B]

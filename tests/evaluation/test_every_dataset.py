@@ -107,8 +107,8 @@ def test_every_dataset_is_scored_on_what_it_has(everything, mini_config, mini_mo
     assert {"APr", "APc", "APf"} < set(results["lvis_instance_val"]["segm"])
     whole = json.loads(Path(mini_config.OUTPUT_DIR, "evaluation", "results.json").read_text())
     seen = whole["datasets"]["ade20k_panoptic_val"]["dataset"]["seen"]
-    assert (seen["classes"], seen["unseen_classes"], seen["manifest"]) == (64, 86, "coco_panoptic_to_ade20k_150")
-    assert seen["manifest_version"] >= 1
+    assert (seen["classes"], seen["unseen_classes"], seen["overlap"]) == (64, 86, "coco_panoptic_to_ade20k_150")
+    assert seen["overlap_version"] >= 1
 
 
 def test_each_task_of_ade20k_has_its_own_annotation(everything):

@@ -1,4 +1,4 @@
-"""Vocabulary and manifest files of any content, and anything for words: a vocabulary, or a ValueError that names it."""
+"""Vocabulary and overlap files of any content, and anything for words: a vocabulary, or a ValueError that names it."""
 
 import json
 
@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import possam.vocabulary.manifests as manifests
+import possam.vocabulary.overlaps as overlaps
 from possam.d2.data import DatasetCatalog, MetadataCatalog
-from possam.data.own import register_from_config
+from possam.data.configured import register_from_config
 from possam.vocabulary import Vocabulary
 from possam.vocabulary.words import read_line, read_words, split_words
 from tests.fuzz.mutations import TEXTS, VALUES, cases, damaged, mutated, read
@@ -22,7 +22,7 @@ TABLE = {
         {"id": 7, "names": ["grass"], "isthing": 0},
     ],
 }
-MANIFEST = {
+OVERLAP = {
     "train": "a", "test": "b", "version": 1, "rule": "any", "train_sha256": "0" * 64, "test_sha256": "1" * 64,
     "seen": ["dog"], "unseen": ["cat"],
 }  # fmt: skip
@@ -87,20 +87,20 @@ def test_a_line_of_any_text(parts, joint):
 
 @cases(300)
 @given(
-    content=mutated(MANIFEST).map(lambda content: json.dumps(content).encode())
-    | damaged(json.dumps(MANIFEST).encode())
+    content=mutated(OVERLAP).map(lambda content: json.dumps(content).encode())
+    | damaged(json.dumps(OVERLAP).encode())
 )
-def test_a_manifest_of_any_content(place, content):
-    folder, kept = place / "manifests", manifests._FOLDER
+def test_an_overlap_of_any_content(place, content):
+    folder, kept = place / "overlaps", overlaps._FOLDER
     folder.mkdir(exist_ok=True)
     (folder / "a_to_b.json").write_bytes(content)
-    manifests.find_manifest.cache_clear()
-    manifests._FOLDER = folder
+    overlaps.find_overlap.cache_clear()
+    overlaps._FOLDER = folder
     try:
-        found = read(lambda: manifests.find_manifest("a", "b"), folder)
+        found = read(lambda: overlaps.find_overlap("a", "b"), folder)
     finally:
-        manifests._FOLDER = kept
-        manifests.find_manifest.cache_clear()
+        overlaps._FOLDER = kept
+        overlaps.find_overlap.cache_clear()
     if found is not None:
         assert all(isinstance(name, str) for name in (found.train, found.test, found.rule, *found.seen, *found.unseen))
         assert isinstance(found.version, int)

@@ -11,9 +11,9 @@ from pathlib import Path
 from possam.data.datasets.spec import DatasetSpec
 from possam.data.doctor.annotations import ANNOTATION_CHECKS, AnnotationFile
 from possam.data.doctor.contents import Contents, read_annotation_file, summarize
+from possam.data.doctor.folders import FOLDER_CHECKS, check_absent, missing_paths
 from possam.data.doctor.mistakes import MISTAKE_CHECKS, explain
 from possam.data.doctor.pictures import CONTENT_CHECKS, HEADER_CHECKS, Check, Rules, examine_samples
-from possam.data.doctor.places import PLACE_CHECKS, check_absent, missing_places
 from possam.data.doctor.problem import Problem, gather
 from possam.data.doctor.tree import Sample, Tree
 from possam.data.images import ImageFinder
@@ -38,7 +38,7 @@ def is_there(spec: DatasetSpec, root: str | Path | None = None) -> str:
     tree = Tree(spec=spec, root=datasets_root(root))
     if check_absent(tree):
         return "no"
-    return "in part" if missing_places(tree) else "yes"
+    return "in part" if missing_paths(tree) else "yes"
 
 
 def examine(
@@ -67,7 +67,7 @@ def examine(
     if absent:
         return [explain(tree, absent)]
     problems = list(_annotation_problems(tree))
-    problems += [problem for check in PLACE_CHECKS for problem in check(tree)]
+    problems += [problem for check in FOLDER_CHECKS for problem in check(tree)]
     problems += _picture_problems(tree, full=full, processes=processes, progress=progress)
     spread = _spread(tree.samples)
     problems += [problem for check in MISTAKE_CHECKS for problem in check(tree, spread)]

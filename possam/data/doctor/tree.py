@@ -86,7 +86,7 @@ class Tree:
         return self.root / self.spec.image_folder
 
     @property
-    def annotation_places(self) -> tuple[Path, ...]:
+    def annotation_paths(self) -> tuple[Path, ...]:
         """Files and folders of all annotations, the one that lists the images first."""
         spec = self.spec
         panoptic = (spec.panoptic.json, spec.panoptic.folder) if spec.panoptic else ()

@@ -1,6 +1,6 @@
 """Base and novel classes of the field's open-vocabulary splits, as explicit lists: ``<name>.json``.
 
-A manifest (`possam.vocabulary.manifests`) compares two tables; a split divides one, of which training sees a part.
+An overlap (`possam.vocabulary.overlaps`) compares two tables; a split divides one, of which training sees a part.
 Classes in neither list take no part.
 """
 

@@ -1,6 +1,6 @@
 """Which classes of a test set a training set has shown, as versioned JSON: ``<train>_to_<test>.json``.
 
-``python -m possam.vocabulary.manifests`` writes those of the overlap rule again after a table has changed.
+``python -m possam.vocabulary.overlaps`` writes those of the overlap rule again after a table has changed.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _FOLDER = Path(__file__).parent
 
 
 @dataclass(frozen=True, kw_only=True)
-class Manifest:
+class Overlap:
     """The classes of one table that training on another has shown, and those it has not.
 
     Args:
@@ -43,7 +43,7 @@ class Manifest:
     seen: tuple[str, ...]
     unseen: tuple[str, ...]
 
-    def restricted(self, names: Iterable[str]) -> Manifest:
+    def restricted(self, names: Iterable[str]) -> Overlap:
         """The same division of some of the classes, given by their display names."""
         kept = set(names)
         return replace(
@@ -55,10 +55,10 @@ class Manifest:
 
 def divide(
     train: Vocabulary, test: Vocabulary, seen: Sequence[bool], *, rule: str, version: int = 1
-) -> Manifest:
-    """Make the manifest in which class i of ``test`` is seen where ``seen[i]``."""
+) -> Overlap:
+    """Make the overlap in which class i of ``test`` is seen where ``seen[i]``."""
     told = list(zip(test.display_names, seen, strict=True))
-    return Manifest(
+    return Overlap(
         train=train.name,
         test=test.name,
         version=version,
@@ -70,23 +70,23 @@ def divide(
     )
 
 
-def manifest_names() -> list[str]:
-    """``"<train>_to_<test>"`` of every manifest that ships with the package, sorted."""
+def overlap_names() -> list[str]:
+    """``"<train>_to_<test>"`` of every overlap that ships with the package, sorted."""
     return sorted(path.stem for path in _FOLDER.glob("*.json"))
 
 
 @cache
-def find_manifest(train: str, test: str) -> Manifest | None:
-    """The shipped manifest of two tables, by their names; None where there is none.
+def find_overlap(train: str, test: str) -> Overlap | None:
+    """The shipped overlap of two tables, by their names; None where there is none.
 
     Raises:
-        ValueError: the file is not a manifest.
+        ValueError: the file is not an overlap.
     """
     path = _path(train, test)
-    if path.stem not in manifest_names():
+    if path.stem not in overlap_names():
         return None
     content = read_json(path)
-    expected = [field.name for field in fields(Manifest)]
+    expected = [field.name for field in fields(Overlap)]
     if sorted(content) != sorted(expected):
         raise ValueError(f"{path}: expected the keys {', '.join(expected)}, got {list(content)!r:.200}")
     for key, value in content.items():
@@ -94,15 +94,15 @@ def find_manifest(train: str, test: str) -> Manifest | None:
         texts = value if wanted is list else [value] if wanted is str else []
         if type(value) is not wanted or not all(isinstance(text, str) for text in texts):
             raise ValueError(f"{path}: {key} must be of type {wanted.__name__} (of strings), got {value!r:.200}")
-    return Manifest(**{**content, "seen": tuple(content["seen"]), "unseen": tuple(content["unseen"])})
+    return Overlap(**{**content, "seen": tuple(content["seen"]), "unseen": tuple(content["unseen"])})
 
 
-def write_manifest(manifest: Manifest) -> Path:
-    """Write a manifest into the package and return its path."""
-    path = _path(manifest.train, manifest.test)
-    text = json.dumps(asdict(manifest), ensure_ascii=False, indent=1) + "\n"
+def write_overlap(overlap: Overlap) -> Path:
+    """Write an overlap into the package and return its path."""
+    path = _path(overlap.train, overlap.test)
+    text = json.dumps(asdict(overlap), ensure_ascii=False, indent=1) + "\n"
     write_atomically(path, lambda file: file.write(text.encode()))
-    find_manifest.cache_clear()
+    find_overlap.cache_clear()
     return path
 
 

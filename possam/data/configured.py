@@ -1,4 +1,4 @@
-"""A person's own datasets, as a configuration lists them under `DATASETS`."""
+"""Datasets that a configuration lists under `DATASETS`, beside those of the package."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from possam.data.unnamed import register_unnamed
 from possam.utils.messages import did_you_mean
 from possam.vocabulary import Vocabulary
 
-__all__ = ["OWN_KEYS", "register_from_config"]
+__all__ = ["DATASET_KEYS", "register_from_config"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +29,7 @@ class _Keys:
         return self.required + self.optional
 
 
-OWN_KEYS: dict[str, _Keys] = {
+DATASET_KEYS: dict[str, _Keys] = {
     "PANOPTIC": _Keys(required=("name", "image_root", "panoptic_root", "panoptic_json"), optional=("vocabulary",)),
     "SEMANTIC": _Keys(
         required=("name", "image_root", "label_root", "vocabulary"),
@@ -51,8 +51,8 @@ def register_from_config(entries: Sequence[Mapping[str, Any]], kind: str = "PANO
     """Register the datasets of a config's list and return their names.
 
     Args:
-        entries: mappings with the keys of `OWN_KEYS`; ``vocabulary`` is the name of a shipped table or the path of a
-            vocabulary JSON; for a panoptic dataset it may be empty or absent: the categories of its own JSON.
+        entries: mappings with the keys of `DATASET_KEYS`; ``vocabulary`` is the name of a shipped table or the path of
+            a vocabulary JSON; for a panoptic dataset it may be empty or absent: the categories of its own JSON.
         kind: "PANOPTIC", "SEMANTIC", "UNNAMED" or "IMAGE_LABELS", the list's name in `DATASETS`.
 
     Raises:
@@ -60,7 +60,7 @@ def register_from_config(entries: Sequence[Mapping[str, Any]], kind: str = "PANO
             or the dataset's name or vocabulary is refused. Names the entry.
         FileNotFoundError: a panoptic dataset without a vocabulary has no JSON.
     """
-    keys = OWN_KEYS[kind]
+    keys = DATASET_KEYS[kind]
     names = []
     if not isinstance(entries, list | tuple):
         raise ValueError(f"DATASETS.{kind} must be a list of mappings of {list(keys.all)}, but is {entries!r:.200}.")

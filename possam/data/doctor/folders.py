@@ -10,18 +10,18 @@ from possam.data.doctor.problem import ABSENT, Problem, common_folder
 from possam.data.doctor.tree import Tree
 from possam.utils.messages import few
 
-__all__ = ["PLACE_CHECKS", "check_absent", "missing_places"]
+__all__ = ["FOLDER_CHECKS", "check_absent", "missing_paths"]
 
 
-def missing_places(tree: Tree) -> list[Path]:
+def missing_paths(tree: Tree) -> list[Path]:
     """The files and folders of a dataset that are not there, or empty."""
-    return [place for place in (tree.image_folder, *tree.annotation_places) if not _filled(place)]
+    return [place for place in (tree.image_folder, *tree.annotation_paths) if not _filled(place)]
 
 
 def check_absent(tree: Tree) -> Problem | None:
     """The one problem of a dataset that is not on this machine: no images, or nothing of its main annotation."""
-    missing = missing_places(tree)
-    main = tree.annotation_places[: 2 if tree.spec.panoptic else 1]
+    missing = missing_paths(tree)
+    main = tree.annotation_paths[: 2 if tree.spec.panoptic else 1]
     if tree.image_folder not in missing and any(place not in missing for place in main):
         return None
     ready = tree.image_folder not in missing and bool(tree.spec.preparation)
@@ -37,7 +37,7 @@ def check_absent(tree: Tree) -> Problem | None:
 
 def check_places(tree: Tree) -> Iterator[Problem]:
     """All files and folders that the dataset consists of are there."""
-    for place in missing_places(tree):
+    for place in missing_paths(tree):
         what = "the folder is empty" if place.is_dir() else "does not exist"
         yield Problem(kind="missing", where=str(place), what=what, fix=tree.fix_prepared)
 
@@ -139,7 +139,7 @@ def check_repeated_files(tree: Tree) -> Iterator[Problem]:
         )
 
 
-PLACE_CHECKS: tuple[Callable[[Tree], Iterator[Problem]], ...] = (
+FOLDER_CHECKS: tuple[Callable[[Tree], Iterator[Problem]], ...] = (
     check_places,
     check_counts,
     check_missing_images,

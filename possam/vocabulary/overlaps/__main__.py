@@ -1,4 +1,4 @@
-"""Write the manifests of the overlap rule: ``python -m possam.vocabulary.manifests``.
+"""Write the overlaps of the overlap rule: ``python -m possam.vocabulary.overlaps``.
 
 One whose content changes gets the next version; the others are left as they are.
 """
@@ -8,12 +8,12 @@ from dataclasses import replace
 
 from possam.utils.output import run_command
 from possam.vocabulary import Vocabulary, table_names
-from possam.vocabulary.manifests import OVERLAP_RULE, Manifest, divide, find_manifest, write_manifest
+from possam.vocabulary.overlaps import OVERLAP_RULE, Overlap, divide, find_overlap, write_overlap
 
 TRAINING_TABLES = ("coco_panoptic", "ade20k_150")
 
 
-def overlap_manifests() -> list[Manifest]:
+def computed_overlaps() -> list[Overlap]:
     """Every training table against every other table, computed from the tables; all of version 1.
 
     The miniature world's tables are left out: there the same drawing goes by other names, so theirs follows
@@ -30,13 +30,13 @@ def overlap_manifests() -> list[Manifest]:
 
 
 def main() -> None:
-    """Write what has changed and say so, a line a manifest."""
-    for manifest in overlap_manifests():
-        old = find_manifest(manifest.train, manifest.test)
-        if old is not None and replace(manifest, version=old.version) == old:
+    """Write what has changed and say so, a line an overlap."""
+    for overlap in computed_overlaps():
+        old = find_overlap(overlap.train, overlap.test)
+        if old is not None and replace(overlap, version=old.version) == old:
             continue
-        new = replace(manifest, version=1 if old is None else old.version + 1)
-        path = write_manifest(new)
+        new = replace(overlap, version=1 if old is None else old.version + 1)
+        path = write_overlap(new)
         print(f"{path.name}: version {new.version}, {len(new.seen)} seen, {len(new.unseen)} unseen")
 
 

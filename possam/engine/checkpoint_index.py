@@ -10,14 +10,14 @@ from typing import Any
 
 from possam.utils.files import read_json, write_json
 
-__all__ = ["MANIFEST", "Manifest"]
+__all__ = ["MANIFEST", "CheckpointIndex"]
 
 logger = logging.getLogger(__name__)
 
 MANIFEST = "manifest.json"
 
 
-class Manifest:
+class CheckpointIndex:
     """The file `manifest.json` of a folder: {"model_final.pth": {"bytes", "sha256", "saved" (Unix time)}}.
 
     Files that it does not list are nobody's promise: they may be whole or not.

@@ -6,10 +6,13 @@ import functools
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from typing_extensions import Self  # of `typing` from Python 3.11 on
 
 __all__ = ["SHIPPED", "FeatureMaps", "FrozenEncoder", "frozen", "no_autocast", "working_dtype"]
 

@@ -12,7 +12,7 @@ import re
 import tempfile
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any
 
 import huggingface_hub
 import torch
@@ -27,6 +27,9 @@ from possam.models.spec import ModelSpec, model_spec
 from possam.models.state import describe_frozen, load_checkpoint, read_checkpoint, write_safetensors
 from possam.utils.files import expand_home, full_path, write_atomically
 from possam.vocabulary import Vocabulary
+
+if TYPE_CHECKING:
+    from typing_extensions import Self  # of `typing` from Python 3.11 on
 
 logger = logging.getLogger(__name__)
 

@@ -4,25 +4,24 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeAlias, overload
+from typing import TYPE_CHECKING, Any, TypeAlias, overload
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy import ndimage
 
-from possam.classifiers.ensembles.mase import training_mass
 from possam.data import build_resize
 from possam.data.pictures import Picture, to_rgb
-from possam.models import MaskProposals, OpenVocabularySegmenter, Prediction
-from possam.models.prediction import needs_prompts, no_prompts
 from possam.predict.prompted_result import PromptedResult
 from possam.predict.prompting import EncodedImage, EverythingOptions, parse_prompts
 from possam.predict.segmentation import Origin, Segmentation, enlarge
 from possam.vocabulary import Hierarchy, Level, Vocabulary
 from possam.vocabulary.words import read_words
+
+if TYPE_CHECKING:  # importing the systems takes seconds
+    from possam.models import MaskProposals, OpenVocabularySegmenter, Prediction
 
 __all__ = ["Names", "Predictor"]
 
@@ -58,6 +57,8 @@ class Predictor:
         Raises:
             ValueError: `model` is no model, such as the name of one, or `keep_images` is negative.
         """
+        from possam.models import OpenVocabularySegmenter
+
         if not isinstance(model, OpenVocabularySegmenter):
             wanted = repr(str(model)) if isinstance(model, str | Path) else "name or folder"
             raise ValueError(
@@ -74,12 +75,24 @@ class Predictor:
         self._image: EncodedImage | NDArray[np.uint8] | None = None  # replaced likewise
 
     @classmethod
-    def from_pretrained(cls, source: str | Path, **options: Any) -> Predictor:
+    def from_pretrained(
+        cls,
+        source: str | Path,
+        *,
+        revision: str | None = None,
+        weights: Mapping[str, str | Path] | None = None,
+        device: str | torch.device | None = None,
+        cache_dir: str | Path | None = None,
+        text_cache: str | Path | None = None,
+        token: str | bool | None = None,
+    ) -> Predictor:
         """Load a model by the name of one that comes with the package, a folder, or a repository of the hub.
 
         Args:
-            source, options: as `OpenVocabularySegmenter.from_pretrained`; "possam-mini" is in the package.
+            source: "possam-mini", which is in the package, or as of `OpenVocabularySegmenter.from_pretrained`, as are
+                the other arguments and what is raised.
         """
+        from possam.models import OpenVocabularySegmenter
         from possam.shipped import pretrained_folder
 
         if not isinstance(source, str | Path):
@@ -87,7 +100,16 @@ class Predictor:
                 f"from_pretrained takes the name or the folder of a model, but got a {type(source).__name__}; "
                 "a model that is loaded already is given to Predictor itself."
             )
-        return cls(OpenVocabularySegmenter.from_pretrained(pretrained_folder(source), **options))
+        model = OpenVocabularySegmenter.from_pretrained(
+            pretrained_folder(source),
+            revision=revision,
+            weights=weights,
+            device=device,
+            cache_dir=cache_dir,
+            text_cache=text_cache,
+            token=token,
+        )
+        return cls(model)
 
     @overload
     def __call__(self, images: Picture, vocabulary: Names, *, ensemble: str | None = None) -> Segmentation: ...
@@ -122,6 +144,8 @@ class Predictor:
         Raises:
             FileNotFoundError, ValueError: an image or the vocabulary cannot be used; the message says what to do.
         """
+        from possam.models.prediction import needs_prompts
+
         names = self.check(vocabulary, ensemble)
         if self.model.takes_prompts:
             raise ValueError(needs_prompts(self.model))
@@ -248,6 +272,8 @@ class Predictor:
         Raises:
             ValueError: no image is set, the model needs prompts, or the names cannot be used.
         """
+        from possam.models.prediction import needs_prompts
+
         image = self._image
         if image is None:
             raise ValueError("there is no image; call set_image before segment.")
@@ -256,6 +282,8 @@ class Predictor:
         return self(image, classes, ensemble=ensemble)
 
     def _encoded(self, caller: str) -> EncodedImage:
+        from possam.models.prediction import no_prompts
+
         image = self._image
         if not self.model.takes_prompts:
             raise ValueError(no_prompts(self.model))
@@ -322,6 +350,8 @@ class Predictor:
         )
 
     def _seen_confidence(self, prediction: Prediction, ensemble: str | None) -> torch.Tensor:
+        from possam.classifiers.ensembles.mase import training_mass
+
         explained = self.model.find_ensemble(ensemble).explain(prediction.inputs)
         if "confidence" in explained:
             return explained["confidence"]
@@ -331,6 +361,8 @@ class Predictor:
 def _describe(
     id_map: NDArray[np.int32], segments: Sequence[dict[str, Any]], seen: torch.Tensor, prediction: Prediction
 ) -> list[dict[str, Any]]:
+    from scipy import ndimage  # here: importing the package stays fast
+
     areas = np.bincount(id_map.ravel(), minlength=len(segments) + 1)
     names = prediction.vocabulary.display_names
     infos = []

@@ -58,8 +58,8 @@ def test_what_is_copied_is_there_and_not_ignored():
 def test_what_the_package_is_built_of_is_copied():
     """`pip install .` reads these while it builds."""
     dynamic = PYPROJECT["tool"]["setuptools"]["dynamic"]["dependencies"]["file"]
-    needed = [PYPROJECT["project"]["readme"], *PYPROJECT["project"]["license-files"], *dynamic, "possam"]
-    assert set(needed) <= set(copied())
+    needed = [PYPROJECT["project"]["readme"], *PYPROJECT["project"]["license-files"], *dynamic]
+    assert {*needed, "setup.py", "configs", "possam"} <= set(copied())
 
 
 def test_torch_is_installed_by_the_requirements_own_ranges():

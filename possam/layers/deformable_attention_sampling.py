@@ -104,8 +104,8 @@ def _sample_by_grid(value: Tensor, sizes: Sequence[Size], grid: Tensor, weights:
     return output.view(batch, heads * depth, -1).transpose(1, 2)
 
 
-# Operators of their own, so that torch.compile takes each for one step and does not look inside. Schemas are written out
-# as PyTorch before 2.7 reads none from a `collections.abc.Sequence`.
+# Operators of their own, so that torch.compile takes each for one step and does not look inside. Their schemas are
+# written out because PyTorch before 2.7 does not read `collections.abc.Sequence`.
 
 
 @torch.library.custom_op(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from possam.utils.lazy import lazy_names
 
 if TYPE_CHECKING:
     from possam.encoders.base import FeatureMaps, FrozenEncoder
@@ -13,17 +14,14 @@ if TYPE_CHECKING:
 
 __all__ = ["FeatureCache", "FeatureMaps", "FrozenCLIP", "FrozenEncoder", "FrozenSAM"]
 
-_HOMES = {
-    "FeatureCache": "feature_cache",
-    "FeatureMaps": "base",
-    "FrozenCLIP": "clip",
-    "FrozenEncoder": "base",
-    "FrozenSAM": "sam",
-}
-
-
-def __getattr__(name: str) -> Any:
-    # Imported when first asked for: the list of weights needs neither PyTorch nor open_clip.
-    if name in _HOMES:
-        return getattr(import_module(f"possam.encoders.{_HOMES[name]}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+# The list of weights needs neither PyTorch nor open_clip.
+__getattr__ = lazy_names(
+    __name__,
+    {
+        "FeatureCache": "feature_cache",
+        "FeatureMaps": "base",
+        "FrozenCLIP": "clip",
+        "FrozenEncoder": "base",
+        "FrozenSAM": "sam",
+    },
+)

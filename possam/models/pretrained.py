@@ -14,7 +14,6 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import huggingface_hub
 import torch
 from torch import nn
 
@@ -160,6 +159,8 @@ class Pretrained(nn.Module):
         Raises:
             ValueError: as `save_pretrained`, or the hub refuses.
         """
+        import huggingface_hub
+
         api = huggingface_hub.HfApi(token=token)
         with tempfile.TemporaryDirectory() as folder:
             self._write(Path(folder), cfg, dtype, results, source=repo_id)
@@ -218,6 +219,8 @@ def _find(
 
 
 def _download(repo_id: str, **options: Any) -> Path:
+    import huggingface_hub
+
     try:
         return Path(huggingface_hub.snapshot_download(repo_id, allow_patterns=[*_NEEDED, CARD], **options))
     except Exception as error:  # the hub's HTTP library, and so its errors, change from version to version

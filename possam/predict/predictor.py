@@ -6,22 +6,22 @@ import hashlib
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias, overload
+from typing import Any, TypeAlias, overload
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from possam.classifiers.ensembles.mase import training_mass
 from possam.data import build_resize
 from possam.data.pictures import Picture, to_rgb
+from possam.models import MaskProposals, OpenVocabularySegmenter, Prediction
+from possam.models.prediction import needs_prompts, no_prompts
 from possam.predict.prompted_result import PromptedResult
 from possam.predict.prompting import EncodedImage, EverythingOptions, parse_prompts
 from possam.predict.segmentation import Origin, Segmentation, enlarge
 from possam.vocabulary import Hierarchy, Level, Vocabulary
 from possam.vocabulary.words import read_words
-
-if TYPE_CHECKING:  # importing the systems takes seconds
-    from possam.models import MaskProposals, OpenVocabularySegmenter, Prediction
 
 __all__ = ["Names", "Predictor"]
 
@@ -57,8 +57,6 @@ class Predictor:
         Raises:
             ValueError: `model` is no model, such as the name of one, or `keep_images` is negative.
         """
-        from possam.models import OpenVocabularySegmenter
-
         if not isinstance(model, OpenVocabularySegmenter):
             wanted = repr(str(model)) if isinstance(model, str | Path) else "name or folder"
             raise ValueError(
@@ -92,7 +90,6 @@ class Predictor:
             source: "possam-mini", which is in the package, or as of `OpenVocabularySegmenter.from_pretrained`, as are
                 the other arguments and what is raised.
         """
-        from possam.models import OpenVocabularySegmenter
         from possam.shipped import pretrained_folder
 
         if not isinstance(source, str | Path):
@@ -144,8 +141,6 @@ class Predictor:
         Raises:
             FileNotFoundError, ValueError: an image or the vocabulary cannot be used; the message says what to do.
         """
-        from possam.models.prediction import needs_prompts
-
         names = self.check(vocabulary, ensemble)
         if self.model.takes_prompts:
             raise ValueError(needs_prompts(self.model))
@@ -272,8 +267,6 @@ class Predictor:
         Raises:
             ValueError: no image is set, the model needs prompts, or the names cannot be used.
         """
-        from possam.models.prediction import needs_prompts
-
         image = self._image
         if image is None:
             raise ValueError("there is no image; call set_image before segment.")
@@ -282,8 +275,6 @@ class Predictor:
         return self(image, classes, ensemble=ensemble)
 
     def _encoded(self, caller: str) -> EncodedImage:
-        from possam.models.prediction import no_prompts
-
         image = self._image
         if not self.model.takes_prompts:
             raise ValueError(no_prompts(self.model))
@@ -350,8 +341,6 @@ class Predictor:
         )
 
     def _seen_confidence(self, prediction: Prediction, ensemble: str | None) -> torch.Tensor:
-        from possam.classifiers.ensembles.mase import training_mass
-
         explained = self.model.find_ensemble(ensemble).explain(prediction.inputs)
         if "confidence" in explained:
             return explained["confidence"]

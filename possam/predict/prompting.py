@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from numbers import Integral, Real
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,11 +18,10 @@ from possam.data import build_resize
 from possam.inference import MaskGrid
 from possam.inference.prompted import point_grid, stability_scores, suppress_masks
 from possam.layers.prompts import Prompts
+from possam.models import MaskProposals, OpenVocabularySegmenter, PromptedSegmenter
+from possam.models.prediction import no_prompts
 from possam.predict.prompted_result import PromptedResult
 from possam.vocabulary import Vocabulary
-
-if TYPE_CHECKING:  # importing the systems takes seconds
-    from possam.models import MaskProposals, OpenVocabularySegmenter
 
 __all__ = ["EncodedImage", "EverythingOptions", "parse_prompts"]
 
@@ -72,9 +71,6 @@ class EncodedImage:
         Raises:
             ValueError: the model takes no prompts.
         """
-        from possam.models import PromptedSegmenter
-        from possam.models.prediction import no_prompts
-
         if not isinstance(model, PromptedSegmenter):
             raise ValueError(no_prompts(model))
         self.model, self.image, self.file_name = model, image, file_name
@@ -125,8 +121,6 @@ class EncodedImage:
         Raises:
             ValueError: `options` are no EverythingOptions.
         """
-        from possam.models import MaskProposals
-
         options = EverythingOptions() if options is None else options
         if not isinstance(options, EverythingOptions):
             raise ValueError(f"options must be EverythingOptions, e.g. EverythingOptions(side=9), got {options!r:.80}.")

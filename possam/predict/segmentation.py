@@ -7,22 +7,19 @@ from collections.abc import Sequence
 from dataclasses import InitVar, dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from torch import Tensor
 
 from possam.data.id_maps import write_id_map
+from possam.models import OpenVocabularySegmenter, Prediction
+from possam.models.explanation import MaskExplanation, explain_mask
 from possam.utils.files import write_json
 from possam.visualize import draw_explanation, draw_panoptic
 from possam.vocabulary import Vocabulary
-
-if TYPE_CHECKING:  # importing the systems takes seconds
-    from torch import Tensor
-
-    from possam.models import OpenVocabularySegmenter, Prediction
-    from possam.models.explanation import MaskExplanation
 
 __all__ = ["Origin", "Segmentation"]
 
@@ -215,8 +212,6 @@ class Segmentation:
         Raises:
             ValueError: neither or both are given, or there is no such segment or query.
         """
-        from possam.models.explanation import explain_mask
-
         if (segment_id is None) == (query is None):
             raise ValueError("give either the id of a segment or a query.")
         if query is None:

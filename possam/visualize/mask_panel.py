@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
+from possam.models.explanation import Candidate, MaskExplanation
 from possam.visualize.colors import RGB, WHITE, class_color, mix
 from possam.visualize.fonts import font_for, shortened, text_width
 from possam.visualize.legend import FAINT, GAP, INK
-
-if TYPE_CHECKING:  # importing the systems takes seconds
-    from possam.models.explanation import Candidate, MaskExplanation
 
 __all__ = ["draw_explanation"]
 

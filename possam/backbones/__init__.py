@@ -19,4 +19,4 @@ __all__ = [
     "register_backbone",
 ]
 
-__getattr__ = lazy_names(__name__, {"ResNetBackbone": "resnet", "SwinBackbone": "swin"})
+__getattr__ = lazy_names(__name__, {"ResNetBackbone": ".resnet", "SwinBackbone": ".swin"})

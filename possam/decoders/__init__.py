@@ -23,4 +23,4 @@ __all__ = [
     "TwoWayDecoder",
 ]
 
-__getattr__ = lazy_names(__name__, {"PromptEncoder": "prompt_encoder"})  # it extends a class of segment_anything
+__getattr__ = lazy_names(__name__, {"PromptEncoder": ".prompt_encoder"})  # it extends a class of segment_anything

@@ -18,10 +18,10 @@ __all__ = ["FeatureCache", "FeatureMaps", "FrozenCLIP", "FrozenEncoder", "Frozen
 __getattr__ = lazy_names(
     __name__,
     {
-        "FeatureCache": "feature_cache",
-        "FeatureMaps": "base",
-        "FrozenCLIP": "clip",
-        "FrozenEncoder": "base",
-        "FrozenSAM": "sam",
+        "FeatureCache": ".feature_cache",
+        "FeatureMaps": ".base",
+        "FrozenCLIP": ".clip",
+        "FrozenEncoder": ".base",
+        "FrozenSAM": ".sam",
     },
 )

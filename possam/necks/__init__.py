@@ -14,4 +14,4 @@ if TYPE_CHECKING:
 
 __all__ = ["SAM2CLIP", "FeaturePyramid", "LastLevelPool", "ResampledPyramid", "TopDownPyramid"]
 
-__getattr__ = lazy_names(__name__, {"TopDownPyramid": "top_down_pyramid"})  # it extends a class of torchvision
+__getattr__ = lazy_names(__name__, {"TopDownPyramid": ".top_down_pyramid"})  # it extends a class of torchvision

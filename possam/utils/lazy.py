@@ -14,12 +14,12 @@ def lazy_names(package: str, homes: Mapping[str, str]) -> Callable[[str], Any]:
 
     Args:
         package: its `__name__`.
-        homes: module by name, relative to the package, such as {"FrozenSAM": "sam"}.
+        homes: module by name, relative to the package, such as {"SwinBackbone": ".swin"}.
     """
 
     def find(name: str) -> Any:
         if name in homes:
-            return getattr(import_module(f"{package}.{homes[name]}"), name)
+            return getattr(import_module(homes[name], package), name)
         raise AttributeError(f"module {package!r} has no attribute {name!r}")
 
     return find

@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from possam.encoders.base import SHIPPED, FeatureMaps, FrozenEncoder, frozen, no_autocast, working_dtype
+from possam.encoders.base import DRAWINGS_ONLY, SHIPPED, FeatureMaps, FrozenEncoder, frozen, no_autocast, working_dtype
 from possam.encoders.sam_attention import resize_relative_positions, run_block
 from possam.encoders.state_dicts import Unfilled, differences, digest_tensors, not_finite, read_state_dict, take_over
 from possam.encoders.weight_files import WEIGHTS, known_file
@@ -111,6 +111,7 @@ class FrozenSAM(FrozenEncoder):
     def __init__(self, *, encoder: ImageEncoderViT, name: str) -> None:
         super().__init__(name=name, pixel_mean=torch.tensor(PIXEL_MEAN), pixel_std=torch.tensor(PIXEL_STD))
         self.encoder = encoder
+        self.limits = DRAWINGS_ONLY if name in _SHIPPED_FILES else ""
         self.stride: int = encoder.patch_embed.proj.kernel_size[0]
         self.out_channels = {self.stride: encoder.neck[0].out_channels}
         self.freeze()

@@ -17,6 +17,7 @@ from possam.data import build_resize
 from possam.data.pictures import Picture, to_rgb
 from possam.models import MaskProposals, OpenVocabularySegmenter, Prediction
 from possam.models.prediction import needs_prompts, no_prompts
+from possam.predict.limits import warn_of
 from possam.predict.prompted_result import PromptedResult
 from possam.predict.prompting import EncodedImage, EverythingOptions, parse_prompts
 from possam.predict.segmentation import Origin, Segmentation, enlarge
@@ -70,6 +71,7 @@ class Predictor:
         self.max_names = max_names
         # Oldest first; replaced, never changed, as other threads may read it.
         self._seen: dict[bytes, MaskProposals] = {}
+        self._doubted = False
         self._image: EncodedImage | NDArray[np.uint8] | None = None  # replaced likewise
 
     @classmethod
@@ -304,6 +306,7 @@ class Predictor:
 
     def _fit(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """The image at the network's size, as in the evaluation."""
+        self._doubted = self._doubted or warn_of(self.model, image)  # said once
         resize = build_resize(self.model.image_size, self.model.shortest_edge)
         return resize.get_transform(image).apply_image(image)
 

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from possam.encoders.base import SHIPPED, FeatureMaps, FrozenEncoder, frozen, no_autocast
+from possam.encoders.base import DRAWINGS_ONLY, SHIPPED, FeatureMaps, FrozenEncoder, frozen, no_autocast
 from possam.encoders.clip.prompts import encode_prompts, prompt_ends
 from possam.encoders.clip.tokenizer import OpenClipTokenizer, Tokenizer, tokenize
 from possam.encoders.clip.tower import build_tower
@@ -78,6 +78,7 @@ class FrozenCLIP(FrozenEncoder):
         self.model = model
         self.input_scale = float(input_scale)
         self._tokenizer = tokenizer
+        self.limits = "" if self.reads_any_word else DRAWINGS_ONLY
         self._tower = build_tower(model.visual)
         self._tower.pool_position = pool_position
         self.stride = self._tower.stride

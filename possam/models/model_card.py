@@ -34,7 +34,7 @@ go in, a mask and a name for every pixel come out.
 from possam import Predictor
 
 predictor = Predictor.from_pretrained("{source}")
-result = predictor("photo.jpg", {names})
+result = predictor("{image}", {names})
 print(result.labels, result.segmentation.shape)
 ```
 
@@ -106,6 +106,7 @@ def model_card(
     return _CARD.format(
         title=title,
         source=source,
+        image="drawing.png" if limits else "photo.jpg",
         architecture=architecture,
         names=[names[index] + ("" if vocabulary.isthing[index] else ": stuff") for index in example],
         count=parameters,

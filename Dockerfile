@@ -9,7 +9,7 @@
 #
 #   docker build -t possam:cuda --build-arg TORCH_INDEX= .
 #
-# BASE may be any image with Python 3.11 or later and pip; for GPUs, one of Debian's kind or with a C compiler.
+# BASE may be any image with Python 3.10 or later and pip; for GPUs, one of Debian's kind or with a C compiler.
 ARG BASE=python:3.11-slim
 FROM ${BASE}
 
@@ -25,7 +25,8 @@ WORKDIR /opt/possam
 COPY requirements.txt ./
 RUN pip install ${TORCH_INDEX:+--index-url "${TORCH_INDEX}"} $(grep -E '^torch(vision)?[<>=]' requirements.txt)
 RUN pip install -r requirements.txt
-COPY pyproject.toml README.md LICENSE ./
+COPY pyproject.toml setup.py README.md LICENSE ./
+COPY configs configs
 COPY possam possam
 RUN pip install '.[demo]'
 

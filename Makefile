@@ -1,12 +1,13 @@
-# `make demo` and `make test` set up everything they need, in VENV, from nothing but Python 3.11 or later.
+# `make demo` and `make test` set up everything they need, in VENV, from nothing but Python 3.10 or later.
 VENV ?= .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
+OLDEST ?= .venv-oldest
 OUT ?= output/demo
 # One thread: on a shared machine several threads wait for each other longer than they compute.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test lint docs clean
+.PHONY: demo test test-oldest lint docs clean
 
 $(VENV)/.stamp: pyproject.toml requirements.txt
 	$(PYTHON) -m venv $(VENV)
@@ -20,6 +21,15 @@ demo: $(VENV)/.stamp
 test: $(VENV)/.stamp lint
 	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
+# The first version of every range in requirements.txt, best with the oldest Python: make test-oldest PYTHON=python3.10
+test-oldest:
+	$(PYTHON) -m venv $(OLDEST)
+	sed -nE 's/^([A-Za-z_-]+)[>=]=([^,]+).*/\1==\2/p' requirements.txt > $(OLDEST)/oldest.txt
+	$(OLDEST)/bin/python -m pip install --quiet --disable-pip-version-check -r $(OLDEST)/oldest.txt \
+	  pytest==8.0 pytest-xdist==3.8 hypothesis==6.100
+	$(OLDEST)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
+	$(OLDEST)/bin/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+
 lint: $(VENV)/.stamp
 	$(BIN)/ruff check .
 	$(BIN)/mypy
@@ -28,4 +38,4 @@ docs: $(VENV)/.stamp
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 clean:
-	rm -rf $(VENV) output build *.egg-info
+	rm -rf $(VENV) $(OLDEST) output build *.egg-info

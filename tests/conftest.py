@@ -1,6 +1,8 @@
 """Shared by all tests: one thread, and a PosSAM of the miniature configuration."""
 
 import argparse
+import importlib.metadata
+import platform
 from datetime import timedelta
 
 import pytest
@@ -18,6 +20,13 @@ def pytest_runtest_makereport():
     report = yield
     report.sections = [(name, text.encode(errors="backslashreplace").decode()) for name, text in report.sections]
     return report
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Say which versions were run."""
+    found = {name: importlib.metadata.version(name) for name in ("torch", "torchvision", "timm", "numpy", "scipy")}
+    versions = ", ".join(f"{name} {version}" for name, version in found.items())
+    terminalreporter.write_line(f"run with Python {platform.python_version()}, {versions}")
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Write the report of an evaluation as one page of HTML.
+"""Write the report of an evaluation as one page of HTML. The same as `possam report`.
 
 Examples:
     python tools/report.py --evaluation output/demo/evaluation/mini_b_report
@@ -10,30 +10,16 @@ from __future__ import annotations
 import argparse
 import sys
 
+from possam.cli.report import add_arguments, run
 from possam.utils.files import full_path
 from possam.utils.output import run_command
 
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--evaluation",
-        type=full_path,
-        required=True,
-        help="folder OUTPUT_DIR/evaluation/<dataset> that an evaluation wrote",
-    )
-    parser.add_argument("--dataset", help="its registered name; by default what the evaluation says")
-    parser.add_argument("--output", type=full_path, help="the page; by default report.html in that folder")
-    parser.add_argument("--images", type=int, default=6, help="how many of the best and of the worst images to show")
-    args = parser.parse_args()
-    from possam.report import write_report
-
-    print(write_report(args.evaluation, dataset=args.dataset, output=args.output, images=args.images))
-
-
 if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    text = "folder OUTPUT_DIR/evaluation/<dataset> that an evaluation wrote"
+    parser.add_argument("--evaluation", type=full_path, required=True, metavar="FOLDER", help=text)
+    add_arguments(parser)
     try:
-        if code := run_command(main):
-            sys.exit(code)
+        sys.exit(run_command(run, parser.parse_args()))
     except (ValueError, FileNotFoundError) as error:
         sys.exit(f"error: {error}")

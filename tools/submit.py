@@ -1,6 +1,7 @@
 """Submit a training run to Slurm. Told to make room, or out of time, it saves, goes back to the queue and goes on.
 
-Every GPU has its process, which Slurm starts; the run's settings are those of tools/train_net.py.
+Every GPU has its process, which Slurm starts; the run's settings are those of tools/train_net.py. The same as
+`possam submit`.
 
 Examples:
     python tools/submit.py --config-file configs/coco/possam_vit_b.yaml --partition gpu --gpus-per-node 8 \\
@@ -12,111 +13,19 @@ Examples:
 from __future__ import annotations
 
 import argparse
-import os
-import signal
 import sys
-from pathlib import Path
-from typing import Any
 
+from possam.cli.submit import add_arguments, submit
 from possam.utils.output import run_command
-
-MISSING = "tools/submit.py needs submitit, which is not installed; install it with `pip install 'possam[slurm]'`."
-
-
-class Run:
-    """A training run as submitit calls it, in every process of the job."""
-
-    def __init__(self, args: argparse.Namespace) -> None:
-        self.args = args
-
-    def __call__(self) -> None:
-        import submitit
-        from submitit.helpers import TorchDistributedEnvironment
-
-        from possam.cli.job import run_job
-        from possam.engine.preemption import Preempted
-
-        job = submitit.JobEnvironment()
-        TorchDistributedEnvironment().export(set_cuda_visible_devices=False, overwrite=True)
-        if job.num_nodes == 1:
-            os.environ["MASTER_ADDR"] = "127.0.0.1"  # a machine need not know its own name
-        if int(os.environ.get("SLURM_RESTART_COUNT", "0")):
-            self.args.resume = True  # Slurm itself has requeued it, after a node failed
-        number = getattr(signal, f"SIG{job.USR_SIG}")
-        requeue: Any = signal.getsignal(number)  # submitit's, which would not wait for the end of a step
-        try:
-            run_job(self.args)
-        except Preempted:
-            if job.global_rank == 0:
-                requeue(number, None)
-            sys.exit(0)  # anything else may have the first process killed while it requeues
-
-    def checkpoint(self) -> Any:
-        """What submitit puts back into the queue."""
-        from submitit.helpers import DelayedSubmission
-
-        self.args.resume = True
-        return DelayedSubmission(self)
-
-
-def submit(args: argparse.Namespace) -> Any:
-    """Submit the run.
-
-    Returns:
-        submitit's job.
-
-    Raises:
-        ValueError: the configuration is wrong, submitit is missing, or there is no Slurm here.
-    """
-    from possam.engine.config import load_config
-
-    cfg = load_config(args.config_file, args.opts)
-    try:
-        import submitit
-    except ImportError as error:
-        raise ValueError(MISSING) from error
-    if odd := [setting for setting in args.slurm if "=" not in setting]:
-        raise ValueError(f"--slurm {odd[0]} is not KEY=VALUE, such as --slurm account=vision.")
-    try:
-        jobs = Path(cfg.OUTPUT_DIR) / "jobs"
-        executor = submitit.AutoExecutor(jobs, args.cluster, slurm_max_num_timeout=args.restarts)
-    except RuntimeError as error:
-        raise ValueError(f"{error} Submit from a machine of the cluster, or try --cluster local.") from error
-    executor.update_parameters(
-        name=args.name or Path(cfg.OUTPUT_DIR).name,
-        nodes=args.nodes,
-        tasks_per_node=args.processes_per_node or max(args.gpus_per_node, 1),
-        gpus_per_node=args.gpus_per_node,
-        cpus_per_task=args.cpus_per_process,
-        timeout_min=round(args.hours * 60),
-        slurm_partition=args.partition,
-        slurm_signal_delay_s=args.signal_delay,
-        slurm_additional_parameters=dict(setting.split("=", 1) for setting in args.slurm),
-    )
-    run = {"config_file": args.config_file, "opts": args.opts, "resume": args.resume, "eval_only": args.eval_only}
-    return executor.submit(Run(argparse.Namespace(**run)))
 
 
 def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add = parser.add_argument
     text = "configuration of the run; may be repeated: a later file holds over those before it"
-    add("--config-file", action="append", required=True, metavar="FILE", help=text)
-    add("--resume", action="store_true", help="go on from the last checkpoint in OUTPUT_DIR, if any, from the start")
-    add("--eval-only", action="store_true", help="evaluate, do not train")
-    add("--partition", metavar="NAME", help="Slurm's partition (default: the cluster's)")
-    add("--nodes", type=int, default=1, metavar="N", help="machines (default: 1)")
-    add("--gpus-per-node", type=int, default=1, metavar="N", help="GPUs of each, with a process each (default: 1)")
-    add("--processes-per-node", type=int, metavar="N", help="where there are no GPUs")
-    add("--cpus-per-process", type=int, default=8, metavar="N", help="at least 1 + DATALOADER.NUM_WORKERS (default: 8)")
-    add("--hours", type=float, default=24.0, help="before the job has to make room and is requeued (default: 24)")
-    delay = "how long before that it is told: time for a step or an evaluation, and a checkpoint (default: 300)"
-    add("--signal-delay", type=int, default=300, metavar="SECONDS", help=delay)
-    add("--restarts", type=int, default=100, metavar="N", help="how often it may run out of time (default: 100)")
-    add("--slurm", action="append", default=[], metavar="KEY=VALUE", help="any other option of sbatch; may be repeated")
-    add("--name", help="of the job (default: that of OUTPUT_DIR)")
-    add("--cluster", choices=["slurm", "local"], default="slurm", help="local: run it here, to try it")
-    add("opts", nargs=argparse.REMAINDER, metavar="KEY VALUE", help="settings that replace the configuration's")
+    parser.add_argument("--config-file", action="append", required=True, metavar="FILE", help=text)
+    add_arguments(parser)
+    text = "settings that replace the configuration's"
+    parser.add_argument("opts", nargs=argparse.REMAINDER, metavar="KEY VALUE", help=text)
     return parser
 
 

@@ -88,7 +88,15 @@ def register_backbone(name: str, builder: BackboneBuilder) -> None:
 
 def backbone_names() -> list[str]:
     """Names that `build_backbone` takes."""
-    return list(_BACKBONES)
+    return list(_builders())
+
+
+def _builders() -> dict[str, BackboneBuilder]:
+    # They register themselves, and importing torchvision and timm takes seconds.
+    from possam.backbones import resnet as _resnet  # noqa: F401
+    from possam.backbones import swin as _swin  # noqa: F401
+
+    return _BACKBONES
 
 
 def build_backbone(
@@ -107,12 +115,13 @@ def build_backbone(
         FileNotFoundError: no such file.
         ValueError: an unknown name, or a file that cannot be read or is of another architecture.
     """
-    if name not in _BACKBONES:
+    builders = _builders()
+    if name not in builders:
         raise ValueError(
-            f"no backbone is called {name!r}; valid names: {', '.join(_BACKBONES)}.{did_you_mean(name, _BACKBONES)}"
+            f"no backbone is called {name!r}; valid names: {', '.join(builders)}.{did_you_mean(name, builders)}"
         )
     state = read_state_dict(Path(weights), kind=name) if weights else None
-    backbone = _BACKBONES[name](lr_factor=lr_factor, drop_path_rate=drop_path_rate)
+    backbone = builders[name](lr_factor=lr_factor, drop_path_rate=drop_path_rate)
     if state is not None and not backbone.pixel_mean.is_meta:
         backbone.load_pretrained(state, str(weights))
     return backbone

@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
-from torchvision.ops import roi_align
 
 __all__ = ["RoIEmbedding", "levels_of_boxes"]
 
@@ -52,6 +51,8 @@ class RoIEmbedding(nn.Module):
             (ΣN)×D float32, the boxes of the first image first; not normalized.
         """
         strides = list(maps)
+        from torchvision.ops import roi_align  # here: importing the package stays fast
+
         every = torch.cat([each.float() for each in boxes])
         images = torch.cat([each.new_full((len(each), 1), index) for index, each in enumerate(boxes)])
         rois = torch.cat([images.float(), every], dim=1)

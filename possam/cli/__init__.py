@@ -10,13 +10,18 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+import shtab
+
 from possam import __version__
 from possam.cli import configs as configs
 from possam.cli import data as data
 from possam.cli import demo as demo
 from possam.cli import export as export
 from possam.cli import info as info
+from possam.cli import report as report
 from possam.cli import segment as segment
+from possam.cli import share as share
+from possam.cli import submit as submit
 from possam.cli import train as train
 from possam.cli import weights as weights
 from possam.cli.parsing import HelpFormatter
@@ -29,6 +34,9 @@ COMMANDS = (
     segment,
     demo,
     train,
+    submit,
+    report,
+    share,
     export,
     data,
     weights,
@@ -58,6 +66,8 @@ def build_parser() -> argparse.ArgumentParser:
         formatter_class=HelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"possam {__version__}")
+    help_text = "print a script that completes words in this shell, and exit"
+    shtab.add_argument_to(parser, "--print-completion", help=help_text)
     parser.set_defaults(run=None, parser=parser)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
     for command in COMMANDS:

@@ -47,9 +47,8 @@ def add_command(commands: Commands) -> None:
             "possam configs verify configs/eval --model configs/coco/possam_vit_h.yaml",
         ],
     )
-    parser.add_argument(
-        "paths", nargs="*", type=full_path, metavar="CONFIG", help="YAML files, or folders of them (default: configs)"
-    )
+    text = "YAML files, or folders of them (default: all of the package)"
+    parser.add_argument("paths", nargs="*", type=full_path, metavar="CONFIG", help=text)
     text = f"configuration of the model that test sets are verified with (default: {_MODEL})"
     parser.add_argument("--model", type=full_path, default=Path(_MODEL), metavar="CONFIG", help=text)
 
@@ -78,12 +77,13 @@ def run_keys(arguments: argparse.Namespace) -> int:
 
 
 def run_verify(arguments: argparse.Namespace) -> int:
+    from possam.config import find_config
     from possam.engine.verify import find_configs, is_test_set, verify_config
 
     paths = [
         found
         for path in arguments.paths or [Path("configs")]
-        for found in ([path] if path.suffix in (".yaml", ".yml") else find_configs(path))
+        for found in ([find_config(path)] if path.suffix in (".yaml", ".yml") else find_configs(path))
     ]
     if not paths:
         raise ValueError(f"there is no configuration that can be run in {', '.join(map(str, arguments.paths))}.")

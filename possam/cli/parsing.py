@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Sequence
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
 from possam.utils.files import full_path
@@ -11,7 +12,15 @@ from possam.utils.files import full_path
 if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
 
-__all__ = ["HelpFormatter", "add_group", "add_parser", "add_root", "add_weights"]
+__all__ = [
+    "HelpFormatter",
+    "add_configurations",
+    "add_group",
+    "add_parser",
+    "add_root",
+    "add_weights",
+    "read_configurations",
+]
 
 
 class HelpFormatter(argparse.RawDescriptionHelpFormatter):
@@ -51,6 +60,23 @@ def add_group(commands: Commands, name: str, *, summary: str, examples: Sequence
     """Add a word that has subcommands of its own, and return those."""
     parser = add_parser(commands, name, None, summary=summary, examples=examples)
     return parser.add_subparsers(title="commands", metavar="COMMAND")
+
+
+def add_configurations(parser: argparse.ArgumentParser, text: str) -> None:
+    """Add a configuration and, behind it, further ones and settings, as `read_configurations` reads them.
+
+    Args:
+        text: what the first configuration is.
+    """
+    parser.add_argument("config", type=full_path, metavar="CONFIG", help=text)
+    text = "further configurations (.yaml), and settings (KEY VALUE) that replace the configurations'"
+    parser.add_argument("settings", nargs="*", metavar="CONFIG or KEY VALUE", help=text)
+
+
+def read_configurations(arguments: argparse.Namespace) -> tuple[list[str], list[str]]:
+    """The configurations' files, and the settings as `KEY VALUE` pairs."""
+    more = list(takewhile(lambda word: word.endswith((".yaml", ".yml")), arguments.settings))
+    return [str(arguments.config), *more], list(arguments.settings[len(more) :])
 
 
 def add_weights(parser: argparse.ArgumentParser) -> None:

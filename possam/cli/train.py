@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Sequence
-from itertools import takewhile
 from typing import TYPE_CHECKING
 
-from possam.cli.parsing import add_parser
-from possam.utils.files import full_path
+from possam.cli.parsing import add_configurations, add_parser, read_configurations
 
 if TYPE_CHECKING:
     from possam.cli.parsing import Commands
@@ -19,8 +17,9 @@ _TRAIN = """\
 Train a model on a configuration's DATASETS.TRAIN and evaluate it on its DATASETS.TEST. Further
 configurations can follow, each of which holds over those before it, and then settings as KEY VALUE. Several processes
 are started with --num-gpus (gloo on a CPU, NCCL on GPUs); under torchrun, use tools/train_net.py, and on Slurm
-tools/submit.py. On SIGTERM, SIGUSR1 or SIGUSR2 the run
-saves at the end of its step and ends with exit code 75; started again with --resume, it goes on as if never stopped."""
+`possam submit`. On SIGTERM, SIGUSR1 or SIGUSR2 the run saves at the end of its step and ends with exit code 75; started
+again with --resume, it goes on as if never stopped. The package's own configurations are found from any folder:
+mini/possam.yaml is configs/mini/possam.yaml of a clone."""
 _EVAL = """\
 Evaluate trained parameters on a configuration's DATASETS.TEST. A test set of configs/eval/ can follow the model's
 configuration, and holds over it. Results and predictions are written under
@@ -55,32 +54,30 @@ def _add(
     examples: Sequence[str],
 ) -> argparse.ArgumentParser:
     parser = add_parser(commands, name, run, summary=summary, description=description, examples=examples)
-    parser.add_argument("config", type=full_path, metavar="CONFIG", help="a YAML file of configs/, or one's own")
-    text = "further configurations (.yaml), and settings (KEY VALUE) that replace the configurations'"
-    parser.add_argument("settings", nargs="*", metavar="CONFIG or KEY VALUE", help=text)
+    add_configurations(parser, "a YAML file of the package, such as mini/possam.yaml, or one's own")
     parser.add_argument("--num-gpus", type=int, default=1, metavar="N", help="processes on this machine (default: 1)")
     parser.add_argument("--report", action="store_true", help="write an HTML report of every panoptic evaluation")
     return parser
 
 
 def run_train(arguments: argparse.Namespace) -> int:
-    return _run(arguments, arguments.settings, resume=arguments.resume)
+    return _run(arguments, resume=arguments.resume)
 
 
 def run_eval(arguments: argparse.Namespace) -> int:
     weights = ["MODEL.WEIGHTS", arguments.weights] if arguments.weights else []
-    return _run(arguments, [*arguments.settings, *weights], eval_only=True)
+    return _run(arguments, weights, eval_only=True)
 
 
 def _run(
-    arguments: argparse.Namespace, settings: Sequence[str], *, resume: bool = False, eval_only: bool = False
+    arguments: argparse.Namespace, more: Sequence[str] = (), *, resume: bool = False, eval_only: bool = False
 ) -> int:
     from possam.cli.job import JOB_ERRORS, run_job, sentence
 
-    more = list(takewhile(lambda word: word.endswith((".yaml", ".yml")), settings))
+    files, settings = read_configurations(arguments)
     job = argparse.Namespace(
-        config_file=[str(arguments.config), *more],
-        opts=list(settings[len(more) :]),
+        config_file=files,
+        opts=[*settings, *more],
         resume=resume,
         eval_only=eval_only,
         report=arguments.report,

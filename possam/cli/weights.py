@@ -56,8 +56,8 @@ def _add_folder(parser: argparse.ArgumentParser) -> None:
 
 def run_list(arguments: argparse.Namespace) -> int:
     from possam.cli.output import console, table
-    from possam.encoders.downloads import WEIGHTS
-    from possam.models.converters import published_files
+    from possam.encoders.published_files import published_files
+    from possam.encoders.weight_files import WEIGHTS
 
     rows = [
         [
@@ -86,8 +86,8 @@ def _is_there(path: Path) -> bool:
 
 def run_download(arguments: argparse.Namespace) -> int:
     from possam.encoders.downloads import download
+    from possam.encoders.published_files import published_files
     from possam.encoders.weight_files import WEIGHTS
-    from possam.models.converters import download_published, published_files
     from possam.utils.messages import did_you_mean
 
     names, published = dict.fromkeys(arguments.names), published_files()
@@ -104,6 +104,8 @@ def run_download(arguments: argparse.Namespace) -> int:
             )
     for name in names:
         if name in published:
+            from possam.models.converters import download_published
+
             print(download_published(published[name], arguments.folder))
             print(f"{name}: {published[name].note}", file=sys.stderr)
         else:

@@ -2,7 +2,7 @@
 
 from possam.config.checks import check_run, check_values
 from possam.config.key import Choice, Key
-from possam.config.loading import ConfigFiles, list_files, load, read_with_bases, setting
+from possam.config.loading import ConfigFiles, config_folder, find_config, list_files, load, read_with_bases, setting
 from possam.config.migration import migrate
 from possam.config.portable import SavedConfig
 from possam.config.table import PRECISIONS, default_config, ensemble_constants, keys_of, register_keys, systems
@@ -16,8 +16,10 @@ __all__ = [
     "SavedConfig",
     "check_run",
     "check_values",
+    "config_folder",
     "default_config",
     "ensemble_constants",
+    "find_config",
     "keys_of",
     "list_files",
     "load",

@@ -18,7 +18,16 @@ from possam.config.tree import flatten, nest
 from possam.d2.config import CfgNode
 from possam.utils.files import expand_home, full_path, read_yaml
 
-__all__ = ["ConfigFile", "ConfigFiles", "list_files", "load", "read_with_bases", "setting"]
+__all__ = [
+    "ConfigFile",
+    "ConfigFiles",
+    "config_folder",
+    "find_config",
+    "list_files",
+    "load",
+    "read_with_bases",
+    "setting",
+]
 
 logger = logging.getLogger(__name__)
 _SYSTEM = "MODEL.META_ARCHITECTURE"
@@ -40,10 +49,30 @@ class ConfigFile(NamedTuple):
     changes: list[str]
 
 
+def config_folder() -> Path:
+    """The folder of the project's own configurations: of the installed package, or of the clone that it runs from."""
+    package = Path(__file__).parents[1]
+    installed = package / "configs"
+    return installed if installed.is_dir() else package.parent / "configs"
+
+
+def find_config(name: str | Path) -> Path:
+    """The path of a configuration, or a folder of them.
+
+    What is not there as it is written is looked up among the project's own, with or without `configs/` before it:
+    `mini/possam.yaml` and `configs/mini/possam.yaml` are found from any folder.
+    """
+    path = full_path(name)
+    if path.exists() or path.is_absolute():
+        return path
+    own = config_folder().joinpath(*path.parts[path.parts[:1] == ("configs",) :])
+    return own if own.exists() else path
+
+
 def list_files(files: ConfigFiles) -> list[Path]:
-    """Files of a configuration as a list; an empty name is none."""
+    """Files of a configuration as a list (`find_config`); an empty name is none."""
     names = [files] if isinstance(files, str | Path) else files or []
-    return [full_path(name) for name in names if str(name)]
+    return [find_config(name) for name in names if str(name)]
 
 
 def read_with_bases(path: Path, *above: Path) -> list[ConfigFile]:
@@ -94,7 +123,7 @@ def load(path: ConfigFiles = None, overrides: Sequence[str] = ()) -> CfgNode:
     files: list[ConfigFile] = []
     for file in list_files(path):
         if not file.is_file():
-            raise FileNotFoundError(f"No configuration at {file}; the project's own are under configs/.")
+            raise FileNotFoundError(f"No configuration at {file}; the package's own are in {config_folder()}.")
         files.extend(read_with_bases(file))
     pairs, changes = _pairs(overrides)
     system = _system(files, pairs)

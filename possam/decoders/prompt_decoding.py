@@ -5,14 +5,18 @@ Shapes: N prompts, M masks of each, C channels, h×w cells of the image embeddin
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor
 
 from possam.encoders.base import no_autocast
 from possam.layers.prompts import PADDING, Prompts
 
-from .prompt_encoder import PromptEncoder
 from .prompted_decoder import PromptedDecoder, PromptedMasks
+
+if TYPE_CHECKING:
+    from .prompt_encoder import PromptEncoder
 
 __all__ = ["ambiguous_prompts", "best_masks", "decode_prompts"]
 

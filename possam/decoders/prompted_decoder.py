@@ -8,7 +8,6 @@ import math
 from typing import NamedTuple
 
 import torch
-from segment_anything.modeling.transformer import TwoWayTransformer
 from torch import Tensor, nn
 
 from possam.layers import MLP
@@ -64,6 +63,8 @@ class PromptedDecoder(nn.Module):
         Raises:
             ValueError: another stride, no mask, or channels that cannot be divided.
         """
+        from segment_anything.modeling.transformer import TwoWayTransformer  # here: importing the package stays fast
+
         super().__init__()
         doublings = int(math.log2(stride // MASK_STRIDE)) if stride in (8, 16, 32) else 0
         if not doublings or masks < 1 or channels % (2 * heads) or channels % 2 ** (doublings + 1):

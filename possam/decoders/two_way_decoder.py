@@ -5,8 +5,6 @@
 import math
 
 import torch
-from segment_anything.modeling.prompt_encoder import PositionEmbeddingRandom
-from segment_anything.modeling.transformer import TwoWayTransformer
 from torch import Tensor, nn
 
 from possam.layers import MLP, LayerNorm2d
@@ -53,6 +51,10 @@ class TwoWayDecoder(nn.Module):
         Raises:
             ValueError: a stride that is not 8, 16 or 32, no query or layer, or ``channels`` that cannot be divided.
         """
+        # Here: importing the package stays fast.
+        from segment_anything.modeling.prompt_encoder import PositionEmbeddingRandom
+        from segment_anything.modeling.transformer import TwoWayTransformer
+
         super().__init__()
         doublings = int(math.log2(in_stride // MASK_STRIDE)) if in_stride in (8, 16, 32) else 0
         if not doublings:

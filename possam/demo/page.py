@@ -19,6 +19,7 @@ from possam.data.miniature import lexicon
 from possam.data.pictures import Picture, to_rgb
 from possam.demo.prompts import add_prompt_page
 from possam.models.explanation import MaskExplanation
+from possam.predict.limits import doubt
 from possam.predict.predictor import Predictor
 from possam.predict.segmentation import Segmentation, enlarge
 from possam.shipped import SAMPLE, SAMPLE_WORDS
@@ -110,7 +111,8 @@ def segment(predictor: Predictor, image: Picture | None, words: str, *, ensemble
         raise ValueError("There is no picture: drop one into the field, or click the example.")
     vocabulary = read_typed(words)
     result = predictor(to_rgb(image), vocabulary, ensemble=ensemble)
-    warnings = _unknown_words(predictor, vocabulary)
+    warnings = [sentence] if (sentence := doubt(predictor.model, result.image)) else []
+    warnings += _unknown_words(predictor, vocabulary)
     if not result.segments_info:
         warnings.append("Nothing was found that one of these words names.")
     return Shown(segmentation=result, picture=_draw(result), rows=_rows(result), warnings=tuple(warnings))

@@ -6,15 +6,23 @@ import functools
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
-__all__ = ["SHIPPED", "FeatureMaps", "FrozenEncoder", "frozen", "no_autocast", "working_dtype"]
+if TYPE_CHECKING:
+    from typing_extensions import Self  # of `typing` from Python 3.11 on
+
+__all__ = ["DRAWINGS_ONLY", "SHIPPED", "FeatureMaps", "FrozenEncoder", "frozen", "no_autocast", "working_dtype"]
 
 SHIPPED = "shipped"
 """Weights that come with the package, in place of a file's path."""
+
+DRAWINGS_ONLY = (
+    "The miniature model reads drawings of its own world alone, of 128×128 pixels: what it finds in a photo means "
+    "nothing, whatever the words."
+)
 
 FeatureMaps = dict[int, Tensor]
 """Feature maps of a batch by stride in pixels of the image: {s: B×C_s×H/s×W/s}, finest first."""
@@ -31,8 +39,10 @@ class FrozenEncoder(nn.Module):
         out_channels: channels by stride, {s: C_s}, finest first.
         final_stride: stride of the last map, the key of the encoder's final features.
         pixel_mean, pixel_std: 1×3×1×1 float32, RGB on the 0..255 scale.
+        limits: a sentence on the images that it cannot read; "" where it reads any.
     """
 
+    limits: str = ""
     name: str
     out_channels: dict[int, int]
     pixel_mean: Tensor

@@ -17,8 +17,8 @@ from typing import NamedTuple
 from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.progress import TransferSpeedColumn as SpeedColumn
 
-from possam.encoders.weight_files import WEIGHTS, WeightFile, compare, file_sha256, find_weights, known_file
-from possam.utils.files import write_atomically
+from possam.encoders.weight_files import WEIGHTS, WeightFile, compare, find_weights, known_file
+from possam.utils.files import file_sha256, write_atomically
 from possam.utils.output import guarded_output
 
 __all__ = ["WEIGHTS", "NoConnection", "WeightFile", "download", "verify"]

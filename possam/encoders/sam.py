@@ -11,17 +11,20 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
-from segment_anything.modeling import ImageEncoderViT
 from torch import Tensor, nn
 
-from possam.encoders.base import SHIPPED, FeatureMaps, FrozenEncoder, frozen, no_autocast, working_dtype
+from possam.encoders.base import DRAWINGS_ONLY, SHIPPED, FeatureMaps, FrozenEncoder, frozen, no_autocast, working_dtype
 from possam.encoders.sam_attention import resize_relative_positions, run_block
 from possam.encoders.state_dicts import Unfilled, differences, digest_tensors, not_finite, read_state_dict, take_over
 from possam.encoders.weight_files import WEIGHTS, known_file
 from possam.utils.messages import did_you_mean
+
+if TYPE_CHECKING:
+    from segment_anything.modeling import ImageEncoderViT
 
 _SHIPPED_FILES = {"mini": Path(__file__).parent / "weights" / "mini_sam.safetensors"}
 # SAM's preprocessing (segment_anything/build_sam.py): RGB mean and deviation on the 0..255 scale.
@@ -80,6 +83,8 @@ def build_image_encoder(name: str, *, image_size: int | None = None) -> ImageEnc
             f"image_size of {name} must be a positive multiple of its patch size {size.patch_size}, "
             f"got {side}"
         )
+    from segment_anything.modeling import ImageEncoderViT  # it imports torchvision, which takes seconds
+
     return ImageEncoderViT(
         img_size=side,
         patch_size=size.patch_size,
@@ -106,6 +111,7 @@ class FrozenSAM(FrozenEncoder):
     def __init__(self, *, encoder: ImageEncoderViT, name: str) -> None:
         super().__init__(name=name, pixel_mean=torch.tensor(PIXEL_MEAN), pixel_std=torch.tensor(PIXEL_STD))
         self.encoder = encoder
+        self.limits = DRAWINGS_ONLY if name in _SHIPPED_FILES else ""
         self.stride: int = encoder.patch_embed.proj.kernel_size[0]
         self.out_channels = {self.stride: encoder.neck[0].out_channels}
         self.freeze()

@@ -8,12 +8,16 @@ image in a global block; G sequences, one for each image, window and head.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 import torch.nn.functional as F
-from segment_anything.modeling.image_encoder import Attention, Block
 from torch import Tensor, nn
 
 from possam.encoders.linear import linear, runs_eagerly_on_cpu
+
+if TYPE_CHECKING:
+    from segment_anything.modeling.image_encoder import Attention, Block
 
 __all__ = ["attend", "resize_relative_positions", "run_block"]
 

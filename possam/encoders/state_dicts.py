@@ -17,7 +17,8 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from possam.encoders.weight_files import WeightFile, file_sha256, known_file
+from possam.encoders.weight_files import WeightFile, known_file
+from possam.utils.files import file_sha256
 
 _WRAPPERS = ("state_dict", "model")  # under which training scripts keep the state dict
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from possam.utils.files import file_sha256
 from possam.utils.messages import did_you_mean
 
 _SAM_URL = "https://dl.fbaipublicfiles.com/segment_anything/"
@@ -14,7 +13,6 @@ _TORCHVISION_URL = "https://download.pytorch.org/models/"
 # What open_clip and timm look for in a repository, in their order.
 _OPEN_CLIP_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 _TIMM_FILES = ("model.safetensors", "pytorch_model.bin")
-_BLOCK = 1 << 22
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,17 +159,6 @@ def downloaded(model: str, tag: str) -> str:
     official = next((file for file in _FILES if tag and (file.model, file.tag) == (model, tag)), None)
     names = [official.filename, str(Path(official.filename).with_suffix(".bin"))] if official else []
     return next((f"weights/{name}" for name in names if (Path("weights") / name).is_file()), tag)
-
-
-def file_sha256(path: str | Path, report: Callable[[int], object] | None = None) -> str:
-    """sha256 of a file, hexadecimal; `report` hears of every block's bytes."""
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(_BLOCK):
-            digest.update(block)
-            if report is not None:
-                report(len(block))
-    return digest.hexdigest()
 
 
 def compare(path: Path, expected: WeightFile) -> str:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import time
 from pathlib import Path
 from typing import Any
 
-from possam.utils.files import read_json, write_json
+from possam.utils.files import file_sha256, read_json, write_json
 
 __all__ = ["MANIFEST", "CheckpointIndex"]
 
@@ -65,7 +64,7 @@ class CheckpointIndex:
         size = path.stat().st_size
         if size != entry["bytes"]:
             found = f"it has {size:,} bytes, but {MANIFEST} beside it says {entry['bytes']:,}"
-        elif (sha256 := _sha256(path)) != entry["sha256"]:
+        elif (sha256 := file_sha256(path)) != entry["sha256"]:
             found = f"its sha256 is {sha256[:12]}…, but {MANIFEST} beside it says {entry['sha256'][:12]}…"
         else:
             return True
@@ -78,8 +77,3 @@ class CheckpointIndex:
 def _is_entry(entry: Any) -> bool:
     kinds = {"bytes": int, "sha256": str, "saved": int | float}
     return isinstance(entry, dict) and all(isinstance(entry.get(key), kind) for key, kind in kinds.items())
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -172,7 +172,8 @@ def _work(main: Main, args: argparse.Namespace, url: str, local: int, folder: st
     except KeyboardInterrupt:
         sys.exit(CTRL_C)
     except Exception as error:
-        error.add_note(f"In process {rank}:\n{traceback.format_exc()}")
+        # What `add_note` does, which came with Python 3.11.
+        vars(error)["__notes__"] = [f"In process {rank}:\n{traceback.format_exc()}"]
         try:
             Path(folder, str(rank)).write_bytes(_pickled(error))
         except OSError:  # the parent can then tell the exit code alone
@@ -192,7 +193,7 @@ def _pickled(error: Exception) -> bytes:
         return data
     except Exception:  # whatever a foreign error's own pickling raises
         plain = RuntimeError(f"{type(error).__name__}: {error}")
-        plain.__notes__ = error.__notes__
+        vars(plain).update(__notes__=vars(error)["__notes__"])
         return pickle.dumps((time.monotonic(), plain))
 
 

@@ -7,7 +7,7 @@ import importlib.metadata
 import importlib.util
 import platform
 import subprocess
-from datetime import UTC, datetime
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +19,9 @@ import possam
 from possam.d2 import BACKEND
 from possam.d2.config import CfgNode
 from possam.models.state import describe_frozen
+from possam.utils.files import file_sha256
 
-__all__ = ["file_sha256", "git_commit", "parameters_sha256", "provenance", "versions"]
+__all__ = ["git_commit", "parameters_sha256", "provenance", "versions"]
 
 _PACKAGES = {
     "torch": "torch",
@@ -48,7 +49,7 @@ def provenance(cfg: CfgNode, model: nn.Module) -> dict[str, Any]:
     """
     name = cfg.MODEL.ENSEMBLE.NAME
     return {
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "commit": git_commit(),
         "versions": versions(),
         "seed": cfg.SEED,
@@ -114,12 +115,6 @@ def parameters_sha256(model: nn.Module) -> str:
         digest.update(f"{key} {tuple(tensor.shape)} {tensor.dtype}".encode())
         digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
-
-
-def file_sha256(path: str | Path) -> str:
-    """sha256 (hex) of a file."""
-    with Path(path).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _checkpoint(weights: str) -> dict[str, Any] | None:

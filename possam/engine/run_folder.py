@@ -12,7 +12,7 @@ import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from datetime import UTC, datetime
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import IO, Any
 
@@ -96,7 +96,7 @@ def _lock(path: Path, patience: float) -> tuple[IO[str] | None, str]:
         time.sleep(0.2)
     with suppress(OSError):  # the lock holds without its description, too
         file.truncate(0)
-        since = datetime.now(UTC).isoformat(timespec="seconds")
+        since = datetime.now(timezone.utc).isoformat(timespec="seconds")
         file.write(json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "since": since}))
         file.flush()
     return file, ""

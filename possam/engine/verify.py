@@ -10,14 +10,13 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from possam.config import ConfigFiles, keys_of, list_files, read_with_bases, setting, unused_settings
+from possam.config import ConfigFiles, find_config, keys_of, list_files, read_with_bases, setting, unused_settings
 from possam.d2.config import CfgNode
 from possam.d2.data import MetadataCatalog
 from possam.engine.config import load_config, schedule_warning
 from possam.engine.datasets import check_sources, prepare_datasets
 from possam.evaluation import possible_tasks
 from possam.models import model_spec
-from possam.utils.files import full_path
 from possam.utils.messages import few
 
 __all__ = ["find_configs", "is_test_set", "verify_config"]
@@ -71,9 +70,9 @@ def find_configs(folder: str | Path = "configs") -> list[Path]:
     Raises:
         FileNotFoundError: there is no such folder.
     """
-    folder = full_path(folder)
+    folder = find_config(folder)
     if not folder.is_dir():
-        raise FileNotFoundError(f"There is no folder {folder}; run this where the project's configs/ is, or name it.")
+        raise FileNotFoundError(f"There is no folder {folder}; name one of configurations, or none for the package's.")
     return [path for path in sorted(folder.rglob("*.yaml")) if not _is_part(path) or is_test_set(path)]
 
 

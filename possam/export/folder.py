@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.metadata
 import logging
 import os
@@ -21,7 +20,7 @@ from possam.export.signature import signature_of
 from possam.models import OpenVocabularySegmenter, model_spec, model_specs
 from possam.models.batch import PADDING
 from possam.models.state import describe_frozen
-from possam.utils.files import write_json
+from possam.utils.files import file_sha256, write_json
 from possam.vocabulary import Vocabulary
 
 __all__ = ["CLASSES", "DESCRIPTION", "export_model"]
@@ -90,7 +89,7 @@ def export_model(
         made = Path(name)
         programs = _write_programs(model, made, chosen, side)
         export_classes(model, vocabulary or model.train_vocabulary, made / CLASSES)
-        files = {path.name: _sha256(path) for path in sorted(made.iterdir())}
+        files = {path.name: file_sha256(path) for path in sorted(made.iterdir())}
         _replace(made, target, files)
     write_json(target / DESCRIPTION, _describe(model, side) | {"programs": programs, "sha256": files})
     return target
@@ -179,8 +178,3 @@ def _writable(folder: Path) -> Path:
             return folder
     except OSError as error:
         raise ValueError(f"{folder} cannot be written ({error.strerror}); choose another folder.") from error
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -92,5 +92,6 @@ def _paste(pieces: list[_Piece], wanted: Tensor, size: tuple[int, int]) -> Tenso
     masks = torch.zeros((len(wanted), *size), dtype=torch.bool, device=wanted.device)
     for tile, places, inside in pieces:
         own, piece = (wanted[:, None] == places).nonzero(as_tuple=True)
-        masks[(own, *tile)] = inside[piece]
+        place = (own, *tile)
+        masks[place] = inside[piece]
     return masks

@@ -101,7 +101,8 @@ class MaskGrid:
         """Where the masks are, Q×H×W bool: where their logits are positive."""
         result = torch.empty((len(self), *self.size), dtype=torch.bool, device=self.device)
         for tile in self.tiles:
-            result[(slice(None), *tile)] = self.restore(tile=tile) > 0
+            place = (slice(None), *tile)
+            result[place] = self.restore(tile=tile) > 0
         return result
 
     def at_image_size(self) -> MaskGrid:

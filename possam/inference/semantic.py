@@ -72,7 +72,8 @@ def merge_semantic_scores(scores: Tensor, masks: MaskGrid) -> Tensor:
             sums = part.new_empty(len(part), *image.size)
             for tile in image.tiles:
                 probability = image.restore(tile=tile).sigmoid()
-                sums[(slice(None), *tile)] = (part @ probability.flatten(1)).unflatten(1, probability.shape[1:])
+                place = (slice(None), *tile)
+                sums[place] = (part @ probability.flatten(1)).unflatten(1, probability.shape[1:])
             resized = F.interpolate(sums[None], size=masks.size, mode="bilinear", align_corners=False)[0]
             value, index = resized.max(dim=0)
             better = value > best

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from possam.inference.checks import check_fraction, check_masks
@@ -99,6 +98,8 @@ def _assign(
     probability: Tensor, scores: Tensor, view: View, new: Tensor, min_iou: float
 ) -> tuple[Tensor, Tensor]:
     """Indices of joined masks and of the masks of `view` that go to them."""
+    from scipy.optimize import linear_sum_assignment  # here: importing the package stays fast
+
     a, b = (masks.flatten(1).gt(0.5).float() for masks in (probability, new))
     both = a @ b.T
     iou = both / (a.sum(dim=1)[:, None] + b.sum(dim=1)[None] - both).clamp(min=1)

@@ -14,7 +14,6 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from scipy.sparse import csr_array
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -139,6 +138,8 @@ def _entries(near: Tensor, far: Tensor, shares: Tensor) -> Tensor:
 
 def _spread(output: Tensor, index: Tensor, entries: Tensor, rows: int) -> Tensor:
     """The transposed product: what every one of the rows gets of the (Q·M)×D gradients of the output."""
+    from scipy.sparse import csr_array  # here: importing the package stays fast
+
     starts = np.arange(len(index) + 1, dtype=np.int32) * index.shape[1]
     matrix = csr_array((entries.numpy().ravel(), index.numpy().ravel(), starts), shape=(len(index), rows))
     # SciPy's, since it needs no entries in order: sorting them takes three times as long as the product

@@ -20,6 +20,9 @@ Size = tuple[int, int]
 
 logger = logging.getLogger(__name__)
 
+# `is_exporting` came with PyTorch 2.7; without it, the plain way is taken in compiled models, too.
+_is_exporting = getattr(torch.compiler, "is_exporting", torch.compiler.is_compiling)
+
 # The plain way's samples take more memory than all else in attention (264 MB a layer and image of 1024×1024 pixels).
 # Beyond this many numbers they are sampled again in the backward pass rather than kept.
 KEEP_SAMPLES_UP_TO = 2**24
@@ -45,7 +48,7 @@ def deformable_sampling(
     Returns:
         B×Q×(M·D) in the dtype of ``value``, heads outermost.
     """
-    if not plain and not torch.compiler.is_exporting() and _has_kernels(value.device):
+    if not plain and not _is_exporting() and _has_kernels(value.device):
         return _sampling(value, [side for size in sizes for side in size], grid, weights)
     inputs = (value.to(grid.dtype), sizes, grid, weights)
     if torch.is_grad_enabled() and weights.numel() * value.shape[-1] > KEEP_SAMPLES_UP_TO:
@@ -57,11 +60,11 @@ def deformable_sampling(
 
 def _has_kernels(device: torch.device) -> bool:
     """Whether a device has a way of its own."""
-    return device.type == "cpu" or (device.type == "cuda" and _triton_works())
+    return device.type == "cpu" or (device.type == "cuda" and triton_works())
 
 
-@torch.compiler.assume_constant_result
-def _triton_works() -> bool:
+def triton_works() -> bool:
+    """Whether Triton is installed and starts. Its result is a constant to torch.compile (possam/models/compiled.py)."""
     return importlib.util.find_spec("triton") is not None and _triton_starts()
 
 
@@ -101,15 +104,26 @@ def _sample_by_grid(value: Tensor, sizes: Sequence[Size], grid: Tensor, weights:
     return output.view(batch, heads * depth, -1).transpose(1, 2)
 
 
-# Operators of their own, so that torch.compile takes each for one step and does not look inside.
+# Operators of their own, so that torch.compile takes each for one step and does not look inside. Their schemas are
+# written out because PyTorch before 2.7 does not read `collections.abc.Sequence`.
 
 
-@torch.library.custom_op("possam::deformable_sampling", mutates_args=(), device_types="cpu")
+@torch.library.custom_op(
+    "possam::deformable_sampling",
+    mutates_args=(),
+    device_types="cpu",
+    schema="(Tensor value, SymInt[] sizes, Tensor grid, Tensor weights) -> Tensor",
+)
 def _sampling(value: Tensor, sizes: Sequence[int], grid: Tensor, weights: Tensor) -> Tensor:
     return deformable_attention_cpu.sample(value, _pairs(sizes), grid, weights)
 
 
-@torch.library.custom_op("possam::deformable_sampling_backward", mutates_args=(), device_types="cpu")
+@torch.library.custom_op(
+    "possam::deformable_sampling_backward",
+    mutates_args=(),
+    device_types="cpu",
+    schema="(Tensor gradient, Tensor value, SymInt[] sizes, Tensor grid, Tensor weights) -> (Tensor, Tensor, Tensor)",
+)
 def _sampling_backward(
     gradient: Tensor, value: Tensor, sizes: Sequence[int], grid: Tensor, weights: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:

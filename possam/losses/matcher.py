@@ -5,7 +5,6 @@
 from typing import NamedTuple
 
 import torch
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
@@ -65,6 +64,8 @@ class HungarianMatcher:
         Raises:
             FloatingPointError: where a cost is not finite, that is where training has diverged.
         """
+        from scipy.optimize import linear_sum_assignment  # here: importing the package stays fast
+
         counts = [len(target.labels) for target in targets]
         if not any(counts):
             return [Match(*torch.zeros(2, len(layers), 0, dtype=torch.int64)) for _ in targets]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tabulate import tabulate
@@ -20,7 +20,7 @@ _CARD = """\
 ---
 library_name: possam
 pipeline_tag: image-segmentation
-tags: [open-vocabulary-segmentation, panoptic-segmentation]
+{license_line}tags: [open-vocabulary-segmentation, panoptic-segmentation]
 ---
 
 # {title}
@@ -34,7 +34,7 @@ go in, a mask and a name for every pixel come out.
 from possam import Predictor
 
 predictor = Predictor.from_pretrained("{source}")
-result = predictor("photo.jpg", {names})
+result = predictor("{image}", {names})
 print(result.labels, result.segmentation.shape)
 ```
 
@@ -45,9 +45,25 @@ by `config.yaml` or by `weights` of `from_pretrained`, and must be these:
 
 {encoders}
 
-## Training vocabulary
+## Training data
 
-`vocabulary.json`, {vocabulary_name}: {things} kinds of things and {stuff} of stuff. {classes}
+{data}
+
+The training vocabulary is `vocabulary.json`, {vocabulary_name}: {things} kinds of things and {stuff} of stuff.
+{classes}
+
+## Results
+
+{results}
+
+## Limits
+
+{limits}Names outside of the training vocabulary rest on the frozen CLIP, whose mistakes and biases they share. A score
+orders the segments of a picture; it is no probability that a segment is right.
+
+## License
+
+{license}
 """
 
 
@@ -60,7 +76,10 @@ def model_card(
     frozen: Mapping[str, Mapping[str, Any]],
     weights: Mapping[str, str],
     vocabulary: Vocabulary,
+    data: Sequence[str] = (),
     results: Results | None = None,
+    limits: str = "",
+    license: str = "",
 ) -> str:
     """Markdown with the front matter that the Hugging Face hub reads.
 
@@ -70,7 +89,10 @@ def model_card(
         parameters: number of trained parameters.
         frozen: the encoders, as `describe_frozen` gives them; weights: by the same keys, where their weights come from.
         vocabulary: the training vocabulary.
+        data: names of the datasets of the training.
         results: what was measured, if anything was.
+        limits: a sentence on the images that the model cannot read.
+        license: of the parameters, as the hub calls it, such as "apache-2.0".
 
     Raises:
         ValueError: `results` are not {dataset: {heading: number}}, or there are none of a dataset.
@@ -81,9 +103,10 @@ def model_card(
     ]
     names = vocabulary.display_names
     example = [0, len(names) - 1] if len(names) > 1 else [0]
-    text = _CARD.format(
+    return _CARD.format(
         title=title,
         source=source,
+        image="drawing.png" if limits else "photo.jpg",
         architecture=architecture,
         names=[names[index] + ("" if vocabulary.isthing[index] else ": stuff") for index in example],
         count=parameters,
@@ -92,8 +115,16 @@ def model_card(
         things=sum(vocabulary.isthing),
         stuff=len(vocabulary) - sum(vocabulary.isthing),
         classes=", ".join(names[:_NAMES_SHOWN]) + (" …" if len(names) > _NAMES_SHOWN else "."),
+        data=f"Trained on {', '.join(data)}." if data else "No dataset is recorded.",
+        results=f"In percent:\n\n{_results_table(results)}" if results else "No evaluation is recorded.",
+        limits=f"{limits}\n" if limits else "",
+        license_line=f"license: {license}\n" if license else "",
+        license=(
+            f"The parameters in this folder: {license}. The frozen encoders and the data have licenses of their own."
+            if license
+            else "None is stated for the parameters in this folder; the frozen encoders and the data have their own."
+        ),
     )
-    return text if not results else f"{text}\n## Results\n\n{_results_table(results)}\n"
 
 
 def _results_table(results: Results) -> str:

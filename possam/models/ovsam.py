@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from possam.classifiers import FixedCosineClassifier, RoIEmbedding
 from possam.config.key import Choice, Key, ListOf, count
 from possam.d2.config import CfgNode, configurable
-from possam.decoders import PromptedDecoder, PromptedMasks, PromptEncoder
+from possam.decoders import PromptedDecoder, PromptedMasks
 from possam.decoders.prompt_decoding import ambiguous_prompts, best_masks, decode_prompts
 from possam.encoders import FrozenCLIP
 from possam.encoders.sam import PIXEL_MEAN, PIXEL_STD
@@ -34,8 +34,12 @@ from possam.models.parts import CLIP_KEYS, CRITERION_KEYS, DECODER_CHOICE_KEYS, 
 from possam.models.prompted import PromptedSegmenter
 from possam.models.spec import register_model
 from possam.models.supervision import one_vocabulary
-from possam.necks import SAM2CLIP, TopDownPyramid
+from possam.necks import SAM2CLIP
 from possam.vocabulary import Vocabulary
+
+if TYPE_CHECKING:  # importing them takes seconds
+    from possam.decoders import PromptEncoder
+    from possam.necks import TopDownPyramid
 
 __all__ = ["KEYS", "MODES", "OVSAM", "PARTS", "chosen"]
 
@@ -180,6 +184,9 @@ class OVSAM(PromptedSegmenter):
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
         """Keyword arguments of `__init__` from the configuration."""
+        from possam.decoders import PromptEncoder
+        from possam.necks import TopDownPyramid
+
         model, decoder, neck = cfg.MODEL, cfg.MODEL.MASK_FORMER, cfg.MODEL.SAM2CLIP
         of_sam = tuple(value / 255 for value in PIXEL_MEAN), tuple(value / 255 for value in PIXEL_STD)
         clip = FrozenCLIP.build(

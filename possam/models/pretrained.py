@@ -12,9 +12,8 @@ import re
 import tempfile
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any
 
-import huggingface_hub
 import torch
 from torch import nn
 
@@ -24,9 +23,12 @@ from possam.encoders.weight_files import WEIGHTS, downloaded, known_file
 from possam.models.converters import read_published
 from possam.models.model_card import Results, model_card
 from possam.models.spec import ModelSpec, model_spec
-from possam.models.state import describe_frozen, load_checkpoint, read_checkpoint, write_safetensors
+from possam.models.state import describe_frozen, limits_of, load_checkpoint, read_checkpoint, write_safetensors
 from possam.utils.files import expand_home, full_path, write_atomically
 from possam.vocabulary import Vocabulary
+
+if TYPE_CHECKING:
+    from typing_extensions import Self  # of `typing` from Python 3.11 on
 
 logger = logging.getLogger(__name__)
 
@@ -114,6 +116,7 @@ class Pretrained(nn.Module):
         cfg: CfgNode | None = None,
         dtype: torch.dtype = torch.float32,
         results: Results | None = None,
+        license: str = "",
     ) -> Path:
         """Write the model to a folder, from which `from_pretrained` makes an equal one.
 
@@ -122,6 +125,7 @@ class Pretrained(nn.Module):
             cfg: the configuration to record; by default the one the model was built from.
             dtype: of the parameters in the file: float32, float16 or bfloat16.
             results: what to report in the README, metrics in percent by dataset and heading (`model_card.Results`).
+            license: of the parameters, for the README, as the hub calls it, such as "apache-2.0".
 
         Returns:
             The folder.
@@ -130,7 +134,7 @@ class Pretrained(nn.Module):
             ValueError: the model was built from parts and `cfg` is missing; unknown dtype; results without numbers.
         """
         folder = full_path(folder)
-        self._write(folder, cfg, dtype, results, source=folder.resolve().name)
+        self._write(folder, cfg, dtype, results, license, source=folder.resolve().name)
         return folder
 
     def push_to_hub(
@@ -140,6 +144,7 @@ class Pretrained(nn.Module):
         cfg: CfgNode | None = None,
         dtype: torch.dtype = torch.float32,
         results: Results | None = None,
+        license: str = "",
         private: bool | None = None,
         token: str | bool | None = None,
         commit_message: str = "Upload model",
@@ -157,9 +162,11 @@ class Pretrained(nn.Module):
         Raises:
             ValueError: as `save_pretrained`, or the hub refuses.
         """
+        import huggingface_hub
+
         api = huggingface_hub.HfApi(token=token)
         with tempfile.TemporaryDirectory() as folder:
-            self._write(Path(folder), cfg, dtype, results, source=repo_id)
+            self._write(Path(folder), cfg, dtype, results, license, source=repo_id)
             try:
                 repository = api.create_repo(repo_id, private=private, exist_ok=True)
                 api.upload_folder(repo_id=repository.repo_id, folder_path=folder, commit_message=commit_message)
@@ -171,7 +178,14 @@ class Pretrained(nn.Module):
         return str(repository)
 
     def _write(
-        self, folder: Path, cfg: CfgNode | None, dtype: torch.dtype, results: Results | None, *, source: str
+        self,
+        folder: Path,
+        cfg: CfgNode | None,
+        dtype: torch.dtype,
+        results: Results | None,
+        license: str,
+        *,
+        source: str,
     ) -> None:
         text = self.config if cfg is None else cfg.dump()
         if not text:
@@ -186,7 +200,10 @@ class Pretrained(nn.Module):
             frozen=frozen,
             weights={role: config[key] for role, key in model_spec(type(self).__name__).weights.items()},
             vocabulary=self.train_vocabulary,
+            data=config["DATASETS.TRAIN"],
             results=results,
+            limits=limits_of(self),
+            license=license,
         )
         folder.mkdir(parents=True, exist_ok=True)
         write_safetensors(folder / PARAMETERS, self, dtype=dtype)
@@ -215,6 +232,8 @@ def _find(
 
 
 def _download(repo_id: str, **options: Any) -> Path:
+    import huggingface_hub
+
     try:
         return Path(huggingface_hub.snapshot_download(repo_id, allow_patterns=[*_NEEDED, CARD], **options))
     except Exception as error:  # the hub's HTTP library, and so its errors, change from version to version

@@ -5,7 +5,7 @@ Shapes: N prompts of an image, D width of CLIP's joint space; H×W the padded im
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from possam.classifiers import FixedCosineClassifier
 from possam.config import Choice, Key
 from possam.d2.config import CfgNode, configurable
-from possam.decoders import PromptedDecoder, PromptEncoder
+from possam.decoders import PromptedDecoder
 from possam.decoders.prompt_decoding import best_masks, decode_prompts
 from possam.encoders import FrozenCLIP, FrozenSAM
 from possam.inference import boxes_of_masks
@@ -24,6 +24,9 @@ from possam.models.part_weights import load_part_weights
 from possam.models.parts import CLIP_KEYS, SAM_KEYS, shared_arguments
 from possam.models.prompted import PromptedSegmenter
 from possam.models.spec import register_model
+
+if TYPE_CHECKING:  # importing it takes seconds
+    from possam.decoders import PromptEncoder
 
 __all__ = ["SamClip"]
 
@@ -89,6 +92,8 @@ class SamClip(PromptedSegmenter):
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
         """Keyword arguments of `__init__` from the configuration."""
+        from possam.decoders import PromptEncoder
+
         model = cfg.MODEL
         sam = FrozenSAM.build(name=model.SAM.NAME, weights=model.SAM.WEIGHTS, seed=model.SAM.SEED)
         clip = FrozenCLIP.build(name=model.CLIP.NAME, weights=model.CLIP.WEIGHTS, input_scale=model.CLIP.INPUT_SCALE)

@@ -27,6 +27,11 @@ DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 _SHOWN = 5
 
 
+def limits_of(model: nn.Module) -> str:
+    """A sentence on the images that a model's frozen encoders cannot read; "" where they read any."""
+    return next((encoder.limits for encoder in model.modules() if isinstance(encoder, FrozenEncoder)), "")
+
+
 def describe_frozen(model: nn.Module) -> dict[str, dict[str, Any]]:
     """The frozen encoders of a model by their attribute: {"sam": {"name", "fingerprint", …}, …}, as they describe
     themselves.

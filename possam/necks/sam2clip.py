@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from functools import partial
 
 import torch
-from segment_anything.modeling.image_encoder import Block
 from torch import Tensor, nn
 
 from possam.encoders.base import no_autocast, working_dtype
@@ -62,6 +61,8 @@ class SAM2CLIP(nn.Module):
                 not divide, or no layer.
         """
         super().__init__()
+        from segment_anything.modeling.image_encoder import Block  # here: importing the package stays fast
+
         self.strides = tuple(sorted(in_channels))
         odd = [other for other in self.strides if max(other, stride) % min(other, stride)]
         if not self.strides or odd or width % heads or layers < 1:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias, overload
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from possam.classifiers.ensembles.mase import training_mass
 from possam.data import build_resize
@@ -19,6 +18,7 @@ from possam.data.pictures import Picture, to_rgb
 from possam.models import MaskProposals, OpenVocabularySegmenter, Prediction
 from possam.models.explanation import mask_scores
 from possam.models.prediction import needs_prompts, no_prompts
+from possam.predict.limits import warn_of
 from possam.predict.prompted_result import PromptedResult
 from possam.predict.prompting import EncodedImage, EverythingOptions, parse_prompts
 from possam.predict.segmentation import Segmentation, check_tasks, describe_instances, enlarge
@@ -72,14 +72,26 @@ class Predictor:
         self.max_names = max_names
         # Oldest first; replaced, never changed, as other threads may read it.
         self._seen: dict[bytes, MaskProposals] = {}
+        self._doubted = False
         self._image: EncodedImage | NDArray[np.uint8] | None = None  # replaced likewise
 
     @classmethod
-    def from_pretrained(cls, source: str | Path, **options: Any) -> Predictor:
+    def from_pretrained(
+        cls,
+        source: str | Path,
+        *,
+        revision: str | None = None,
+        weights: Mapping[str, str | Path] | None = None,
+        device: str | torch.device | None = None,
+        cache_dir: str | Path | None = None,
+        text_cache: str | Path | None = None,
+        token: str | bool | None = None,
+    ) -> Predictor:
         """Load a model by the name of one that comes with the package, a folder, or a repository of the hub.
 
         Args:
-            source, options: as `OpenVocabularySegmenter.from_pretrained`; "possam-mini" is in the package.
+            source: "possam-mini", which is in the package, or as of `OpenVocabularySegmenter.from_pretrained`, as are
+                the other arguments and what is raised.
         """
         from possam.shipped import pretrained_folder
 
@@ -88,7 +100,9 @@ class Predictor:
                 f"from_pretrained takes the name or the folder of a model, but got a {type(source).__name__}; "
                 "a model that is loaded already is given to Predictor itself."
             )
-        return cls(OpenVocabularySegmenter.from_pretrained(pretrained_folder(source), **options))
+        options: dict[str, Any] = {"revision": revision, "weights": weights, "device": device, "token": token}
+        folders = {"cache_dir": cache_dir, "text_cache": text_cache}
+        return cls(OpenVocabularySegmenter.from_pretrained(pretrained_folder(source), **options, **folders))
 
     @overload
     def __call__(
@@ -303,6 +317,7 @@ class Predictor:
 
     def _fit(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """The image at the network's size, as in the evaluation."""
+        self._doubted = self._doubted or warn_of(self.model, image)  # said once
         resize = build_resize(self.model.image_size, self.model.shortest_edge)
         return resize.get_transform(image).apply_image(image)
 
@@ -351,6 +366,8 @@ class Predictor:
 def _describe(
     id_map: NDArray[np.int32], segments: Sequence[dict[str, Any]], seen: Sequence[float], prediction: Prediction
 ) -> list[dict[str, Any]]:
+    from scipy import ndimage  # here: importing the package stays fast
+
     areas = np.bincount(id_map.ravel(), minlength=len(segments) + 1)
     names = prediction.vocabulary.display_names
     infos = []

@@ -1,6 +1,7 @@
 """Writing files so that a reader sees the whole of a file or nothing of it."""
 
 import codecs
+import hashlib
 import json
 import math
 import os
@@ -16,6 +17,7 @@ import yaml
 __all__ = [
     "decode_text",
     "expand_home",
+    "file_sha256",
     "full_path",
     "read_any_json",
     "read_json",
@@ -28,6 +30,7 @@ __all__ = [
 
 _MOST_VALUES = 100_000
 _TEMPORARY = ".tmp"
+_BLOCK = 1 << 22  # bytes
 _VARIABLE = re.compile(r"\$([A-Za-z_]\w*|\{[A-Za-z_]\w*\})", re.ASCII)
 # The longer marks first: that of UTF-32 begins with that of UTF-16.
 _MARKS = {
@@ -239,3 +242,14 @@ def _check_tree(content: Any, path: Path) -> None:
             raise ValueError(f"{path} has half of a character in {node!r:.80}.")
         elif isinstance(node, int) and node.bit_length() > 1024:
             raise ValueError(f"{path} has a number of more than 300 digits.")
+
+
+def file_sha256(path: str | Path, report: Callable[[int], object] | None = None) -> str:
+    """sha256 of a file, hexadecimal; `report` hears of every block's bytes."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(_BLOCK):
+            digest.update(block)
+            if report is not None:
+                report(len(block))
+    return digest.hexdigest()

@@ -12,7 +12,6 @@ from typing import Any
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 from torch import Tensor
 
 from possam.data.id_maps import index_ids
@@ -120,6 +119,8 @@ def _tint(picture: NDArray[np.uint8], index: NDArray[np.int32], colors: Sequence
 
 def _boxes(index: NDArray[np.int32], count: int) -> list[Box]:
     """Around the pixels of every segment; `_NOWHERE` for one without."""
+    from scipy import ndimage  # here: importing the package stays fast
+
     found = ndimage.find_objects(index, max_label=count)
     return [
         (place[1].start, place[0].start, place[1].stop, place[0].stop) if place is not None else _NOWHERE

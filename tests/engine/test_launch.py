@@ -170,7 +170,7 @@ def test_an_error_that_cannot_be_sent_is_told_all_the_same():
         pass
 
     error = Local("odd")
-    error.add_note("where")
+    error.__notes__ = ["where"]
     sent = launch.pickle.loads(launch._pickled(error))[1]
     assert type(sent) is RuntimeError and str(sent) == "Local: odd" and sent.__notes__ == ["where"]
 

@@ -3,6 +3,7 @@
 Where there is a GPU, they run on it too.
 """
 
+import inspect
 import json
 import os
 import re
@@ -47,6 +48,9 @@ def test_kernels_compile_for_gpus(kernel, value, tmp_path, monkeypatch):
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource, compile
 
+    if "constexprs" not in inspect.signature(ASTSource).parameters:
+        pytest.skip("this Triton, before 3.3, takes other arguments here")
+
     from possam.layers import deformable_attention_triton
 
     function = getattr(deformable_attention_triton, kernel)
@@ -86,6 +90,8 @@ def test_where_triton_does_not_start_the_plain_way_is_taken(error, monkeypatch, 
     monkeypatch.setattr(deformable_attention_sampling, "_sample_by_grid", lambda *x: calls.append(x) or plain(*x))
     monkeypatch.setattr(triton.runtime, "driver", Driver(error))
     deformable_attention_sampling._triton_starts.cache_clear()
+    if error and not torch.cuda.is_available() and torch.__version__.startswith("2.6."):
+        pytest.skip("PyTorch 2.6 asks the driver where a fake GPU makes a number a tensor")
     with FakeTensorMode(), torch.device("cuda"):
         value, grid, weights = torch.empty(1, 6, 2, 4), torch.empty(1, 5, 2, 1, 3, 2), torch.empty(1, 5, 2, 1, 3)
         for _ in range(2):

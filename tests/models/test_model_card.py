@@ -9,7 +9,15 @@ def test_it_names_the_encoders_and_the_training_vocabulary(mini_model, tmp_path)
     text = (mini_model.save_pretrained(tmp_path / "model") / "README.md").read_text(encoding="utf-8")
     assert all(entry["fingerprint"] in text for entry in describe_frozen(mini_model).values())
     assert "mini_a: 24 kinds of things and 6 of stuff. plain circle, striped circle," in text
-    assert "## Results" not in text
+    assert "Trained on mini_a_train." in text and "No evaluation is recorded." in text
+    assert "None is stated for the parameters" in text and "license:" not in text.split("---")[1]
+    assert "reads drawings of its own world alone" in text.split("## Limits")[1]
+
+
+def test_it_states_the_license(mini_model, tmp_path):
+    folder = mini_model.save_pretrained(tmp_path / "model", license="apache-2.0")
+    text = (folder / "README.md").read_text(encoding="utf-8")
+    assert "license: apache-2.0\n" in text.split("---")[1] and "The parameters in this folder: apache-2.0." in text
 
 
 def test_it_reports_results_dataset_by_dataset(mini_model, tmp_path):
@@ -18,7 +26,7 @@ def test_it_reports_results_dataset_by_dataset(mini_model, tmp_path):
         "other": {"PQ": 1.0, "mIoU": 12.34},
     }
     text = (mini_model.save_pretrained(tmp_path / "model", results=results) / "README.md").read_text(encoding="utf-8")
-    lines = text.split("## Results")[1].strip().splitlines()
+    lines = text.split("In percent:")[1].split("##")[0].strip().splitlines()
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines]
     assert rows[0] == ["dataset", "PQ", "PQ seen", "AP", "mIoU"]
     assert rows[2:] == [["mini_b_report", "67.4", "–", "–", "–"], ["other", "1.0", "–", "–", "12.3"]]

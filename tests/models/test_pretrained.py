@@ -421,7 +421,7 @@ def test_the_readmes_example_runs(saved, tmp_path, monkeypatch):
     text = (saved / "README.md").read_text(encoding="utf-8")
     code = text.split("```python\n")[1].split("```")[0]
     monkeypatch.chdir(saved.parent)
-    Image.effect_noise((200, 160), 90).convert("RGB").save("photo.jpg")
+    Image.effect_noise((200, 160), 90).convert("RGB").save("drawing.png")
     exec(code, scope := {})
     assert scope["result"].segmentation.shape == (160, 200)
     assert set(scope["result"].labels) <= {"plain circle", "wood"}

@@ -8,23 +8,23 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import open_clip
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchvision.ops import roi_align
 
-from possam.encoders.base import SHIPPED, FeatureMaps, FrozenEncoder, frozen, no_autocast
-from possam.encoders.clip.building import load_clip, load_weights, model_names
-from possam.encoders.clip.mini import WordTokenizer
+from possam.encoders.base import DRAWINGS_ONLY, SHIPPED, FeatureMaps, FrozenEncoder, frozen, no_autocast
 from possam.encoders.clip.prompts import encode_prompts, prompt_ends
 from possam.encoders.clip.tokenizer import OpenClipTokenizer, Tokenizer, tokenize
 from possam.encoders.clip.tower import build_tower
+from possam.encoders.clip.word_tokenizer import WordTokenizer
 from possam.encoders.linear import fast_linear
 from possam.encoders.state_dicts import digest_tensors
 from possam.encoders.weight_files import known_file
+
+if TYPE_CHECKING:  # importing it takes seconds
+    import open_clip
 
 MAX_LOGIT_SCALE = 100.0  # METHOD.md 1.7
 TEXT_CHUNK = 256
@@ -78,6 +78,7 @@ class FrozenCLIP(FrozenEncoder):
         self.model = model
         self.input_scale = float(input_scale)
         self._tokenizer = tokenizer
+        self.limits = "" if self.reads_any_word else DRAWINGS_ONLY
         self._tower = build_tower(model.visual)
         self._tower.pool_position = pool_position
         self.stride = self._tower.stride
@@ -119,6 +120,8 @@ class FrozenCLIP(FrozenEncoder):
                 dict that does not fit the model (what it is of is told), an unsupported image tower, or a tag that
                 cannot be fetched.
         """
+        from possam.encoders.clip.building import load_clip, load_weights
+
         loaded = load_clip(name=name, weights=weights, seed=seed)
         pixel_mean, pixel_std = pixel_statistics or (loaded.pixel_mean, loaded.pixel_std)
         clip = cls(
@@ -190,6 +193,8 @@ class FrozenCLIP(FrozenEncoder):
 
     @classmethod
     def names(cls) -> list[str]:
+        from possam.encoders.clip.building import model_names
+
         return model_names()
 
     @classmethod
@@ -199,6 +204,8 @@ class FrozenCLIP(FrozenEncoder):
     @classmethod
     def check_weights(cls, *, key: str, name: str, weights: str) -> None:
         official = known_file(weights) if weights else None
+        import open_clip
+
         tags = open_clip.list_pretrained_tags_by_model(name)
         tag = official.tag if official is not None else weights
         if official is not None and official.model != name.removesuffix("-quickgelu"):
@@ -314,6 +321,8 @@ class FrozenCLIP(FrozenEncoder):
         Raises:
             ValueError: the tower has no attention pool.
         """
+        from torchvision.ops import roi_align
+
         images = [box.new_full((len(box), 1), index) for index, box in enumerate(boxes)]
         rois = torch.cat([torch.cat(images), torch.cat(list(boxes))], dim=1).to(features)
         side, scale = self._tower.pool_side, self.input_scale / self.stride

@@ -5,12 +5,14 @@ Shapes: N prompts of one batch, L the context length, D width of CLIP's joint sp
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from open_clip import CLIP, CustomTextCLIP
 from torch import Tensor, nn
 from torch.func import functional_call
+
+if TYPE_CHECKING:
+    from open_clip import CLIP, CustomTextCLIP
 
 __all__ = ["encode_prompts", "prompt_ends"]
 

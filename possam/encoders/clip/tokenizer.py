@@ -6,7 +6,6 @@ import json
 from collections.abc import Callable
 from functools import cached_property
 
-import open_clip
 from torch import Tensor
 
 # texts, context length → N×context length token ids (int64), padded on the right, cut at the context length
@@ -18,6 +17,8 @@ class OpenClipTokenizer:
     a text is to be read: neither image features nor text embeddings found on disk need it."""
 
     def __init__(self, name: str) -> None:
+        import open_clip
+
         self._name = name
         self._config = open_clip.get_model_config(name)["text_cfg"]
 
@@ -32,6 +33,8 @@ class OpenClipTokenizer:
 
     @cached_property
     def _tokenizer(self) -> Tokenizer:
+        import open_clip
+
         repository = self._config.get("hf_tokenizer_name")
         if not repository:
             return open_clip.get_tokenizer(self._name)

@@ -9,7 +9,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection
 
-from open_clip.timm_model import TimmModel
 from torch import Tensor, nn
 
 
@@ -79,7 +78,18 @@ def register_tower(core_type: type[nn.Module], name: str) -> Callable[[TowerBuil
 
 
 def supported_towers() -> str:
-    return ", ".join(name for name, _ in _TOWERS.values())
+    """Names of the towers that have an adapter."""
+    return ", ".join(name for name, _ in _adapters().values())
+
+
+def _adapters() -> dict[type[nn.Module], tuple[str, TowerBuilder]]:
+    # They register themselves, and importing open_clip takes seconds.
+    from possam.encoders.clip import convnext as _convnext  # noqa: F401
+    from possam.encoders.clip import resnet as _resnet  # noqa: F401
+    from possam.encoders.clip import timm_vit as _timm_vit  # noqa: F401
+    from possam.encoders.clip import vit as _vit  # noqa: F401
+
+    return _TOWERS
 
 
 def build_tower(visual: nn.Module) -> DenseTower:
@@ -88,8 +98,10 @@ def build_tower(visual: nn.Module) -> DenseTower:
     Raises:
         ValueError: no adapter for this type, or a variant of the type whose pooling has no dense counterpart.
     """
+    from open_clip.timm_model import TimmModel
+
     core = visual.trunk if isinstance(visual, TimmModel) else visual
-    for core_type, (_, builder) in _TOWERS.items():
+    for core_type, (_, builder) in _adapters().items():
         if isinstance(core, core_type):
             return builder(visual)
     raise ValueError(

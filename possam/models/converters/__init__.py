@@ -16,16 +16,16 @@ from torch import Tensor
 
 from possam.config import SavedConfig
 from possam.encoders.state_dicts import differences, not_finite
-from possam.encoders.weight_files import file_sha256
 
 # The converters register themselves.
 from possam.models.converters import fcclip as _fcclip  # noqa: F401
 from possam.models.converters import ovsam as _ovsam  # noqa: F401
 from possam.models.converters.downloads import download_published
 from possam.models.converters.foreign import describe_foreign
-from possam.models.converters.registry import Converted, Converter, PublishedFile, converters, register_converter
+from possam.models.converters.registry import Converted, Converter, converters, register_converter
 from possam.models.spec import model_spec
 from possam.models.state import read_checkpoint
+from possam.utils.files import file_sha256
 from possam.utils.messages import few
 
 if TYPE_CHECKING:
@@ -34,22 +34,15 @@ if TYPE_CHECKING:
 __all__ = [
     "Converted",
     "Converter",
-    "PublishedFile",
     "adapt_checkpoint",
     "check_published",
     "convert_checkpoint",
     "converters",
     "download_published",
-    "published_files",
     "read_published",
     "register_converter",
     "rename_published",
 ]
-
-
-def published_files() -> dict[str, PublishedFile]:
-    """The files that registered converters are for, by name."""
-    return {file.name: file for converter in converters() for file in converter.files}
 
 
 def convert_checkpoint(checkpoint: Mapping[str, Any], source: str | Path) -> Converted | None:

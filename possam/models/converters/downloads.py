@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 from possam.encoders.downloads import NoConnection
-from possam.models.converters.registry import PublishedFile
+from possam.encoders.published_files import PublishedFile
 from possam.utils.output import guarded_output
 
 __all__ = ["download_published"]

@@ -11,7 +11,8 @@ from typing import Any
 
 from torch import Tensor
 
-from possam.models.converters.registry import Converted, PublishedFile, register_converter
+from possam.encoders.published_files import PUBLISHED
+from possam.models.converters.registry import Converted, register_converter
 
 __all__ = ["convert", "convert_checkpoint"]
 
@@ -91,21 +92,6 @@ _PUBLISHED_SETTINGS: dict[str, Any] = {
 _TRAIN_VOCABULARY = "coco_panoptic"
 
 
-def _file(clip: str, drive_id: str, filename: str = "") -> PublishedFile:
-    url = f"https://drive.google.com/file/d/{drive_id}"
-    return PublishedFile(name=f"fcclip_{clip}", url=url, filename=filename)
-
-
-_FILES = (
-    _file("RN50", "1tcB-8FNON-LwckXQbUyKcBA2G7TU65Zh", "fcclip_cocopan_r50.pth"),
-    _file("RN101", "1P0mdgftReWzVbPQ0O0CSBfW3krHhTOj0"),
-    _file("RN50x4", "1nUpUsNUE22eOV9skxv9IyIkmCbg5jrIF"),
-    _file("RN50x16", "1rJu2UwwtI0VLDl9CyB8Mkgw9qHlnX70W"),
-    _file("RN50x64", "1rvfFVp5p3PZQsHp2NGVEBeYYcqgVVaZX"),
-    _file("convnext_large_d_320", "1-91PIns86vyNaL3CzMmDD39zKGnPMtvj", "fcclip_cocopan.pth"),
-)
-
-
 def convert(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Rename the tensors of a published checkpoint to those of `FcClip`.
 
@@ -131,7 +117,7 @@ def _recognizes(state: Mapping[str, Tensor]) -> bool:
     return any(key.startswith("sem_seg_head.predictor._mask_pooling_proj.") for key in state)
 
 
-@register_converter(name="FC-CLIP", recognizes=_recognizes, files=_FILES)
+@register_converter(name="FC-CLIP", recognizes=_recognizes, files=PUBLISHED["fcclip"])
 def convert_checkpoint(state: Mapping[str, Tensor]) -> Converted:
     """Convert a published checkpoint, whose sizes and CLIP are told by the shapes of its tensors.
 

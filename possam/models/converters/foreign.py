@@ -6,8 +6,6 @@ from collections.abc import Callable, Mapping
 
 from torch import Tensor
 
-from possam.encoders.clip.recognize import describe_clip
-
 __all__ = ["describe_foreign"]
 
 Tensors = Mapping[str, Tensor]
@@ -19,6 +17,8 @@ def _has(*prefixes: str) -> Callable[[Tensors], bool]:
 
 
 def _clip(state: Tensors) -> str:
+    from possam.encoders.clip.recognize import describe_clip  # it imports open_clip, which takes seconds
+
     return (
         f"{describe_clip(state)}. It is a frozen encoder and not a segmentation model: give it beside one, as "
         "--weights clip=PATH, weights={'clip': PATH} or MODEL.CLIP.WEIGHTS"

@@ -12,7 +12,8 @@ from typing import Any
 
 from torch import Tensor
 
-from possam.models.converters.registry import Converted, PublishedFile, register_converter
+from possam.encoders.published_files import PUBLISHED
+from possam.models.converters.registry import Converted, register_converter
 
 __all__ = ["convert_checkpoint", "rename"]
 
@@ -38,29 +39,7 @@ _TABLE = [
 _STEM = {"stem0": "conv1", "stem1": "bn1", "stem3": "conv2", "stem4": "bn2", "stem6": "conv3", "stem7": "bn3"}
 _WIDTHS, _EMBED_DIM = (384, 768, 1536, 3072), 768  # of CLIP RN50x16, the only one that is published
 
-_NOTE = "code under S-Lab License 1.0, non-commercial; the weights' card states no license"
-_REPO, _DEMO = "HarborYuan/ovsam_models", "spaces/HarborYuan/ovsam"
-
-
-def _file(name: str, filename: str, train_vocabulary: str = "", *, repo: str = _REPO) -> PublishedFile:
-    """A file of the authors' repository of weights or, without `repo`, of their demo."""
-    return PublishedFile(
-        name=f"ovsam_{name}",
-        url=f"https://huggingface.co/{repo or _DEMO}",
-        filename=filename,
-        repo=repo,
-        note=_NOTE,
-        train_vocabulary=train_vocabulary,
-    )
-
-
-_FILES = (
-    _file("sam2clip", "sam2clip_vith_rn50x16.pth"),
-    _file("coco", "clip2sam_coco_rn50x16.pth", "coco_48_17_base"),
-    _file("lvis", "clip2sam_lvis_rn50x16.pth", "lvis_866_337_base"),
-    _file("demo", "ovsam_R50x16_lvisnorare.pth", "lvis_866_337_base", repo=""),
-)
-
+_FILES = PUBLISHED["ovsam"]
 _SETTINGS: dict[str, Any] = {
     "MODEL.OVSAM.MODE": "published",
     "MODEL.CLIP.NAME": "RN50x16",

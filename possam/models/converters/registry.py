@@ -12,6 +12,7 @@ import yaml
 from torch import Tensor
 
 from possam.config import keys_of
+from possam.encoders.published_files import PublishedFile
 from possam.models.spec import ModelSpec, model_spec
 from possam.models.state import describe_frozen
 from possam.vocabulary import Vocabulary
@@ -19,33 +20,12 @@ from possam.vocabulary import Vocabulary
 if TYPE_CHECKING:
     from possam.models.base import OpenVocabularySegmenter
 
-__all__ = ["Converted", "Converter", "PublishedFile", "converters", "register_converter"]
+__all__ = ["Converted", "Converter", "converters", "register_converter"]
 
 logger = logging.getLogger(__name__)
 
 Tensors = Mapping[str, Tensor]
 _COMPARED = 1 << 14  # values of a frozen tensor; comparing larger ones would read gigabytes
-
-
-@dataclass(frozen=True, kw_only=True)
-class PublishedFile:
-    """A file of published parameters.
-
-    Attributes:
-        name: key for `possam weights`.
-        url: page where it is fetched by hand.
-        filename: what it is called there; "" where that is not known.
-        repo: Hugging Face repository that has it; "" for a file that cannot be downloaded by a program.
-        note: what to know before using it, such as its license; "" for nothing.
-        train_vocabulary: what it was trained on, where that differs between files of one kind; else "".
-    """
-
-    name: str
-    url: str
-    filename: str = ""
-    repo: str = ""
-    note: str = ""
-    train_vocabulary: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,6 +12,7 @@ from possam.config import default_config
 from possam.config.tree import flatten
 from possam.d2.modeling import build_model
 from possam.encoders.downloads import NoConnection
+from possam.encoders.published_files import published_files
 from possam.engine import load_config
 from possam.layers.prompts import Prompts
 from possam.models import OVSAM, OpenVocabularySegmenter
@@ -21,7 +22,6 @@ from possam.models.converters import (
     convert_checkpoint,
     download_published,
     ovsam,
-    published_files,
 )
 from possam.models.state import read_checkpoint
 from possam.vocabulary import Vocabulary

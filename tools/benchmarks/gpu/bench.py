@@ -95,9 +95,9 @@ class Bench:
         except Exception as error:  # whatever it is, the next step goes on
             said = (str(error) or "no message").splitlines()[0]
             return None, f"failed: {type(error).__name__}: {said:.200}", traceback.format_exc()
-        error, tolerance = figures.get("error"), figures.get("tolerance")
-        fine = error is None or tolerance is None or error <= tolerance  # NaN is not
-        return figures, OK if fine else f"differs: {error:.1e} > {tolerance:.0e}", ""
+        difference, tolerance = figures.get("error"), figures.get("tolerance")
+        fine = difference is None or tolerance is None or difference <= tolerance  # NaN is not
+        return figures, OK if fine else f"differs: {difference:.1e} > {tolerance:.0e}", ""
 
     def _record(self, step: str, status: str, **figures: Any) -> None:
         record(self._results, case=self._case, step=step, status=status, **figures)

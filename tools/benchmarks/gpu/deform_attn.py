@@ -1,4 +1,4 @@
-"""The Triton kernels of deformable attention against `grid_sample`, forward and backward.
+"""The Triton kernels of deformable attention against `grid_sample`, level by level, forward and backward.
 
 Without a GPU the same kernels run in Triton's interpreter (TRITON_INTERPRET=1, set before Triton is imported).
 """
@@ -16,7 +16,6 @@ from benchmarks.case import relative_error
 from benchmarks.gpu.bench import Bench
 from possam.layers import deformable_sampling, level_reference_points
 from possam.layers.deformable_attention_sampling import _triton_works
-from tests.reference import deformable_attention as plain
 
 HEADS, DEPTH, POINTS = 8, 32, 4
 TINY = 1, 8, 2
@@ -35,7 +34,7 @@ def _compare(bench: Bench, side: int, dtype: torch.dtype, backward: bool, tolera
     levels = [(side // stride, side // stride) for stride in (32, 16, 8)]
     leaves = _inputs(bench, levels, dtype, backward)
     ours = partial(_work, _kernels(bench), levels, leaves, backward)
-    theirs = partial(_work, _field, levels, leaves, backward)
+    theirs = partial(_work, partial(deformable_sampling, plain=True), levels, leaves, backward)
     error = max(relative_error(a, b) for a, b in zip(ours(), theirs(), strict=True))
     seconds, reference = bench.time(ours, runs=20), bench.time(theirs, runs=20)
     return {
@@ -69,10 +68,6 @@ def _work(sample: Sample, levels: list[tuple[int, int]], leaves: list[Tensor], b
     if not backward:
         return [output]
     return [output, *torch.autograd.grad(output.float().square().sum(), leaves)]
-
-
-def _field(value: Tensor, levels: list[tuple[int, int]], grid: Tensor, weights: Tensor) -> Tensor:
-    return plain.sample(value.float(), levels, grid, weights).to(value.dtype)
 
 
 def _kernels(bench: Bench) -> Sample:

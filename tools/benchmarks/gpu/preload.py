@@ -3,4 +3,3 @@
 import possam.engine  # noqa: F401
 import possam.models  # noqa: F401
 import possam.predict.prompting  # noqa: F401
-import tests.reference.deformable_attention  # noqa: F401

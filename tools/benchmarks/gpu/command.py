@@ -31,6 +31,7 @@ from tabulate import tabulate
 from benchmarks.gpu import CASES, Case
 from benchmarks.gpu.bench import OK, Bench, DeviceLost, record
 from possam.utils.files import full_path, write_atomically
+from possam.utils.processes import end_with_parent
 
 __all__ = ["main", "run_cases", "table"]
 
@@ -122,6 +123,7 @@ def _context(device: str) -> Any:
 
 def _work(case: Case, device: str, tiny: bool, results: Path, end: float) -> None:
     """In a process of its own: run a case and record what it cannot record itself."""
+    end_with_parent()
     os.setpgid(0, 0)  # what it starts ends with it
     os.chdir(TOOLS.parent)  # configurations
     torch.set_num_threads(1)

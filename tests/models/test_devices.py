@@ -1,6 +1,7 @@
 """A system says on a GPU what it says on a CPU. Without a GPU the comparison is of the CPU with itself."""
 
 import copy
+from contextlib import nullcontext
 
 import pytest
 import torch
@@ -20,10 +21,10 @@ CPU = Bench(device="cpu", tiny=True, results=None, case="", deadline=0.0)
 
 
 @pytest.fixture
-def exact(monkeypatch):
-    """Products and convolutions in float32, not TF32."""
-    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
-    monkeypatch.setattr(torch.backends.cuda.matmul, "allow_tf32", False)
+def exact(device):
+    """Convolutions in float32, not TF32."""
+    with torch.backends.cudnn.flags(enabled=True, allow_tf32=False) if device == "cuda" else nullcontext():
+        yield
 
 
 @pytest.fixture(scope="module", params=["PosSAM-B", "FC-CLIP-L", "OPSNet-R50", "OVSAM"])

@@ -1,4 +1,4 @@
-"""The systems that cases build: random weights, random text embeddings, COCO's classes, no file."""
+"""The systems that cases build: random weights and text embeddings, COCO's classes (tiny: the miniature's), no file."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def build(bench: Bench, system: str) -> tuple[CfgNode, OpenVocabularySegmenter]:
     torch.manual_seed(0)
     model = Trainer.build_model(cfg).eval()
     model.text_bank = RandomText(model.clip.embed_dim)  # type: ignore[assignment]
-    model.train_vocabulary = Vocabulary.load("coco_panoptic")
+    model.train_vocabulary = Vocabulary.load("mini_a" if bench.tiny else "coco_panoptic")
     return cfg, model
 
 

@@ -14,6 +14,13 @@ torch.set_num_threads(1)
 torch.ones((), requires_grad=True).backward()
 
 
+def pytest_collection_modifyitems(items):
+    if not torch.cuda.is_available():
+        for item in items:
+            if "gpu" in item.keywords:
+                item.add_marker(pytest.mark.skip(reason="there is no CUDA device"))
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport():
     """Escape surrogates, of file names that are no text, in what a test printed: processes cannot exchange them."""

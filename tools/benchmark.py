@@ -8,6 +8,7 @@ Examples:
     python tools/benchmark.py merge pq
     python tools/benchmark.py all --output output/benchmark.json
     python tools/benchmark.py encoder --match "bf16" --runs 3 --device cuda
+    python tools/benchmark.py gpu --help    # everything that wants a GPU, in one run
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import argparse
 import importlib
 import os
 import platform
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -27,6 +29,7 @@ sys.path.insert(0, str(ROOT))  # tests/reference
 
 import torch  # noqa: E402
 from benchmarks import STAGES  # noqa: E402
+from benchmarks.gpu import command as gpu  # noqa: E402
 from benchmarks.measure import measure  # noqa: E402
 from tabulate import tabulate  # noqa: E402
 
@@ -58,7 +61,8 @@ def _ratio(ratio: float, target: float | None) -> str:
 
 def origin(device: str) -> dict[str, str]:
     """Hardware, versions and commit, without which a figure means nothing."""
-    git = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False)
+    git = ["git", "rev-parse", "--short", "HEAD"] if shutil.which("git") else ["true"]
+    found = subprocess.run(git, cwd=ROOT, capture_output=True, text=True, check=False)
     cpu = next(
         (line.split(":")[1].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")),
         platform.processor(),
@@ -67,7 +71,7 @@ def origin(device: str) -> dict[str, str]:
         "hardware": torch.cuda.get_device_name() if device == "cuda" else f"{cpu}, one thread",
         "python": platform.python_version(),
         "torch": torch.__version__,
-        "commit": git.stdout.strip() or "unknown",
+        "commit": found.stdout.strip() or "unknown",
     }
 
 
@@ -75,7 +79,9 @@ def _lines(path: str) -> list[str]:
     return Path(path).read_text().splitlines() if Path(path).is_file() else []
 
 
-def main() -> None:
+def main() -> int | None:
+    if sys.argv[1:2] == ["gpu"]:
+        return gpu.main(sys.argv[2:], origin)
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     stages = [*STAGES, "all"]
     parser.add_argument("stages", nargs="+", choices=stages, help="what to measure")
@@ -106,6 +112,7 @@ def main() -> None:
     if not rows:
         parser.error(f"no case of {', '.join(chosen)} has {args.match!r} in its name")
     print(tabulate(rows, headers=HEADER, tablefmt="github", disable_numparse=True))
+    return None
 
 
 if __name__ == "__main__":

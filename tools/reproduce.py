@@ -4,10 +4,16 @@ FC-CLIP: --weights is a file of its README, such as fcclip_cocopan.pth, and --ba
 Its authors published the checkpoint that was best on ADE20K, one of the test sets. Numbers of ConvNeXt-L are those of
 its test logs (V100), the others those of its README. The test sets are prepared as datasets/README.md says.
 
+With --ensembles the same masks are scored by other ensembles beside FC-CLIP's own, "geometric", on the first of a test
+set's tasks; "tta" is FC-CLIP's own under test-time augmentation. The test set is then ADE20K where none is named.
+
 Examples:
     python tools/reproduce.py fcclip --weights weights/fcclip_cocopan.pth
     python tools/reproduce.py fcclip --weights weights/fcclip_cocopan_r50.pth --backbone rn50 --datasets ade20k pc59
     python tools/reproduce.py fcclip --weights weights/fcclip_cocopan.pth --opts DATASETS.CLASS_NAMES ~/fc-clip
+    python tools/reproduce.py fcclip --weights weights/fcclip_cocopan.pth --ensembles all
+    python tools/reproduce.py fcclip --weights weights/fcclip_cocopan.pth --ensembles mase uniform tta \
+        --opts MODEL.ENSEMBLE.MASE.RHO 0.0
 """
 
 from __future__ import annotations
@@ -67,6 +73,7 @@ _LOGS = {
     "pas21": {"mIoU": 81.7655},
 }  # fmt: skip
 BACKBONES = ("convnext_large", *_ROWS)
+OWN, TTA = "geometric", "tta"  # FC-CLIP's ensemble, and the same over several views of an image
 
 
 def published(backbone: str) -> dict[str, dict[str, float]]:
@@ -79,15 +86,23 @@ def published(backbone: str) -> dict[str, dict[str, float]]:
     return numbers
 
 
-def evaluate(name: str, args: argparse.Namespace) -> dict[str, Any] | None:
-    """What results.json says of one test set, evaluated now; None where its data are not here."""
+def evaluate(
+    name: str, args: argparse.Namespace, ensembles: Sequence[str] = (), views: bool = False
+) -> dict[str, Any] | None:
+    """What results.json says of one test set, evaluated now; None where its data are not here.
+
+    Args:
+        ensembles: scored beside FC-CLIP's own, on the first task.
+        views: under test-time augmentation.
+    """
     from possam.cli.job import run_job
     from possam.d2.data import DatasetCatalog
     from possam.engine import load_config, prepare_datasets
 
     files = [str(CONFIGS / f"fcclip/{args.backbone}.yaml"), str(CONFIGS / f"{TEST_SETS[name]}.yaml")]
-    output = args.output / args.backbone / name
+    output = args.output / args.backbone / (f"{name}_{TTA}" if views else name)
     options = ["MODEL.WEIGHTS", str(args.weights), *args.opts, "OUTPUT_DIR", str(output)]
+    options += ["TEST.ENSEMBLES", str(list(ensembles)), "TEST.AUG.ENABLED", str(views)] if args.ensembles else []
     cfg = load_config(files, options)
     prepare_datasets(cfg)
     (dataset,) = cfg.DATASETS.TEST
@@ -115,20 +130,26 @@ def compare(name: str, expected: dict[str, float], results: dict[str, Any] | Non
         yield [name, images, metric, value, own, None if own is None else own - value]
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("system", choices=["fcclip"])
-    parser.add_argument("--weights", type=full_path, required=True, metavar="FILE", help="the published checkpoint")
-    parser.add_argument("--backbone", choices=BACKBONES, default=BACKBONES[0], help="(default: %(default)s)")
-    parser.add_argument("--datasets", nargs="+", choices=TEST_SETS, default=list(TEST_SETS), help="(default: all)")
-    parser.add_argument("--num-gpus", type=int, default=1)
-    parser.add_argument("--output", type=full_path, default=Path("output/reproduce"), metavar="DIR")
-    parser.add_argument("--opts", nargs=argparse.REMAINDER, default=[], metavar="KEY VALUE", help="settings, last")
-    args = parser.parse_args(arguments)
-    if not args.weights.is_file():
-        raise FileNotFoundError(f"There is no file {args.weights}; FC-CLIP's README says where its checkpoints are.")
-    # Convolutions in TF32 would change the last of the four digits; to be set before CUDA starts.
-    os.environ.setdefault("NVIDIA_TF32_OVERRIDE", "0")
+def compare_ensembles(name: str, args: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """Rows of a test set, one an ensemble, with the metrics of its first task in percent."""
+    from possam.evaluation import find_task
+
+    others = [ensemble for ensemble in args.ensembles if ensemble not in (OWN, TTA)]
+    results = evaluate(name, args, others)
+    if results is None:
+        yield {"test set": name, "ensemble": "not here"}
+        return
+    task = find_task(results["dataset"]["tasks"][0]).result
+    for ensemble, metrics in {OWN: results[task], **results.get("compare", {})}.items():
+        yield {"test set": name, "ensemble": ensemble, **metrics}
+    if TTA in args.ensembles:
+        of_views = evaluate(name, args, views=True)
+        assert of_views is not None
+        yield {"test set": name, "ensemble": f"{OWN}, {TTA}", **of_views[task]}
+
+
+def reproduce(args: argparse.Namespace) -> list[str]:
+    """Print the published numbers beside our own, and return the test sets that are not here."""
     numbers = published(args.backbone)
     rows: list[list[Any]] = []
     try:
@@ -138,7 +159,44 @@ def main(arguments: Sequence[str] | None = None) -> None:
         headers = ["test set", "images", "metric", "published", "ours", "difference"]
         formats = ("", "", "", ".4f", ".4f", "+.4f")
         print(f"\n{tabulate(rows, headers=headers, tablefmt='github', floatfmt=formats)}\n")
-    if all(row[1] == "not here" for row in rows):
+    return [row[0] for row in rows if row[1] == "not here"]
+
+
+def score_ensembles(args: argparse.Namespace) -> list[str]:
+    """Print what each ensemble makes of the same masks, and return the test sets that are not here."""
+    rows: list[dict[str, Any]] = []
+    try:
+        for name in args.datasets:
+            rows += compare_ensembles(name, args)
+    finally:
+        print(f"\n{tabulate(rows, headers='keys', tablefmt='github', floatfmt='.2f')}\n")
+    return [row["test set"] for row in rows if row["ensemble"] == "not here"]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    # Convolutions in TF32 would change the last of the four digits; to be set before CUDA starts.
+    os.environ.setdefault("NVIDIA_TF32_OVERRIDE", "0")
+    from possam.classifiers import ENSEMBLE_REGISTRY
+
+    every = [*ENSEMBLE_REGISTRY, TTA]
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("system", choices=["fcclip"])
+    parser.add_argument("--weights", type=full_path, required=True, metavar="FILE", help="the published checkpoint")
+    parser.add_argument("--backbone", choices=BACKBONES, default=BACKBONES[0], help="(default: %(default)s)")
+    parser.add_argument("--datasets", nargs="+", choices=TEST_SETS, help="(default: all; with --ensembles ade20k)")
+    parser.add_argument(
+        "--ensembles", nargs="+", choices=[*every, "all"], default=[], help="score these instead of published numbers"
+    )
+    parser.add_argument("--num-gpus", type=int, default=1)
+    parser.add_argument("--output", type=full_path, default=Path("output/reproduce"), metavar="DIR")
+    parser.add_argument("--opts", nargs=argparse.REMAINDER, default=[], metavar="KEY VALUE", help="settings, last")
+    args = parser.parse_args(arguments)
+    if not args.weights.is_file():
+        raise FileNotFoundError(f"There is no file {args.weights}; FC-CLIP's README says where its checkpoints are.")
+    args.datasets = args.datasets or (["ade20k"] if args.ensembles else list(TEST_SETS))
+    args.ensembles = every if "all" in args.ensembles else args.ensembles
+    missing = score_ensembles(args) if args.ensembles else reproduce(args)
+    if set(missing) == set(args.datasets):
         raise FileNotFoundError(
             f"None of {', '.join(args.datasets)} is here; prepare one as datasets/README.md says, and name the folder "
             "as DETECTRON2_DATASETS."

@@ -101,7 +101,7 @@ def test_where_triton_does_not_start_the_plain_way_is_taken(error, monkeypatch, 
     assert len(caplog.records) == (1 if error else 0)
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.gpu
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 def test_on_a_gpu(dtype):
     torch.manual_seed(0)

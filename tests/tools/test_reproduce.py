@@ -6,6 +6,7 @@ import re
 
 import pytest
 
+from possam.classifiers import ENSEMBLE_REGISTRY
 from possam.d2.data import DatasetCatalog, MetadataCatalog
 from possam.d2.modeling import build_model
 from possam.data.preparation import PREPARATIONS
@@ -45,17 +46,20 @@ def here(tmp_path, monkeypatch):
     DatasetCatalog.data, MetadataCatalog.data = before
 
 
-def run(tool, here, *datasets):
-    weights, output = str(here / "model.pth"), str(here / "out")
-    opts = [*SMALL, "INPUT.FEATURE_CACHE_DIR", str(here / "features")]
-    tool.main(["fcclip", "--weights", weights, "--output", output, "--datasets", *datasets, "--opts", *opts])
+def run(tool, here, *datasets, ensembles=()):
+    files = ["--weights", str(here / "model.pth"), "--output", str(here / "out")]
+    chosen = [*(["--datasets", *datasets] if datasets else []), *(["--ensembles", *ensembles] if ensembles else [])]
+    tool.main(["fcclip", *files, *chosen, "--opts", *SMALL, "INPUT.FEATURE_CACHE_DIR", str(here / "features")])
+
+
+def printed_rows(capsys):
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("| ")]
+    return [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines]
 
 
 def test_what_is_here_is_compared_and_the_rest_is_not_here(tool, here, capsys):
     run(tool, here, "ade20k", "coco", "pas20")
-    printed = capsys.readouterr().out
-    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in printed.splitlines() if line.startswith("| ")]
-    table = {(row[0], row[2]): row for row in rows}
+    table = {(row[0], row[2]): row for row in printed_rows(capsys)}
     assert table["coco", ""][1] == "not here"
     expected = {("ade20k", "PQ"): 26.7882, ("ade20k", "AP"): 16.8234, ("pas20", "mIoU"): 95.3521}
     for (dataset, metric), number in expected.items():
@@ -70,9 +74,27 @@ def test_what_is_here_is_compared_and_the_rest_is_not_here(tool, here, capsys):
     assert f"{results['sem_seg']['mIoU']:.4f}" == table["pas20", "mIoU"][4]
 
 
+def test_all_ensembles_score_the_same_masks_of_ade20k(tool, here, capsys):
+    run(tool, here, ensembles=["all"])
+    rows = printed_rows(capsys)
+    start = next(index for index, row in enumerate(rows) if row[:2] == ["test set", "ensemble"])
+    table = {row[1]: dict(zip(rows[start], row, strict=True)) for row in rows[start + 1 :]}
+    assert set(table) == {*ENSEMBLE_REGISTRY, "geometric, tta"} and next(iter(table)) == "geometric"
+    folder = here / "out/convnext_large"
+    plain, views = (json.loads(next((folder / name).rglob("*_val/results.json")).read_text())
+                    for name in ("ade20k", "ade20k_tta"))  # fmt: skip
+    for name in ("mase", "uniform", "modulation"):
+        assert table[name]["PQ_unseen"] == f"{plain['compare'][name]['PQ_unseen']:.2f}"
+    assert table["geometric"]["PQ"] == f"{plain['panoptic_seg']['PQ']:.2f}"
+    assert table["geometric, tta"]["PQ"] == f"{views['panoptic_seg']['PQ']:.2f}"
+    assert views["provenance"]["config"]["TEST"]["AUG"]["ENABLED"] and "compare" not in views
+
+
 def test_nothing_here_and_no_file_are_said(tool, here):
     with pytest.raises(FileNotFoundError, match=r"None of coco is here; .*DETECTRON2_DATASETS"):
         run(tool, here, "coco")
+    with pytest.raises(FileNotFoundError, match="None of coco is here"):
+        run(tool, here, "coco", ensembles=["mase"])
     with pytest.raises(FileNotFoundError, match=r"no file .*missing.pth"):
         tool.main(["fcclip", "--weights", str(here / "missing.pth")])
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,7 @@ from possam.utils.files import full_path
 if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
 
-__all__ = ["HelpFormatter", "add_group", "add_parser", "add_root", "add_weights"]
+__all__ = ["HelpFormatter", "add_group", "add_parser", "add_root", "add_weights", "join_negative_values"]
 
 
 class HelpFormatter(argparse.RawDescriptionHelpFormatter):
@@ -53,10 +54,10 @@ def add_group(commands: Commands, name: str, *, summary: str, examples: Sequence
     return parser.add_subparsers(title="commands", metavar="COMMAND")
 
 
-def add_weights(parser: argparse.ArgumentParser) -> None:
+def add_weights(parser: argparse.ArgumentParser, option: str = "--weights") -> None:
     """Add the option `--weights ROLE=PATH`, read as a dict, of all commands that load a saved model."""
     parser.add_argument(
-        "--weights",
+        option,
         type=_role_and_path,
         action=_Collect,
         default={},
@@ -89,3 +90,14 @@ def add_root(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="folder of the datasets (default: $DETECTRON2_DATASETS, or datasets)",
     )
+
+
+def join_negative_values(words: Sequence[str]) -> list[str]:
+    """Write "--option -5,10" as "--option=-5,10", as argparse takes "-5,10" for an option of its own."""
+    joined: list[str] = []
+    for word in words:
+        if joined and re.match(r"--\w[^=]*$", joined[-1]) and re.match(r"-[\d.]+,", word):
+            joined[-1] += f"={word}"
+        else:
+            joined.append(word)
+    return joined

@@ -12,13 +12,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from scipy import ndimage
 from torch import Tensor
 
 from possam.data.id_maps import write_id_map
 from possam.models import OpenVocabularySegmenter, Prediction
 from possam.models.explanation import MaskExplanation, explain_mask
 from possam.predict.prompted_result import PromptedResult
+from possam.predict.refinement import refined
 from possam.utils.files import write_json
 from possam.visualize import draw_explanation, draw_panoptic
 from possam.vocabulary import Vocabulary
@@ -212,53 +212,7 @@ class Segmentation:
             ValueError: there is no such segment; `prompted` has not one mask, or an empty one, or is of another image;
                 or, to rename, it has another vocabulary, or the name is that of a hierarchy.
         """
-        self._check_refinement(segment_id, prompted, rename)
-        ids = np.where(self.segmentation == segment_id, 0, self.segmentation)
-        ids[prompted.masks[0]] = segment_id
-        places = ndimage.find_objects(ids, max_label=max(info["id"] for info in self.segments_info))
-        areas = np.bincount(ids.ravel())
-        infos = []
-        for info in self.segments_info:
-            if (place := places[info["id"] - 1]) is None:
-                continue
-            rows, columns = place
-            box = [columns.start, rows.start, columns.stop - columns.start, rows.stop - rows.start]
-            info = {**info, "area": int(areas[info["id"]]), "bbox": box}
-            if info["id"] == segment_id:
-                info |= {"iou": float(prompted.iou[0]), "refined": True}
-                info |= self._renamed(prompted) if rename else {}
-            infos.append(info)
-        return replace(self, segmentation=ids, segments_info=infos)
-
-    def _check_refinement(self, segment_id: int, prompted: PromptedResult, rename: bool) -> None:
-        found = [info for info in self.segments_info if info["id"] == segment_id]
-        if not found:
-            known = [info["id"] for info in self.segments_info]
-            raise ValueError(f"there is no segment {segment_id!r}; the segments are {known}.")
-        if not isinstance(prompted, PromptedResult) or len(prompted) != 1:
-            given = f"{len(prompted)} masks" if isinstance(prompted, PromptedResult) else f"{prompted!r:.80}"
-            raise ValueError(f"a segment is refined by one mask, but got {given}; give what one prompt returned.")
-        if not np.array_equal(prompted.image, self.image):
-            raise ValueError(
-                "the prompt was given on another image; use set_image(segmentation.image), and prompt that."
-            )
-        if not prompted.masks.any():
-            raise ValueError("the prompt's mask is empty; give other points or a box.")
-        if rename and "path" in found[0]:
-            raise ValueError("a segment named by a hierarchy keeps its name; leave out rename.")
-        if rename and prompted.vocabulary != self.vocabulary:
-            raise ValueError("the prompt has other classes than the segmentation; prompt with classes=its vocabulary.")
-
-    def _renamed(self, prompted: PromptedResult) -> dict[str, Any]:
-        names, label = self.vocabulary.display_names, int(prompted.label_ids[0, 0])
-        ids, scores = prompted.label_ids[0].tolist(), prompted.scores[0].tolist()
-        return {
-            "label": names[label],
-            "label_id": label,
-            "isthing": self.vocabulary.isthing[label],
-            "score": scores[0],
-            "top": [(names[place], score) for place, score in zip(ids, scores, strict=True)],
-        }
+        return refined(self, segment_id, prompted, rename=rename)
 
     def plot(self, path: str | Path | None = None, *, opacity: float = 0.5, labels: bool = True) -> Image.Image:
         """Draw the segments over the image; with `path`, save the picture there, too."""

@@ -24,7 +24,7 @@ from possam.cli import share as share
 from possam.cli import submit as submit
 from possam.cli import train as train
 from possam.cli import weights as weights
-from possam.cli.parsing import HelpFormatter
+from possam.cli.parsing import HelpFormatter, join_negative_values
 from possam.utils.messages import describe_os_error
 from possam.utils.output import run_command
 
@@ -89,7 +89,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _main(argv: Sequence[str] | None) -> int:
-    arguments, rest = build_parser().parse_known_args(argv)
+    arguments, rest = build_parser().parse_known_args(join_negative_values(sys.argv[1:] if argv is None else argv))
     if rest and hasattr(arguments, "settings") and not any(word.startswith("-") for word in rest):
         arguments.settings += rest  # KEY VALUE behind an option, where argparse no longer takes them
     elif rest:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Callable, Sequence
 from itertools import takewhile
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,7 @@ __all__ = [
     "add_parser",
     "add_root",
     "add_weights",
+    "join_negative_values",
     "read_configurations",
 ]
 
@@ -79,10 +81,10 @@ def read_configurations(arguments: argparse.Namespace) -> tuple[list[str], list[
     return [str(arguments.config), *more], list(arguments.settings[len(more) :])
 
 
-def add_weights(parser: argparse.ArgumentParser) -> None:
+def add_weights(parser: argparse.ArgumentParser, option: str = "--weights") -> None:
     """Add the option `--weights ROLE=PATH`, read as a dict, of all commands that load a saved model."""
     parser.add_argument(
-        "--weights",
+        option,
         type=_role_and_path,
         action=_Collect,
         default={},
@@ -115,3 +117,14 @@ def add_root(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="folder of the datasets (default: $DETECTRON2_DATASETS, or datasets)",
     )
+
+
+def join_negative_values(words: Sequence[str]) -> list[str]:
+    """Write "--option -5,10" as "--option=-5,10", as argparse takes "-5,10" for an option of its own."""
+    joined: list[str] = []
+    for word in words:
+        if joined and re.match(r"--\w[^=]*$", joined[-1]) and re.match(r"-[\d.]+,", word):
+            joined[-1] += f"={word}"
+        else:
+            joined.append(word)
+    return joined

@@ -176,4 +176,6 @@ def _numbers(text: str, count: int, option: str, wanted: str) -> list[float]:
         numbers = []
     if len(numbers) != count:
         raise ValueError(f"{option} is {text!r}, but must be {wanted}.")
+    if min(numbers) < 0:
+        raise ValueError(f"{option} is {text!r}, outside the image, whose pixels count from 0,0 at the upper left.")
     return numbers

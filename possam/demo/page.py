@@ -1,54 +1,50 @@
 """The demo: a page on which a picture is given, words are typed, and a mask says why it got its name.
 
-What the page does is in plain functions; `build_app` puts them behind Gradio, which is imported there alone.
+What the pages do is in plain functions: `possam.demo.segmenting` and `possam.demo.refining` for whole pictures,
+`possam.demo.prompts` for models that take prompts. Gradio is imported where a page is built alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from possam.classifiers import ENSEMBLE_REGISTRY
-from possam.data.augmentations import ResizeLongestSide
 from possam.data.miniature import lexicon
-from possam.data.pictures import Picture, to_rgb
-from possam.demo.prompts import add_prompt_page
-from possam.models.explanation import MaskExplanation
-from possam.predict.limits import doubt
+from possam.demo.parts import ALONE, FORGET_AFTER, MESSAGE_STAYS, attempt, image_field, import_gradio, told_where
+from possam.demo.prompt_page import add_prompt_page
+from possam.demo.prompts import MODES
+from possam.demo.refining import CHOOSE, refine, restore
+from possam.demo.segmenting import (
+    HEADINGS,
+    Shown,
+    choose,
+    describe_segment,
+    knows_little,
+    path_in_words,
+    segment,
+    segment_of_click,
+)
+from possam.demo.typed import MAX_LETTERS, read_tree_file
+from possam.models.prediction import no_prompts
 from possam.predict.predictor import Predictor
-from possam.predict.segmentation import Segmentation, enlarge
 from possam.shipped import SAMPLE, SAMPLE_WORDS
-from possam.visualize import draw_explanation, draw_panoptic
-from possam.vocabulary import Vocabulary
-from possam.vocabulary.words import read_line, split_words
+from possam.visualize import draw_explanation
 
 if TYPE_CHECKING:
     import gradio
 
-__all__ = ["Shown", "build_app", "describe_click", "describe_segment", "launch", "read_typed", "segment"]
+__all__ = ["build_app", "check_refining", "launch"]
 
-_SIDE = 1280  # a page shows no more pixels; a larger picture is drawn in this size, not drawn and then shrunk
-_HEADINGS = ("id", "name", "kind", "score", "IoU", "seen", "area")
-_FORGET_AFTER = 1800  # seconds, after which what a visitor has segmented is dropped: up to 65 MB each
-_MAX_NAMES = 5000  # of a visitor: a large CLIP reads them in minutes, while others wait
 _LARGEST_FILE = "64mb"
+_PARTS = 7  # of the page that an event changes: the state, the picture, the list, and four of the explanation
 _FORGOTTEN = "This picture has been forgotten; press the button again."
-# One at a time, since the device's memory may not suffice for two. Who clicks again before the answer is there wants
-# the later one.
-_ALONE: dict[str, Any] = {
-    "concurrency_limit": 1,
-    "concurrency_id": "model",
-    "trigger_mode": "always_last",
-    "api_visibility": "private",
-}
 _SECOND_WORDS = "heart, flower, gear, frost: stuff, pebbles: stuff, mosaic: stuff"
+_SAMPLE_TREE = (
+    '{"thing": {"heart": ["striped heart", "plain heart"], "flower": ["striped flower", "plain flower"], '
+    '"gear": ["checkered gear", "plain gear"]}, "snow: stuff": {}, "gravel: stuff": {}, "tile: stuff": {}}'
+)
 # A small picture fills its field; on a phone the panel is pushed sideways, as its letters would be too small.
-_CSS = """
+_CSS = """\
 #image img {width: 100%; height: 100%; object-fit: contain;}
 #panel {overflow-x: auto;}
 #panel button {justify-content: safe center;}
@@ -63,194 +59,120 @@ start the demo with `--model` and the folder of a trained model.
 **A surface**, such as “lawn: stuff” — {textures}."""
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Shown:
-    """A segmentation as the page has it.
-
-    Attributes:
-        segmentation: what the model said.
-        picture: h×w×3 uint8 RGB, the segments over the image, of the image's proportions.
-        rows: one a segment, largest first, with the values of the list's columns.
-        warnings: sentences for the visitor.
-    """
-
-    segmentation: Segmentation
-    picture: NDArray[np.uint8]
-    rows: list[list[Any]]
-    warnings: tuple[str, ...] = ()
-
-
-def read_typed(text: str) -> Vocabulary:
-    """Make a vocabulary of what is typed into the page, as `possam.vocabulary.words.read_line` takes it.
-
-    No file is opened or looked for: who types here need not be who owns the machine.
-
-    Raises:
-        ValueError: there is no word, one of them cannot be used, or there are more than 5,000.
-    """
-    if not split_words(text):
-        raise ValueError('There is no word to look for: type some, such as "cat, dog, grass".')
-    vocabulary = read_line(text, files=False)
-    if len(vocabulary.names) > _MAX_NAMES:
-        raise ValueError(f"There are {len(vocabulary.names)} names, but this page takes at most {_MAX_NAMES}.")
-    return vocabulary
-
-
-def segment(predictor: Predictor, image: Picture | None, words: str, *, ensemble: str | None = None) -> Shown:
-    """What happens when the button is pressed.
-
-    Args:
-        image: as `possam.data.pictures.to_rgb` takes it; None where none was given.
-        words: see `read_typed`.
-        ensemble: see `Predictor`.
-
-    Raises:
-        FileNotFoundError, ValueError: no image, one that cannot be read, or words that cannot be used.
-    """
-    if image is None:
-        raise ValueError("There is no picture: drop one into the field, or click the example.")
-    vocabulary = read_typed(words)
-    result = predictor(to_rgb(image), vocabulary, ensemble=ensemble)
-    warnings = [sentence] if (sentence := doubt(predictor.model, result.image)) else []
-    warnings += _unknown_words(predictor, vocabulary)
-    if not result.segments_info:
-        warnings.append("Nothing was found that one of these words names.")
-    return Shown(segmentation=result, picture=_draw(result), rows=_rows(result), warnings=tuple(warnings))
-
-
-def describe_click(shown: Shown, x: int, y: int) -> MaskExplanation | None:
-    """Why the segment under a pixel of `shown.picture` got its name; None where there is no segment.
-
-    Raises:
-        ValueError: the pixel is outside the picture.
-    """
-    height, width = shown.picture.shape[:2]
-    if not (0 <= x < width and 0 <= y < height):
-        raise ValueError(f"({x}, {y}) is outside the picture of {width}×{height} pixels.")
-    ids = shown.segmentation.segmentation
-    row, column = int((y + 0.5) * ids.shape[0] / height), int((x + 0.5) * ids.shape[1] / width)
-    chosen = int(ids[row, column])
-    return shown.segmentation.explain(chosen) if chosen else None
-
-
-def describe_segment(shown: Shown, segment_id: int) -> MaskExplanation:
-    """Why a segment of the list got its name.
-
-    Raises:
-        ValueError: there is no such segment.
-    """
-    return shown.segmentation.explain(segment_id)
-
-
-def _unknown_words(predictor: Predictor, vocabulary: Vocabulary) -> list[str]:
-    unknown = predictor.model.clip.unknown_words(vocabulary.names)
-    if not unknown:
-        return []
-    return [f"The miniature model does not know {', '.join(map(repr, unknown))}; see “What this model knows”."]
-
-
-def _draw(result: Segmentation) -> NDArray[np.uint8]:
-    image, ids = result.image, result.segmentation
-    if max(image.shape[:2]) > _SIDE:
-        image = ResizeLongestSide(_SIDE).get_transform(image).apply_image(image)
-        ids = enlarge(ids, image.shape[:2])
-    infos = [{**info, "category_id": info["label_id"]} for info in result.segments_info]
-    return draw_panoptic(image, ids, infos, result.vocabulary.display_names)
-
-
-def _rows(result: Segmentation) -> list[list[Any]]:
-    pixels = result.segmentation.size
-    return [
-        [
-            info["id"],
-            info["label"],
-            "thing" if info["isthing"] else "stuff",
-            f"{info['score']:.2f}",
-            f"{info['iou']:.2f}",
-            f"{info['seen_confidence']:.2f}",
-            f"{100 * info['area'] / pixels:.1f} %",
-        ]
-        for info in sorted(result.segments_info, key=lambda info: -info["area"])
-    ]
-
-
-# ---------------------------------------------------------------- the page
-def build_app(predictor: Predictor, *, name: str = "") -> gradio.Blocks:
+def build_app(
+    predictor: Predictor, *, name: str = "", prompter: Predictor | None = None, prompter_name: str = ""
+) -> gradio.Blocks:
     """The page, ready to `launch`.
 
     Args:
         predictor: answers one visitor at a time; the others wait.
         name: of the model, for the page's head.
+        prompter: a model that takes prompts, by which the segments of `predictor` are refined; it needs one that takes
+            none. prompter_name: as `name`.
 
     Raises:
-        ValueError: Gradio is not installed.
+        ValueError: Gradio is not installed, or the models are not such.
     """
-    gr = _import_gradio()
-    if predictor.model.takes_prompts:
-        return _prompt_app(gr, predictor, name)
-    page = _Page(predictor)
-    knows_little = not predictor.model.clip.reads_any_word
+    gr = import_gradio()
+    if prompter is not None:
+        check_refining(predictor, prompter)
+    name = f"`{name or type(predictor.model).__name__}`"
+    if prompter is not None:
+        name += f", refined by `{prompter_name or type(prompter.model).__name__}`"
     with gr.Blocks(title="possam", analytics_enabled=False) as app:
-        name = name or type(predictor.model).__name__
-        gr.Markdown(f"# Any words, one picture\nGive a picture, and say what to look for. Model: `{name}`.")
-        shown = gr.State(time_to_live=_FORGET_AFTER)
-        with gr.Row():
-            with gr.Column(scale=2, min_width=300):
-                image, words, ensemble, button = _inputs(predictor.model.ensemble)
-                if knows_little:
-                    examples = [[str(SAMPLE), SAMPLE_WORDS], [str(SAMPLE), _SECOND_WORDS]]
-                    gr.Examples(examples, [image, words], label="Examples: click one")
-            with gr.Column(scale=3, min_width=300):
-                overlay, table = _outputs()
-        note = gr.Markdown(elem_id="note")
-        panel = gr.Image(show_label=False, format="png", interactive=False, visible=False, buttons=[], elem_id="panel")
-        with gr.Accordion("The same as numbers", open=False, visible=False, elem_id="numbers") as numbers:
-            details = gr.JSON(show_label=False)
-        if knows_little:
+        if predictor.model.takes_prompts:
+            gr.Markdown(f"# Any object, any words\nGive a picture, and click what you want the name of. Model: {name}.")
+            add_prompt_page(predictor, [[str(SAMPLE), SAMPLE_WORDS]] if knows_little(predictor) else [])
+        else:
+            gr.Markdown(f"# Any words, one picture\nGive a picture, and say what to look for. Model: {name}.")
+            _add_page(gr, predictor, prompter)
+        if knows_little(predictor):
             with gr.Accordion("What this model knows", open=False):
                 gr.Markdown(_mini_note())
-        explained = [note, panel, numbers, details]
-        given, results = [image, words, ensemble], [shown, overlay, table, *explained]
-        gr.on([button.click, words.submit], page.segment, given, results, **_ALONE)
-        overlay.select(_told_where(page.explain_click), shown, explained, **_ALONE)
-        table.select(_told_where(page.explain_row), shown, explained, **_ALONE)
     return app
 
 
-def _prompt_app(gr: Any, predictor: Predictor, name: str) -> gradio.Blocks:
-    with gr.Blocks(title="possam", analytics_enabled=False) as app:
-        name = name or type(predictor.model).__name__
-        gr.Markdown(f"# Click an object\nGive a picture, and click what you want the name of. Model: `{name}`.")
-        add_prompt_page(gr, predictor, _image_field(gr), forget_after=_FORGET_AFTER, alone=_ALONE)
-    return app
+def check_refining(predictor: Predictor, prompter: Predictor) -> None:
+    """Raise ValueError where the segments of one model cannot be refined by prompts of the other."""
+    if predictor.model.takes_prompts:
+        raise ValueError(
+            f"{type(predictor.model).__name__} makes masks of prompts itself, so no other model can refine its "
+            "segments; leave out the model for prompts, or give a model that segments whole pictures with it."
+        )
+    if not prompter.model.takes_prompts:
+        raise ValueError(no_prompts(prompter.model))
 
 
-def _image_field(gr: Any) -> Any:
-    image = gr.Image(type="filepath", image_mode=None, label="Picture", height=300, elem_id="image")
-    # The file as it came, for this project's own reader, which says what is wrong with one.
-    setattr(image, "preprocess", _path_of)  # noqa: B010
-    return image
+def _add_page(gr: Any, predictor: Predictor, prompter: Predictor | None) -> None:
+    """The page for whole pictures."""
+    page = _Page(predictor, prompter)
+    shown = gr.State(time_to_live=FORGET_AFTER)
+    with gr.Row():
+        with gr.Column(scale=2, min_width=300):
+            image, words, load, ensemble, stop_below, button = _inputs(gr, predictor.model.ensemble)
+            if knows_little(predictor):
+                examples = [[str(SAMPLE), each] for each in (SAMPLE_WORDS, _SECOND_WORDS, _SAMPLE_TREE)]
+                gr.Examples(examples, [image, words], label="Examples: click one")
+        with gr.Column(scale=3, min_width=300):
+            mode, rename, back = _refinement(gr) if prompter else (gr.State(CHOOSE), gr.State(False), None)
+            overlay, note, table = _outputs(gr)
+    panel = gr.Image(show_label=False, format="png", interactive=False, visible=False, buttons=[], elem_id="panel")
+    with gr.Accordion("The same as numbers", open=False, visible=False, elem_id="numbers") as numbers:
+        details = gr.JSON(show_label=False)
+    explained = [note, panel, numbers, details]
+    given, results = [image, words, ensemble, stop_below], [shown, overlay, table, *explained]
+    load.upload(page.load_tree, [load], [words], api_visibility="private")
+    gr.on([button.click, words.submit], page.segment, given, results, **ALONE)
+    overlay.select(told_where(page.click), [shown, mode, rename], results, **ALONE)
+    table.select(told_where(page.choose_row), [shown, mode, rename], results, **ALONE)
+    if back is not None:
+        back.click(page.restore, [shown], results, **ALONE)
 
 
-def _inputs(ensemble: str) -> tuple[Any, ...]:
-    gr = _import_gradio()
-    image = _image_field(gr)
+def _inputs(gr: Any, ensemble: str) -> tuple[Any, ...]:
+    image = image_field()
     words = gr.Textbox(
         label="What to look for",
         info="One a line or separated by commas, synonyms by |. “lawn: stuff” says that something is not counted. "
-        "The name of a list will do, too, such as ade20k_150.",
+        "The name of a list will do, too, such as ade20k_150, and a tree of names in JSON, by which segments are named "
+        "level by level.",
         placeholder="cat, sofa|couch, floor: stuff",
         lines=2,
-        max_length=100_000,
+        max_length=MAX_LETTERS,
         elem_id="words",
     )
-    names = list(ENSEMBLE_REGISTRY)
-    chosen = gr.Dropdown(names, value=ensemble, label="Ensemble of trained classifier and CLIP", elem_id="ensemble")
-    return image, words, chosen, gr.Button("Segment", variant="primary", elem_id="segment")
+    with gr.Accordion("Tree of names, and how names are decided", open=False, elem_id="options"):
+        load = gr.UploadButton("Load a tree of names (.json)", file_types=[".json"], size="sm", elem_id="tree")
+        stop_below = gr.Slider(
+            0,
+            1,
+            value=0,
+            step=0.05,
+            label="Least probability of a level",
+            info="Of a tree: a segment is named no deeper than this is reached.",
+            elem_id="stop_below",
+        )
+        names = list(ENSEMBLE_REGISTRY)
+        chosen = gr.Dropdown(names, value=ensemble, label="Ensemble of trained classifier and CLIP", elem_id="ensemble")
+    return image, words, load, chosen, stop_below, gr.Button("Segment", variant="primary", elem_id="segment")
 
 
-def _outputs() -> tuple[Any, ...]:
-    gr = _import_gradio()
+def _refinement(gr: Any) -> tuple[Any, ...]:
+    mode = gr.Radio(
+        [CHOOSE, *MODES],
+        value=CHOOSE,
+        label="What a click does",
+        info="Choose a segment; then click on the object where the mask misses a part, outside it where the mask has "
+        "too much, or draw a box around the object.",
+        elem_id="mode",
+    )
+    with gr.Row():
+        rename = gr.Checkbox(label="Rename by the prompt model", elem_id="rename", min_width=200)
+        back = gr.Button("Undo this segment's clicks", size="sm", min_width=200, elem_id="undo")
+    return mode, rename, back
+
+
+def _outputs(gr: Any) -> tuple[Any, ...]:
     overlay = gr.Image(
         label="Segments: click one to see why it got its name",
         format="png",
@@ -259,22 +181,25 @@ def _outputs() -> tuple[Any, ...]:
         buttons=["download", "fullscreen"],
         elem_id="overlay",
     )
+    note = gr.Markdown(elem_id="note")
     table = gr.Dataframe(
-        headers=list(_HEADINGS),
-        datatype=["number", *["str"] * (len(_HEADINGS) - 1)],
+        headers=list(HEADINGS),
+        datatype=["number", *["str"] * (len(HEADINGS) - 1)],
         label="List of segments",
         interactive=False,
         max_height=300,
         buttons=[],
         elem_id="segments",
     )
-    return overlay, table
+    return overlay, note, table
 
 
 def launch(
     predictor: Predictor,
     *,
     name: str = "",
+    prompter: Predictor | None = None,
+    prompter_name: str = "",
     host: str = "127.0.0.1",
     port: int | None = None,
     share: bool = False,
@@ -283,7 +208,7 @@ def launch(
     """Serve the page.
 
     Args:
-        predictor, name: see `build_app`.
+        predictor, name, prompter, prompter_name: see `build_app`.
         host: address to listen at; "0.0.0.0" for all of the machine's.
         port: by default the first free one from 7860 on.
         share: also through a public address of Gradio's, for which Gradio downloads a program.
@@ -293,12 +218,12 @@ def launch(
         The page's address on this machine.
 
     Raises:
-        ValueError: Gradio is not installed.
+        ValueError: as `build_app`.
         OSError: the port is taken, or the host is none of this machine's.
     """
-    gr = _import_gradio()
+    gr = import_gradio()
     fonts = ["system-ui", "sans-serif"]  # the theme's own would be fetched from the net
-    app = build_app(predictor, name=name)
+    app = build_app(predictor, name=name, prompter=prompter, prompter_name=prompter_name)
     try:
         _, address, _ = app.launch(
             server_name=host,
@@ -318,74 +243,95 @@ def launch(
 
 
 class _Page:
-    """What the page's events call: the functions above, with mistakes as messages on the page."""
+    """What the page's events call: the plain functions, with mistakes as messages on the page."""
 
-    def __init__(self, predictor: Predictor) -> None:
-        self._predictor = predictor
+    def __init__(self, predictor: Predictor, prompter: Predictor | None = None) -> None:
+        self._predictor, self._prompter = predictor, prompter
 
-    def segment(self, image: str | None, words: str, ensemble: str) -> tuple[Any, ...]:
-        gr = _import_gradio()
-        try:
-            shown = segment(self._predictor, image, words, ensemble=ensemble)
-        except (ValueError, OSError) as error:
-            # Where the server keeps a visitor's file is nobody's business.
-            message = str(error).replace(str(image), Path(image).name) if image else str(error)
-            raise gr.Error(message, print_exception=False) from error
-        for warning in shown.warnings:
-            gr.Warning(warning)
-        return shown, shown.picture, shown.rows, "", *_hidden()
+    def load_tree(self, path: str) -> Any:
+        (text,) = attempt(lambda: (read_tree_file(path),), 1, path)
+        return text
 
-    def explain_click(self, shown: Shown | None, event: gradio.SelectData) -> tuple[Any, ...]:
+    def segment(self, image: str | None, words: str, ensemble: str, stop_below: float) -> tuple[Any, ...]:
+        gr = import_gradio()
+
+        def parts() -> tuple[Any, ...]:
+            shown = segment(self._predictor, image, words, ensemble=ensemble, stop_below=stop_below)
+            for warning in shown.warnings:
+                gr.Warning(warning, duration=MESSAGE_STAYS)
+            return *_drawn(shown), "", *_hidden()
+
+        return attempt(parts, _PARTS, image)
+
+    def click(self, shown: Shown | None, mode: str, rename: bool, event: gradio.SelectData) -> tuple[Any, ...]:
         if shown is None:
-            return _FORGOTTEN, *_hidden()
+            return *_kept(), _FORGOTTEN, *_hidden()
         x, y = event.index
-        explanation = describe_click(shown, x, y)
-        return _explained(shown, explanation) if explanation else ("There is no segment here.", *_hidden())
+        prompter, before = self._prompter, shown
+        if mode == CHOOSE or prompter is None:
+            return _chosen(shown, segment_of_click(shown, x, y))
 
-    def explain_row(self, shown: Shown | None, event: gradio.SelectData) -> tuple[Any, ...]:
+        def parts() -> tuple[Any, ...]:
+            after = refine(prompter, before, x, y, mode, rename=rename)
+            return *_drawn(after), _refined_in_words(after), *_hidden()
+
+        return attempt(parts, _PARTS)
+
+    def choose_row(self, shown: Shown | None, mode: str, rename: bool, event: gradio.SelectData) -> tuple[Any, ...]:
         if shown is None:
-            return _FORGOTTEN, *_hidden()
-        return _explained(shown, describe_segment(shown, int(event.row_value[0])))
+            return *_kept(), _FORGOTTEN, *_hidden()
+        return _chosen(shown, int(event.row_value[0]))
+
+    def restore(self, shown: Shown | None) -> tuple[Any, ...]:
+        if shown is None:
+            return *_kept(), _FORGOTTEN, *_hidden()
+        shown = restore(shown)
+        return *_drawn(shown), *(_explained(shown) if shown.chosen else ("", *_hidden()))
 
 
-def _explained(shown: Shown, explanation: MaskExplanation) -> tuple[Any, ...]:
-    gr = _import_gradio()
-    result = shown.segmentation
-    infos = {info["query"]: info["id"] for info in result.segments_info}
-    mask = result.segmentation == infos[explanation.query]
-    picture = draw_explanation(result.image, mask, explanation)
+def _drawn(shown: Shown) -> tuple[Any, ...]:
+    return shown, shown.picture, shown.rows
+
+
+def _kept() -> tuple[Any, ...]:
+    """The state, the picture and the list as they are."""
+    return (import_gradio().skip(),) * 3
+
+
+def _chosen(shown: Shown, segment_id: int) -> tuple[Any, ...]:
+    after = choose(shown, segment_id)
+    # The picture is sent again where clicks were drawn on it alone.
+    same = after.picture is shown.picture
+    drawn = (after, *_kept()[1:]) if same else _drawn(after)
+    return *drawn, *(_explained(after) if segment_id else ("There is no segment here.", *_hidden()))
+
+
+def _explained(shown: Shown) -> tuple[Any, ...]:
+    """Why the chosen segment got its name."""
+    gr = import_gradio()
+    result, explanation = shown.segmentation, describe_segment(shown, shown.chosen)
+    picture = draw_explanation(result.image, result.segmentation == shown.chosen, explanation)
     panel = gr.update(value=picture, visible=True, alt_text=explanation.reason)
-    return "", panel, gr.update(visible=True), explanation.to_dict()
+    path = path_in_words(shown, shown.chosen)
+    if path:
+        path += " Without the tree’s levels, all its names are compared: "
+    return f"{path}{explanation.reason} More below.", panel, gr.update(visible=True), explanation.to_dict()
+
+
+def _refined_in_words(shown: Shown) -> str:
+    (info,) = (info for info in shown.segmentation.segments_info if info["id"] == shown.chosen)
+    if shown.clicks is None or shown.clicks.result is None:
+        return f"**{info['label']}** is not changed yet: click the box's opposite corner, too."
+    names = ", ".join(f"{name} ({probability:.2f})" for name, probability in shown.clicks.result.names[0])
+    return f"**{info['label']}** has a new mask. The prompt model names it: {names}."
 
 
 def _hidden() -> tuple[Any, ...]:
     """The panel and the numbers of an explanation, put away."""
-    gr = _import_gradio()
+    gr = import_gradio()
     return gr.update(value=None, visible=False), gr.update(visible=False), None
 
 
 def _mini_note() -> str:
     kinds = {"attributes": lexicon.ATTRIBUTES, "shapes": lexicon.SHAPES, "textures": lexicon.TEXTURES}
     return _MINI_NOTE.format(**{key: ", ".join("|".join(names) for names in kinds[key].values()) for key in kinds})
-
-
-def _path_of(payload: Any) -> str | None:
-    return payload.path if payload else None
-
-
-def _told_where(function: Callable[[Shown | None, Any], Any]) -> Callable[[Shown | None, Any], Any]:
-    """A handler that Gradio gives the place of a click, which it does where a parameter's type asks for it."""
-
-    def handler(shown: Shown | None, event: Any) -> Any:
-        return function(shown, event)
-
-    handler.__annotations__["event"] = _import_gradio().SelectData
-    return handler
-
-
-def _import_gradio() -> Any:
-    try:
-        import gradio
-    except ImportError as error:
-        raise ValueError(f"the demo needs Gradio ({error}); run: pip install 'possam[demo]'") from error
-    return gradio

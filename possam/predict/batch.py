@@ -113,6 +113,8 @@ def prompt_files(
     classes = predictor.check(vocabulary or predictor.model.train_vocabulary, ensemble)
 
     def segment(frame: Frame) -> tuple[PromptedResult, list[dict[str, Any]]]:
+        if prompts is not None:
+            prompts.check_inside(*frame.image.shape[:2])
         image = predictor.encode(frame.image)
         if prompts is None:
             result = image.everything(classes, options, ensemble=ensemble)

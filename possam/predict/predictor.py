@@ -100,9 +100,16 @@ class Predictor:
                 f"from_pretrained takes the name or the folder of a model, but got a {type(source).__name__}; "
                 "a model that is loaded already is given to Predictor itself."
             )
-        options: dict[str, Any] = {"revision": revision, "weights": weights, "device": device, "token": token}
-        folders = {"cache_dir": cache_dir, "text_cache": text_cache}
-        return cls(OpenVocabularySegmenter.from_pretrained(pretrained_folder(source), **options, **folders))
+        model = OpenVocabularySegmenter.from_pretrained(
+            pretrained_folder(source),
+            revision=revision,
+            weights=weights,
+            device=device,
+            cache_dir=cache_dir,
+            text_cache=text_cache,
+            token=token,
+        )
+        return cls(model)
 
     @overload
     def __call__(

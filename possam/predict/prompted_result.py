@@ -165,7 +165,7 @@ def draw_prompt(
         box: XYXY in pixels of the image.
         scale: pixels of the picture for one of the image.
     """
-    line = max(1, round(max(picture.shape) / 400))
+    line = max(2, round(max(picture.shape) / 400))
     if box is not None:
         x0, y0, x1, y1 = (round(scale * side) for side in box)
         cv2.rectangle(picture, (x0, y0), (x1 - 1, y1 - 1), _BOX_COLOR, line, cv2.LINE_AA)

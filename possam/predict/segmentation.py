@@ -14,6 +14,8 @@ from PIL import Image
 
 from possam.data.id_maps import write_id_map
 from possam.models.explanation import MaskExplanation, MaskScores, explain_mask
+from possam.predict.prompted_result import PromptedResult
+from possam.predict.refinement import refined
 from possam.predict.summary import describe_found, png_bytes, run_lengths
 from possam.utils.files import write_json
 from possam.utils.messages import did_you_mean
@@ -41,7 +43,8 @@ class Segmentation:
             ``seen_confidence`` in [0, 1] (that training showed such a thing: the confidence of the ensemble in use, or
             CLIP's probability of the training names where that ensemble has none), ``area`` in pixels, ``bbox``
             [x, y, width, height] in pixels, ``query`` (which of the model's masks it is; of joined stuff the best one),
-            ``top`` (the five names with the best scores of this mask, [(name, score), …]). Of a hierarchy also
+            ``top`` (the five names with the best scores of this mask, [(name, score), …]). A segment that `refine`
+            changed has ``refined``, True; ids have gaps where `refine` took all of a segment. Of a hierarchy also
             ``path`` (a dict a level from the top down: ``label``, ``label_id``, ``probability`` among the siblings;
             the last one is the segment's label) and ``path_probability``, the product; ``score`` is then that of
             `Hierarchy.node_scores`.
@@ -179,6 +182,28 @@ class Segmentation:
             class_id=np.array([info["label_id"] for info in self.segments_info], dtype=int),
             data={"class_name": np.array(self.labels)},
         )
+
+    def refine(self, segment_id: int, prompted: PromptedResult, *, rename: bool = False) -> Segmentation:
+        """Replace a segment's mask by that of a prompt.
+
+        The pixels of the new mask become the segment's, whosever they were. Those that it gives up belong to no segment
+        (0): nothing says what else they show. A segment without a pixel left is removed, the others keep their ids.
+        `semantic`, `instances` and `explain` remain what the model said, without the new mask.
+
+        Args:
+            segment_id: of the segment; that at a pixel is ``segmentation[y, x]``.
+            prompted: one mask on the same image, of any `Predictor.prompt`.
+            rename: give the segment the name, the score and the best names of `prompted`, whose vocabulary must be this
+                one. By default they stay, and ``iou`` alone is that of the new mask.
+
+        Returns:
+            A new Segmentation; this one does not change.
+
+        Raises:
+            ValueError: there is no such segment; `prompted` has not one mask, or an empty one, or is of another image;
+                or, to rename, it has another vocabulary, or the name is that of a hierarchy.
+        """
+        return refined(self, segment_id, prompted, rename=rename)
 
     def plot(self, path: str | Path | None = None, *, opacity: float = 0.5, labels: bool = True) -> Image.Image:
         """Draw the segments over the image; with `path`, save the picture there, too."""

@@ -82,16 +82,30 @@ class Hierarchy:
         """
         path = full_path(path)
         try:
-            tree = json.loads(read_text(path), object_pairs_hook=_Pairs)
+            text = read_text(path)
         except FileNotFoundError:
             raise FileNotFoundError(f"{path} does not exist; give the path of a tree of names in JSON.") from None
         except OSError as error:
             raise ValueError(f"{path} cannot be read ({error.strerror}); give the path of a .json file.") from error
+        return cls.from_json(text, name=path.stem, source=str(path), stop_below=stop_below, node_score=node_score)
+
+    @classmethod
+    def from_json(cls, text: str, *, source: str = "the tree", **options: Any) -> Hierarchy:
+        """Read a tree from the text of a JSON file, as `from_file`.
+
+        Args:
+            source, options: as `from_tree`.
+
+        Raises:
+            ValueError: as `from_file`.
+        """
+        try:
+            tree = json.loads(text, object_pairs_hook=_Pairs)
         except RecursionError as error:
-            raise ValueError(f"{path} is nested too deeply to be read; make the tree flatter.") from error
+            raise ValueError(f"{source} is nested too deeply to be read; make the tree flatter.") from error
         except ValueError as error:
-            raise ValueError(f"{path} is not valid JSON ({error}); correct it, or export it again.") from error
-        return cls.from_tree(tree, name=path.stem, source=str(path), stop_below=stop_below, node_score=node_score)
+            raise ValueError(f"{source} is not valid JSON ({error}); correct it, or export it again.") from error
+        return cls.from_tree(tree, source=source, **options)
 
     @classmethod
     def from_tree(

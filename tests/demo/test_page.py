@@ -1,9 +1,7 @@
-"""The demo: what its buttons do, and the page itself in a real browser."""
+"""The demo's page for whole pictures: what its buttons do."""
 
 import importlib.util
-import os
 import runpy
-import shutil
 import socket
 import sys
 
@@ -11,11 +9,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from possam.demo.page import build_app, describe_click, describe_segment, launch, read_typed, segment
+from possam.demo.page import build_app, launch
+from possam.demo.segmenting import describe_click, describe_segment, segment
+from possam.demo.typed import read_typed
 from possam.predict.predictor import Predictor
 from possam.shipped import SAMPLE, SAMPLE_WORDS
 
-BROWSER = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
 needs_gradio = pytest.mark.skipif(not importlib.util.find_spec("gradio"), reason="Gradio is not installed")
 
 
@@ -150,79 +149,5 @@ def test_drawings_are_the_example_of_the_miniature_model_alone(predictor, monkey
         return {component["type"] for component in build_app(predictor).config["components"]}
 
     assert "dataset" in kinds()
-    monkeypatch.setattr(predictor.model.clip, "name", "convnext_large_d_320")
+    monkeypatch.setattr(type(predictor.model.clip), "reads_any_word", True)
     assert "dataset" not in kinds()
-    assert segment(predictor, str(SAMPLE), "zebra, snow: stuff").warnings == ()
-
-
-@pytest.fixture(scope="module")
-def page(predictor):
-    """The demo in a headless browser; the network behind it is this machine alone."""
-    gradio = pytest.importorskip("gradio", reason="Gradio is not installed")
-    playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
-    if not BROWSER:
-        pytest.skip("no Chromium is installed; CHROMIUM may name its program")
-    address = launch(predictor, name="possam-mini", wait=False)
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
-        page = browser.new_page(viewport={"width": 1280, "height": 1000})
-        page.asked = []
-        page.on("request", lambda request: page.asked.append(request.url))
-        page.goto(address)
-        page.wait_for_selector("#segment")
-        yield page
-        browser.close()
-    gradio.close_all()
-
-
-def say(page, words):
-    page.locator("#words textarea").fill(words)
-    page.click("#segment")
-
-
-def toast(page, text):
-    page.locator(".toast-body", has_text=text).first.wait_for(timeout=20_000)
-
-
-@needs_gradio
-def test_the_page_from_the_example_to_the_reason_of_a_name(page, shown, tmp_path):
-    say(page, "snow")
-    toast(page, "There is no picture")
-    page.locator("tr", has_text="striped heart").last.click()
-    page.wait_for_selector("#image img")
-    say(page, "")
-    toast(page, "There is no word to look for")
-    say(page, "dog")
-    toast(page, "does not know 'dog'")
-    say(page, SAMPLE_WORDS)
-    page.get_by_test_id("cell-5-1").wait_for(timeout=20_000)
-    overlay = page.locator("#overlay img").bounding_box()
-    x, y = place_of(shown, "striped flower")
-    scale = overlay["height"] / shown.picture.shape[0]
-    page.mouse.click(overlay["x"] + x * scale, overlay["y"] + y * scale)
-    page.locator("#panel img[alt*='decides for striped flower']").wait_for(timeout=20_000)
-    page.screenshot(path=tmp_path / "demo.png", full_page=True)
-    assert Image.open(tmp_path / "demo.png").height > 1000
-    row = [row[1] for row in shown.rows].index("snow")
-    page.get_by_test_id(f"cell-{row}-1").click()
-    page.locator("#panel img[alt*='decides for snow']").wait_for(timeout=20_000)
-    page.click("#numbers button")
-    page.locator("#numbers", has_text="confidence").wait_for()
-
-
-@needs_gradio
-def test_a_file_that_is_no_picture_is_named_without_the_servers_paths(page, tmp_path):
-    (tmp_path / "notes.png").write_text("no picture")
-    page.reload()
-    page.wait_for_selector("#segment")
-    page.locator("#image input[type=file]").set_input_files(tmp_path / "notes.png")
-    page.wait_for_selector("#image img")
-    say(page, "snow")
-    toast(page, "notes.png cannot be read as an image")
-    assert "/" not in page.locator(".toast-body", has_text="notes.png").first.inner_text()
-
-
-@needs_gradio
-def test_the_page_asks_this_machine_alone(page):
-    local = ("http://127.0.0.1", "http://localhost", "data:", "blob:")
-    assert page.asked and not [url for url in page.asked if not url.startswith(local)]

@@ -9,7 +9,8 @@ from PIL import Image
 
 from possam.demo import prompts as demo_prompts
 from possam.demo.page import build_app
-from possam.demo.prompts import clear, click, find_everything, start
+from possam.demo.prompt_page import _PromptPage
+from possam.demo.prompts import clear, click, find_everything, keep, rename, start
 from possam.engine import load_config, prepare_datasets
 from possam.predict.predictor import Predictor
 from possam.predict.prompting import EverythingOptions
@@ -80,8 +81,41 @@ def test_everything_forgets_the_clicks(predictor, photo):
     options = EverythingOptions(side=3, iou_threshold=0, stability_threshold=0)
     clicks = click(predictor, start(predictor, photo), 5, 5, ON, WORDS)
     clicks = find_everything(predictor, clicks, WORDS, options)
-    expected = clicks.image.everything(clicks.result.vocabulary, options)
+    expected = clicks.image.everything(clicks.masks.vocabulary, options)
     assert clicks.points == () and len(clicks.rows) == len(expected) > 0
+    assert np.array_equal(clicks.picture, np.asarray(expected.plot(prompts=False)))
+    more = click(predictor, clicks, 5, 5, ON, WORDS)
+    assert len(more.rows) == len(expected) + 1 and more.rows[:-1] == clicks.rows
+
+
+def test_kept_masks_stay_beside_the_next_object(predictor, photo):
+    first = click(predictor, start(predictor, photo), 300, 200, ON, WORDS)
+    kept = keep(first)
+    assert kept.points == () and kept.rows == first.rows and clear(kept).rows == first.rows
+    both = click(predictor, kept, 700, 500, ON, WORDS)
+    alone = click(predictor, start(predictor, photo), 700, 500, ON, WORDS)
+    assert both.rows[0] == first.rows[0] and both.rows[1][1:] == alone.rows[0][1:]
+    assert np.array_equal(both.masks.masks, np.concatenate([first.result.masks, alone.result.masks]))
+    assert both.masks.prompts.points.tolist() == [[[300, 200]], [[700, 500]]]
+    assert clear(both).rows == first.rows and keep(both).rows == both.rows
+    for nothing in (None, start(predictor, photo), kept):
+        with pytest.raises(ValueError, match="There is no mask to keep"):
+            keep(nothing)
+
+
+def test_other_words_give_other_names_to_the_same_masks(predictor, photo):
+    clicks = keep(click(predictor, start(predictor, photo), 300, 200, ON, WORDS))
+    clicks = click(predictor, clicks, 700, 500, ON, WORDS)
+    encoded = predictor.model.encoded
+    renamed = rename(predictor, clicks, "snow, dotted heart, plain gear")
+    assert np.array_equal(renamed.masks.masks, clicks.masks.masks) and renamed.points == clicks.points
+    assert [row[2].count(",") for row in renamed.rows] == [2, 2] != [row[2].count(",") for row in clicks.rows]
+    fresh = click(predictor, start(predictor, photo), 700, 500, ON, "snow, dotted heart, plain gear")
+    assert renamed.rows[1][1:] == fresh.rows[0][1:] and predictor.model.encoded == encoded + 1
+    assert rename(predictor, renamed, "snow\ndotted heart\nplain gear") is renamed
+    assert rename(predictor, None, "") is None
+    untouched = start(predictor, photo)
+    assert rename(predictor, untouched, "snow") is untouched
 
 
 def test_mistakes_are_sentences(predictor, photo, mini_model):
@@ -93,6 +127,7 @@ def test_mistakes_are_sentences(predictor, photo, mini_model):
         (lambda: click(predictor, clicks, 800, 1, ON, ""), "outside the picture of 800×600"),
         (lambda: click(predictor, clicks, 1, 1, "on", ""), "a click is 'on', but must be one of"),
         (lambda: click(predictor, clicks, 1, 1, ON, "dog, dog"), "'dog' to two classes"),
+        (lambda: click(predictor, clicks, 1, 1, ON, '{"a": {}}'), "A tree of names is for whole pictures"),
         (lambda: start(Predictor(mini_model), photo), "PosSAM takes no prompts"),
     ):
         with pytest.raises(ValueError, match=message):
@@ -106,13 +141,18 @@ def test_the_page_calls_them(predictor, photo, tmp_path):
     Image.fromarray(photo).save(tmp_path / "a.png")
     app = build_app(predictor)
     assert {"mode", "prompted", "masks"} <= {getattr(block, "elem_id", None) for block in app.blocks.values()}
-    page = demo_prompts._PromptPage(predictor)
+    page = _PromptPage(predictor)
     clicks, picture, rows = page.start(str(tmp_path / "a.png"))
     assert picture.shape == (600, 800, 3) and rows == [] and page.start(None) == (None, None, [])
     event = type("Event", (), {"index": (300, 200)})
     clicks, _, rows = page.click(clicks, ON, WORDS, event)
     assert clicks.points == ((300, 200),) and len(rows) == 1
-    assert page.clear(clicks)[2] == []
+    assert page.clear(clicks, WORDS)[2] == [] and page.restart(clicks, WORDS)[2] == []
+    kept, _, kept_rows = page.keep(clicks, WORDS)
+    assert kept.points == () and kept_rows == rows and page.clear(kept, WORDS)[2] == rows
+    assert page.rename(kept, WORDS) == (gradio.skip(),) * 3 and page.rename(kept, "snow")[2][0][2] == "snow (1.00)"
     (tmp_path / "b.png").write_text("no picture")
-    with pytest.raises(gradio.Error, match=r"^\W*b.png cannot be read"):
-        page.start(str(tmp_path / "b.png"))
+    with pytest.warns(UserWarning, match=r"^\W*b.png cannot be read"):
+        assert page.start(str(tmp_path / "b.png")) == (None, None, [])
+    with pytest.warns(UserWarning, match="There is no mask to keep"):
+        assert page.keep(None, WORDS) == (gradio.skip(),) * 3

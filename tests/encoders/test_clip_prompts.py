@@ -1,5 +1,7 @@
 """Prompts without their padding have the embeddings they have with it."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import open_clip
 import pytest
 import torch
@@ -45,3 +47,12 @@ def test_texts_of_any_length_keep_their_order():
     together = clip.encode_text(texts)
     alone = torch.cat([clip.encode_text([text]) for text in texts])
     torch.testing.assert_close(together, alone, rtol=1e-5, atol=1e-6)
+
+
+def test_threads_encode_texts_of_different_lengths():
+    clip = FrozenCLIP.build(name="mini_strong", weights="shipped")
+    texts = [["sea"], ["a photo of a striped star.", "tile"], ["There is a striped star in the scene."]] * 20
+    alone = [clip.encode_text(text) for text in texts[:3]] * 20
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(clip.encode_text, texts))
+    assert all(torch.equal(*pair) for pair in zip(together, alone, strict=True))

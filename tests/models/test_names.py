@@ -26,7 +26,7 @@ MAY_NAME_ROLES = {
     "possam/models/top_names.py": "the same: temperature of the text embeddings",
     "possam/export/programs.py": "the same: width and temperature of the text embeddings",
     "possam/export/folder.py": "the same",
-    "possam/demo/page.py": "the same: which words CLIP reads",
+    "possam/demo/segmenting.py": "the same: which words CLIP reads",
     "possam/classifiers/local_discriminative_pooling.py": "its two streams, MODEL.LDP.STREAMS",
     "possam/classifiers/ensembles/clip.py": "the name of an ensemble",
     "possam/encoders/weight_files.py": "of which kind of encoder a file is",
@@ -97,7 +97,7 @@ def test_exceptions_are_needed():
         assert system_names((ROOT / path).read_text()), path
     for path in (*MAY_NAME_ROLES, *NOT_ROLES):
         assert role_names((ROOT / path).read_text()), path
-    for name in ("models/base.py", "export/programs.py", "export/folder.py", "demo/page.py"):
+    for name in ("models/base.py", "export/programs.py", "export/folder.py", "demo/segmenting.py"):
         path = f"possam/{name}"
         assert "sam" not in {role.rpartition(".")[-1].lower() for role in role_names((ROOT / path).read_text())}, path
 

@@ -335,10 +335,15 @@ def test_the_command_names_mistakes_of_place(loaded, photo, tmp_path, capsys):
     output = ["--output", str(tmp_path / "out")]
     assert main(["segment", str(tmp_path), "--point", "5,6", *output]) == 1
     assert "places in one picture, but got 2 files" in capsys.readouterr().err
+    encoded = loaded.model.encoded
     assert main(["segment", str(tmp_path / "a.png"), "--point", "256,6", *output]) == 1
+    assert loaded.model.encoded == encoded  # found before that
     assert "a.png: points (x, y) must be inside the image of 256×200 pixels" in capsys.readouterr().err
     assert main(["segment", str(tmp_path / "a.png"), "--classes", "sea", "--output", str(tmp_path / "none")]) == 1
     assert "error: Squares needs prompts" in capsys.readouterr().err and not (tmp_path / "none").exists()
+    for negative in (["--point", "-5,10"], ["--box", "-.5,3,9,9"]):
+        assert main(["segment", str(tmp_path / "a.png"), *negative, *output]) == 1
+        assert f"{negative[0]} is '{negative[1]}', outside the image" in capsys.readouterr().err
     (tmp_path / "clip.mp4").write_bytes(b"")
     assert main(["segment", str(tmp_path / "clip.mp4"), "--point", "5,6", *output]) == 1
     assert "but got the video" in capsys.readouterr().err

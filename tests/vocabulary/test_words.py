@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from possam.demo.page import read_typed
+from possam.demo.typed import read_typed
 from possam.vocabulary import Vocabulary
 from possam.vocabulary.words import read_line, read_words, split_words
 

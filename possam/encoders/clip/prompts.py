@@ -5,6 +5,7 @@ Shapes: N prompts of one batch, L the context length, D width of CLIP's joint sp
 
 from __future__ import annotations
 
+import threading
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from open_clip import CLIP, CustomTextCLIP
 
 __all__ = ["encode_prompts", "prompt_ends"]
+
+_EXCHANGING = threading.Lock()  # `functional_call` exchanges the model's own tensors while it runs, for all threads
 
 
 def encode_prompts(model: CLIP | CustomTextCLIP, tokens: Tensor) -> Tensor:
@@ -30,16 +33,17 @@ def encode_prompts(model: CLIP | CustomTextCLIP, tokens: Tensor) -> Tensor:
     Returns:
         N×D, not normalized.
     """
-    ends = prompt_ends(model, tokens)
-    if ends is None:
-        return model.encode_text(tokens)
-    length = int(ends.max()) + 1
-    tower, name = _text_tower(model)
-    shortened = {
-        f"{name}positional_embedding": tower.positional_embedding[:length],
-        f"{name}attn_mask": tower.attn_mask[:length, :length],
-    }
-    return functional_call(_TextOf(model), shortened, (tokens[:, :length],))
+    with _EXCHANGING:
+        ends = prompt_ends(model, tokens)
+        if ends is None:
+            return model.encode_text(tokens)
+        length = int(ends.max()) + 1
+        tower, name = _text_tower(model)
+        shortened = {
+            f"{name}positional_embedding": tower.positional_embedding[:length],
+            f"{name}attn_mask": tower.attn_mask[:length, :length],
+        }
+        return functional_call(_TextOf(model), shortened, (tokens[:, :length],))
 
 
 def prompt_ends(model: CLIP | CustomTextCLIP, tokens: Tensor) -> Tensor | None:

@@ -1,0 +1,77 @@
+"""What both pages of the demo are made with: Gradio, fields, and events that say what is wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+__all__ = ["ALONE", "FORGET_AFTER", "MESSAGE_STAYS", "attempt", "image_field", "import_gradio", "told_where"]
+
+FORGET_AFTER = 1800
+"""Seconds after which what a visitor has given is dropped: up to 65 MB each."""
+ALONE: dict[str, Any] = {
+    "concurrency_limit": 1,
+    "concurrency_id": "model",
+    "trigger_mode": "always_last",
+    "api_visibility": "private",
+}
+"""Options of events that use the model: one at a time, since the device's memory may not suffice for two. Who clicks
+again before the answer is there wants the later one."""
+MESSAGE_STAYS = 6
+"""Seconds, as a message hides a part of the page."""
+
+
+def import_gradio() -> Any:
+    """The module gradio.
+
+    Raises:
+        ValueError: it is not installed.
+    """
+    try:
+        import gradio
+    except ImportError as error:
+        raise ValueError(f"the demo needs Gradio ({error}); run: pip install 'possam[demo]'") from error
+    return gradio
+
+
+def image_field() -> Any:
+    """The field in which a picture is given, whose value is the file's path."""
+    image = import_gradio().Image(type="filepath", image_mode=None, label="Picture", height=300, elem_id="image")
+    # The file as it came, for this project's own reader, which says what is wrong with one.
+    setattr(image, "preprocess", _path_of)  # noqa: B010
+    return image
+
+
+def attempt(act: Callable[[], tuple[Any, ...]], count: int, path: str | None = "") -> tuple[Any, ...]:
+    """What `act` returns for `count` parts of the page; a mistake is a message, and leaves them as they are.
+
+    Gradio's own errors would hide the picture, until each part's message is closed.
+
+    Args:
+        path: where the server keeps a visitor's file, which the message does not tell.
+    """
+    gr = import_gradio()
+    try:
+        return act()
+    except (ValueError, OSError) as error:
+        message = str(error).replace(path, Path(path).name) if path else str(error)
+        gr.Warning(message, duration=MESSAGE_STAYS, title="Not possible")
+        return (gr.skip(),) * count
+
+
+def told_where(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A handler of three inputs and the place of a click.
+
+    Gradio gives the place where a parameter's type asks for it, and the module is not here when this file is read.
+    """
+
+    def handler(state: Any, first: Any, second: Any, event: Any) -> Any:
+        return function(state, first, second, event)
+
+    handler.__annotations__["event"] = import_gradio().SelectData
+    return handler
+
+
+def _path_of(payload: Any) -> str | None:
+    return payload.path if payload else None

@@ -141,6 +141,8 @@ def _read(image: Any) -> NDArray[np.uint8] | str:
             return to_rgb(np.asarray(image))
         with Image.open(io.BytesIO(image)) as opened:
             return to_rgb(opened)
+    except Image.UnidentifiedImageError:  # its message names an object of Python
+        return "the bytes are no image that Pillow reads"
     except (ValueError, OSError, Image.DecompressionBombError) as error:
         return str(error) or type(error).__name__
 

@@ -5,11 +5,13 @@ import json
 import logging
 import os
 import signal
+import socket
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from possam.cli import main
 from possam.data import read_id_map
 from possam.predict import sources as sources_module
 from possam.predict.batch import segment_files
@@ -229,10 +231,34 @@ def test_two_processes_share_the_files_and_write_what_one_writes(predictor, imag
         assert (outcome.images, outcome.resumed) == (5, 0) and outcome.failures == alone.failures
         with pytest.raises(ValueError, match="do not work on the same: process 0 has 6 files and process 1 5"):
             segment_files(predictor, found[comm.get_rank() :], WORDS, tmp_path / "three")
-        with pytest.raises(ValueError, match=f"output {tmp_path}/own-0 is not shared: process 1"):
+        with pytest.raises(ValueError, match="output .* is not shared: process 1 on .* does not see what process 0"):
             segment_files(predictor, found, WORDS, tmp_path / f"own-{comm.get_rank()}")
         with pytest.raises(ValueError, match="other settings: ensemble"):
             segment_files(predictor, found, WORDS, tmp_path / "two", ensemble="clip")
 
     two_processes(work)
     assert len(alone.failures) == 1 and files(tmp_path / "two") == files(tmp_path / "one")
+
+
+def test_the_command_as_torchrun_starts_it(images, tmp_path, capfd):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    words = ["segment", str(images), "--classes", "tile: stuff, snow: stuff", "--output"]
+    assert main([*words, str(tmp_path / "one")]) == 0
+    shared = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    children = []
+    for rank in ("0", "1"):
+        if not (child := os.fork()):
+            os.environ.update(shared, RANK=rank, LOCAL_RANK=rank)
+            os._exit(main([*words, str(tmp_path / "two")]))
+        children.append(child)
+    assert [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children] == [0, 0]
+    assert capfd.readouterr().out.count("5 images; overlays") == 2  # of one run each, not of each process
+    assert files(tmp_path / "two") == files(tmp_path / "one")
+
+
+def test_a_gpu_by_number_is_refused_where_each_process_takes_its_own(monkeypatch, tmp_path, capsys):
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    words = ["segment", "--sample", "--device", "cuda:1", "--output", str(tmp_path)]
+    assert main(words) == 1 and "each process takes the GPU of its number" in capsys.readouterr().err

@@ -103,7 +103,7 @@ def segment_files(
         stages,
         sources,
         folder,
-        settings=_settings(predictor, "panoptic", vocabulary, classes, every=every, **options),
+        settings=_settings(predictor, vocabulary, classes, every=every, **options),
         categories=coco_categories(classes),
         every=every,
         batch_size=batch_size,
@@ -169,7 +169,7 @@ def prompt_files(
         stages,
         sources,
         Path(output),
-        settings=_settings(predictor, "instances", classes, classes, every=every, ensemble=ensemble, **asked),
+        settings=_settings(predictor, classes, classes, every=every, ensemble=ensemble, **asked),
         categories=coco_categories(classes),
         every=every,
         batch_size=1,
@@ -180,7 +180,7 @@ def prompt_files(
 
 
 def _settings(
-    predictor: Predictor, kind: str, asked: Names, classes: Vocabulary, *, ensemble: str | None, **options: Any
+    predictor: Predictor, asked: Names, classes: Vocabulary, *, ensemble: str | None, **options: Any
 ) -> dict[str, Any]:
     """What the results of an image depend on beside the image, as plain data for the journal.
 
@@ -190,7 +190,6 @@ def _settings(
     config = SavedConfig.portable(model.config).to_yaml() if model.config else ""
     table = classes.to_table()["classes"]
     settings = {
-        "results": kind,
         "model": f"{type(model).__name__} {_digest([parameters_sha256(model), describe_frozen(model), config])}",
         "classes": f"{few(classes.display_names, 4)} {_digest(table)}",
         "ensemble": ensemble or model.ensemble,

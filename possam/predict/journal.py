@@ -16,7 +16,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from functools import lru_cache
 from itertools import islice
-from pathlib import Path
+from pathlib import Path, PurePath
 from threading import Lock
 from typing import IO, Any
 
@@ -28,6 +28,7 @@ __all__ = ["JOURNAL", "Journal", "key_of", "stamp_of"]
 logger = logging.getLogger(__name__)
 
 JOURNAL = "journal.jsonl"
+KINDS = ("panoptic", "instances")
 _PART = "journal.part-{}.jsonl"
 _SHOWN = 80  # characters of a setting in a message
 _WANTED, _OF_IMAGE = {"source", "file", "size", "mtime_ns"}, {"image", "annotations", "complete"}
@@ -75,7 +76,7 @@ class Journal:
                 damaged.
             OSError: the journal cannot be written.
         """
-        settings = json.loads(dump_json(settings))
+        settings = json.loads(dump_json({"results": self.kind, **settings}))
         if self.json.is_dir():
             raise ValueError(f"{self.json} is a folder, but the predictions are to be written there; remove it.")
         if overwrite:
@@ -118,7 +119,8 @@ class Journal:
     def _settings(self) -> dict[str, Any]:
         with self._path.open("rb") as file:
             record = _read(file.readline())
-        if not isinstance(settings := (record or {}).get("settings"), dict):
+        settings = (record or {}).get("settings")
+        if not isinstance(settings, dict) or settings.get("results") not in KINDS:
             raise ValueError(
                 f"{self._path} does not begin with the settings of a run. Give another folder, or --overwrite "
                 "(overwrite=True) to do everything again."
@@ -140,6 +142,9 @@ class Journal:
             self.remove_results(record["image"]["id"])
 
     def _remove_all(self) -> None:
+        if self._path.is_file():
+            with suppress(ValueError):  # a journal without settings, whose results' kind is unknown
+                (self.folder / f"{self._settings()['results']}.json").unlink(missing_ok=True)
         for path in self._files():
             for _, record in _lines(path):
                 self._remove_results(record)
@@ -194,7 +199,7 @@ class Journal:
 
     def remove_results(self, name: str) -> None:
         """Remove the files of an image, as far as they are there."""
-        for path in self._results(name):
+        for path in (self.folder / "overlay" / f"{name}.jpg", self.folder / "panoptic" / f"{name}.png"):
             path.unlink(missing_ok=True)
 
     def close(self) -> None:
@@ -302,13 +307,22 @@ def _lines(path: Path) -> Iterator[tuple[int, Record]]:
     with path.open("rb") as file:
         for line in file:
             record = _read(line)
-            if record is not None and _WANTED <= record.keys() and ("frames" in record or _OF_IMAGE <= record.keys()):
+            if record is not None and _WANTED <= record.keys() and ("frames" in record or _is_of_image(record)):
                 yield place, record
             elif (record is None or "settings" not in record) and line.endswith(b"\n"):
                 damaged += 1
             place += len(line)
     if damaged:
         logger.warning("%s has %d lines that are damaged; what they were about is done again.", path, damaged)
+
+
+def _is_of_image(record: Record) -> bool:
+    """Whether a record is of an image, and names files in the folder alone: a journal may come from elsewhere."""
+    image = record.get("image")
+    if not _OF_IMAGE <= record.keys() or not isinstance(image, dict) or not isinstance(image.get("id"), str):
+        return False
+    path = PurePath(f"{image['id']}.png")
+    return not path.is_absolute() and ".." not in path.parts
 
 
 def _read(line: bytes) -> Record | None:

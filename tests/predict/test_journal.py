@@ -6,6 +6,7 @@ import logging
 import os
 import signal
 import socket
+import traceback
 
 import numpy as np
 import pytest
@@ -62,9 +63,11 @@ def test_a_killed_run_goes_on_to_the_same_files_as_one_that_was_not(predictor, i
     found = find_sources([images])
     segment_files(predictor, found, WORDS, tmp_path / "whole")
     if not (child := os.fork()):
-        segment_files(predictor, found, WORDS, tmp_path / "out", workers=0,
-                      progress=lambda done, total: done == 2 and os.kill(os.getpid(), signal.SIGKILL))  # fmt: skip
-        os._exit(0)
+        try:
+            segment_files(predictor, found, WORDS, tmp_path / "out", workers=0,
+                          progress=lambda done, total: done == 2 and os.kill(os.getpid(), signal.SIGKILL))  # fmt: skip
+        finally:
+            os._exit(1)
     assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGKILL
     part = tmp_path / "out" / "journal.part-0.jsonl"
     done = part.read_bytes().count(b"\n")
@@ -139,6 +142,19 @@ def test_a_json_of_something_else_is_not_replaced(predictor, images, tmp_path):
     with pytest.raises(ValueError, match="does not begin with the settings"):
         segment_files(predictor, find_sources([images]), WORDS, out)
     assert (out / "panoptic.json").read_text() == "{}" and not list(out.rglob("*.png"))
+
+
+def test_overwriting_removes_results_of_another_kind_and_nothing_outside(predictor, images, tmp_path):
+    segment_files(predictor, find_sources([images / "1.png"]), WORDS, tmp_path / "out")
+    journal = Journal(tmp_path / "out", "instances", 0)
+    (tmp_path / "image.png").touch()
+    with (tmp_path / "out" / "journal.jsonl").open("a") as file:
+        stamp = '"file": "", "size": 0, "mtime_ns": 0, "annotations": [], "complete": true'
+        file.write(f'{{"source": "a", {stamp}, "image": {{"id": "../../image"}}}}\n')
+    with pytest.raises(ValueError, match='results is "instances" and was "panoptic"'):
+        journal.begin({}, find_sources([SAMPLE]), overwrite=False)
+    assert journal.begin({}, find_sources([SAMPLE]), overwrite=True) == 0
+    assert list(files(tmp_path / "out")) == ["journal.jsonl"] and (tmp_path / "image.png").exists()
 
 
 def test_files_that_failed_are_tried_again_and_those_of_other_runs_stay_known(predictor, images, tmp_path, segmented):
@@ -249,8 +265,13 @@ def test_the_command_as_torchrun_starts_it(images, tmp_path, capfd):
     children = []
     for rank in ("0", "1"):
         if not (child := os.fork()):
-            os.environ.update(shared, RANK=rank, LOCAL_RANK=rank)
-            os._exit(main([*words, str(tmp_path / "two")]))
+            code = 99
+            try:
+                os.environ.update(shared, RANK=rank, LOCAL_RANK=rank)
+                code = main([*words, str(tmp_path / "two")])
+            except BaseException:
+                traceback.print_exc()
+            os._exit(code)
         children.append(child)
     assert [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children] == [0, 0]
     assert capfd.readouterr().out.count("5 images; overlays") == 2  # of one run each, not of each process

@@ -29,7 +29,8 @@ def print_found(outcome: Outcome, vocabulary: Vocabulary, output: Path, *, as_js
             print(json.dumps(record, ensure_ascii=False) if as_json else found_line(record))
         if not as_json:
             count = "1 image" if outcome.images == 1 else f"{outcome.images} images"
-            print(f"{count}; overlays and predictions are in {output}")
+            earlier = f" ({outcome.resumed} done before)" if outcome.resumed else ""
+            print(f"{count}{earlier}; overlays and predictions are in {output}")
     for path, reason in outcome.failures.items():
         print(f"error: {path}: {reason}" if path not in reason else f"error: {reason}", file=sys.stderr)
 

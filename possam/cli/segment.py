@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from typing import TYPE_CHECKING, Any
 
 from possam.cli.parsing import add_parser, add_weights
@@ -11,7 +12,7 @@ from possam.utils.files import full_path
 if TYPE_CHECKING:
     from possam.cli.parsing import Commands
 
-__all__ = ["add_command"]
+__all__ = ["add_command", "check_arguments"]
 
 _DESCRIPTION = """\
 Segment pictures and videos. For every image DIR/overlay/<name>.jpg shows the segments, and DIR/panoptic/<name>.png with
@@ -19,6 +20,11 @@ DIR/panoptic.json holds them in the COCO panoptic format. A file that cannot be 
 written, is passed over and listed at the end, as is a video with frames that do not decode; the exit code is then 1.
 Of a video, DIR/video/<name>.mp4 shows the overlays one after the other. At the end, a line an image says what was
 found: each name with its count, its share of the image and its best score.
+
+Run again with the same DIR, the command does what is missing: files that failed, are new or have changed, or that were
+left when it was stopped. DIR/journal.jsonl says what is done. Other words, another model or other options need another
+DIR, or --overwrite. Under torchrun the processes share the files, each with a GPU of its own, if there is one; DIR must
+be a folder that all see. On Slurm, use tools/submit.py.
 
 Classes are separated by commas or lines, synonyms by |; "sky: stuff" says that something is not counted. Without a
 mark, what COCO or ADE20K counts as stuff is stuff. Commas inside brackets, double quotes or numbers belong to a name.
@@ -50,6 +56,7 @@ def add_command(commands: Commands) -> None:
             "possam segment photo.jpg --point 120,80 --point 300,40:- --model MODEL --output results",
             "possam segment photo.jpg --box 10,10,90,200 --box 95,20,140,180 --model MODEL --output results",
             "possam segment photos --everything --classes lvis --model MODEL --output results",
+            "torchrun --nproc-per-node 8 -m possam segment photos --classes lvis --model MODEL --output results",
         ],
     )
     parser.add_argument("images", nargs="*", metavar="IMAGES", help="files, folders, patterns, videos")
@@ -78,9 +85,34 @@ def add_command(commands: Commands) -> None:
     printed.add_argument("--json", action="store_true", help="print what was found as a JSON object a line")
     printed.add_argument("--quiet", action="store_true", help="print errors alone")
     parser.add_argument("--every", type=int, default=1, metavar="N", help="take each N-th frame of videos (default: 1)")
+    parser.add_argument("--batch-size", type=int, default=1, metavar="N", help="images of a size that go through the "
+                        "network together (default: 1); with more, scores differ by rounding")  # fmt: skip
+    parser.add_argument("--workers", type=int, default=2, metavar="N", help="threads of each process that read, name "
+                        "and write (default: 2); with 0 the process does one thing at a time")  # fmt: skip
+    parser.add_argument("--overwrite", action="store_true", help="remove what an earlier run has left in DIR, and do "
+                        "everything again")  # fmt: skip
 
 
 def run(arguments: argparse.Namespace) -> int:
+    prompting = check_arguments(arguments)
+    if "RANK" not in os.environ or "WORLD_SIZE" not in os.environ:
+        return _segment(arguments, prompting)
+    from possam.engine import launch
+
+    if arguments.device and ":" in arguments.device and os.environ["WORLD_SIZE"] != "1":
+        raise ValueError(
+            f"--device is {arguments.device}, but under torchrun each process takes the GPU of its number; give cuda "
+            "or cpu, and choose the GPUs with CUDA_VISIBLE_DEVICES."
+        )
+    return int(launch.run(lambda _: _segment(arguments, prompting), arguments))
+
+
+def check_arguments(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Check what can be checked before a model is loaded. Returns the arguments of `prompt_files` for prompts, if any.
+
+    Raises:
+        ValueError: options contradict each other or are out of range.
+    """
     prompted = bool(arguments.point or arguments.box or arguments.everything)
     if not arguments.images and not arguments.sample:
         raise ValueError("no image was given; name files, folders or patterns, or try --sample.")
@@ -94,11 +126,22 @@ def run(arguments: argparse.Namespace) -> int:
         raise ValueError("--stop-below is for a tree of names, but none was given; add --hierarchy TREE.json.")
     if arguments.every < 1:
         raise ValueError(f"--every is {arguments.every}, but must be at least 1.")
+    if arguments.batch_size < 1:
+        raise ValueError(f"--batch-size is {arguments.batch_size}, but must be at least 1.")
+    if arguments.batch_size > 1 and prompted:
+        raise ValueError("--batch-size is for whole pictures; with prompts, leave it out: images go one by one.")
+    if arguments.workers < 0:
+        raise ValueError(f"--workers is {arguments.workers}, but must be at least 0.")
     if arguments.grid is not None and not arguments.everything:
         raise ValueError("--grid is the grid of --everything; give both, or leave out --grid.")
-    prompting = _prompting(arguments) if prompted else {}
+    return _prompting(arguments) if prompted else {}
+
+
+def _segment(arguments: argparse.Namespace, prompting: dict[str, Any]) -> int:
+    """Segment, in each of the processes that share the files; the first one says what came of it."""
     from possam.cli.found import print_found, write_overlay_videos
     from possam.cli.output import progress_bar
+    from possam.d2.utils import comm
     from possam.predict.batch import prompt_files, segment_files
     from possam.predict.predictor import Names, Predictor
     from possam.predict.sources import find_sources
@@ -127,13 +170,16 @@ def run(arguments: argparse.Namespace) -> int:
             asked = predictor.check(names, arguments.ensemble, progress)
     with progress_bar("segmenting", quiet=arguments.quiet) as progress:
         common: dict[str, Any] = {"ensemble": arguments.ensemble, "every": arguments.every, "progress": progress}
-        if prompted:
+        common |= {"workers": arguments.workers, "overwrite": arguments.overwrite}
+        if prompting:
             outcome = prompt_files(predictor, sources, classes, arguments.output, **prompting, **common)
         else:
             assert names is not None
+            common["batch_size"] = arguments.batch_size
             outcome = segment_files(predictor, sources, names, arguments.output, **common)
-    write_overlay_videos(outcome, sources, arguments.output, every=arguments.every)
-    print_found(outcome, asked, arguments.output, as_json=arguments.json, quiet=arguments.quiet)
+    if comm.is_main_process():
+        write_overlay_videos(outcome, sources, arguments.output, every=arguments.every)
+        print_found(outcome, asked, arguments.output, as_json=arguments.json, quiet=arguments.quiet)
     return int(bool(outcome.failures))
 
 

@@ -19,7 +19,8 @@ __all__ = ["Run", "add_arguments", "add_command", "run", "submit"]
 MISSING = "Submitting needs submitit, which is not installed; install it with `pip install 'possam[slurm]'`."
 _DESCRIPTION = """\
 Submit a training run to Slurm. Told to make room, or out of time, it saves, goes back to the queue and goes on. Every
-GPU has its process, which Slurm starts; the run's settings are those of `possam train`."""
+GPU has its process, which Slurm starts; the run's settings are those of `possam train`. For `possam segment`, whose
+processes share the files, use tools/submit.py."""
 
 
 def add_command(commands: Commands) -> None:
@@ -55,7 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--signal-delay", type=int, default=300, metavar="SECONDS", help=delay)
     add("--restarts", type=int, default=100, metavar="N", help="how often it may run out of time (default: 100)")
     add("--slurm", action="append", default=[], metavar="KEY=VALUE", help="any other option of sbatch; may be repeated")
-    add("--name", help="of the job (default: that of OUTPUT_DIR)")
+    add("--name", help="of the job (default: that of the output folder)")
     add("--cluster", choices=["slurm", "local"], default="slurm", help="local: run it here, to try it")
 
 
@@ -73,16 +74,10 @@ class Run:
         self.args = args
 
     def __call__(self) -> None:
-        import submitit
-        from submitit.helpers import TorchDistributedEnvironment
-
         from possam.cli.job import run_job
         from possam.engine.preemption import Preempted
 
-        job = submitit.JobEnvironment()
-        TorchDistributedEnvironment().export(set_cuda_visible_devices=False, overwrite=True)
-        if job.num_nodes == 1:
-            os.environ["MASTER_ADDR"] = "127.0.0.1"  # a machine need not know its own name
+        job = _join_processes()
         if int(os.environ.get("SLURM_RESTART_COUNT", "0")):
             self.args.resume = True  # Slurm itself has requeued it, after a node failed
         number = getattr(signal, f"SIG{job.USR_SIG}")
@@ -102,8 +97,60 @@ class Run:
         return DelayedSubmission(self)
 
 
+class Prediction:
+    """`possam segment` as submitit calls it, in every process of the job; its journal says where to go on."""
+
+    def __init__(self, words: list[str]) -> None:
+        self.words = words
+
+    def __call__(self) -> None:
+        from possam.cli import main
+
+        _join_processes()
+        if code := main(self.words):
+            sys.exit(code)
+
+    def checkpoint(self) -> Any:
+        """What submitit puts back into the queue."""
+        from submitit.helpers import DelayedSubmission
+
+        return DelayedSubmission(self)
+
+
+def _join_processes() -> Any:
+    """Set the environment to that of torchrun. Returns submitit's description of the job."""
+    import submitit
+    from submitit.helpers import TorchDistributedEnvironment
+
+    job = submitit.JobEnvironment()
+    TorchDistributedEnvironment().export(set_cuda_visible_devices=False, overwrite=True)
+    if job.num_nodes == 1:
+        os.environ["MASTER_ADDR"] = "127.0.0.1"  # a machine need not know its own name
+    return job
+
+
+def _work(args: argparse.Namespace) -> tuple[Run | Prediction, Path]:
+    """What is to be run, and its output folder. Raises ValueError for a mistake."""
+    if args.config_file:
+        from possam.engine.config import load_config
+
+        cfg = load_config(args.config_file, args.opts)
+        run = {"config_file": args.config_file, "opts": args.opts, "resume": args.resume, "eval_only": args.eval_only}
+        return Run(argparse.Namespace(**run)), Path(cfg.OUTPUT_DIR)
+    if args.opts[:1] != ["segment"]:
+        raise ValueError("there is nothing to submit; give a configuration, or segment and its words.")
+    if args.resume or args.eval_only:
+        raise ValueError("--resume and --eval-only are for training; `possam segment` goes on by itself.")
+    from possam.cli import build_parser as command
+    from possam.cli.segment import check_arguments
+
+    arguments = command().parse_args(args.opts)
+    check_arguments(arguments)
+    return Prediction(args.opts), arguments.output
+
+
 def submit(args: argparse.Namespace) -> Any:
-    """Submit the run.
+    """Submit a training run or a prediction.
 
     Args:
         args: those of `add_arguments`, and config_file, opts as tools/train_net.py has them.
@@ -114,9 +161,7 @@ def submit(args: argparse.Namespace) -> Any:
     Raises:
         ValueError: the configuration is wrong, submitit is missing, or there is no Slurm here.
     """
-    from possam.engine.config import load_config
-
-    cfg = load_config(args.config_file, args.opts)
+    work, folder = _work(args)
     try:
         import submitit
     except ImportError as error:
@@ -124,12 +169,11 @@ def submit(args: argparse.Namespace) -> Any:
     if odd := [setting for setting in args.slurm if "=" not in setting]:
         raise ValueError(f"--slurm {odd[0]} is not KEY=VALUE, such as --slurm account=vision.")
     try:
-        jobs = Path(cfg.OUTPUT_DIR) / "jobs"
-        executor = submitit.AutoExecutor(jobs, args.cluster, slurm_max_num_timeout=args.restarts)
+        executor = submitit.AutoExecutor(folder / "jobs", args.cluster, slurm_max_num_timeout=args.restarts)
     except RuntimeError as error:
         raise ValueError(f"{error} Submit from a machine of the cluster, or try --cluster local.") from error
     executor.update_parameters(
-        name=args.name or Path(cfg.OUTPUT_DIR).name,
+        name=args.name or folder.name,
         nodes=args.nodes,
         tasks_per_node=args.processes_per_node or max(args.gpus_per_node, 1),
         gpus_per_node=args.gpus_per_node,
@@ -139,5 +183,4 @@ def submit(args: argparse.Namespace) -> Any:
         slurm_signal_delay_s=args.signal_delay,
         slurm_additional_parameters=dict(setting.split("=", 1) for setting in args.slurm),
     )
-    run = {"config_file": args.config_file, "opts": args.opts, "resume": args.resume, "eval_only": args.eval_only}
-    return executor.submit(Run(argparse.Namespace(**run)))
+    return executor.submit(work)

@@ -38,7 +38,7 @@ _HELD = (errno.EACCES, errno.EAGAIN)  # POSIX allows either
 
 
 @contextmanager
-def exclusive(folder: str | Path, *, patience: float = 0.0) -> Iterator[None]:
+def exclusive(folder: str | Path, *, patience: float = 0.0, option: str = "OUTPUT_DIR") -> Iterator[None]:
     """Hold the lock of an output folder; all processes of a run must enter together.
 
     The main process holds a POSIX lock on `run.lock`, which the kernel releases when that process ends, however it
@@ -47,11 +47,12 @@ def exclusive(folder: str | Path, *, patience: float = 0.0) -> Iterator[None]:
     Args:
         folder: is made if it is missing.
         patience: seconds to wait for another run that holds the lock, such as one that is just ending.
+        option: what names the folder, for messages.
 
     Raises:
         ValueError: another run holds the lock; in all processes.
     """
-    file, problem = _lock(Path(folder) / LOCK, patience) if comm.is_main_process() else (None, "")
+    file, problem = _lock(Path(folder) / LOCK, patience, option) if comm.is_main_process() else (None, "")
     try:
         if problem := comm.all_gather(problem)[0]:
             raise ValueError(problem)
@@ -61,7 +62,7 @@ def exclusive(folder: str | Path, *, patience: float = 0.0) -> Iterator[None]:
             file.close()
 
 
-def _lock(path: Path, patience: float) -> tuple[IO[str] | None, str]:
+def _lock(path: Path, patience: float, option: str) -> tuple[IO[str] | None, str]:
     """The locked file, or why there is none because another run holds the lock."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -86,8 +87,8 @@ def _lock(path: Path, patience: float) -> tuple[IO[str] | None, str]:
         if time.monotonic() - start >= longest:
             file.close()
             return None, (
-                f"Another run ({who}) is writing to OUTPUT_DIR {path.parent}. Wait until it has ended, or set "
-                "OUTPUT_DIR to another folder."
+                f"Another run ({who}) is writing to {option} {path.parent}. Wait until it has ended, or set "
+                f"{option} to another folder."
             )
         if not waiting:
             waiting = True
@@ -115,8 +116,11 @@ def _holder(file: IO[str]) -> dict[str, Any]:
 # ------------------------------------------------------------------ all machines share it
 
 
-def check_shared(folder: str | Path) -> None:
+def check_shared(folder: str | Path, *, option: str = "OUTPUT_DIR") -> None:
     """Check that all processes see the folder that the main process writes to; all processes must ask.
+
+    Args:
+        option: what names the folder, for messages.
 
     Raises:
         ValueError: one does not; in all processes.
@@ -129,7 +133,7 @@ def check_shared(folder: str | Path) -> None:
         try:
             write_atomically(Path(folder) / name, lambda file: file.write(b"seen by all processes?"))
         except OSError as error:
-            problem = f"{folder} cannot be written to ({error.strerror}); set OUTPUT_DIR to a folder that can be."
+            problem = f"{folder} cannot be written to ({error.strerror}); set {option} to a folder that can be."
     name, problem = comm.all_gather((name, problem))[0]
     if problem:
         raise OSError(problem)
@@ -140,8 +144,8 @@ def check_shared(folder: str | Path) -> None:
     others = [place for found, place in seen if not found]
     if others:
         raise ValueError(
-            f"OUTPUT_DIR {folder} is not shared: {others[0]} does not see what {seen[0][1]} writes there. Set "
-            "OUTPUT_DIR to the absolute path of a folder that all machines share."
+            f"{option} {folder} is not shared: {others[0]} does not see what {seen[0][1]} writes there. Set "
+            f"{option} to the absolute path of a folder that all machines share."
         )
 
 

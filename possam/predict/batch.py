@@ -2,39 +2,38 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
+import numpy as np
+from numpy.typing import NDArray
 
+from possam.config import SavedConfig
 from possam.data import write_id_map
+from possam.engine.provenance import parameters_sha256
 from possam.layers.prompts import Prompts
+from possam.models import MaskProposals
+from possam.models.batch import padded_size
 from possam.models.prediction import needs_prompts, no_prompts
+from possam.models.state import describe_frozen
+from possam.predict.job import FAILURES, Outcome, Stages, run_stages, sentence
 from possam.predict.predictor import Names, Predictor
 from possam.predict.prompted_result import PromptedResult
-from possam.predict.prompting import EverythingOptions
+from possam.predict.prompting import EncodedImage, EverythingOptions
 from possam.predict.segmentation import Segmentation, coco_categories
-from possam.predict.sources import Frame, Source, as_text, distinct_sources, read_frames
-from possam.utils.files import write_atomically, write_json
-from possam.vocabulary import Vocabulary
+from possam.predict.sources import Frame, Source
+from possam.utils.files import dump_json, write_atomically
+from possam.utils.messages import few
+from possam.vocabulary import Hierarchy, Vocabulary
 
 __all__ = ["Outcome", "prompt_files", "segment_files"]
 
-_FAILURES = (ValueError, OSError, MemoryError, torch.OutOfMemoryError)
 _JPEG_SIDE = 65_500  # pixels, of libjpeg
-
-
-@dataclass
-class Outcome:
-    """What came of it: the JSON of all predictions, how many images were segmented, and what went wrong where (a file,
-    or a frame of one)."""
-
-    json: Path
-    images: int = 0
-    failures: dict[str, str] = field(default_factory=dict)
 
 
 def segment_files(
@@ -45,39 +44,76 @@ def segment_files(
     *,
     ensemble: str | None = None,
     every: int = 1,
+    batch_size: int = 1,
+    workers: int = 2,
+    overwrite: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> Outcome:
-    """Segment files one after the other.
+    """Segment files; what an earlier run has done in the same folder, with the same settings, is not done again.
 
     `output`/overlay/<name>.jpg shows the segments, `output`/panoptic/<name>.png and `output`/panoptic.json hold them in
     the COCO panoptic format. A file that cannot be read or segmented, or whose results cannot be written, is noted and
-    passed over, without leaving half of its results; one whose overlay alone cannot be written keeps the others. The
-    JSON is written whatever happens, so that a run that is stopped keeps what it has done.
+    passed over, without leaving half of its results; one whose overlay alone cannot be written keeps the others. A
+    later run tries such files again, and does those again that have changed (path, size or modification time).
+
+    `output`/journal.jsonl says what is done (`possam.predict.journal`). The JSON is written from it at the end, and in
+    a single process also where an error or Ctrl-C stops the run.
+
+    While an image is in the network, the next ones are read, and those before are named and written. Memory does not
+    depend on the number of images, but for about 1 kB each of their names and places. In a distributed run
+    (`possam.engine.launch`) all processes call this with the same arguments, and each takes its share of the files.
 
     Args:
         sources: as `possam.predict.sources.find_sources` gives them (`distinct_sources`).
         vocabulary: as `Predictor` takes it; of a hierarchy the JSON has each segment's path.
-        output: folder, made if it does not exist.
+        output: folder, made if it does not exist; all processes must share it.
         ensemble: see `Predictor`.
         every: of a video take each `every`-th frame.
-        progress: called with how many files are done and how many there are.
+        batch_size: how many images, of equal size once padded, go through the network at a time. With 1 the results are
+            those of `Predictor`, bit for bit; with more, scores may differ from these by rounding.
+        workers: threads of each process that read, name and write; with 0 the thread that calls does all, image by
+            image.
+        overwrite: remove the results that the folder's journal names, and do everything again.
+        progress: called with how many files are done, and how many there are to do in this process.
 
     Raises:
-        OSError: `output` or its JSON cannot be written.
-        ValueError: the JSON's place is a folder; the vocabulary or the ensemble cannot be used (`Predictor.check`); or
-            the model needs prompts (`prompt_files`).
+        OSError: `output` or its JSON cannot be written, or not all processes see it.
+        ValueError: `output` holds predictions made with other settings; another run writes there; the JSON's place is a
+            folder; `batch_size` or `workers` is out of range; the vocabulary or the ensemble cannot be used
+            (`Predictor.check`); or the model needs prompts (`prompt_files`).
     """
-    if predictor.model.takes_prompts:
-        raise ValueError(needs_prompts(predictor.model))
-    classes = predictor.check(vocabulary, ensemble)
+    model = predictor.model
+    if model.takes_prompts:
+        raise ValueError(needs_prompts(model))
+    options: dict[str, Any] = {"ensemble": ensemble}
+    classes = predictor.check(vocabulary, **options)
     folder = Path(output)
 
-    def segment(frame: Frame) -> tuple[Segmentation, list[dict[str, Any]]]:
-        result = predictor(frame.image, vocabulary, ensemble=ensemble)
+    def finish(frame: Frame, proposals: MaskProposals) -> tuple[list[dict[str, Any]], Callable[[Path], None]]:
+        result = predictor.name(frame.image, proposals, vocabulary, **options)
         _write_ids(result, folder / "panoptic" / f"{frame.name}.png")
-        return result, [result.to_coco(image_id=frame.name, file_name=f"{frame.name}.png")]
+        annotation = result.to_coco(image_id=frame.name, file_name=f"{frame.name}.png")
+        return [annotation], partial(_write_overlay, result)
 
-    return _run(sources, segment, folder, "panoptic", classes, every=every, progress=progress)
+    stages = Stages(
+        kind="panoptic",
+        prepare=predictor.prepare,
+        size=lambda image: padded_size([image], model.pad_to, (0, 0)),
+        encode=lambda images: model.propose([{"image": image} for image in images]),
+        finish=finish,
+    )
+    return run_stages(
+        stages,
+        sources,
+        folder,
+        settings=_settings(predictor, vocabulary, classes, every=every, **options),
+        categories=coco_categories(classes),
+        every=every,
+        batch_size=batch_size,
+        workers=workers,
+        overwrite=overwrite,
+        progress=progress,
+    )
 
 
 def prompt_files(
@@ -90,12 +126,15 @@ def prompt_files(
     options: EverythingOptions | None = None,
     ensemble: str | None = None,
     every: int = 1,
+    workers: int = 2,
+    overwrite: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> Outcome:
-    """Segment what prompts ask for in one picture, or everything in files one after the other.
+    """Segment what prompts ask for in one picture, or everything in files.
 
     `output`/overlay/<name>.jpg shows the masks, and `output`/instances.json holds them with their names, as
-    `PromptedResult.to_coco` gives them. Failures, other arguments and errors are those of `segment_files`.
+    `PromptedResult.to_coco` gives them. Images go through the network one by one. Failures, other arguments and errors
+    are those of `segment_files`.
 
     Args:
         vocabulary: by default the classes of the model's training.
@@ -111,72 +150,68 @@ def prompt_files(
         given = f"{len(sources)} files" if len(sources) != 1 else f"the video {sources[0].path}"
         raise ValueError(f"points and boxes are places in one picture, but got {given}; give one picture.")
     classes = predictor.check(vocabulary or predictor.model.train_vocabulary, ensemble)
+    asked: dict[str, Any] = {"everything": asdict(options or EverythingOptions())}
+    if prompts is not None:
+        asked = {"prompts": {name: value.tolist() for name, value in vars(prompts).items()}}
 
-    def segment(frame: Frame) -> tuple[PromptedResult, list[dict[str, Any]]]:
+    def encode(image: NDArray[np.uint8]) -> EncodedImage:
         if prompts is not None:
-            prompts.check_inside(*frame.image.shape[:2])
-        image = predictor.encode(frame.image)
+            prompts.check_inside(*image.shape[:2])
+        return predictor.encode(image)
+
+    def finish(frame: Frame, image: EncodedImage) -> tuple[list[dict[str, Any]], Callable[[Path], None]]:
         if prompts is None:
             result = image.everything(classes, options, ensemble=ensemble)
         else:
             result = image.prompt(prompts, classes, ensemble=ensemble)
-        return result, result.to_coco(image_id=frame.name)
+        return result.to_coco(image_id=frame.name), partial(_write_overlay, result)
 
-    return _run(sources, segment, Path(output), "instances", classes, every=every, progress=progress)
-
-
-def _run(
-    sources: Sequence[Source],
-    segment: Callable[[Frame], tuple[Segmentation | PromptedResult, list[dict[str, Any]]]],
-    folder: Path,
-    kind: str,
-    vocabulary: Vocabulary,
-    *,
-    every: int,
-    progress: Callable[[int, int], None] | None,
-) -> Outcome:
-    """Segment the frames of files, draw what was found, and write the annotations to `folder`/`kind`.json."""
-    sources = distinct_sources(sources)
-    outcome = Outcome(folder / f"{kind}.json")
-    for part in ("overlay", *(("panoptic",) if kind == "panoptic" else ())):
-        (folder / part).mkdir(parents=True, exist_ok=True)
-    if outcome.json.is_dir():
-        raise ValueError(f"{outcome.json} is a folder, but the predictions are to be written there; remove it.")
-    images: list[dict[str, Any]] = []
-    annotations: list[dict[str, Any]] = []
-    try:
-        for done, source in enumerate(sources):
-            for frame in _readable(source, every, outcome.failures):
-                file_name = frame.name if source.is_video else as_text(source.path.as_posix())
-                place = f"{source.path}, {frame.name}" if source.is_video else str(source.path)
-                try:
-                    result, found = segment(frame)
-                except _FAILURES as error:
-                    outcome.failures[place] = _reason(error)
-                    continue
-                height, width = frame.image.shape[:2]
-                images.append({"id": frame.name, "file_name": file_name, "height": height, "width": width})
-                annotations += found
-                outcome.images += 1
-                try:
-                    _write_overlay(result, folder / "overlay" / f"{frame.name}.jpg")
-                except _FAILURES as error:
-                    kept = "Its panoptic PNG is written." if kind == "panoptic" else f"Its masks are in {outcome.json}."
-                    outcome.failures[place] = f"{_reason(error)} {kept}"
-            if progress:
-                progress(done + 1, len(sources))
-    finally:
-        categories = coco_categories(vocabulary)
-        write_json(outcome.json, {"images": images, "annotations": annotations, "categories": categories})
-    return outcome
+    stages = Stages(
+        kind="instances",
+        prepare=lambda image: image,
+        size=lambda image: image.shape,
+        encode=lambda images: [encode(image) for image in images],
+        finish=finish,
+    )
+    return run_stages(
+        stages,
+        sources,
+        Path(output),
+        settings=_settings(predictor, classes, classes, every=every, ensemble=ensemble, **asked),
+        categories=coco_categories(classes),
+        every=every,
+        batch_size=1,
+        workers=workers,
+        overwrite=overwrite,
+        progress=progress,
+    )
 
 
-def _readable(source: Source, every: int, failures: dict[str, str]) -> Iterator[Frame]:
-    """The frames of a file, up to what cannot be read, which is noted."""
-    try:
-        yield from read_frames(source, every=every)
-    except _FAILURES as error:
-        failures[str(source.path)] = _reason(error)
+def _settings(
+    predictor: Predictor, asked: Names, classes: Vocabulary, *, ensemble: str | None, **options: Any
+) -> dict[str, Any]:
+    """What the results of an image depend on beside the image, as plain data for the journal.
+
+    The batch size, the device and this package's version, which change results by rounding at most, are left out.
+    """
+    model = predictor.model
+    config = SavedConfig.portable(model.config).to_yaml() if model.config else ""
+    table = classes.to_table()["classes"]
+    settings = {
+        "model": f"{type(model).__name__} {_digest([parameters_sha256(model), describe_frozen(model), config])}",
+        "classes": f"{few(classes.display_names, 4)} {_digest(table)}",
+        "ensemble": ensemble or model.ensemble,
+        **options,
+    }
+    if isinstance(asked, Hierarchy):
+        settings["hierarchy"] = {
+            "parents": _digest(asked.parents), "stop_below": asked.stop_below, "node_score": asked.node_score
+        }  # fmt: skip
+    return settings
+
+
+def _digest(content: Any) -> str:
+    return hashlib.sha256(dump_json(content)).hexdigest()[:16]
 
 
 def _write_ids(result: Segmentation, path: Path) -> None:
@@ -197,12 +232,7 @@ def _whole(path: Path, what: str) -> Iterator[None]:
     """Remove a file of an earlier run where this one's cannot be written, and say that in the error."""
     try:
         yield
-    except _FAILURES as error:
+    except FAILURES as error:
         with suppress(OSError):
             path.unlink()
-        raise ValueError(f"its {what} {path} cannot be written ({_reason(error)}).") from error
-
-
-def _reason(error: BaseException) -> str:
-    """An error as a sentence; those of the system without their number and the temporary file's name."""
-    return getattr(error, "strerror", None) or str(error) or type(error).__name__
+        raise ValueError(f"its {what} {path} cannot be written ({sentence(error)}).") from error

@@ -171,6 +171,23 @@ class Predictor:
         ]
         return results if several else results[0]
 
+    def prepare(self, image: NDArray[np.uint8]) -> torch.Tensor:
+        """The network's input, 3×h×w uint8 RGB, of an image H×W×3 uint8 RGB. Any thread may call."""
+        return torch.tensor(self._fit(image)).permute(2, 0, 1)
+
+    def name(
+        self, image: NDArray[np.uint8], proposals: MaskProposals, vocabulary: Names, *, ensemble: str | None = None
+    ) -> Segmentation:
+        """Name and merge what the model proposed for an image, as calling the predictor. Any thread may call.
+
+        Args:
+            image: H×W×3 uint8 RGB.
+            proposals: of the model, for `prepare(image)`.
+        """
+        names = self.check(vocabulary, ensemble)
+        hierarchy = vocabulary if isinstance(vocabulary, Hierarchy) else None
+        return self._segment(image, proposals, names, hierarchy, ensemble, "")
+
     def check(
         self,
         vocabulary: Names,
@@ -316,7 +333,7 @@ class Predictor:
         found = {key: seen[key] for key in keys if key in seen}
         new = {key: image for key, image in zip(keys, images, strict=True) if key not in found}
         if new:
-            inputs = [{"image": torch.tensor(self._fit(image)).permute(2, 0, 1)} for image in new.values()]
+            inputs = [{"image": self.prepare(image)} for image in new.values()]
             found |= dict(zip(new, self.model.propose(inputs), strict=True))
         recent = [*((key, seen) for key, seen in self._seen.items() if key not in found), *found.items()]
         self._seen = dict(recent[max(0, len(recent) - self.keep_images) :])

@@ -16,6 +16,7 @@ import yaml
 
 __all__ = [
     "decode_text",
+    "dump_json",
     "expand_home",
     "file_sha256",
     "full_path",
@@ -104,8 +105,13 @@ def _write_and_rename(path: Path, write: Callable[[IO[bytes]], object]) -> None:
 
 def write_json(path: str | Path, content: Any) -> None:
     """Write `content` as JSON, all of it or nothing; NaN, which JSON does not have, becomes null."""
-    data = json.dumps(_without_nan(content), allow_nan=False).encode()
+    data = dump_json(content)
     write_atomically(path, lambda file: file.write(data))
+
+
+def dump_json(content: Any) -> bytes:
+    """Encode `content` as one line of JSON in ASCII; NaN, which JSON does not have, becomes null."""
+    return json.dumps(_without_nan(content), allow_nan=False).encode()
 
 
 def _without_nan(value: Any) -> Any:

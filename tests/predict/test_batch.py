@@ -89,7 +89,7 @@ def test_results_that_cannot_be_written_are_listed_and_leave_nothing(predictor, 
     assert "cannot be written (File name too long)" in long
     assert disk == f"its result {tmp_path / 'out' / 'panoptic' / 'b.png'} cannot be written (No space left on device)."
     written = sorted(file.name for file in (tmp_path / "out").rglob("*") if file.is_file())
-    assert written == ["c.jpg", "c.png", "panoptic.json"]
+    assert written == ["c.jpg", "c.png", "journal.jsonl", "panoptic.json", "run.lock"]
 
 
 def test_a_place_that_is_taken_is_said_before_any_image(predictor, tmp_path):
@@ -116,16 +116,52 @@ def test_a_file_whose_name_is_no_text_gets_a_name_that_is(predictor, tmp_path, c
 def test_an_image_that_memory_does_not_suffice_for_is_listed(predictor, tmp_path, monkeypatch):
     for name in ("a", "b"):
         Image.new("RGB", (8, 6), "red" if name == "a" else "blue").save(tmp_path / f"{name}.png")
-    call = Predictor.__call__
+    batches = []
+    propose = type(predictor.model).propose
 
-    def short(self, image, *arguments, **options):
-        if image[0, 0, 0]:
+    def short(self, inputs):
+        batches.append(len(inputs))
+        if any(one["image"][0, 0, 0] for one in inputs):
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return call(self, image, *arguments, **options)
+        return propose(self, inputs)
 
-    monkeypatch.setattr(Predictor, "__call__", short)
-    outcome = segment_files(predictor, find_sources([tmp_path]), WORDS, tmp_path / "out")
+    monkeypatch.setattr(type(predictor.model), "propose", short)
+    outcome = segment_files(predictor, find_sources([tmp_path]), WORDS, tmp_path / "out", batch_size=2)
     assert outcome.images == 1 and outcome.failures == {str(tmp_path / "a.png"): "CUDA out of memory"}
+    assert batches == [2, 1, 1]  # the other one does not fail with it
+
+
+def test_results_are_those_of_the_predictor_bit_by_bit(predictor, tmp_path):
+    folder = tmp_path / "images"
+    folder.mkdir()
+    crops = {"a": (0, 0, 90, 70), "b": (20, 10, 128, 60), "c": (5, 0, 128, 128), "d": (30, 30, 120, 100)}
+    annotations, maps = [], {}
+    for name, box in crops.items():
+        Image.open(SAMPLE).crop(box).save(folder / f"{name}.png")
+        result = predictor(folder / f"{name}.png", WORDS)
+        annotations.append(result.to_coco(image_id=name, file_name=f"{name}.png"))
+        maps[name] = result.segmentation
+    found = find_sources([folder])
+    options = {"one": {"workers": 0}, "two": {}, "batches": {"batch_size": 2}}
+    for run, chosen in options.items():
+        outcome = segment_files(predictor, found, WORDS, tmp_path / run, **chosen)
+        content = json.loads(outcome.json.read_text())
+        if run == "batches":  # scores, by rounding
+            for one, other in zip(content["annotations"], annotations, strict=True):
+                for segment, wanted in zip(one["segments_info"], other["segments_info"], strict=True):
+                    assert segment.pop("score") == pytest.approx(wanted.pop("score"), abs=1e-5)
+        assert content["annotations"] == annotations and outcome.images == 4 and not outcome.failures
+        for name, ids in maps.items():
+            assert np.array_equal(read_id_map(tmp_path / run / "panoptic" / f"{name}.png"), ids)
+            overlay = (tmp_path / run / "overlay" / f"{name}.jpg").read_bytes()
+            assert overlay == (tmp_path / "one" / "overlay" / f"{name}.jpg").read_bytes()
+
+
+def test_counts_that_cannot_be_used_are_told(predictor, tmp_path):
+    for wrong, message in (({"batch_size": 0}, "batch_size is 0"), ({"workers": -1}, "workers is -1")):
+        with pytest.raises(ValueError, match=message):
+            segment_files(predictor, find_sources([SAMPLE]), WORDS, tmp_path / "out", **wrong)
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_damaged_video_is_segmented_but_for_its_damage(predictor, tmp_path, monkeypatch):
@@ -196,6 +232,15 @@ def test_the_command_prints_json_or_nothing_and_makes_a_video(tmp_path, capsys):
     assert capsys.readouterr().out == ""
 
 
+def test_the_command_says_what_was_done_before_and_refuses_other_words(tmp_path, capsys):
+    words = ["segment", "--sample", "--output", str(tmp_path / "out")]
+    assert main([*words, "--classes", "tile"]) == 0 and main([*words, "--classes", "tile"]) == 0
+    assert capsys.readouterr().out.splitlines()[-1].startswith("1 image (1 done before); overlays")
+    assert main([*words, "--classes", "tile, snow"]) == 1
+    assert "classes is \"[tile, snow]" in capsys.readouterr().err
+    assert main([*words, "--classes", "tile, snow", "--overwrite"]) == 0
+
+
 def test_the_command_with_a_tree(tmp_path, capsys):
     things = {"heart": ["striped heart", "dotted heart"], "gear": ["checkered gear"]}
     tree = {"thing": things, "stuff": ["snow", "tile"]}
@@ -230,6 +275,9 @@ def test_the_command_goes_on_after_a_bad_file_and_says_so_at_the_end(tmp_path, c
         (["--classes", "a"], "no image was given"),
         (["a.png", "--classes", "tile, tile"], "the name 'tile' to two classes"),
         (["a.png", "--classes", "tile", "--every", "0"], "--every is 0"),
+        (["a.png", "--classes", "tile", "--batch-size", "0"], "--batch-size is 0"),
+        (["a.png", "--point", "2,3", "--batch-size", "2"], "with prompts, leave it out"),
+        (["a.png", "--classes", "tile", "--workers", "-1"], "--workers is -1"),
         (["a.png", "--classes", "tile", "--model", "possam-maxi"], "'possam-maxi'.*Did you mean 'possam-mini'"),
         (["a.png", "--classes", "none.json"], "none.json"),
         (["--sample", "--output", "/proc/none"], "/proc/none"),

@@ -52,6 +52,23 @@ def test_several_configurations_are_handed_on(slurm, tmp_path):
     assert run.args.config_file == ["configs/mini/possam.yaml", "configs/eval/all.yaml"]
 
 
+def test_a_prediction_is_submitted_with_the_words_of_its_command(slurm, tmp_path):
+    words = ["segment", "photos", "--classes", "cat, sofa", "--output", str(tmp_path / "results")]
+    options = ["--gpus-per-node", "4", "--name", "photos"]
+    job = submit.submit(submit.build_parser().parse_args([*options, *words]))
+    script = (tmp_path / "results" / "jobs" / "12_submission.sh").read_text()
+    assert "#SBATCH --ntasks-per-node=4\n" in script and "#SBATCH --job-name=photos\n" in script
+    prediction = job.submission().function
+    assert prediction.words == words and prediction.checkpoint().function.words == words
+    for wrong, message in (
+        ([*options], "there is nothing to submit"),
+        (["--resume", *words], "goes on by itself"),
+        ([*words, "--batch-size", "0"], "--batch-size is 0"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            submit.submit(submit.build_parser().parse_args(wrong))
+
+
 def test_mistakes_are_told_before_anything_waits_in_a_queue(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="SOLVER.STEP"):
         submit.submit(parse("SOLVER.STEP", "1"))

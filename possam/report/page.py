@@ -164,8 +164,7 @@ def _confusions(source: EvaluationFolder, reviews: Sequence[ImageReview]) -> Sec
 
 def _example(source: EvaluationFolder, image_id: Any, segment: int) -> str:
     index, segments = source.truth(image_id)
-    name = source.vocabulary.display_names[segments[segment]["category_id"]]
-    return data_uri(crop(source.image(image_id), index == segment + 1, name))
+    return data_uri(crop(source.image(image_id), index == segment + 1, segments[segment]["category_id"]))
 
 
 def _calibration(reviews: Sequence[ImageReview]) -> Section:

@@ -42,7 +42,7 @@ def panels(
     return drawn
 
 
-def crop(image: NDArray[np.uint8], mask: NDArray[np.bool_], name: str) -> NDArray[np.uint8]:
+def crop(image: NDArray[np.uint8], mask: NDArray[np.bool_], category: int) -> NDArray[np.uint8]:
     """A square around a segment (H×W bool, with at least one pixel), outlined in the color of its class."""
     rows, columns = np.nonzero(mask)
     middle = ((rows.min() + rows.max()) // 2, (columns.min() + columns.max()) // 2)
@@ -57,7 +57,7 @@ def crop(image: NDArray[np.uint8], mask: NDArray[np.bool_], name: str) -> NDArra
     picture = np.array(cv2.resize(part, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC))
     shown = (cv2.resize(inside, size, interpolation=cv2.INTER_LINEAR) >= 0.5).astype(np.uint8)
     contours, _ = cv2.findContours(shown, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
-    for color, width in (((0, 0, 0), 3), (class_color(name), 1)):
+    for color, width in (((0, 0, 0), 3), (class_color(category), 1)):
         cv2.polylines(picture, contours, True, color, width, cv2.LINE_AA)
     return picture.astype(np.uint8)
 

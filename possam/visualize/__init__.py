@@ -1,4 +1,4 @@
-"""Pictures of panoptic segmentations: colors by class name, outlines, names where they can be read, and why a mask
+"""Pictures of panoptic segmentations: colors by class, outlines, names where they can be read, and why a mask
 got its name."""
 
 from possam.visualize.colors import class_color

@@ -81,7 +81,7 @@ def legend_rows(
 
     def row(category: int, count: int, note: str, found: bool) -> Row:
         marks = (f" x{count}" if count > 1 else "") + ("" if seen is None or seen[category] else " (unseen)")
-        return Row(color=class_color(names[category]), text=names[category] + marks, note=note, filled=found)
+        return Row(color=class_color(category), text=names[category] + marks, note=note, filled=found)
 
     scores: dict[int, list[float]] = {}
     for info in prediction[1]:

@@ -52,7 +52,7 @@ def draw_explanation(
     pen.text((GAP, GAP // 2), title, fill=INK, font=font_for(title, round(1.3 * _SIZE)))
     note = f"query {explanation.query}"
     pen.text((sheet.width - GAP, GAP), note, fill=FAINT, font=font_for(note, _SIZE), anchor="ra")
-    picture = Image.fromarray(_spotlight(image, mask, class_color(explanation.label)))
+    picture = Image.fromarray(_spotlight(image, mask, class_color(explanation.final[0].label_id)))
     sheet.paste(picture, (GAP + (_PICTURE - picture.width) // 2, head))
     left = GAP + _PICTURE + 2 * GAP
     clip = f"CLIP{'' if explanation.clip_sees else ' (sees nothing)'}"
@@ -113,7 +113,7 @@ def _draw_names(
         pen.text((left + text_width(text, _SIZE), y), mark, fill=FAINT, font=font_for(mark, _SIZE))
         pen.text((left + _COLUMN, y), value, fill=ink, font=font_for(value, _SIZE), anchor="ra")
         y += round(1.5 * _SIZE)
-        color = class_color(candidate.label)
+        color = class_color(candidate.label_id)
         pen.rectangle((left, y, left + _COLUMN, y + _BAR), fill=(238, 238, 238))
         length = round(_COLUMN * candidate.probability)
         if length:

@@ -16,10 +16,11 @@ from scipy import ndimage
 from torch import Tensor
 
 from possam.data.id_maps import index_ids
-from possam.visualize.colors import RGB, WHITE, class_color, mix
+from possam.visualize.colors import RGB, WHITE, mix
 from possam.visualize.labels import Label, write_labels
 from possam.visualize.layout import Box
 from possam.visualize.legend import Row, beside, draw_legend
+from possam.visualize.segment_colors import segment_colors
 from possam.visualize.sizes import enlarge_image, enlarge_index, enlargement
 
 __all__ = ["Segmented", "check_segmentation", "draw_panoptic"]
@@ -40,7 +41,7 @@ def draw_panoptic(
     labels: bool = True,
     all_labels: bool = False,
 ) -> NDArray[np.uint8]:
-    """Lay segments over an image: tinted with the color of their class, outlined, and named.
+    """Lay segments over an image: tinted with a shade of their class's color (`segment_colors`), outlined, and named.
 
     A name stands on its segment, or beside it with a line where it does not fit; no two overlap, and letters, lines
     and outlines grow with the picture.
@@ -67,8 +68,8 @@ def draw_panoptic(
     check_segmentation(image, id_map, segments_info, names)
     scale = enlargement(image)
     index = index_ids(np.asarray(id_map), [info["id"] for info in segments_info]).clip(0).astype(np.int32)
+    colors = segment_colors(index, [info["category_id"] for info in segments_info])
     index = enlarge_index(index, scale)
-    colors = [class_color(names[info["category_id"]]) for info in segments_info]
     result = enlarge_image(image, scale)
     _tint(result, index, colors, opacity)
     boxes = _boxes(index, len(segments_info))

@@ -117,7 +117,7 @@ def test_a_result_is_plain_data(tiny, photo, tmp_path):
     copy = pickle.loads(pickle.dumps(result))
     assert isinstance(copy, PromptedResult) and same(copy, result) and copy.names == result.names
     assert copy == result and hash(copy) == hash(result) and {result: 1}[copy] == 1
-    assert result not in (replace(result, iou=result.iou / 2), replace(result, file_name="b"), "text")
+    assert result not in (replace(result, iou=result.iou + 1), replace(result, file_name="b"), "text")
     assert repr(result).startswith("PromptedResult(") and "200" in repr(result) and "\n" not in repr(result)
     assert result._repr_png_().startswith(b"\x89PNG")
     assert sum(p for _, p in result.names[0]) <= 1 + 1e-6

@@ -1,23 +1,24 @@
 import itertools
 
+import numpy as np
 import pytest
 
 from possam.visualize import class_color
+from possam.visualize.color_difference import ciede2000, seen_with
 from possam.visualize.colors import BLACK, WHITE, contrast, ink_on, mix
-from possam.vocabulary import Vocabulary
 
 
-def test_colors_belong_to_names():
-    assert class_color("Sea ") == class_color("sea")
-    # Written down: pictures of earlier runs must stay comparable.
-    assert [class_color(name) for name in ("person", "tree")] == [(0, 105, 255), (0, 105, 180)]
-    words = [f"name {i}" for i in range(400)]
-    assert len({class_color(word) for word in words}) > 55
+def test_no_two_classes_have_one_color():
+    assert len({class_color(position) for position in range(38_970)}) == 38_970
+    assert class_color(38_970) == class_color(256)
 
 
-def test_few_classes_of_a_vocabulary_share_a_color():
-    names = Vocabulary.load("mini_b").display_names
-    assert len(names) - len({class_color(name) for name in names}) <= 6
+@pytest.mark.parametrize("count, normal, deficient", [(12, 20, 13), (32, 10, 6.8), (133, 4.8, 3.1)])
+def test_the_first_colors_are_far_apart_also_with_color_vision_deficiencies(count, normal, deficient):
+    seen = seen_with([class_color(position) for position in range(count)])
+    pairs = np.triu_indices(count, 1)
+    least = [ciede2000(each[pairs[0]], each[pairs[1]]).min() for each in seen]
+    assert len(least) == 4 and least[0] >= normal and min(least[1:]) >= deficient
 
 
 def test_contrast_is_that_of_wcag():

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from possam.data.addresses import download_picture, web_address
 from possam.utils.files import expand_home
 
 __all__ = ["Picture", "UnreadableFile", "decode_rgb", "decoding", "is_turned", "read_picture", "to_rgb"]
 
-Picture = str | Path | Image.Image | NDArray[np.uint8]
+Picture = str | Path | bytes | IO[bytes] | Image.Image | NDArray[np.uint8] | torch.Tensor
 
 _ADDRESS = re.compile(r"\w{2,}:/")  # one slash, as a Path has of two
 _ORIENTATION = 0x0112
@@ -31,22 +35,33 @@ _UPRIGHT = {
 
 
 def read_picture(path: str | Path) -> NDArray[np.uint8]:
-    """Read a file as `to_rgb` gives it.
+    """Read a file, or what is at an http or https address where there is no such file, as `to_rgb` gives it.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is no picture, is cut off, or is too large to be one; the message names it.
+        ValueError: it is no picture, is cut off, or is too large to be one, or the address cannot be read
+            (`download_picture`); the message names it.
     """
     try:
         return decode_rgb(expand_home(path))
     except FileNotFoundError:
+        if address := web_address(path):
+            return _decoded(download_picture(address), address)
         web = _ADDRESS.match(str(path))
-        fix = "addresses are not opened: download it and give the file" if web else "check the path"
+        fix = "only http and https are opened: download it and give the file" if web else "check the path"
         raise FileNotFoundError(f"there is no image at {path}; {fix}.") from None
     except IsADirectoryError:
         raise ValueError(f"{path} is a folder; give the images in it.") from None
     except Exception as error:  # Pillow raises a dozen types for damaged files
         raise ValueError(f"{path} cannot be read as an image ({error}); give a whole JPEG, PNG, TIFF ...") from error
+
+
+def _decoded(content: bytes, name: str) -> NDArray[np.uint8]:
+    try:
+        with Image.open(io.BytesIO(content)) as image:
+            return _from_pil(image)
+    except Exception as error:  # Pillow raises a dozen types for damaged files
+        raise ValueError(f"{name} cannot be read as an image ({error}); give a whole JPEG, PNG, TIFF ...") from error
 
 
 def decode_rgb(path: str | Path) -> NDArray[np.uint8]:
@@ -79,22 +94,41 @@ def to_rgb(image: Picture) -> NDArray[np.uint8]:
     """Turn any picture into H×W×3 uint8 RGB in [0, 255].
 
     Args:
-        image: a path; a PIL image of any mode (turned as its EXIF orientation says, wider grays scaled to 8 bits as
-            `_eight_bits` does, transparency laid on white); or an array, H×W×3 uint8 RGB or H×W uint8 gray, which is
-            taken as upright.
+        image: one of
+
+            - a path, or an http or https address (100 MB and 120 seconds at most);
+            - the bytes of a file, or a file opened for reading bytes, read from where it stands;
+            - a PIL image of any mode. Of this and the above, EXIF orientation is applied, wider grays are scaled to 8
+              bits as `_eight_bits` does, and transparency is laid on white;
+            - an array, H×W×3 uint8 RGB or H×W uint8 gray, which is taken as upright. **RGB is the caller's duty**: BGR
+              arrays, as of OpenCV, look the same; pass ``image[..., ::-1]``, or colors are swapped without a message;
+            - a torch tensor on any device, 3×H×W RGB or 1×H×W gray, uint8 in [0, 255] or floating point in [0, 1], as
+              torchvision's ``decode_image`` and ``to_tensor`` give it; not normalized.
 
     Raises:
-        FileNotFoundError, ValueError: as `read_picture`; an array of another shape or type, or of no pixel.
+        FileNotFoundError, ValueError: as `read_picture`; an array or tensor of another shape, type or range, or of no
+            pixel.
     """
     if isinstance(image, str | Path):
         return read_picture(image)
+    if isinstance(image, bytes | bytearray | memoryview):
+        return _decoded(bytes(image), f"what the {len(image)} bytes hold")
+    if isinstance(image, torch.Tensor):
+        return _from_tensor(image)
     if isinstance(image, Image.Image):
         try:
             return _from_pil(image)
         except Exception as error:  # the file behind it is first read here
             raise ValueError(f"the PIL image cannot be read ({error}); give a whole picture.") from error
+    if not isinstance(image, np.ndarray) and hasattr(image, "read"):
+        if not isinstance(content := image.read(), bytes):
+            raise ValueError('a file of an image must be opened for reading bytes: open(path, "rb").')
+        return _decoded(content, f"the open file {getattr(image, 'name', '')}".strip())
     if not isinstance(image, np.ndarray):
-        raise ValueError(f"an image must be a path, a PIL image or an array, but got {type(image).__name__}.")
+        raise ValueError(
+            "an image must be a path, an address, bytes, an open file, a PIL image, an array or a tensor, but got "
+            f"{type(image).__name__}."
+        )
     if image.dtype != np.uint8 or image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] != 3):
         raise ValueError(
             f"an image array must be H×W×3 uint8 RGB or H×W uint8 gray, but got shape {image.shape} and {image.dtype}."
@@ -102,6 +136,26 @@ def to_rgb(image: Picture) -> NDArray[np.uint8]:
     if image.size == 0:
         raise ValueError(f"an image must have at least one pixel, but got an array of shape {image.shape}.")
     return np.ascontiguousarray(image if image.ndim == 3 else np.repeat(image[..., None], 3, axis=2))
+
+
+def _from_tensor(image: torch.Tensor) -> NDArray[np.uint8]:
+    known = image.dtype == torch.uint8 or image.is_floating_point()
+    if image.dim() != 3 or image.shape[0] not in (1, 3) or not known:
+        raise ValueError(
+            "an image tensor must be 3×H×W RGB or 1×H×W gray, uint8 or floating point in [0, 1], but got shape "
+            f"{tuple(image.shape)} and {image.dtype}."
+        )
+    values = image.detach().cpu()
+    if values.is_floating_point():
+        low, high = (float(values.min()), float(values.max())) if values.numel() else (0.0, 1.0)
+        if not (low >= 0 and high <= 1):  # NaN, too
+            raise ValueError(
+                f"an image tensor of floating point must be in [0, 1], but its values go from {low:.3g} to {high:.3g}; "
+                "undo its normalization, or give uint8 in [0, 255]."
+            )
+        values = (values.float() * 255).round().to(torch.uint8)
+    pixels = values.permute(1, 2, 0).numpy()
+    return to_rgb(pixels[..., 0] if len(image) == 1 else pixels)
 
 
 def is_turned(image: Image.Image) -> bool:

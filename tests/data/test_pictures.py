@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
@@ -195,7 +196,7 @@ def test_what_is_no_picture_is_named(tmp_path):
     (tmp_path / "cut.jpg").write_bytes(whole.getvalue()[: len(whole.getvalue()) // 2])
     with pytest.raises(ValueError, match=r"cut\.jpg cannot be read as an image"):
         read_picture(tmp_path / "cut.jpg")
-    with pytest.raises(ValueError, match="must be a path, a PIL image or an array, but got list"):
+    with pytest.raises(ValueError, match="a PIL image, an array or a tensor, but got list"):
         to_rgb([1, 2])
     with pytest.raises(ValueError, match="at least one pixel"):
         to_rgb(np.zeros((0, 3, 3), np.uint8))
@@ -208,9 +209,38 @@ def test_what_pillow_does_not_call_damage_is_named(tmp_path, content):
         read_picture(tmp_path / "odd.jpg")
 
 
-@pytest.mark.parametrize("address", ["https://example.org/a.jpg", Path("s3://bucket/a.jpg")])
-def test_an_address_is_told_from_a_path(address):
-    with pytest.raises(FileNotFoundError, match="addresses are not opened: download it"):
-        to_rgb(address)
+def test_an_address_is_told_from_a_path():
+    with pytest.raises(FileNotFoundError, match="only http and https are opened: download it"):
+        to_rgb(Path("s3://bucket/a.jpg"))
     with pytest.raises(FileNotFoundError, match="check the path"):
         to_rgb("c:/a.jpg")
+
+
+def test_bytes_and_open_files(tmp_path):
+    Image.fromarray(RGB).save(tmp_path / "a.png")
+    content = (tmp_path / "a.png").read_bytes()
+    for given in (content, bytearray(content), memoryview(content), io.BytesIO(content)):
+        assert np.array_equal(to_rgb(given), RGB)
+    with open(tmp_path / "a.png", "rb") as file:
+        assert np.array_equal(to_rgb(file), RGB)
+    with pytest.raises(ValueError, match="must be opened for reading bytes"):
+        to_rgb(io.StringIO("text"))
+    with pytest.raises(ValueError, match="what the 4 bytes hold cannot be read as an image"):
+        to_rgb(b"text")
+
+
+def test_tensors():
+    tensor = torch.from_numpy(RGB).permute(2, 0, 1)
+    assert np.array_equal(to_rgb(tensor), RGB)
+    assert np.array_equal(to_rgb((tensor / 255).requires_grad_()), RGB)
+    assert np.array_equal(to_rgb(tensor.double() / 255), RGB)
+    gray = to_rgb(tensor[:1])
+    assert gray.shape == RGB.shape and (gray == RGB[..., :1]).all()
+    for wrong in (tensor.permute(1, 2, 0), tensor[None], tensor.long(), tensor[0]):
+        with pytest.raises(ValueError, match=r"3×H×W RGB or 1×H×W gray, uint8 or floating point in \[0, 1\], but got"):
+            to_rgb(wrong)
+    for wrong in (tensor.float(), tensor / 255 - 0.5, torch.full((3, 2, 2), torch.nan)):
+        with pytest.raises(ValueError, match=r"must be in \[0, 1\], but its values go from"):
+            to_rgb(wrong)
+    with pytest.raises(ValueError, match="at least one pixel"):
+        to_rgb(torch.zeros(3, 0, 4))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from typing import TYPE_CHECKING, Any
 
 from possam.cli.parsing import add_parser, add_weights
@@ -18,6 +17,8 @@ _DESCRIPTION = """\
 Segment pictures and videos. For every image DIR/overlay/<name>.jpg shows the segments, and DIR/panoptic/<name>.png with
 DIR/panoptic.json holds them in the COCO panoptic format. A file that cannot be read, or whose results cannot be
 written, is passed over and listed at the end, as is a video with frames that do not decode; the exit code is then 1.
+Of a video, DIR/video/<name>.mp4 shows the overlays one after the other. At the end, a line an image says what was
+found: each name with its count, its share of the image and its best score.
 
 Classes are separated by commas or lines, synonyms by |; "sky: stuff" says that something is not counted. Without a
 mark, what COCO or ADE20K counts as stuff is stuff. Commas inside brackets, double quotes or numbers belong to a name.
@@ -73,6 +74,9 @@ def add_command(commands: Commands) -> None:
                         "several are several objects")  # fmt: skip
     parser.add_argument("--everything", action="store_true", help="all objects, from a grid of points")
     parser.add_argument("--grid", type=int, metavar="N", help="points of --everything along each side (default: 32)")
+    printed = parser.add_mutually_exclusive_group()
+    printed.add_argument("--json", action="store_true", help="print what was found as a JSON object a line")
+    printed.add_argument("--quiet", action="store_true", help="print errors alone")
     parser.add_argument("--every", type=int, default=1, metavar="N", help="take each N-th frame of videos (default: 1)")
 
 
@@ -93,6 +97,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.grid is not None and not arguments.everything:
         raise ValueError("--grid is the grid of --everything; give both, or leave out --grid.")
     prompting = _prompting(arguments) if prompted else {}
+    from possam.cli.found import print_found, write_overlay_videos
     from possam.cli.output import progress_bar
     from possam.predict.batch import prompt_files, segment_files
     from possam.predict.predictor import Names, Predictor
@@ -116,21 +121,19 @@ def run(arguments: argparse.Namespace) -> int:
         device=arguments.device,
         weights=arguments.weights,
     )
+    asked = predictor.model.train_vocabulary
     if names is not None:
-        with progress_bar("embedding names") as progress:
-            predictor.check(names, arguments.ensemble, progress)
-    with progress_bar("segmenting") as progress:
+        with progress_bar("embedding names", quiet=arguments.quiet) as progress:
+            asked = predictor.check(names, arguments.ensemble, progress)
+    with progress_bar("segmenting", quiet=arguments.quiet) as progress:
         common: dict[str, Any] = {"ensemble": arguments.ensemble, "every": arguments.every, "progress": progress}
         if prompted:
             outcome = prompt_files(predictor, sources, classes, arguments.output, **prompting, **common)
         else:
             assert names is not None
             outcome = segment_files(predictor, sources, names, arguments.output, **common)
-    if outcome.images:
-        count = "1 image" if outcome.images == 1 else f"{outcome.images} images"
-        print(f"{count}; overlays and predictions are in {arguments.output}")
-    for path, reason in outcome.failures.items():
-        print(f"error: {path}: {reason}" if path not in reason else f"error: {reason}", file=sys.stderr)
+    write_overlay_videos(outcome, sources, arguments.output, every=arguments.every)
+    print_found(outcome, asked, arguments.output, as_json=arguments.json, quiet=arguments.quiet)
     return int(bool(outcome.failures))
 
 

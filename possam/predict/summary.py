@@ -1,9 +1,10 @@
-"""What was found in an image, in a line of text or in JSON, and parts that results have in common."""
+"""What was found in images, as lines of text and as dicts, and parts that results have in common."""
 
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,10 @@ from numpy.typing import NDArray
 from PIL import Image
 from pycocotools import mask as mask_coder
 
-__all__ = ["describe_found", "found_line", "found_record", "png_bytes", "run_lengths"]
+from possam.utils.files import read_json
+from possam.vocabulary import Vocabulary
+
+__all__ = ["describe_found", "found_line", "png_bytes", "read_found", "run_lengths"]
 
 _SHOWN_SIDE = 1280  # pixels of the longer side of a picture in a notebook
 _NAMES = 6  # listed in a repr
@@ -38,43 +42,51 @@ def describe_found(
     return f"{start}{image.shape[1]}×{image.shape[0]}, {number}{listed}"
 
 
-def found_line(name: str, found: Sequence[Mapping[str, Any]], pixels: int) -> str:
-    """One line of `possam segment`: each name with its count, its share of the image's pixels and its best score, the
-    largest first.
+def found_line(record: Mapping[str, Any]) -> str:
+    """One line of `possam segment`: an image, and each name with its count, its share of the pixels and its best score,
+    the largest first.
 
     Args:
-        name: of the image.
-        found: dicts with ``label``, ``area`` in pixels and ``score``.
-        pixels: of the image.
+        record: of `read_found`.
     """
     groups: dict[str, list[Mapping[str, Any]]] = {}
-    for one in found:
+    for one in record["found"]:
         groups.setdefault(one["label"], []).append(one)
-    areas = {label: sum(one["area"] for one in group) for label, group in groups.items()}
-    parts = [
-        f"{label} ×{len(groups[label])} {100 * areas[label] / pixels:.1f} % "
-        f"{max(one['score'] for one in groups[label]):.2f}"
-        for label in sorted(groups, key=lambda label: -areas[label])
-    ]
-    return f"{name}: {', '.join(parts) or 'nothing found'}"
-
-
-def found_record(name: str, image: NDArray[np.uint8], found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """What `possam segment --json` prints of an image.
-
-    Returns:
-        ``image`` (its name), ``width`` and ``height`` in pixels, and ``found``: a dict each with ``label``, ``score``
-        in [0, 1], ``area`` in pixels and ``bbox`` [x, y, width, height] in pixels; of a segment also ``id`` and
-        ``isthing``.
-    """
-    keys = ("id", "label", "isthing", "score", "area", "bbox")
-    height, width = image.shape[:2]
-    return {
-        "image": name,
-        "width": width,
-        "height": height,
-        "found": [{key: one[key] for key in keys if key in one} for one in found],
+    shares = {
+        label: sum(one["area"] for one in group) / (record["width"] * record["height"])
+        for label, group in groups.items()
     }
+    parts = [
+        f"{label} ×{len(groups[label])} {100 * shares[label]:.1f} % {max(one['score'] for one in groups[label]):.2f}"
+        for label in sorted(groups, key=lambda label: -shares[label])
+    ]
+    return f"{record['image']}: {', '.join(parts) or 'nothing found'}"
+
+
+def read_found(path: str | Path, vocabulary: Vocabulary) -> Iterator[dict[str, Any]]:
+    """What was found in each image, from the predictions that `possam.predict.batch` wrote.
+
+    Args:
+        path: panoptic.json or instances.json.
+        vocabulary: which the predictions were made with.
+
+    Yields:
+        A dict an image: ``image`` (its file, or the frame of a video), ``name`` (of its results), ``width`` and
+        ``height`` in pixels, and ``found``: a dict each with ``label`` (display name), ``isthing``, ``score`` in
+        [0, 1], ``area`` in pixels, ``bbox`` [x, y, width, height] in pixels, and of a segment its ``id``.
+    """
+    content = read_json(path)
+    classes = {category.dataset_id: place for place, category in enumerate(vocabulary.categories)}
+    found: dict[Any, list[dict[str, Any]]] = {image["id"]: [] for image in content["images"]}
+    for annotation in content["annotations"]:
+        for one in annotation.get("segments_info", [annotation]):
+            place = classes[one["category_id"]]
+            named = {"label": vocabulary.display_names[place], "isthing": vocabulary.isthing[place]}
+            kept = {key: one[key] for key in ("id", "score", "area", "bbox") if key in one}
+            found[annotation["image_id"]].append(named | kept)
+    for image in content["images"]:
+        size = {"width": image["width"], "height": image["height"]}
+        yield {"image": image["file_name"], "name": image["id"], **size, "found": found[image["id"]]}
 
 
 def run_lengths(mask: NDArray[np.bool_]) -> dict[str, Any]:

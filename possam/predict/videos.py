@@ -1,9 +1,10 @@
-"""Frames of videos, and what is missing of them."""
+"""Frames of videos, what is missing of them, and videos of overlays."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Iterable, Iterator
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 
 from possam.utils.messages import few
 
-__all__ = ["VIDEO_SUFFIXES", "read_video"]
+__all__ = ["VIDEO_SUFFIXES", "frame_rate", "read_video", "write_video"]
 
 _COUNTED = {".3gp", ".avi", ".m4v", ".mov", ".mp4"}  # containers that state how many frames they have
 _TIMED = {".flv", ".mkv", ".webm", ".wmv"}  # those that state how long they are
@@ -65,6 +66,52 @@ def read_video(path: Path, *, every: int = 1) -> Iterator[tuple[int, NDArray[np.
         problems.append(f"it ends after {seconds:.1f} of the {stated / rate:.1f} seconds it states")
     if problems:
         raise ValueError(f"{path} is damaged: {', and '.join(problems)}. The other frames were read; get it again.")
+
+
+def frame_rate(path: Path) -> float:
+    """Frames a second that a video states; 25 where it states none."""
+    name: Any = os.fsencode(path)
+    capture = cv2.VideoCapture(name)
+    rate = float(capture.get(cv2.CAP_PROP_FPS))
+    capture.release()
+    return rate if 0 < rate < 1000 else 25.0
+
+
+def write_video(path: Path, images: Iterable[NDArray[np.uint8]], rate: float) -> int:
+    """Write images as an MP4 (MPEG-4 part 2, which players show and most browsers do not); all of it or nothing.
+
+    Args:
+        path: ends in .mp4; its folder is made.
+        images: H×W×3 uint8 RGB; those of another size than the first are resized to it.
+        rate: frames a second.
+
+    Returns:
+        How many images were written; without any, there is no file.
+
+    Raises:
+        ValueError: OpenCV cannot write such a video here.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    count = 0
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".video-") as folder:
+        made = Path(folder) / "video.mp4"
+        writer = None
+        try:
+            for image in images:
+                if writer is None:
+                    size = (image.shape[1], image.shape[0])
+                    writer = cv2.VideoWriter(str(made), cv2.VideoWriter_fourcc(*"mp4v"), rate, size)  # type: ignore
+                    if not writer.isOpened():
+                        raise ValueError(f"{path} cannot be written: OpenCV has no MPEG-4 encoder here.")
+                fitted = image if image.shape[1::-1] == size else cv2.resize(image, size)
+                writer.write(cv2.cvtColor(fitted, cv2.COLOR_RGB2BGR))
+                count += 1
+        finally:
+            if writer is not None:
+                writer.release()
+        if count:
+            os.replace(made, path)
+    return count
 
 
 def _next(capture: cv2.VideoCapture, *, wanted: bool) -> NDArray[np.uint8] | None:

@@ -16,6 +16,7 @@ from possam.predict import batch, sources
 from possam.predict.batch import segment_files
 from possam.predict.predictor import Predictor
 from possam.predict.sources import find_sources
+from possam.predict.videos import frame_rate, read_video, write_video
 from possam.shipped import SAMPLE, SAMPLE_WORDS, pretrained_folder, shipped_names
 from possam.vocabulary import Hierarchy
 from possam.vocabulary.words import read_words, split_words
@@ -171,8 +172,28 @@ def test_what_was_done_is_kept_when_the_run_is_stopped(predictor, tmp_path):
 
 def test_the_command_on_the_sample(tmp_path, capsys):
     assert main(["segment", "--sample", "--output", str(tmp_path / "out")]) == 0
-    assert "1 image;" in capsys.readouterr().out
+    line, last = capsys.readouterr().out.splitlines()
+    assert line.startswith(f"{SAMPLE}: snow ×1 29.4 % ") and "striped heart ×1 " in line and last.startswith("1 image;")
     assert (tmp_path / "out" / "overlay" / "sample.jpg").is_file()
+
+
+def test_the_command_prints_json_or_nothing_and_makes_a_video(tmp_path, capsys):
+    frame = np.asarray(Image.open(SAMPLE).convert("RGB"))
+    assert write_video(tmp_path / "in" / "clip.mp4", [frame] * 4, 8.0) == 4
+    arguments = [str(tmp_path / "in"), "--classes", SAMPLE_WORDS, "--every", "2"]
+    assert main(["segment", *arguments, "--output", str(tmp_path / "out"), "--json"]) == 0
+    records = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [record["image"] for record in records] == ["clip/000000", "clip/000002"]
+    assert all((record["width"], record["height"]) == (128, 128) for record in records)
+    found = records[0]["found"]
+    assert {"striped heart", "tile"} <= {one["label"] for one in found} and all(0 < one["score"] <= 1 for one in found)
+    made = tmp_path / "out" / "video" / "clip.mp4"
+    assert frame_rate(made) == pytest.approx(4)
+    overlay = np.asarray(Image.open(tmp_path / "out" / "overlay" / "clip" / "000000.jpg"), dtype=int)
+    _, shown = next(read_video(made))
+    assert shown.shape == overlay.shape and np.abs(shown - overlay).mean() < 8
+    assert main(["segment", *arguments[:3], "--every", "9", "--output", str(tmp_path / "quiet"), "--quiet"]) == 0
+    assert capsys.readouterr().out == ""
 
 
 def test_the_command_with_a_tree(tmp_path, capsys):

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from possam.predict.videos import read_video
+from possam.predict.videos import frame_rate, read_video, write_video
 
 FRAMES = 12
 
@@ -88,3 +88,30 @@ def test_a_video_that_is_none_is_named(tmp_path):
         list(read_video(tmp_path / "bad.mp4"))
     with pytest.raises(FileNotFoundError, match=r"no video at .*gone\.mp4"):
         list(read_video(tmp_path / "gone.mp4"))
+
+
+def test_a_video_is_written_as_it_is_read(tmp_path):
+    shades = [np.full((48, 64, 3), (shade, 90, 30), np.uint8) for shade in (0, 80, 160, 240)]
+    path = tmp_path / "new" / "a.mp4"
+    assert write_video(path, [*shades, np.full((24, 32, 3), (255, 90, 30), np.uint8)], 5.0) == 5
+    assert frame_rate(path) == pytest.approx(5)
+    read_again = [image for _, image in read_video(path)]
+    expected = [0, 80, 160, 240, 255]
+    assert [image.shape for image in read_again] == [(48, 64, 3)] * 5
+    assert [image[..., 0].mean() for image in read_again] == pytest.approx(expected, abs=8)
+    assert all(abs(image[..., 1].mean() - 90) < 8 and abs(image[..., 2].mean() - 30) < 8 for image in read_again)
+    assert write_video(tmp_path / "none.mp4", [], 5.0) == 0
+    assert sorted(file.name for file in tmp_path.rglob("*")) == ["a.mp4", "new"]
+
+
+def test_a_failure_leaves_no_video(tmp_path, monkeypatch):
+    def broken():
+        yield np.zeros((48, 64, 3), np.uint8)
+        raise OSError("gone")
+
+    with pytest.raises(OSError, match="gone"):
+        write_video(tmp_path / "a.mp4", broken(), 5.0)
+    monkeypatch.setattr(cv2.VideoWriter, "isOpened", lambda _: False)
+    with pytest.raises(ValueError, match="cannot be written: OpenCV has no MPEG-4 encoder here"):
+        write_video(tmp_path / "a.mp4", [np.zeros((48, 64, 3), np.uint8)], 5.0)
+    assert not list(tmp_path.iterdir())

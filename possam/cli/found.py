@@ -1,0 +1,49 @@
+"""What `possam segment` prints, and the videos it makes of overlays."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from possam.data.pictures import read_picture
+from possam.predict.batch import Outcome
+from possam.predict.sources import Source
+from possam.predict.summary import found_line, read_found
+from possam.predict.videos import frame_rate, write_video
+from possam.utils.files import read_json
+from possam.vocabulary import Vocabulary
+
+__all__ = ["print_found", "write_overlay_videos"]
+
+logger = logging.getLogger(__name__)
+
+
+def print_found(outcome: Outcome, vocabulary: Vocabulary, output: Path, *, as_json: bool, quiet: bool) -> None:
+    """Print what was found, on stdout: a line an image, and where the results are; or a JSON object a line; or nothing.
+    Failures are on stderr whatever is printed."""
+    if outcome.images and not quiet:
+        for record in read_found(outcome.json, vocabulary):
+            print(json.dumps(record, ensure_ascii=False) if as_json else found_line(record))
+        if not as_json:
+            count = "1 image" if outcome.images == 1 else f"{outcome.images} images"
+            print(f"{count}; overlays and predictions are in {output}")
+    for path, reason in outcome.failures.items():
+        print(f"error: {path}: {reason}" if path not in reason else f"error: {reason}", file=sys.stderr)
+
+
+def write_overlay_videos(outcome: Outcome, sources: Sequence[Source], output: Path, *, every: int) -> None:
+    """Write `output`/video/<name>.mp4 of the overlays of each video's frames, as fast as the video is."""
+    videos = [source for source in sources if source.is_video and not source.problem]
+    if not videos:
+        return
+    names = [str(image["id"]) for image in read_json(outcome.json)["images"]]
+    for source in videos:
+        frames = [output / "overlay" / f"{name}.jpg" for name in names if name.rpartition("/")[0] == source.name]
+        images = (read_picture(path) for path in frames if path.is_file())
+        try:
+            write_video(output / "video" / f"{source.name}.mp4", images, frame_rate(source.path) / every)
+        except (ValueError, OSError) as error:
+            logger.warning("no video of the overlays of %s: %s", source.path, error)

@@ -60,7 +60,7 @@ def found_line(record: Mapping[str, Any]) -> str:
         f"{label} ×{len(groups[label])} {100 * shares[label]:.1f} % {max(one['score'] for one in groups[label]):.2f}"
         for label in sorted(groups, key=lambda label: -shares[label])
     ]
-    return f"{record['image']}: {', '.join(parts) or 'nothing found'}"
+    return f"{record['name']}: {', '.join(parts) or 'nothing found'}"
 
 
 def read_found(path: str | Path, vocabulary: Vocabulary) -> Iterator[dict[str, Any]]:

@@ -7,14 +7,16 @@ from typing import Any
 
 from PIL import ImageFont
 
-__all__ = ["font_for", "shortened", "text_width"]
+__all__ = ["font_for", "readable", "shortened", "text_width"]
 
 # The first that has all the letters of a text is taken. Names as the systems know them: Linux, macOS, Windows.
 _WIDE_FONTS = (
     *("DejaVuSans.ttf", "NotoSans-Regular.ttf", "NotoSansCJK-Regular.ttc", "NotoSansArabic-Regular.ttf"),
     *("NotoSansDevanagari-Regular.ttf", "wqy-zenhei.ttc", "Arial Unicode.ttf", "Hiragino Sans GB.ttc", "arial.ttf"),
-    *("msyh.ttc", "YuGothM.ttc", "malgun.ttf", "Nirmala.ttf"),
+    *("msyh.ttc", "YuGothM.ttc", "malgun.ttf", "Nirmala.ttf", "PingFang.ttc", "AppleSDGothicNeo.ttc"),
+    *("NotoSansCJKsc-Regular.otf", "SourceHanSansSC-Regular.otf", "wqy-microhei.ttc", "DroidSansFallbackFull.ttf"),
 )
+_TRIED = 16  # size at which letters are looked for
 _NO_LETTER = "\U000fffff"  # of the private use area: every font shows its sign for a missing letter
 
 
@@ -35,8 +37,21 @@ def text_width(text: str, size: int) -> int:
     return int(-(-font_for(text, size).getlength(text) // 1))
 
 
+@lru_cache(maxsize=4096)
+def readable(text: str) -> str:
+    """`text`, if a font here has all its letters; or else the text in Latin letters, "Mao" for 猫, as drawn it would be
+    boxes. Of a text without such letters the code points."""
+    if text.isascii() or not _missing(font_for(text, _TRIED), text):
+        return text
+    from anyascii import anyascii
+
+    return anyascii(text).strip() or " ".join(f"U+{ord(letter):04X}" for letter in text)
+
+
 def shortened(text: str, size: int, width: int) -> str:
-    """`text`, or as much of its beginning as fits in `width` pixels with three dots after it; "" where none does."""
+    """`readable` of `text`, or as much of its beginning as fits in `width` pixels with three dots after it; "" where
+    none does."""
+    text = readable(text)
     if text_width(text, size) <= width:
         return text
     fitting, too_long = 0, len(text)

@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw
 
 from possam.models.explanation import Candidate, MaskExplanation
 from possam.visualize.colors import RGB, WHITE, class_color, mix
-from possam.visualize.fonts import font_for, shortened, text_width
+from possam.visualize.fonts import font_for, readable, shortened, text_width
 from possam.visualize.legend import FAINT, GAP, INK
 
 __all__ = ["draw_explanation"]
@@ -137,7 +137,7 @@ def _draw_clip_weight(
         pen.line((x, middle - 4, x, middle + 4), fill=_LINE, width=1)
     x = start + round(explanation.clip_weight * (end - start))
     pen.ellipse((x - 8, middle - 8, x + 8, middle + 8), fill=_SURE, outline=WHITE)
-    text = f"weight of CLIP  λ = {explanation.clip_weight:.2f}"
+    text = readable(f"weight of CLIP  λ = {explanation.clip_weight:.2f}")
     half = text_width(text, _SIZE) // 2
     center = min(max(x, left + half), left + width - half)
     pen.text((center, middle + round(0.8 * _SIZE)), text, fill=INK, font=font_for(text, _SIZE), anchor="ma")
@@ -161,7 +161,7 @@ def _draw_numbers(pen: ImageDraw.ImageDraw, corner: tuple[int, int], width: int,
 def _wrapped(text: str, width: int) -> list[str]:
     """`text` in lines of at most `width` pixels."""
     lines = [""]
-    for word in text.split():
+    for word in readable(text).split():
         longer = f"{lines[-1]} {word}".strip()
         if text_width(longer, _SIZE) <= width:
             lines[-1] = longer

@@ -173,7 +173,7 @@ def test_what_was_done_is_kept_when_the_run_is_stopped(predictor, tmp_path):
 def test_the_command_on_the_sample(tmp_path, capsys):
     assert main(["segment", "--sample", "--output", str(tmp_path / "out")]) == 0
     line, last = capsys.readouterr().out.splitlines()
-    assert line.startswith(f"{SAMPLE}: snow ×1 29.4 % ") and "striped heart ×1 " in line and last.startswith("1 image;")
+    assert line.startswith("sample: snow ×1 29.4 % ") and "striped heart ×1 " in line and last.startswith("1 image;")
     assert (tmp_path / "out" / "overlay" / "sample.jpg").is_file()
 
 

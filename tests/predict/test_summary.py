@@ -14,8 +14,8 @@ RECORD = {"image": "a.jpg", "name": "a", "width": 20, "height": 10, "found": FOU
 
 
 def test_a_line_has_each_name_once_and_the_largest_first():
-    assert found_line(RECORD) == "a.jpg: sky ×1 50.0 % 0.88, cat ×2 15.0 % 0.50"
-    assert found_line({**RECORD, "found": []}) == "a.jpg: nothing found"
+    assert found_line(RECORD) == "a: sky ×1 50.0 % 0.88, cat ×2 15.0 % 0.50"
+    assert found_line({**RECORD, "found": []}) == "a: nothing found"
 
 
 def test_both_kinds_of_predictions_are_read(tmp_path):

@@ -17,10 +17,11 @@ from possam.classifiers.ensembles.mase import training_mass
 from possam.data import build_resize
 from possam.data.pictures import Picture, to_rgb
 from possam.models import MaskProposals, OpenVocabularySegmenter, Prediction
+from possam.models.explanation import mask_scores
 from possam.models.prediction import needs_prompts, no_prompts
 from possam.predict.prompted_result import PromptedResult
 from possam.predict.prompting import EncodedImage, EverythingOptions, parse_prompts
-from possam.predict.segmentation import Origin, Segmentation, enlarge
+from possam.predict.segmentation import Segmentation, check_tasks, describe_instances, enlarge
 from possam.vocabulary import Hierarchy, Level, Vocabulary
 from possam.vocabulary.words import read_words
 
@@ -90,11 +91,18 @@ class Predictor:
         return cls(OpenVocabularySegmenter.from_pretrained(pretrained_folder(source), **options))
 
     @overload
-    def __call__(self, images: Picture, vocabulary: Names, *, ensemble: str | None = None) -> Segmentation: ...
+    def __call__(
+        self, images: Picture, vocabulary: Names, *, ensemble: str | None = None, tasks: Sequence[str] = ()
+    ) -> Segmentation: ...
 
     @overload
     def __call__(
-        self, images: list[Picture] | tuple[Picture, ...], vocabulary: Names, *, ensemble: str | None = None
+        self,
+        images: list[Picture] | tuple[Picture, ...],
+        vocabulary: Names,
+        *,
+        ensemble: str | None = None,
+        tasks: Sequence[str] = (),
     ) -> list[Segmentation]: ...
 
     def __call__(
@@ -103,18 +111,23 @@ class Predictor:
         vocabulary: Names,
         *,
         ensemble: str | None = None,
+        tasks: Sequence[str] = (),
     ) -> Segmentation | list[Segmentation]:
         """Segment one image, or several together.
 
         Args:
-            images: a path, PIL image or H×W×3 uint8 RGB array (`possam.data.pictures.to_rgb`), or a list of them, which
-                goes through the network as one batch.
+            images: a path; an http or https address; the bytes of a file, or a file opened for reading bytes; a PIL
+                image; an H×W×3 uint8 RGB or H×W uint8 gray array; or a torch tensor, 3×H×W or 1×H×W, uint8 or float in
+                [0, 1]. Or a list of them, which goes through the network as one batch. Channels are RGB: an array of
+                OpenCV is BGR, which cannot be seen in it, so pass ``image[..., ::-1]``. More in
+                `possam.data.pictures.to_rgb`.
             vocabulary: what to look for: a list of words (`possam.vocabulary.words.read_words`: "dog", "sofa, couch",
                 "sky: stuff") or a text of them ("dog, sofa|couch, sky: stuff"), a dataset's table by its name
                 ("ade20k_150"), a vocabulary's JSON file, or a Vocabulary. Or a Hierarchy: a segment is then named level
                 by level, and gets the deepest name that is sure (`Hierarchy.classify`).
             ensemble: how the trained classifier and CLIP are combined ("mase", "geometric", "ldp", "clip" …);
                 by default the model's own way. Its constants are those of MODEL.ENSEMBLE in the model's configuration.
+            tasks: what the result has beside the panoptic segmentation: "semantic", "instance" or both.
 
         Returns:
             A Segmentation, or a list of them for a list of images.
@@ -122,6 +135,7 @@ class Predictor:
         Raises:
             FileNotFoundError, ValueError: an image or the vocabulary cannot be used; the message says what to do.
         """
+        check_tasks(tasks)
         names = self.check(vocabulary, ensemble)
         if self.model.takes_prompts:
             raise ValueError(needs_prompts(self.model))
@@ -131,7 +145,7 @@ class Predictor:
         arrays = [to_rgb(picture) for picture in pictures]
         proposed = self._propose(arrays)
         results = [
-            self._segment(array, proposals, names, hierarchy, ensemble, _file_name(picture))
+            self._segment(array, proposals, names, hierarchy, ensemble, tasks, _file_name(picture))
             for picture, array, proposals in zip(pictures, arrays, proposed, strict=True)
         ]
         return results if several else results[0]
@@ -241,7 +255,11 @@ class Predictor:
         return self._encoded("everything").everything(self._names(classes, ensemble), options, ensemble=ensemble)
 
     def segment(
-        self, classes: Vocabulary | str | Path | Sequence[str], *, ensemble: str | None = None
+        self,
+        classes: Vocabulary | str | Path | Sequence[str],
+        *,
+        ensemble: str | None = None,
+        tasks: Sequence[str] = (),
     ) -> Segmentation:
         """Segment the image that was set, as calling the predictor.
 
@@ -253,7 +271,7 @@ class Predictor:
             raise ValueError("there is no image; call set_image before segment.")
         if isinstance(image, EncodedImage):
             raise ValueError(needs_prompts(self.model))
-        return self(image, classes, ensemble=ensemble)
+        return self(image, classes, ensemble=ensemble, tasks=tasks)
 
     def _encoded(self, caller: str) -> EncodedImage:
         image = self._image
@@ -296,6 +314,7 @@ class Predictor:
         vocabulary: Vocabulary,
         hierarchy: Hierarchy | None,
         ensemble: str | None,
+        tasks: Sequence[str],
         file_name: str,
     ) -> Segmentation:
         height, width = image.shape[:2]
@@ -305,9 +324,12 @@ class Predictor:
         scores = self.model.score(prediction, ensemble)
         paths = hierarchy.classify(scores) if hierarchy else []
         ranked = hierarchy.node_scores(scores, paths) if hierarchy else scores
-        ids, segments = self.model.postprocess(prediction, ranked, ("panoptic",))["panoptic_seg"]
+        output = self.model.postprocess(prediction, ranked, ("panoptic", *tasks))
+        ids, segments = output["panoptic_seg"]
         id_map = enlarge(ids.cpu().numpy(), (height, width))
-        infos = _describe(id_map, segments, self._seen_confidence(prediction, ensemble), prediction)
+        behind = mask_scores(self.model, prediction, scores, ensemble)
+        seen = training_mass(prediction.inputs, _NOVELTY) if behind.confidence is None else behind.confidence
+        infos = _describe(id_map, segments, seen.tolist(), prediction)
         for info, top in zip(infos, _top_names(scores, infos, vocabulary), strict=True):
             info["top"] = top
             if hierarchy:
@@ -318,18 +340,16 @@ class Predictor:
             segments_info=infos,
             vocabulary=vocabulary,
             file_name=file_name,
-            _origin=Origin(prediction, ranked, self.model, ensemble or self.model.ensemble),
+            semantic=enlarge(output["semantic_seg"].cpu().numpy(), (height, width)) if "semantic" in tasks else None,
+            instances=describe_instances(output["instances"], vocabulary, (height, width))
+            if "instance" in tasks
+            else None,
+            mask_scores=behind,
         )
-
-    def _seen_confidence(self, prediction: Prediction, ensemble: str | None) -> torch.Tensor:
-        explained = self.model.find_ensemble(ensemble).explain(prediction.inputs)
-        if "confidence" in explained:
-            return explained["confidence"]
-        return training_mass(prediction.inputs, _NOVELTY)
 
 
 def _describe(
-    id_map: NDArray[np.int32], segments: Sequence[dict[str, Any]], seen: torch.Tensor, prediction: Prediction
+    id_map: NDArray[np.int32], segments: Sequence[dict[str, Any]], seen: Sequence[float], prediction: Prediction
 ) -> list[dict[str, Any]]:
     areas = np.bincount(id_map.ravel(), minlength=len(segments) + 1)
     names = prediction.vocabulary.display_names
@@ -344,7 +364,7 @@ def _describe(
                 "isthing": segment["isthing"],
                 "score": float(segment["score"]),
                 "iou": float(prediction.inputs.iou[segment["query"]]),
-                "seen_confidence": float(seen[segment["query"]]),
+                "seen_confidence": seen[segment["query"]],
                 "area": int(areas[segment["id"]]),
                 "bbox": [columns.start, rows.start, columns.stop - columns.start, rows.stop - rows.start],
                 "query": segment["query"],

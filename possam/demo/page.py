@@ -19,6 +19,7 @@ from possam.data.miniature import lexicon
 from possam.data.pictures import Picture, to_rgb
 from possam.demo.prompts import add_prompt_page
 from possam.models.explanation import MaskExplanation
+from possam.predict.missing import tell_missing
 from possam.predict.predictor import Predictor
 from possam.predict.segmentation import Segmentation, enlarge
 from possam.shipped import SAMPLE, SAMPLE_WORDS
@@ -95,13 +96,20 @@ def read_typed(text: str) -> Vocabulary:
     return vocabulary
 
 
-def segment(predictor: Predictor, image: Picture | None, words: str, *, ensemble: str | None = None) -> Shown:
+def segment(
+    predictor: Predictor,
+    image: Picture | None,
+    words: str,
+    *,
+    ensemble: str | None = None,
+    threshold: float | None = None,
+) -> Shown:
     """What happens when the button is pressed.
 
     Args:
         image: as `possam.data.pictures.to_rgb` takes it; None where none was given.
         words: see `read_typed`.
-        ensemble: see `Predictor`.
+        ensemble, threshold: see `Predictor`.
 
     Raises:
         FileNotFoundError, ValueError: no image, one that cannot be read, or words that cannot be used.
@@ -109,7 +117,7 @@ def segment(predictor: Predictor, image: Picture | None, words: str, *, ensemble
     if image is None:
         raise ValueError("There is no picture: drop one into the field, or click the example.")
     vocabulary = read_typed(words)
-    result = predictor(to_rgb(image), vocabulary, ensemble=ensemble)
+    result = predictor(to_rgb(image), vocabulary, ensemble=ensemble, threshold=threshold)
     warnings = _unknown_words(predictor, vocabulary)
     if not result.segments_info:
         warnings.append("Nothing was found that one of these words names.")
@@ -194,7 +202,7 @@ def build_app(predictor: Predictor, *, name: str = "") -> gradio.Blocks:
         shown = gr.State(time_to_live=_FORGET_AFTER)
         with gr.Row():
             with gr.Column(scale=2, min_width=300):
-                image, words, ensemble, button = _inputs(predictor.model.ensemble)
+                image, words, ensemble, threshold, button = _inputs(predictor)
                 if knows_little:
                     examples = [[str(SAMPLE), SAMPLE_WORDS], [str(SAMPLE), _SECOND_WORDS]]
                     gr.Examples(examples, [image, words], label="Examples: click one")
@@ -208,7 +216,7 @@ def build_app(predictor: Predictor, *, name: str = "") -> gradio.Blocks:
             with gr.Accordion("What this model knows", open=False):
                 gr.Markdown(_mini_note())
         explained = [note, panel, numbers, details]
-        given, results = [image, words, ensemble], [shown, overlay, table, *explained]
+        given, results = [image, words, ensemble, threshold], [shown, overlay, table, *explained]
         gr.on([button.click, words.submit], page.segment, given, results, **_ALONE)
         overlay.select(_told_where(page.explain_click), shown, explained, **_ALONE)
         table.select(_told_where(page.explain_row), shown, explained, **_ALONE)
@@ -230,7 +238,7 @@ def _image_field(gr: Any) -> Any:
     return image
 
 
-def _inputs(ensemble: str) -> tuple[Any, ...]:
+def _inputs(predictor: Predictor) -> tuple[Any, ...]:
     gr = _import_gradio()
     image = _image_field(gr)
     words = gr.Textbox(
@@ -243,8 +251,11 @@ def _inputs(ensemble: str) -> tuple[Any, ...]:
         elem_id="words",
     )
     names = list(ENSEMBLE_REGISTRY)
-    chosen = gr.Dropdown(names, value=ensemble, label="Ensemble of trained classifier and CLIP", elem_id="ensemble")
-    return image, words, chosen, gr.Button("Segment", variant="primary", elem_id="segment")
+    model, label = predictor.model, "Ensemble of trained classifier and CLIP"
+    chosen = gr.Dropdown(names, value=model.ensemble, label=label, elem_id="ensemble")
+    least = model.postprocessor.object_threshold
+    threshold = gr.Slider(0, 1, value=least, step=0.01, label="Score above which a mask is kept", elem_id="threshold")
+    return image, words, chosen, threshold, gr.Button("Segment", variant="primary", elem_id="segment")
 
 
 def _outputs() -> tuple[Any, ...]:
@@ -321,17 +332,18 @@ class _Page:
     def __init__(self, predictor: Predictor) -> None:
         self._predictor = predictor
 
-    def segment(self, image: str | None, words: str, ensemble: str) -> tuple[Any, ...]:
+    def segment(self, image: str | None, words: str, ensemble: str, threshold: float) -> tuple[Any, ...]:
         gr = _import_gradio()
         try:
-            shown = segment(self._predictor, image, words, ensemble=ensemble)
+            shown = segment(self._predictor, image, words, ensemble=ensemble, threshold=threshold)
         except (ValueError, OSError) as error:
             # Where the server keeps a visitor's file is nobody's business.
             message = str(error).replace(str(image), Path(image).name) if image else str(error)
             raise gr.Error(message, print_exception=False) from error
         for warning in shown.warnings:
             gr.Warning(warning)
-        return shown, shown.picture, shown.rows, "", *_hidden()
+        note = "\n".join(f"- {line}" for line in tell_missing(shown.segmentation.missing))
+        return shown, shown.picture, shown.rows, note, *_hidden()
 
     def explain_click(self, shown: Shown | None, event: gradio.SelectData) -> tuple[Any, ...]:
         if shown is None:

@@ -144,9 +144,9 @@ class ClassEmbeddings:
         """The embeddings of some classes, which are numbered anew in this order."""
         place = torch.full((self.num_classes,), -1, device=self.device)
         place[torch.tensor(classes, device=self.device)] = torch.arange(len(classes), device=self.device)
-        index = place[self.class_index]
-        own = index >= 0
-        return ClassEmbeddings(embeddings=self.embeddings[own], class_index=index[own], num_classes=len(classes))
+        index, rows = place[self.class_index].sort(stable=True)
+        index, rows = index[index >= 0], rows[index >= 0]
+        return ClassEmbeddings(embeddings=self.embeddings[rows], class_index=index, num_classes=len(classes))
 
     def join(self, other: ClassEmbeddings) -> ClassEmbeddings:
         """These classes, and behind them those of another vocabulary of the same encoder."""

@@ -25,11 +25,12 @@ class EmbeddingModulation(Ensemble):
     """Fuses embeddings instead of probabilities: E_m = E_q + a·(1 − s)·E_c, then debiases the logits.
 
     s, one number for a vocabulary, is the mean over its classes of the highest cosine to any training class;
-    where a class has several names its closest pair of names counts, and background words do not count. E_q is the embedding of the trained class head,
-    logits are z_i = τ·cos(E_m, t_i) with that head's τ, so that on the training vocabulary (s = 1)
-    they are its own. Debiasing: z_i ← z_i / (max_n cos(t_i, t_n^train))^b. The score is (1 − v)·softmax(κ·z)·s_i^η,
-    with v of the trained classifier and s_i the predicted IoU, as in the other ensembles (the mask filter `cls_iou`,
-    METHOD.md 2.7, is η = 1). A mask with no pixel at CLIP's resolution keeps E_m = E_q.
+    where a class has several names its closest pair of names counts, and background words do not count. E_q is the
+    embedding of the trained class head, logits are z_i = τ·cos(E_m, t_i) with that head's τ, so that on the
+    training vocabulary (s = 1) they are its own. Debiasing: z_i ← z_i / (max_n cos(t_i, t_n^train))^b. The score is
+    (1 − v)·softmax(κ·z)·s_i^η, with v of the trained classifier and s_i the predicted IoU, as in the other
+    ensembles (the mask filter `cls_iou`, METHOD.md 2.7, is η = 1). A mask with no pixel at CLIP's resolution keeps
+    E_m = E_q.
 
     Args:
         ratio: a ≥ 0.

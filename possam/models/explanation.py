@@ -6,22 +6,27 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
+import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from possam.models import OpenVocabularySegmenter, Prediction
+from possam.vocabulary import Vocabulary
 
-__all__ = ["Candidate", "MaskExplanation", "explain_mask"]
+__all__ = ["Candidate", "MaskExplanation", "MaskScores", "explain_mask", "mask_scores"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Candidate:
-    """A name that a mask might get: its place in the vocabulary, its probability in [0, 1], and whether training
-    showed the class."""
+    """A name that a mask might get: its place in the vocabulary, its probability in [0, 1], whether training showed
+    the class, and whether it is a background word, which are numbered behind the vocabulary's classes."""
 
     label: str
     label_id: int
     probability: float
     seen: bool
+    background: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,64 +75,109 @@ class MaskExplanation:
         return {**asdict(self), "reason": self.reason}
 
 
-def explain_mask(
-    model: OpenVocabularySegmenter,
-    prediction: Prediction,
-    scores: Tensor,
-    query: int,
-    *,
-    ensemble: str | None = None,
-    top: int = 5,
-) -> MaskExplanation:
-    """Explain any mask of a prediction, also one that became no segment.
+@dataclass(frozen=True, kw_only=True, eq=False)
+class MaskScores:
+    """The scores behind the names of an image's masks, as plain arrays: Q masks, K classes.
+
+    Attributes:
+        query_logits: Q×(K+1) float32 logits of the trained classifier, the last of void. clip_logits: Q×K float32.
+        scores: Q×K float32 in [0, 1], what the ensemble made of both.
+        iou: Q float32 in [0, 1], predicted IoU. clip_weight: Q float32 in [0, 1], λ.
+        confidence: Q float32 in [0, 1], that training showed such a thing; None where the ensemble does not ask.
+        clip_empty: Q bool, masks without a pixel at CLIP's resolution.
+        seen: of each class whether training showed it.
+        background: the names of the last ones of the K classes, which are background words.
+        ensemble: which one made the scores.
+    """
+
+    query_logits: NDArray[np.float32]
+    clip_logits: NDArray[np.float32]
+    scores: NDArray[np.float32]
+    iou: NDArray[np.float32]
+    clip_weight: NDArray[np.float32]
+    confidence: NDArray[np.float32] | None
+    clip_empty: NDArray[np.bool_]
+    seen: tuple[bool, ...]
+    ensemble: str
+    background: tuple[str, ...] = ()
+
+
+def mask_scores(
+    model: OpenVocabularySegmenter, prediction: Prediction, scores: Tensor, ensemble: str | None = None
+) -> MaskScores:
+    """Collect what explanations of a prediction's masks need.
 
     Args:
         scores: Q×K float32, what `ensemble` made of the prediction (`OpenVocabularySegmenter.score`).
-        query: which of the Q masks.
         ensemble: its name; by default the model's own.
+    """
+    inputs, name = prediction.inputs, ensemble or model.ensemble
+    explained = model.find_ensemble(name).explain(inputs)
+    confidence = explained.get("confidence")
+    return MaskScores(
+        query_logits=_array(inputs.query_logits),
+        clip_logits=_array(inputs.clip_logits),
+        scores=_array(scores),
+        iou=_array(inputs.iou),
+        clip_weight=_array(explained["clip_weight"]),
+        confidence=None if confidence is None else _array(confidence),
+        clip_empty=inputs.clip_empty.cpu().numpy(),
+        seen=prediction.vocabulary.seen(model.train_vocabulary),
+        ensemble=name,
+        background=prediction.vocabulary.display_names[len(prediction.vocabulary) - inputs.background :],
+    )
+
+
+def explain_mask(given: MaskScores, vocabulary: Vocabulary, query: int, *, top: int = 5) -> MaskExplanation:
+    """Explain any mask of an image, also one that became no segment.
+
+    Args:
+        vocabulary: the K classes, without those of the background.
+        query: which of the Q masks.
         top: how many names to list of each.
 
     Raises:
         ValueError: there is no such query, or no name to list.
     """
-    inputs, vocabulary = prediction.inputs, prediction.vocabulary
     if top < 1:
         raise ValueError(f"expected top ≥ 1 names to list, but got {top}.")
-    if query not in range(len(inputs.iou)):
-        raise ValueError(f"there is no query {query}; the model has {len(inputs.iou)}, counted from 0.")
-    name = ensemble or model.ensemble
-    seen = vocabulary.seen(model.train_vocabulary)
-    explained = {key: float(value[query]) for key, value in model.find_ensemble(name).explain(inputs).items()}
-    logits = inputs.query_logits[query].float()
+    if query not in range(len(given.iou)):
+        raise ValueError(f"there is no query {query}; the model has {len(given.iou)}, counted from 0.")
+    logits, scores = torch.from_numpy(given.query_logits[query]), torch.from_numpy(given.scores[query])
 
     def most(probabilities: Tensor) -> tuple[Candidate, ...]:
-        return _most_probable(probabilities, vocabulary.display_names, seen, top)
+        names = (*vocabulary.display_names, *given.background)
+        return _most_probable(probabilities, names, given.seen, top, background=len(given.background))
 
     # Scores are r times something that is the same for all classes; 0 where that is 0.
-    final = most(scores[query].float() / scores[query].float().sum().clamp(min=1e-12))
+    final = most(scores / scores.sum().clamp(min=1e-12))
     return MaskExplanation(
         query=query,
         label=final[0].label,
-        score=float(scores[query].max()),
+        score=float(scores.max()),
         in_vocabulary=most(logits[:-1].softmax(dim=0)),
-        clip=most(inputs.clip_logits[query].float().softmax(dim=0)),
+        clip=most(torch.from_numpy(given.clip_logits[query]).softmax(dim=0)),
         final=final,
-        ensemble=name,
-        iou=float(inputs.iou[query]),
+        ensemble=given.ensemble,
+        iou=float(given.iou[query]),
         void=float(logits.softmax(dim=0)[-1]),
-        clip_weight=explained["clip_weight"],
-        confidence=explained.get("confidence"),
-        clip_sees=not bool(inputs.clip_empty[query]),
+        clip_weight=float(given.clip_weight[query]),
+        confidence=None if given.confidence is None else float(given.confidence[query]),
+        clip_sees=not bool(given.clip_empty[query]),
     )
 
 
+def _array(values: Tensor) -> NDArray[np.float32]:
+    return values.detach().float().cpu().numpy()
+
+
 def _most_probable(
-    probabilities: Tensor, names: Sequence[str], seen: Sequence[bool], count: int
+    probabilities: Tensor, names: Sequence[str], seen: Sequence[bool], count: int, *, background: int
 ) -> tuple[Candidate, ...]:
     # The first of equals, as the merging takes it.
     values, order = (part[:count] for part in probabilities.sort(descending=True, stable=True))
     return tuple(
-        Candidate(label=names[k], label_id=k, probability=p, seen=seen[k])
+        Candidate(label=names[k], label_id=k, probability=p, seen=seen[k], background=k >= len(names) - background)
         for p, k in zip(values.tolist(), order.tolist(), strict=True)
     )
 

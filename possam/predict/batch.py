@@ -13,6 +13,7 @@ import torch
 from possam.data import write_id_map
 from possam.layers.prompts import Prompts
 from possam.models.prediction import needs_prompts, no_prompts
+from possam.predict.missing import MissingWord, missing_in_both
 from possam.predict.predictor import Names, Predictor
 from possam.predict.prompted_result import PromptedResult
 from possam.predict.prompting import EverythingOptions
@@ -29,12 +30,13 @@ _JPEG_SIDE = 65_500  # pixels, of libjpeg
 
 @dataclass
 class Outcome:
-    """What came of it: the JSON of all predictions, how many images were segmented, and what went wrong where (a file,
-    or a frame of one)."""
+    """What came of it: the JSON of all predictions, how many images were segmented, what went wrong where (a file, or a
+    frame of one), and the words that were found in no image (`missing_in_both`), None where no image asks."""
 
     json: Path
     images: int = 0
     failures: dict[str, str] = field(default_factory=dict)
+    missing: tuple[MissingWord, ...] | None = None
 
 
 def segment_files(
@@ -46,6 +48,8 @@ def segment_files(
     ensemble: str | None = None,
     every: int = 1,
     progress: Callable[[int, int], None] | None = None,
+    threshold: float | None = None,
+    background: bool | None = None,
 ) -> Outcome:
     """Segment files one after the other.
 
@@ -58,7 +62,7 @@ def segment_files(
         sources: as `possam.predict.sources.find_sources` gives them (`distinct_sources`).
         vocabulary: as `Predictor` takes it; of a hierarchy the JSON has each segment's path.
         output: folder, made if it does not exist.
-        ensemble: see `Predictor`.
+        ensemble, threshold, background: see `Predictor`.
         every: of a video take each `every`-th frame.
         progress: called with how many files are done and how many there are.
 
@@ -69,11 +73,11 @@ def segment_files(
     """
     if predictor.model.takes_prompts:
         raise ValueError(needs_prompts(predictor.model))
-    classes = predictor.check(vocabulary, ensemble)
+    classes = predictor.check(vocabulary, ensemble, threshold=threshold, background=background)
     folder = Path(output)
 
     def segment(frame: Frame) -> tuple[Segmentation, list[dict[str, Any]]]:
-        result = predictor(frame.image, vocabulary, ensemble=ensemble)
+        result = predictor(frame.image, vocabulary, ensemble=ensemble, threshold=threshold, background=background)
         _write_ids(result, folder / "panoptic" / f"{frame.name}.png")
         return result, [result.to_coco(image_id=frame.name, file_name=f"{frame.name}.png")]
 
@@ -91,6 +95,8 @@ def prompt_files(
     ensemble: str | None = None,
     every: int = 1,
     progress: Callable[[int, int], None] | None = None,
+    threshold: float | None = None,
+    background: bool | None = None,
 ) -> Outcome:
     """Segment what prompts ask for in one picture, or everything in files one after the other.
 
@@ -101,6 +107,7 @@ def prompt_files(
         vocabulary: by default the classes of the model's training.
         prompts: in pixels of the only source, which is a picture; None for everything.
         options: for everything, see `EverythingOptions`.
+        threshold, background: for everything, see `EncodedImage.everything`.
 
     Raises:
         ValueError: as `segment_files`; the model takes no prompts; or there are prompts for several files or a video.
@@ -110,14 +117,18 @@ def prompt_files(
     if prompts is not None and (len(sources) != 1 or sources[0].is_video):
         given = f"{len(sources)} files" if len(sources) != 1 else f"the video {sources[0].path}"
         raise ValueError(f"points and boxes are places in one picture, but got {given}; give one picture.")
-    classes = predictor.check(vocabulary or predictor.model.train_vocabulary, ensemble)
+    if prompts is not None and (threshold, background) != (None, None):
+        raise ValueError("points and boxes always get a mask and a name; leave out threshold and background.")
+    classes = predictor.check(
+        vocabulary or predictor.model.train_vocabulary, ensemble, threshold=threshold, background=background
+    )
 
     def segment(frame: Frame) -> tuple[PromptedResult, list[dict[str, Any]]]:
         if prompts is not None:
             prompts.check_inside(*frame.image.shape[:2])
         image = predictor.encode(frame.image)
         if prompts is None:
-            result = image.everything(classes, options, ensemble=ensemble)
+            result = image.everything(classes, options, ensemble=ensemble, threshold=threshold, background=background)
         else:
             result = image.prompt(prompts, classes, ensemble=ensemble)
         return result, result.to_coco(image_id=frame.name)
@@ -158,6 +169,8 @@ def _run(
                 images.append({"id": frame.name, "file_name": file_name, "height": height, "width": width})
                 annotations += found
                 outcome.images += 1
+                if isinstance(result, Segmentation):
+                    outcome.missing = missing_in_both(outcome.missing, result.missing)
                 try:
                     _write_overlay(result, folder / "overlay" / f"{frame.name}.jpg")
                 except _FAILURES as error:

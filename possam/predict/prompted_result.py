@@ -6,7 +6,7 @@ Shapes: N prompts, k ≤ 5 names for each; H×W the image as it was given.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from pycocotools import mask as mask_coder
 
 from possam.layers.prompts import NEGATIVE, PADDING, POSITIVE, Prompts
+from possam.predict.summary import describe_found, png_bytes, run_lengths
 from possam.visualize import draw_panoptic
 from possam.vocabulary import Vocabulary
 
@@ -26,9 +26,12 @@ _COLORS = {POSITIVE: (40, 200, 60), NEGATIVE: (225, 45, 45)}
 _BOX_COLOR = (255, 200, 40)
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class PromptedResult:
     """A mask for each prompt of an image, and its most probable names. It needs no model, and can be pickled.
+
+    Two are equal where all attributes are, and the hash is that of the content, which must not be changed while the
+    result is in a set or a dict.
 
     Attributes:
         image: H×W×3 uint8 RGB.
@@ -57,6 +60,29 @@ class PromptedResult:
     def __len__(self) -> int:
         return len(self.masks)
 
+    def __repr__(self) -> str:
+        found = [{"label": label} for label in self.labels]
+        return f"PromptedResult({describe_found(self.image, found, self.file_name, 'mask')})"
+
+    def _repr_png_(self) -> bytes:
+        """The picture that a notebook shows."""
+        return png_bytes(self.plot())
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, PromptedResult):
+            return NotImplemented
+        same = self.vocabulary == other.vocabulary and self.file_name == other.file_name
+        pairs = zip(self._arrays(), other._arrays(), strict=True)
+        return same and all(np.array_equal(mine, others) for mine, others in pairs)
+
+    def __hash__(self) -> int:
+        return hash((self.file_name, *((array.shape, array.tobytes()) for array in self._arrays())))
+
+    def _arrays(self) -> list[NDArray[Any]]:
+        prompts = [getattr(self.prompts, field.name).cpu().numpy() for field in fields(self.prompts)]
+        named = (self.masks, self.boxes, self.iou, self.label_ids, self.scores, self.probabilities)
+        return [self.image, *prompts, *named]
+
     @property
     def labels(self) -> list[str]:
         """The best name of each mask."""
@@ -82,13 +108,12 @@ class PromptedResult:
         """
         annotations = []
         for place, (label, names) in enumerate(zip(self.labels, self.names, strict=True)):
-            runs = mask_coder.encode(np.asfortranarray(self.masks[place], dtype=np.uint8))
             x0, y0, x1, y1 = self.boxes[place].tolist()
             annotations.append(
                 {
                     "image_id": image_id,
                     "category_id": self.vocabulary.categories[int(self.label_ids[place, 0])].dataset_id,
-                    "segmentation": {"size": list(runs["size"]), "counts": runs["counts"].decode()},
+                    "segmentation": run_lengths(self.masks[place]),
                     "bbox": [x0, y0, x1 - x0, y1 - y0],
                     "area": int(self.masks[place].sum()),
                     "score": float(self.scores[place, 0]),

@@ -1,52 +1,40 @@
-"""What a person gets back for one image: who is where, and how sure the model is of it."""
+"""The segmentation of one image as plain data, and its other forms."""
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from dataclasses import InitVar, dataclass, fields, replace
-from functools import cached_property
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from torch import Tensor
 
 from possam.data.id_maps import write_id_map
-from possam.models import OpenVocabularySegmenter, Prediction
-from possam.models.explanation import MaskExplanation, explain_mask
+from possam.models.explanation import MaskExplanation, MaskScores, explain_mask
+from possam.predict.missing import MissingWord
 from possam.predict.prompted_result import PromptedResult
 from possam.predict.refinement import refined
+from possam.predict.summary import describe_found, png_bytes, run_lengths
 from possam.utils.files import write_json
+from possam.utils.messages import did_you_mean
 from possam.visualize import draw_explanation, draw_panoptic
 from possam.vocabulary import Vocabulary
 
-__all__ = ["Origin", "Segmentation"]
+__all__ = ["Segmentation"]
+
+_TASKS = ("semantic", "instance")
 
 
-class Origin(NamedTuple):
-    """The model's output for an image, and the model: what `Segmentation` needs beyond its own data.
-
-    Attributes:
-        scores: Q×K float32, by which masks are merged: what the ensemble of the name `ensemble` made of the prediction,
-            or of a hierarchy `Hierarchy.node_scores` of that.
-    """
-
-    prediction: Prediction
-    scores: Tensor
-    model: OpenVocabularySegmenter
-    ensemble: str
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Segmentation:
-    """The panoptic segmentation of one image, and the way to its other forms.
+    """The panoptic segmentation of one image, as plain data: no model is in it, and all of it can be pickled.
 
-    It holds copies of the arrays it is given. Two are equal where all attributes are, and the hash is that of the
-    content, which must not be changed while the segmentation is in a set or a dict. `semantic`, `instances`, `explain`
-    and `plot_mask` ask the model, which a copy keeps, and a pickled segmentation does not: there they raise ValueError.
+    It holds copies of the arrays it is given. Two are equal where image, segmentation, segments, vocabulary and file
+    name are, and the hash is that of this content, which must not be changed while the segmentation is in a set or a
+    dict.
 
     Attributes:
         image: H×W×3 uint8 RGB, upright.
@@ -63,6 +51,12 @@ class Segmentation:
             `Hierarchy.node_scores`.
         vocabulary: the classes asked for; of a hierarchy all nodes.
         file_name: where the image came from, or "".
+        missing: the classes without a segment, with what their best masks were named instead (`MissingWord`).
+        semantic: H×W int64, the class (position in the vocabulary) of every pixel, −1 where a background word is best;
+            there is no other void. None unless it was asked for: ``predictor(image, words, tasks=["semantic"])``.
+        instances: things one by one, best first, which may overlap: ``label``, ``label_id``, ``score`` in [0, 1],
+            ``bbox`` [x, y, width, height] in pixels, ``mask`` H×W bool. None unless asked for: ``tasks=["instance"]``.
+        mask_scores: what `explain` reads; None in a segmentation that was built from its data alone.
     """
 
     image: NDArray[np.uint8]
@@ -70,15 +64,24 @@ class Segmentation:
     segments_info: list[dict[str, Any]]
     vocabulary: Vocabulary
     file_name: str = ""
-    _origin: InitVar[Origin | None] = None
+    missing: tuple[MissingWord, ...] = ()
+    semantic: NDArray[np.int64] | None = None
+    instances: list[dict[str, Any]] | None = None
+    mask_scores: MaskScores | None = None
 
-    def __post_init__(self, _origin: Origin | None) -> None:
+    def __post_init__(self) -> None:
         vars(self).update(
             image=np.array(self.image),
             segmentation=np.array(self.segmentation),
             segments_info=copy.deepcopy(list(self.segments_info)),
-            _origin=_origin,
         )
+
+    def __repr__(self) -> str:
+        return f"Segmentation({describe_found(self.image, self.segments_info, self.file_name)})"
+
+    def _repr_png_(self) -> bytes:
+        """The picture that a notebook shows."""
+        return png_bytes(self.plot())
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Segmentation):
@@ -98,39 +101,10 @@ class Segmentation:
     def __deepcopy__(self, memo: dict[int, Any]) -> Segmentation:
         return replace(self)
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {field.name: getattr(self, field.name) for field in fields(self)}
-
     @property
     def labels(self) -> list[str]:
         """The segments' names, in their order."""
         return [info["label"] for info in self.segments_info]
-
-    @cached_property
-    def semantic(self) -> NDArray[np.int64]:
-        """H×W int64: the class (position in the vocabulary) of every pixel; there is no void."""
-        return enlarge(self._merged("semantic", "semantic")["semantic_seg"].cpu().numpy(), self.segmentation.shape)
-
-    @cached_property
-    def instances(self) -> list[dict[str, Any]]:
-        """Things one by one, best first, which may overlap: ``label``, ``label_id``, ``score`` in [0, 1], ``bbox``
-        [x, y, width, height] in pixels, ``mask`` H×W bool."""
-        found = self._merged("instance", "instances")["instances"]
-        height, width = self.segmentation.shape
-        boxes = found.pred_boxes.tensor.cpu()
-        boxes = boxes * boxes.new_tensor([width, height] * 2) / boxes.new_tensor(found.image_size[::-1] * 2)
-        return [
-            {
-                "label": self.vocabulary.display_names[label],
-                "label_id": label,
-                "score": score,
-                "bbox": [x1, y1, x2 - x1, y2 - y1],
-                "mask": enlarge(mask.cpu().numpy(), (height, width)),
-            }
-            for label, score, (x1, y1, x2, y2), mask in zip(
-                found.pred_classes.tolist(), found.scores.tolist(), boxes.tolist(), found.pred_masks, strict=True
-            )
-        ]
 
     def to_coco(self, *, image_id: int | str = 0, file_name: str = "") -> dict[str, Any]:
         """The annotation of this image in the COCO panoptic format, whose PNG is `id_to_rgb` of `segmentation`.
@@ -169,6 +143,26 @@ class Segmentation:
         ]
         return {"path": levels, "path_probability": info["path_probability"]}
 
+    def to_coco_instances(self, *, image_id: int | str = 0) -> list[dict[str, Any]]:
+        """The things among the segments in the COCO results format; they do not overlap.
+
+        Returns:
+            A dict a thing, in the segments' order: ``image_id``, ``category_id`` (of the vocabulary's dataset),
+            ``segmentation`` (compressed run lengths), ``bbox`` [x, y, width, height] and ``area`` in pixels, ``score``.
+        """
+        return [
+            {
+                "image_id": image_id,
+                "category_id": self.vocabulary.categories[info["label_id"]].dataset_id,
+                "segmentation": run_lengths(self.segmentation == info["id"]),
+                "bbox": info["bbox"],
+                "area": info["area"],
+                "score": info["score"],
+            }
+            for info in self.segments_info
+            if info["isthing"]
+        ]
+
     def to_supervision(self) -> Any:
         """The segments as `supervision.Detections`: boxes XYXY, masks, scores, class ids and ``class_name``.
 
@@ -197,7 +191,7 @@ class Segmentation:
 
         The pixels of the new mask become the segment's, whosever they were. Those that it gives up belong to no segment
         (0): nothing says what else they show. A segment without a pixel left is removed, the others keep their ids.
-        `semantic`, `instances` and `explain` remain what the model said, without the new mask.
+        `semantic`, `instances`, `missing` and `explain` remain what the model said, without the new mask.
 
         Args:
             segment_id: of the segment; that at a pixel is ``segmentation[y, x]``.
@@ -235,7 +229,8 @@ class Segmentation:
             top: how many names to list of each.
 
         Raises:
-            ValueError: neither or both are given, or there is no such segment or query.
+            ValueError: neither or both are given, there is no such segment or query, or the segmentation was built
+                without `mask_scores`.
         """
         if (segment_id is None) == (query is None):
             raise ValueError("give either the id of a segment or a query.")
@@ -244,21 +239,17 @@ class Segmentation:
             if segment_id not in queries:
                 raise ValueError(f"there is no segment {segment_id!r}; the segments are {list(queries)}.")
             query = queries[segment_id]
-        prediction, _, model, ensemble = self._from_model("explain")
-        scores = model.score(prediction, ensemble)
-        return explain_mask(model, prediction, scores, query, ensemble=ensemble, top=top)
+        if self.mask_scores is None:
+            raise ValueError(
+                "this Segmentation has no mask_scores, which explain reads: it was built from its data alone; explain "
+                "one that a Predictor gave."
+            )
+        return explain_mask(self.mask_scores, self.vocabulary, query, top=top)
 
-    def plot_mask(
-        self, segment_id: int | None = None, *, query: int | None = None, top: int = 5
-    ) -> Image.Image:
-        """Draw one mask and why it got its name (`draw_explanation`); for arguments and errors see `explain`."""
-        explanation = self.explain(segment_id, query=query, top=top)
-        if segment_id is not None:
-            mask = self.segmentation == segment_id
-        else:
-            logits = self._from_model("plot_mask").prediction.masks.restore([explanation.query])[0]
-            mask = enlarge((logits > 0).cpu().numpy(), self.segmentation.shape)
-        return Image.fromarray(draw_explanation(self.image, mask, explanation))
+    def plot_mask(self, segment_id: int, *, top: int = 5) -> Image.Image:
+        """Draw a segment and why it got its name (`draw_explanation`); for arguments and errors see `explain`."""
+        explanation = self.explain(segment_id, top=top)
+        return Image.fromarray(draw_explanation(self.image, self.segmentation == segment_id, explanation))
 
     def save_coco(self, folder: str | Path, name: str) -> Path:
         """Write `folder`/`name`.png (ids as colors) and `folder`/`name`.json (COCO panoptic, with its categories).
@@ -277,18 +268,51 @@ class Segmentation:
         write_json(path, content)
         return path
 
-    def _merged(self, task: str, caller: str) -> dict[str, Any]:
-        prediction, scores, model, _ = self._from_model(caller)
-        return model.postprocess(prediction, scores, (task,))
+    def save_coco_instances(self, path: str | Path) -> None:
+        """Write `to_coco_instances` as a COCO dataset: one image, its annotations and the categories, as JSON. This is
+        what FiftyOne, and tools that convert to labelme's format, import."""
+        name = self.file_name or Path(path).stem
+        height, width = self.segmentation.shape
+        annotations = [
+            {"id": number, "iscrowd": 0, **annotation}
+            for number, annotation in enumerate(self.to_coco_instances(image_id=1), start=1)
+        ]
+        images = [{"id": 1, "file_name": name, "height": height, "width": width}]
+        content = {"images": images, "annotations": annotations, "categories": coco_categories(self.vocabulary)}
+        write_json(path, content)
 
-    def _from_model(self, caller: str) -> Origin:
-        origin: Origin | None = vars(self).get("_origin")
-        if origin is None:
+
+def check_tasks(tasks: Sequence[str]) -> None:
+    """Raises ValueError unless `tasks` are outputs that a `Segmentation` may have beside the panoptic one."""
+    for task in [tasks] if isinstance(tasks, str) else tasks:
+        if task not in _TASKS or isinstance(tasks, str):
             raise ValueError(
-                f"this Segmentation has no model, which {caller} needs: it was pickled, or built from its data alone. "
-                f"Use {caller} in the process that segmented the image, or segment {self.file_name or 'it'} again."
+                f"tasks is {tasks!r}, but must be a list of {' and '.join(map(repr, _TASKS))}; the panoptic "
+                f"segmentation is always there.{did_you_mean(task, _TASKS)}"
             )
-        return origin
+
+
+def describe_instances(found: Any, vocabulary: Vocabulary, size: tuple[int, int]) -> list[dict[str, Any]]:
+    """Detected instances (`Instances` of the post-processing) as the dicts of `Segmentation.instances`.
+
+    Args:
+        size: (height, width) of the image, to which masks and boxes are enlarged.
+    """
+    height, width = size
+    boxes = found.pred_boxes.tensor.cpu()
+    boxes = boxes * boxes.new_tensor([width, height] * 2) / boxes.new_tensor(found.image_size[::-1] * 2)
+    return [
+        {
+            "label": vocabulary.display_names[label],
+            "label_id": label,
+            "score": score,
+            "bbox": [x1, y1, x2 - x1, y2 - y1],
+            "mask": enlarge(mask.cpu().numpy(), size),
+        }
+        for label, score, (x1, y1, x2, y2), mask in zip(
+            found.pred_classes.tolist(), found.scores.tolist(), boxes.tolist(), found.pred_masks, strict=True
+        )
+    ]
 
 
 def enlarge(values: NDArray[Any], size: Sequence[int]) -> NDArray[Any]:

@@ -1,6 +1,7 @@
 """What is said of a mask is what the ensemble computed."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ import torch
 
 from possam.data.miniature import palette_of
 from possam.data.miniature.world import draw_scene
-from possam.models.explanation import explain_mask
+from possam.models.explanation import explain_mask, mask_scores
 from possam.predict import segmentation
 from possam.predict.predictor import Predictor
 from possam.vocabulary import Vocabulary
@@ -37,13 +38,13 @@ def test_a_segment_is_explained_by_its_query(result):
         assert explained.confidence == pytest.approx(info["seen_confidence"])
 
 
-def test_the_numbers_follow_the_method(result):
-    prediction, scores, model, _ = result._origin
-    inputs, mase = prediction.inputs, model.ensembles["mase"]
-    assert model.ensemble == "mase"
-    explained = explain_mask(model, prediction, scores, 5, top=34)
-    p = inputs.query_logits[5, :-1].softmax(0)
-    q = inputs.clip_logits[5].softmax(0)
+def test_the_numbers_follow_the_method(predictor, result):
+    model, given = predictor.model, result.mask_scores
+    mase = model.ensembles["mase"]
+    assert model.ensemble == given.ensemble == "mase"
+    explained = result.explain(query=5, top=34)
+    p = torch.from_numpy(given.query_logits)[5, :-1].softmax(0)
+    q = torch.from_numpy(given.clip_logits)[5].softmax(0)
     clip_weight = mase.alpha + (mase.beta - mase.alpha) * (1 - explained.confidence) ** mase.gamma
     assert explained.clip_weight == pytest.approx(clip_weight, abs=1e-6)
     r = p ** (mase.kappa * (1 - clip_weight)) * q**clip_weight
@@ -53,9 +54,9 @@ def test_the_numbers_follow_the_method(result):
         assert [c.probability for c in candidates] == pytest.approx(expected, rel=1e-4)
         assert [c.probability for c in candidates] == sorted((c.probability for c in candidates), reverse=True)
         assert sum(c.probability for c in candidates) == pytest.approx(1, abs=1e-5)
-        assert all(prediction.vocabulary.display_names[c.label_id] == c.label for c in candidates)
+        assert all(result.vocabulary.display_names[c.label_id] == c.label for c in candidates)
     assert explained.score == pytest.approx((1 - explained.void) * float(r.max()) * explained.iou**mase.eta, rel=1e-4)
-    seen = prediction.vocabulary.seen(model.train_vocabulary)
+    seen = result.vocabulary.seen(model.train_vocabulary)
     assert [c.seen for c in explained.in_vocabulary] == [seen[c.label_id] for c in explained.in_vocabulary]
     assert len({c.seen for c in explained.in_vocabulary}) == 2
 
@@ -69,10 +70,12 @@ def test_the_ensemble_that_was_asked_for_is_the_one_explained(predictor):
     assert explained.reason.startswith("The trained classifier") and "CLIP weighted by 1.00" in explained.reason
 
 
-def test_reasons(result):
-    prediction, _, model, _ = result._origin
+def test_reasons(predictor, result):
+    (proposals,) = predictor._propose([result.image])
+    prediction = predictor.model.classify(proposals, result.vocabulary, (128, 128))
     prediction.inputs.clip_empty[2] = True
-    unseen = explain_mask(model, prediction, model.score(prediction), 2)
+    given = mask_scores(predictor.model, prediction, predictor.model.score(prediction))
+    unseen = explain_mask(given, result.vocabulary, 2)
     assert not unseen.clip_sees and unseen.clip_weight == 0
     assert unseen.reason == (
         f"The mask is too small for CLIP, so the trained classifier decides alone: {unseen.label} "
@@ -81,8 +84,8 @@ def test_reasons(result):
 
 
 def test_no_weight_leaves_no_distribution(result):
-    prediction, scores, model, _ = result._origin
-    explained = explain_mask(model, prediction, torch.zeros_like(scores), 0)
+    given = replace(result.mask_scores, scores=np.zeros_like(result.mask_scores.scores))
+    explained = explain_mask(given, result.vocabulary, 0)
     assert explained.score == 0 and [c.probability for c in explained.final] == [0] * 5
 
 
@@ -102,26 +105,23 @@ def test_unknown_masks(result):
     for chosen in ({}, {"segment_id": 1, "query": 1}):
         with pytest.raises(ValueError, match="either the id of a segment or a query"):
             result.explain(**chosen)
-    prediction, scores, model, _ = result._origin
     with pytest.raises(ValueError, match="no query 24; the model has 24, counted from 0"):
-        explain_mask(model, prediction, scores, 24)
+        result.explain(query=24)
     with pytest.raises(ValueError, match=r"no query 1\.5"):
         result.explain(query=1.5)
 
 
-def test_any_query_is_explained_and_drawn(predictor, monkeypatch):
+def test_any_query_is_explained_and_a_segment_drawn(predictor, monkeypatch):
     """On an image that is larger than the model's masks."""
     image = np.random.default_rng(0).integers(0, 256, (100, 128, 3), dtype=np.uint8)
     result = predictor(image, "mini_b")
     assert result.explain(query=3).query == 3
     info = result.segments_info[0]
     assert result.explain(info["id"]) == result.explain(query=info["query"])
-    assert result.plot_mask(query=3).size[1] > 480
+    assert result.plot_mask(info["id"]).size[1] > 480
     drawn = []
     monkeypatch.setattr(segmentation, "draw_explanation", lambda *x: drawn.append(x) or image)
     result.plot_mask(info["id"], top=2)
-    result.plot_mask(query=info["query"])
-    (_, segment, explanation), (_, mask, _) = drawn
+    ((_, segment, explanation),) = drawn
     assert explanation == result.explain(info["id"], top=2) and len(explanation.in_vocabulary) == 2
     np.testing.assert_array_equal(segment, result.segmentation == info["id"])
-    assert mask.shape == segment.shape and (segment & mask).sum() > 0.9 * segment.sum() > 0

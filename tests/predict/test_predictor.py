@@ -75,7 +75,7 @@ def test_it_is_what_the_evaluation_computes(predictor, tmp_path):
     inputs = mapper({"file_name": str(path), "image_id": 1, "height": 100, "width": 90})
     model = predictor.model
     output = model.segment(model.predict([inputs])[0], tasks=("panoptic", "semantic", "instance"))
-    result = predictor(path, vocabulary)
+    result = predictor(path, vocabulary, tasks=["semantic", "instance"])
     assert np.array_equal(result.segmentation, output["panoptic_seg"][0].numpy())
     assert [i["label_id"] for i in result.segments_info] == [s["category_id"] for s in output["panoptic_seg"][1]]
     assert np.array_equal(result.semantic, output["semantic_seg"].numpy())
@@ -111,7 +111,7 @@ def test_a_list_of_images_gives_what_they_give_one_by_one(predictor, scene):
 def test_a_single_pixel_and_a_very_large_or_narrow_image(predictor, scene):
     assert predictor(np.zeros((1, 1, 3), np.uint8), WORDS).segmentation.shape == (1, 1)
     assert predictor(np.zeros((1, 700, 3), np.uint8), WORDS).segmentation.shape == (1, 700)
-    large = predictor(scene.repeat(20, 0).repeat(20, 1), WORDS)
+    large = predictor(scene.repeat(20, 0).repeat(20, 1), WORDS, tasks=["semantic", "instance"])
     assert large.segmentation.shape == large.semantic.shape == (2560, 2560)
     assert sum(i["area"] for i in large.segments_info) == (large.segmentation > 0).sum()
     for found in large.instances[:3]:
@@ -138,8 +138,7 @@ def test_another_ensemble_has_the_constants_of_the_configuration(mini_config, sc
     assert (ensemble.alpha, ensemble.beta) == (0.1, 0.3) and set(model.ensembles) == {"mase", "geometric"}
     seen = result.vocabulary.seen(model.train_vocabulary)
     expected = np.mean([0.1 if known else 0.3 for known in seen])
-    sees = ~result._origin.prediction.inputs.clip_empty
-    query = int(sees.nonzero()[0])
+    query = int(np.flatnonzero(~result.mask_scores.clip_empty)[0])
     assert result.explain(query=query).clip_weight == pytest.approx(expected)
 
 
@@ -158,8 +157,8 @@ def test_seen_confidence_is_of_the_ensemble_in_use(predictor, scene):
         [own.explain(info["id"]).confidence for info in own.segments_info]
     )
     other = predictor(scene, WORDS, ensemble="clip")  # it has none: CLIP's mass on the training names
-    inputs = other._origin.prediction.inputs
-    expected = training_mass(inputs, 0.9)
+    (proposals,) = predictor._propose([scene])
+    expected = training_mass(predictor.model.classify(proposals, other.vocabulary, (128, 128)).inputs, 0.9)
     assert [info["seen_confidence"] for info in other.segments_info] == pytest.approx(
         [float(expected[info["query"]]) for info in other.segments_info]
     )
@@ -256,7 +255,7 @@ TREE = {"thing": {"star": ["striped star"], "circle": ["framed circle", "dotted 
 
 def test_each_segment_lists_its_best_names(predictor, scene):
     result = predictor(scene, WORDS)
-    scores = result._origin.scores
+    scores = torch.from_numpy(result.mask_scores.scores)
     for info in result.segments_info:
         values, order = scores[info["query"]].sort(descending=True)
         assert info["top"][0] == (info["label"], pytest.approx(info["score"])) and len(info["top"]) == 5
@@ -268,9 +267,9 @@ def test_each_segment_lists_its_best_names(predictor, scene):
 @pytest.mark.parametrize("stop_below", [0.0, 1.0])
 def test_a_tree_names_segments_level_by_level(predictor, scene, stop_below, tmp_path):
     tree = Hierarchy.from_tree(TREE, stop_below=stop_below)
-    result = predictor(scene, tree)
+    result = predictor(scene, tree, tasks=["semantic", "instance"])
     names = tree.vocabulary.display_names
-    scores = predictor(scene, tree.vocabulary)._origin.scores  # of all nodes, as of any words
+    scores = torch.from_numpy(predictor(scene, tree.vocabulary).mask_scores.scores)  # of all nodes, as of any words
     assert result.labels and result.vocabulary is tree.vocabulary
     for info in result.segments_info:
         (path,) = tree.classify(scores[info["query"]][None])
@@ -297,7 +296,7 @@ def test_names_of_masks_without_a_segmentation(predictor, scene):
     vocabulary = read_words([f"{a} {b}" for a in ("striped", "plain", "dotted") for b in ("star", "sea", "tile")])
     (proposals,) = predictor._propose([scene])
     for ensemble in (None, "geometric", "modulation"):
-        scores = predictor(scene, vocabulary, ensemble=ensemble)._origin.scores
+        scores = torch.from_numpy(predictor(scene, vocabulary, ensemble=ensemble).mask_scores.scores)
         values, order = scores.topk(4, dim=1)
         got = top_names(predictor.model, proposals, vocabulary, k=4, ensemble=ensemble, classes_per_part=2)
         torch.testing.assert_close(got.scores, values, rtol=1e-4, atol=1e-6)

@@ -3,6 +3,7 @@
 import json
 import pickle
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -115,6 +116,10 @@ def test_a_result_is_plain_data(tiny, photo, tmp_path):
     result = predictor.prompt(points=[[[60, 80], [9, 9]], [[20, 30], [0, 0]]], labels=[[1, 0], [1, -1]], classes=WORDS)
     copy = pickle.loads(pickle.dumps(result))
     assert isinstance(copy, PromptedResult) and same(copy, result) and copy.names == result.names
+    assert copy == result and hash(copy) == hash(result) and {result: 1}[copy] == 1
+    assert result not in (replace(result, iou=result.iou / 2), replace(result, file_name="b"), "text")
+    assert repr(result).startswith("PromptedResult(") and "200" in repr(result) and "\n" not in repr(result)
+    assert result._repr_png_().startswith(b"\x89PNG")
     assert sum(p for _, p in result.names[0]) <= 1 + 1e-6
     first, second = result.to_coco(image_id="a")
     assert np.array_equal(mask_coder.decode(first["segmentation"]) > 0, result.masks[0])

@@ -24,6 +24,8 @@ class ClassificationInputs:
         train_text: names of the training vocabulary.
         query_scale, clip_scale: τ of `query_logits` and of `clip_logits`.
         exact_seen: K bool, classes that share a name with the training vocabulary.
+        background: how many of the K classes, the last ones, are background words (`possam.vocabulary.background`):
+            training classes that compete, without being asked for.
 
     Raises:
         ValueError: shapes disagree; the message names the field.
@@ -40,6 +42,7 @@ class ClassificationInputs:
     query_scale: float
     clip_scale: float
     exact_seen: Tensor
+    background: int = 0
 
     @property
     def void(self) -> Tensor:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from possam.data.pictures import read_picture
 from possam.predict.batch import Outcome
+from possam.predict.missing import tell_missing
 from possam.predict.sources import Source
 from possam.predict.summary import found_line, read_found
 from possam.predict.videos import frame_rate, write_video
@@ -31,6 +32,8 @@ def print_found(outcome: Outcome, vocabulary: Vocabulary, output: Path, *, as_js
             count = "1 image" if outcome.images == 1 else f"{outcome.images} images"
             earlier = f" ({outcome.resumed} done before)" if outcome.resumed else ""
             print(f"{count}{earlier}; overlays and predictions are in {output}")
+            for line in tell_missing(outcome.missing or ()):
+                print(line)
     for path, reason in outcome.failures.items():
         print(f"error: {path}: {reason}" if path not in reason else f"error: {reason}", file=sys.stderr)
 

@@ -73,6 +73,11 @@ def add_command(commands: Commands) -> None:
     parser.add_argument(
         "--ensemble", metavar="NAME", help="combination of the trained classifier and CLIP (default: the model's own)"
     )
+    parser.add_argument("--threshold", type=float, metavar="P", help="keep masks with a score above this, in [0, 1] "
+                        "(default: the model's own; with --everything 0)")  # fmt: skip
+    parser.add_argument("--background", action=argparse.BooleanOptionalAction, default=None, help="whether the names "
+                        "of the model's training compete beside --classes, so that what is not in a picture is not "
+                        "found (default: for words, not for a list of classes or a tree)")  # fmt: skip
     parser.add_argument("--device", help="cpu, cuda, cuda:1 … (default: the model's own)")
     add_weights(parser)
     parser.add_argument("--point", action="append", default=[], metavar="X,Y[:-]", help="a point on the object, or "
@@ -134,6 +139,8 @@ def check_arguments(arguments: argparse.Namespace) -> dict[str, Any]:
         raise ValueError(f"--workers is {arguments.workers}, but must be at least 0.")
     if arguments.grid is not None and not arguments.everything:
         raise ValueError("--grid is the grid of --everything; give both, or leave out --grid.")
+    if (arguments.point or arguments.box) and (arguments.threshold, arguments.background) != (None, None):
+        raise ValueError("--point and --box always get a mask and a name; leave out --threshold and --background.")
     return _prompting(arguments) if prompted else {}
 
 
@@ -142,6 +149,7 @@ def _segment(arguments: argparse.Namespace, prompting: dict[str, Any]) -> int:
     from possam.cli.found import print_found, write_overlay_videos
     from possam.cli.output import progress_bar
     from possam.d2.utils import comm
+    from possam.predict.background import check_options
     from possam.predict.batch import prompt_files, segment_files
     from possam.predict.predictor import Names, Predictor
     from possam.predict.sources import find_sources
@@ -149,6 +157,7 @@ def _segment(arguments: argparse.Namespace, prompting: dict[str, Any]) -> int:
     from possam.vocabulary import Hierarchy
     from possam.vocabulary.words import read_line
 
+    check_options(arguments.threshold, arguments.background)
     if arguments.output.exists() and not arguments.output.is_dir():
         raise ValueError(f"--output {arguments.output} is a file; give a folder.")
     words = arguments.classes or (SAMPLE_WORDS if arguments.sample else "")
@@ -170,6 +179,7 @@ def _segment(arguments: argparse.Namespace, prompting: dict[str, Any]) -> int:
             asked = predictor.check(names, arguments.ensemble, progress)
     with progress_bar("segmenting", quiet=arguments.quiet) as progress:
         common: dict[str, Any] = {"ensemble": arguments.ensemble, "every": arguments.every, "progress": progress}
+        common |= {"threshold": arguments.threshold, "background": arguments.background}
         common |= {"workers": arguments.workers, "overwrite": arguments.overwrite}
         if prompting:
             outcome = prompt_files(predictor, sources, classes, arguments.output, **prompting, **common)

@@ -26,6 +26,7 @@ from possam.demo.segmenting import (
 )
 from possam.demo.typed import MAX_LETTERS, read_tree_file
 from possam.models.prediction import no_prompts
+from possam.predict.missing import tell_missing
 from possam.predict.predictor import Predictor
 from possam.shipped import SAMPLE, SAMPLE_WORDS
 from possam.visualize import draw_explanation
@@ -109,7 +110,7 @@ def _add_page(gr: Any, predictor: Predictor, prompter: Predictor | None) -> None
     shown = gr.State(time_to_live=FORGET_AFTER)
     with gr.Row():
         with gr.Column(scale=2, min_width=300):
-            image, words, load, ensemble, stop_below, button = _inputs(gr, predictor.model.ensemble)
+            image, words, load, ensemble, stop_below, threshold, button = _inputs(gr, predictor)
             if knows_little(predictor):
                 examples = [[str(SAMPLE), each] for each in (SAMPLE_WORDS, _SECOND_WORDS, _SAMPLE_TREE)]
                 gr.Examples(examples, [image, words], label="Examples: click one")
@@ -120,7 +121,7 @@ def _add_page(gr: Any, predictor: Predictor, prompter: Predictor | None) -> None
     with gr.Accordion("The same as numbers", open=False, visible=False, elem_id="numbers") as numbers:
         details = gr.JSON(show_label=False)
     explained = [note, panel, numbers, details]
-    given, results = [image, words, ensemble, stop_below], [shown, overlay, table, *explained]
+    given, results = [image, words, ensemble, stop_below, threshold], [shown, overlay, table, *explained]
     load.upload(page.load_tree, [load], [words], api_visibility="private")
     gr.on([button.click, words.submit], page.segment, given, results, **ALONE)
     overlay.select(told_where(page.click), [shown, mode, rename], results, **ALONE)
@@ -129,8 +130,8 @@ def _add_page(gr: Any, predictor: Predictor, prompter: Predictor | None) -> None
         back.click(page.restore, [shown], results, **ALONE)
 
 
-def _inputs(gr: Any, ensemble: str) -> tuple[Any, ...]:
-    image = image_field()
+def _inputs(gr: Any, predictor: Predictor) -> tuple[Any, ...]:
+    image, model = image_field(), predictor.model
     words = gr.Textbox(
         label="What to look for",
         info="One a line or separated by commas, synonyms by |. “lawn: stuff” says that something is not counted. "
@@ -153,8 +154,12 @@ def _inputs(gr: Any, ensemble: str) -> tuple[Any, ...]:
             elem_id="stop_below",
         )
         names = list(ENSEMBLE_REGISTRY)
-        chosen = gr.Dropdown(names, value=ensemble, label="Ensemble of trained classifier and CLIP", elem_id="ensemble")
-    return image, words, load, chosen, stop_below, gr.Button("Segment", variant="primary", elem_id="segment")
+        label = "Ensemble of trained classifier and CLIP"
+        chosen = gr.Dropdown(names, value=model.ensemble, label=label, elem_id="ensemble")
+    least = model.postprocessor.object_threshold
+    threshold = gr.Slider(0, 1, value=least, step=0.01, label="Score above which a mask is kept", elem_id="threshold")
+    button = gr.Button("Segment", variant="primary", elem_id="segment")
+    return image, words, load, chosen, stop_below, threshold, button
 
 
 def _refinement(gr: Any) -> tuple[Any, ...]:
@@ -252,14 +257,18 @@ class _Page:
         (text,) = attempt(lambda: (read_tree_file(path),), 1, path)
         return text
 
-    def segment(self, image: str | None, words: str, ensemble: str, stop_below: float) -> tuple[Any, ...]:
+    def segment(
+        self, image: str | None, words: str, ensemble: str, stop_below: float, threshold: float
+    ) -> tuple[Any, ...]:
         gr = import_gradio()
 
         def parts() -> tuple[Any, ...]:
-            shown = segment(self._predictor, image, words, ensemble=ensemble, stop_below=stop_below)
+            options: dict[str, Any] = {"ensemble": ensemble, "stop_below": stop_below, "threshold": threshold}
+            shown = segment(self._predictor, image, words, **options)
             for warning in shown.warnings:
                 gr.Warning(warning, duration=MESSAGE_STAYS)
-            return *_drawn(shown), "", *_hidden()
+            note = "\n".join(f"- {line}" for line in tell_missing(shown.segmentation.missing))
+            return *_drawn(shown), note, *_hidden()
 
         return attempt(parts, _PARTS, image)
 

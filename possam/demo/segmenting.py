@@ -65,13 +65,14 @@ def segment(
     *,
     ensemble: str | None = None,
     stop_below: float = 0.0,
+    threshold: float | None = None,
 ) -> Shown:
     """What happens when the button is pressed.
 
     Args:
         image: as `possam.data.pictures.to_rgb` takes it; None where none was given.
         words, stop_below: see `read_typed`.
-        ensemble: see `Predictor`.
+        ensemble, threshold: see `Predictor`.
 
     Raises:
         FileNotFoundError, ValueError: no image, one that cannot be read, or words that cannot be used.
@@ -79,7 +80,7 @@ def segment(
     if image is None:
         raise ValueError("There is no picture: drop one into the field, or click the example.")
     names = read_typed(words, stop_below=stop_below)
-    result = predictor(to_rgb(image), names, ensemble=ensemble)
+    result = predictor(to_rgb(image), names, ensemble=ensemble, threshold=threshold)
     warnings = [sentence] if (sentence := doubt(predictor.model, result.image)) else []
     warnings += _unknown_words(predictor, names.vocabulary if isinstance(names, Hierarchy) else names)
     if not result.segments_info:

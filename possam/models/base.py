@@ -7,8 +7,9 @@ input, h×w = H/4×W/4.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -28,6 +29,7 @@ from possam.models.pretrained import Pretrained
 from possam.models.state import exclude_frozen
 from possam.models.supervision import class_logits, labeled_images, mask_vocabularies, segment_counts, target_of
 from possam.vocabulary import ClassEmbeddings, TextBank, Vocabulary
+from possam.vocabulary.background import with_background
 
 __all__ = ["Features", "OpenVocabularySegmenter"]
 
@@ -109,7 +111,6 @@ class OpenVocabularySegmenter(Pretrained):
         exclude_frozen(self)
 
     # What a system implements.
-
     @abstractmethod
     def decode(self, features: Features) -> tuple[list[MaskPrediction], Tensor]:
         """Predictions of every decoder layer, the final one last, and F_mask B×M×h×w.
@@ -246,12 +247,19 @@ class OpenVocabularySegmenter(Pretrained):
         ]
 
     @torch.no_grad()
-    def classify(self, proposals: MaskProposals, vocabulary: Vocabulary, output_size: tuple[int, int]) -> Prediction:
-        """Compare mask proposals with a vocabulary; the same proposals can be classified in many."""
+    def classify(
+        self,
+        proposals: MaskProposals,
+        vocabulary: Vocabulary,
+        output_size: tuple[int, int],
+        background: Sequence[int] = (),
+    ) -> Prediction:
+        """Compare mask proposals with a vocabulary; the same proposals can be classified in many. `background`: ids of
+        training classes that compete as well, the last classes of the prediction."""
         return Prediction(
             mask_logits=proposals.mask_logits,
-            inputs=self._classification_inputs(proposals, vocabulary),
-            vocabulary=vocabulary,
+            inputs=self._classification_inputs(proposals, vocabulary, background),
+            vocabulary=with_background(vocabulary, self.train_vocabulary, background) if background else vocabulary,
             padded_size=proposals.padded_size,
             image_size=proposals.image_size,
             output_size=output_size,
@@ -298,12 +306,14 @@ class OpenVocabularySegmenter(Pretrained):
             self.ensembles.setdefault(name, ensemble_from_yaml(name, self.config))
         return self.ensembles[name]
 
-    def postprocess(self, prediction: Prediction, scores: Tensor, tasks: tuple[str, ...]) -> dict[str, Any]:
-        """Segmentations, as `segment` returns them, of a prediction's masks with these scores (Q×K)."""
+    def postprocess(
+        self, prediction: Prediction, scores: Tensor, tasks: tuple[str, ...], threshold: float | None = None
+    ) -> dict[str, Any]:
+        """Segmentations, as `segment` returns them, of a prediction's masks with these scores (Q×K); a `threshold` is
+        used as `object_threshold` of the post-processor."""
         inputs, isthing = prediction.inputs, prediction.vocabulary.isthing
-        return self.postprocessor(
-            scores, prediction.masks, inputs.iou, inputs.void, isthing=isthing, tasks=tasks
-        )
+        merge = self.postprocessor if threshold is None else replace(self.postprocessor, object_threshold=threshold)
+        return merge(scores, prediction.masks, inputs.iou, inputs.void, isthing=isthing, tasks=tasks)
 
     # Training.
 
@@ -344,9 +354,12 @@ class OpenVocabularySegmenter(Pretrained):
             losses |= self.image_labels(images, labeled, self.device)
         return losses
 
-    def _classification_inputs(self, proposals: MaskProposals, vocabulary: Vocabulary) -> ClassificationInputs:
-        text, train_text = self._text(vocabulary), self._text(self.train_vocabulary)
+    def _classification_inputs(
+        self, proposals: MaskProposals, vocabulary: Vocabulary, background: Sequence[int]
+    ) -> ClassificationInputs:
+        text, train_text = self._text(vocabulary, background), self._text(self.train_vocabulary)
         query, clip = proposals.query_embeddings, proposals.clip_embeddings
+        seen = (*vocabulary.exact_overlap(self.train_vocabulary), *[True] * len(background))
         return ClassificationInputs(
             query_embeddings=query,
             clip_embeddings=clip,
@@ -358,11 +371,15 @@ class OpenVocabularySegmenter(Pretrained):
             train_text=train_text,
             query_scale=self.classifier.scale.item(),
             clip_scale=self.clip.logit_scale,
-            exact_seen=torch.tensor(vocabulary.exact_overlap(self.train_vocabulary), device=query.device),
+            exact_seen=torch.tensor(seen, device=query.device),
+            background=len(background),
         )
 
-    def _text(self, vocabulary: Vocabulary) -> ClassEmbeddings:
-        return self.text_bank.embed(vocabulary).to(self.device)
+    def _text(self, vocabulary: Vocabulary, background: Sequence[int] = ()) -> ClassEmbeddings:
+        text = self.text_bank.embed(vocabulary)
+        if background:
+            text = text.join(self.text_bank.embed(self.train_vocabulary).select(background))
+        return text.to(self.device)
 
     def _features(
         self, batched_inputs: list[dict[str, Any]], pad_to: int | None = None

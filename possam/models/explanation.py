@@ -19,13 +19,14 @@ __all__ = ["Candidate", "MaskExplanation", "MaskScores", "explain_mask", "mask_s
 
 @dataclass(frozen=True, kw_only=True)
 class Candidate:
-    """A name that a mask might get: its place in the vocabulary, its probability in [0, 1], and whether training
-    showed the class."""
+    """A name that a mask might get: its place in the vocabulary, its probability in [0, 1], whether training showed
+    the class, and whether it is a background word, which are numbered behind the vocabulary's classes."""
 
     label: str
     label_id: int
     probability: float
     seen: bool
+    background: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,6 +86,7 @@ class MaskScores:
         confidence: Q float32 in [0, 1], that training showed such a thing; None where the ensemble does not ask.
         clip_empty: Q bool, masks without a pixel at CLIP's resolution.
         seen: of each class whether training showed it.
+        background: the names of the last ones of the K classes, which are background words.
         ensemble: which one made the scores.
     """
 
@@ -97,6 +99,7 @@ class MaskScores:
     clip_empty: NDArray[np.bool_]
     seen: tuple[bool, ...]
     ensemble: str
+    background: tuple[str, ...] = ()
 
 
 def mask_scores(
@@ -121,6 +124,7 @@ def mask_scores(
         clip_empty=inputs.clip_empty.cpu().numpy(),
         seen=prediction.vocabulary.seen(model.train_vocabulary),
         ensemble=name,
+        background=prediction.vocabulary.display_names[len(prediction.vocabulary) - inputs.background :],
     )
 
 
@@ -128,7 +132,7 @@ def explain_mask(given: MaskScores, vocabulary: Vocabulary, query: int, *, top: 
     """Explain any mask of an image, also one that became no segment.
 
     Args:
-        vocabulary: the K classes.
+        vocabulary: the K classes, without those of the background.
         query: which of the Q masks.
         top: how many names to list of each.
 
@@ -142,7 +146,8 @@ def explain_mask(given: MaskScores, vocabulary: Vocabulary, query: int, *, top: 
     logits, scores = torch.from_numpy(given.query_logits[query]), torch.from_numpy(given.scores[query])
 
     def most(probabilities: Tensor) -> tuple[Candidate, ...]:
-        return _most_probable(probabilities, vocabulary.display_names, given.seen, top)
+        names = (*vocabulary.display_names, *given.background)
+        return _most_probable(probabilities, names, given.seen, top, background=len(given.background))
 
     # Scores are r times something that is the same for all classes; 0 where that is 0.
     final = most(scores / scores.sum().clamp(min=1e-12))
@@ -167,12 +172,12 @@ def _array(values: Tensor) -> NDArray[np.float32]:
 
 
 def _most_probable(
-    probabilities: Tensor, names: Sequence[str], seen: Sequence[bool], count: int
+    probabilities: Tensor, names: Sequence[str], seen: Sequence[bool], count: int, *, background: int
 ) -> tuple[Candidate, ...]:
     # The first of equals, as the merging takes it.
     values, order = (part[:count] for part in probabilities.sort(descending=True, stable=True))
     return tuple(
-        Candidate(label=names[k], label_id=k, probability=p, seen=seen[k])
+        Candidate(label=names[k], label_id=k, probability=p, seen=seen[k], background=k >= len(names) - background)
         for p, k in zip(values.tolist(), order.tolist(), strict=True)
     )
 

@@ -8,12 +8,14 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from possam.config import SavedConfig
+from possam.d2.utils import comm
 from possam.data import write_id_map
 from possam.engine.provenance import parameters_sha256
 from possam.layers.prompts import Prompts
@@ -22,6 +24,7 @@ from possam.models.batch import padded_size
 from possam.models.prediction import needs_prompts, no_prompts
 from possam.models.state import describe_frozen
 from possam.predict.job import FAILURES, Outcome, Stages, run_stages, sentence
+from possam.predict.missing import MissingWord, missing_in_both
 from possam.predict.predictor import Names, Predictor
 from possam.predict.prompted_result import PromptedResult
 from possam.predict.prompting import EncodedImage, EverythingOptions
@@ -48,6 +51,8 @@ def segment_files(
     workers: int = 2,
     overwrite: bool = False,
     progress: Callable[[int, int], None] | None = None,
+    threshold: float | None = None,
+    background: bool | None = None,
 ) -> Outcome:
     """Segment files; what an earlier run has done in the same folder, with the same settings, is not done again.
 
@@ -67,7 +72,7 @@ def segment_files(
         sources: as `possam.predict.sources.find_sources` gives them (`distinct_sources`).
         vocabulary: as `Predictor` takes it; of a hierarchy the JSON has each segment's path.
         output: folder, made if it does not exist; all processes must share it.
-        ensemble: see `Predictor`.
+        ensemble, threshold, background: see `Predictor`.
         every: of a video take each `every`-th frame.
         batch_size: how many images, of equal size once padded, go through the network at a time. With 1 the results are
             those of `Predictor`, bit for bit; with more, scores may differ from these by rounding.
@@ -85,12 +90,17 @@ def segment_files(
     model = predictor.model
     if model.takes_prompts:
         raise ValueError(needs_prompts(model))
-    options: dict[str, Any] = {"ensemble": ensemble}
+    options: dict[str, Any] = {"ensemble": ensemble, "threshold": threshold, "background": background}
     classes = predictor.check(vocabulary, **options)
     folder = Path(output)
+    missing: tuple[MissingWord, ...] | None = None
+    lock = Lock()
 
     def finish(frame: Frame, proposals: MaskProposals) -> tuple[list[dict[str, Any]], Callable[[Path], None]]:
+        nonlocal missing
         result = predictor.name(frame.image, proposals, vocabulary, **options)
+        with lock:
+            missing = missing_in_both(missing, result.missing)
         _write_ids(result, folder / "panoptic" / f"{frame.name}.png")
         annotation = result.to_coco(image_id=frame.name, file_name=f"{frame.name}.png")
         return [annotation], partial(_write_overlay, result)
@@ -102,7 +112,7 @@ def segment_files(
         encode=lambda images: model.propose([{"image": image} for image in images]),
         finish=finish,
     )
-    return run_stages(
+    outcome = run_stages(
         stages,
         sources,
         folder,
@@ -114,6 +124,9 @@ def segment_files(
         overwrite=overwrite,
         progress=progress,
     )
+    # What other processes and earlier runs found is not known here.
+    outcome.missing = missing if comm.get_world_size() == 1 and not outcome.resumed else None
+    return outcome
 
 
 def prompt_files(
@@ -129,6 +142,8 @@ def prompt_files(
     workers: int = 2,
     overwrite: bool = False,
     progress: Callable[[int, int], None] | None = None,
+    threshold: float | None = None,
+    background: bool | None = None,
 ) -> Outcome:
     """Segment what prompts ask for in one picture, or everything in files.
 
@@ -140,6 +155,7 @@ def prompt_files(
         vocabulary: by default the classes of the model's training.
         prompts: in pixels of the only source, which is a picture; None for everything.
         options: for everything, see `EverythingOptions`.
+        threshold, background: for everything, see `EncodedImage.everything`.
 
     Raises:
         ValueError: as `segment_files`; the model takes no prompts; or there are prompts for several files or a video.
@@ -149,7 +165,10 @@ def prompt_files(
     if prompts is not None and (len(sources) != 1 or sources[0].is_video):
         given = f"{len(sources)} files" if len(sources) != 1 else f"the video {sources[0].path}"
         raise ValueError(f"points and boxes are places in one picture, but got {given}; give one picture.")
-    classes = predictor.check(vocabulary or predictor.model.train_vocabulary, ensemble)
+    if prompts is not None and (threshold, background) != (None, None):
+        raise ValueError("points and boxes always get a mask and a name; leave out threshold and background.")
+    options_of_names: dict[str, Any] = {"ensemble": ensemble, "threshold": threshold, "background": background}
+    classes = predictor.check(vocabulary or predictor.model.train_vocabulary, **options_of_names)
     asked: dict[str, Any] = {"everything": asdict(options or EverythingOptions())}
     if prompts is not None:
         asked = {"prompts": {name: value.tolist() for name, value in vars(prompts).items()}}
@@ -161,7 +180,7 @@ def prompt_files(
 
     def finish(frame: Frame, image: EncodedImage) -> tuple[list[dict[str, Any]], Callable[[Path], None]]:
         if prompts is None:
-            result = image.everything(classes, options, ensemble=ensemble)
+            result = image.everything(classes, options, **options_of_names)
         else:
             result = image.prompt(prompts, classes, ensemble=ensemble)
         return result.to_coco(image_id=frame.name), partial(_write_overlay, result)
@@ -177,7 +196,7 @@ def prompt_files(
         stages,
         sources,
         Path(output),
-        settings=_settings(predictor, classes, classes, every=every, ensemble=ensemble, **asked),
+        settings=_settings(predictor, classes, classes, every=every, **options_of_names, **asked),
         categories=coco_categories(classes),
         every=every,
         batch_size=1,

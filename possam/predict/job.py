@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from possam.d2.utils import comm
 from possam.engine.run_folder import LEASE, check_shared, exclusive
 from possam.predict.journal import Journal, key_of, stamp_of
+from possam.predict.missing import MissingWord
 from possam.predict.pipeline import by_size, finish_beside, read_ahead, workers_pool
 from possam.predict.sources import Frame, Source, as_text, distinct_sources, read_frames
 from possam.utils.files import dump_json
@@ -45,12 +46,14 @@ class Outcome:
         images: how many it holds.
         resumed: how many of them an earlier run has done.
         failures: what went wrong, by file or by frame of one.
+        missing: the words that were found in no image (`missing_in_both`); None where that is not known.
     """
 
     json: Path
     images: int = 0
     resumed: int = 0
     failures: dict[str, str] = field(default_factory=dict)
+    missing: tuple[MissingWord, ...] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

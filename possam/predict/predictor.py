@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias, overload
@@ -12,29 +11,23 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from possam.classifiers.ensembles.mase import training_mass
 from possam.data import build_resize
 from possam.data.pictures import Picture, to_rgb
-from possam.models import MaskProposals, OpenVocabularySegmenter, Prediction
-from possam.models.explanation import mask_scores
+from possam.models import MaskProposals, OpenVocabularySegmenter
 from possam.models.prediction import needs_prompts, no_prompts
+from possam.predict.background import check_options, choose_background
 from possam.predict.limits import warn_of
+from possam.predict.naming import name_masks
 from possam.predict.prompted_result import PromptedResult
 from possam.predict.prompting import EncodedImage, EverythingOptions, parse_prompts
-from possam.predict.segmentation import Segmentation, check_tasks, describe_instances, enlarge
-from possam.vocabulary import Hierarchy, Level, Vocabulary
+from possam.predict.segmentation import Segmentation, check_tasks
+from possam.vocabulary import Hierarchy, Vocabulary
 from possam.vocabulary.words import read_words
 
 __all__ = ["Names", "Predictor"]
 
 Names: TypeAlias = Vocabulary | Hierarchy | str | Path | Sequence[str]
 """What a `Predictor` takes as a vocabulary."""
-
-# A mask has a quarter of the network's resolution (1024 pixels at most), so a finer merging than this shows nothing
-# new, and takes its time. Larger images get its labels, pixel by pixel.
-_MERGE_SIDE = 2048
-_NOVELTY = 0.9  # METHOD.md 1.9: cosine above which a name is a training name in other words
-_TOP = 5  # names listed of each segment
 
 
 class Predictor:
@@ -113,7 +106,14 @@ class Predictor:
 
     @overload
     def __call__(
-        self, images: Picture, vocabulary: Names, *, ensemble: str | None = None, tasks: Sequence[str] = ()
+        self,
+        images: Picture,
+        vocabulary: Names,
+        *,
+        ensemble: str | None = None,
+        tasks: Sequence[str] = (),
+        threshold: float | None = None,
+        background: bool | None = None,
     ) -> Segmentation: ...
 
     @overload
@@ -124,6 +124,8 @@ class Predictor:
         *,
         ensemble: str | None = None,
         tasks: Sequence[str] = (),
+        threshold: float | None = None,
+        background: bool | None = None,
     ) -> list[Segmentation]: ...
 
     def __call__(
@@ -133,6 +135,8 @@ class Predictor:
         *,
         ensemble: str | None = None,
         tasks: Sequence[str] = (),
+        threshold: float | None = None,
+        background: bool | None = None,
     ) -> Segmentation | list[Segmentation]:
         """Segment one image, or several together.
 
@@ -149,6 +153,11 @@ class Predictor:
             ensemble: how the trained classifier and CLIP are combined ("mase", "geometric", "ldp", "clip" …);
                 by default the model's own way. Its constants are those of MODEL.ENSEMBLE in the model's configuration.
             tasks: what the result has beside the panoptic segmentation: "semantic", "instance" or both.
+            threshold: score in [0, 1] above which a mask is kept; by default the model's own
+                (MODEL.MASK_FORMER.TEST.OBJECT_MASK_THRESHOLD).
+            background: whether the names of the model's training compete beside the words, so that a word that is not
+                in the image finds nothing; what they win is dropped (`possam.vocabulary.background`). By default they
+                do for words, and not for a dataset's table, which names everything itself, nor for a Hierarchy.
 
         Returns:
             A Segmentation, or a list of them for a list of images.
@@ -157,16 +166,27 @@ class Predictor:
             FileNotFoundError, ValueError: an image or the vocabulary cannot be used; the message says what to do.
         """
         check_tasks(tasks)
-        names = self.check(vocabulary, ensemble)
+        names = self.check(vocabulary, ensemble, threshold=threshold, background=background)
         if self.model.takes_prompts:
             raise ValueError(needs_prompts(self.model))
         hierarchy = vocabulary if isinstance(vocabulary, Hierarchy) else None
+        beside = choose_background(self.model, hierarchy or names, background)
         several = isinstance(images, list | tuple)
         pictures = list(images) if isinstance(images, list | tuple) else [images]
         arrays = [to_rgb(picture) for picture in pictures]
         proposed = self._propose(arrays)
         results = [
-            self._segment(array, proposals, names, hierarchy, ensemble, tasks, _file_name(picture))
+            name_masks(
+                self.model,
+                array,
+                proposals,
+                hierarchy or names,
+                ensemble=ensemble,
+                tasks=tasks,
+                threshold=threshold,
+                background=beside,
+                file_name=_file_name(picture),
+            )
             for picture, array, proposals in zip(pictures, arrays, proposed, strict=True)
         ]
         return results if several else results[0]
@@ -176,7 +196,14 @@ class Predictor:
         return torch.tensor(self._fit(image)).permute(2, 0, 1)
 
     def name(
-        self, image: NDArray[np.uint8], proposals: MaskProposals, vocabulary: Names, *, ensemble: str | None = None
+        self,
+        image: NDArray[np.uint8],
+        proposals: MaskProposals,
+        vocabulary: Names,
+        *,
+        ensemble: str | None = None,
+        threshold: float | None = None,
+        background: bool | None = None,
     ) -> Segmentation:
         """Name and merge what the model proposed for an image, as calling the predictor. Any thread may call.
 
@@ -184,19 +211,26 @@ class Predictor:
             image: H×W×3 uint8 RGB.
             proposals: of the model, for `prepare(image)`.
         """
-        names = self.check(vocabulary, ensemble)
-        hierarchy = vocabulary if isinstance(vocabulary, Hierarchy) else None
-        return self._segment(image, proposals, names, hierarchy, ensemble, "")
+        checked = self.check(vocabulary, ensemble, threshold=threshold, background=background)
+        names = vocabulary if isinstance(vocabulary, Hierarchy) else checked
+        beside = choose_background(self.model, names, background)
+        return name_masks(
+            self.model, image, proposals, names, ensemble=ensemble, threshold=threshold, background=beside
+        )
 
     def check(
         self,
         vocabulary: Names,
         ensemble: str | None = None,
         progress: Callable[[int, int], None] | None = None,
+        *,
+        threshold: float | None = None,
+        background: bool | None = None,
     ) -> Vocabulary:
-        """See to it, before any image, that a vocabulary and an ensemble can be used; its text is embedded now.
+        """See to it, before any image, that a vocabulary and options can be used; its text is embedded now.
 
         Args:
+            ensemble, threshold, background: as calling the predictor.
             progress: called with how many of more than 256 names are embedded, and how many there are.
 
         Returns:
@@ -205,6 +239,7 @@ class Predictor:
         Raises:
             ValueError: as calling the predictor.
         """
+        check_options(threshold, background)
         self.model.find_ensemble(ensemble)
         chosen = vocabulary.vocabulary if isinstance(vocabulary, Hierarchy) else vocabulary
         if not isinstance(chosen, Vocabulary):
@@ -280,17 +315,23 @@ class Predictor:
         options: EverythingOptions | None = None,
         *,
         ensemble: str | None = None,
+        threshold: float | None = None,
+        background: bool | None = None,
     ) -> PromptedResult:
         """Segment and name everything in the image that was set, from a grid of points (`EncodedImage.everything`).
 
         Args:
             classes, ensemble: see `prompt`.
             options: which masks are kept.
+            threshold, background: as calling the predictor, but there is no threshold by default.
 
         Raises:
             ValueError: as `prompt`.
         """
-        return self._encoded("everything").everything(self._names(classes, ensemble), options, ensemble=ensemble)
+        image = self._encoded("everything")
+        return image.everything(
+            self._names(classes, ensemble), options, ensemble=ensemble, threshold=threshold, background=background
+        )
 
     def segment(
         self,
@@ -298,6 +339,8 @@ class Predictor:
         *,
         ensemble: str | None = None,
         tasks: Sequence[str] = (),
+        threshold: float | None = None,
+        background: bool | None = None,
     ) -> Segmentation:
         """Segment the image that was set, as calling the predictor.
 
@@ -309,7 +352,9 @@ class Predictor:
             raise ValueError("there is no image; call set_image before segment.")
         if isinstance(image, EncodedImage):
             raise ValueError(needs_prompts(self.model))
-        return self(image, classes, ensemble=ensemble, tasks=tasks)
+        return self(
+            image, classes, ensemble=ensemble, tasks=tasks, threshold=threshold, background=background
+        )
 
     def _encoded(self, caller: str) -> EncodedImage:
         image = self._image
@@ -344,94 +389,6 @@ class Predictor:
         self._doubted = self._doubted or warn_of(self.model, image)  # said once
         resize = build_resize(self.model.image_size, self.model.shortest_edge)
         return resize.get_transform(image).apply_image(image)
-
-    @torch.no_grad()
-    def _segment(
-        self,
-        image: NDArray[np.uint8],
-        proposals: MaskProposals,
-        vocabulary: Vocabulary,
-        hierarchy: Hierarchy | None,
-        ensemble: str | None,
-        tasks: Sequence[str],
-        file_name: str,
-    ) -> Segmentation:
-        height, width = image.shape[:2]
-        shrink = min(1.0, _MERGE_SIDE / max(height, width))
-        size = (max(1, round(height * shrink)), max(1, round(width * shrink)))
-        prediction = self.model.classify(proposals, vocabulary, size)
-        scores = self.model.score(prediction, ensemble)
-        paths = hierarchy.classify(scores) if hierarchy else []
-        ranked = hierarchy.node_scores(scores, paths) if hierarchy else scores
-        output = self.model.postprocess(prediction, ranked, ("panoptic", *tasks))
-        ids, segments = output["panoptic_seg"]
-        id_map = enlarge(ids.cpu().numpy(), (height, width))
-        behind = mask_scores(self.model, prediction, scores, ensemble)
-        seen = training_mass(prediction.inputs, _NOVELTY) if behind.confidence is None else behind.confidence
-        infos = _describe(id_map, segments, seen.tolist(), prediction)
-        for info, top in zip(infos, _top_names(scores, infos, vocabulary), strict=True):
-            info["top"] = top
-            if hierarchy:
-                info |= _describe_path(paths[info["query"]], vocabulary)
-        return Segmentation(
-            image=image,
-            segmentation=id_map,
-            segments_info=infos,
-            vocabulary=vocabulary,
-            file_name=file_name,
-            semantic=enlarge(output["semantic_seg"].cpu().numpy(), (height, width)) if "semantic" in tasks else None,
-            instances=describe_instances(output["instances"], vocabulary, (height, width))
-            if "instance" in tasks
-            else None,
-            mask_scores=behind,
-        )
-
-
-def _describe(
-    id_map: NDArray[np.int32], segments: Sequence[dict[str, Any]], seen: Sequence[float], prediction: Prediction
-) -> list[dict[str, Any]]:
-    from scipy import ndimage  # here: importing the package stays fast
-
-    areas = np.bincount(id_map.ravel(), minlength=len(segments) + 1)
-    names = prediction.vocabulary.display_names
-    infos = []
-    for segment, box in zip(segments, ndimage.find_objects(id_map, max_label=len(segments)), strict=True):
-        rows, columns = box
-        infos.append(
-            {
-                "id": segment["id"],
-                "label": names[segment["category_id"]],
-                "label_id": segment["category_id"],
-                "isthing": segment["isthing"],
-                "score": float(segment["score"]),
-                "iou": float(prediction.inputs.iou[segment["query"]]),
-                "seen_confidence": seen[segment["query"]],
-                "area": int(areas[segment["id"]]),
-                "bbox": [columns.start, rows.start, columns.stop - columns.start, rows.stop - rows.start],
-                "query": segment["query"],
-            }
-        )
-    return infos
-
-
-def _top_names(
-    scores: torch.Tensor, infos: Sequence[dict[str, Any]], vocabulary: Vocabulary
-) -> list[list[tuple[str, float]]]:
-    """The best names of each segment's mask and their scores, best first; the first of equals, as the merging takes."""
-    values, order = scores[[info["query"] for info in infos]].sort(dim=1, descending=True, stable=True)
-    names = vocabulary.display_names
-    return [
-        [(names[label], score) for label, score in zip(labels, row, strict=True)]
-        for labels, row in zip(order[:, :_TOP].tolist(), values[:, :_TOP].tolist(), strict=True)
-    ]
-
-
-def _describe_path(path: Sequence[Level], vocabulary: Vocabulary) -> dict[str, Any]:
-    levels = [
-        {"label": vocabulary.display_names[node], "label_id": node, "probability": probability}
-        for node, probability in path
-    ]
-    return {"path": levels, "path_probability": math.prod(level.probability for level in path)}
 
 
 def _file_name(picture: Picture) -> str:

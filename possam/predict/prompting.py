@@ -5,7 +5,7 @@ Shapes: N prompts, k ≤ 5 names for each; H×W the image as it was given.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Any
@@ -20,6 +20,7 @@ from possam.inference.prompted import point_grid, stability_scores, suppress_mas
 from possam.layers.prompts import Prompts
 from possam.models import MaskProposals, OpenVocabularySegmenter, PromptedSegmenter
 from possam.models.prediction import no_prompts
+from possam.predict.background import check_options, choose_background, score_words, won_by_words
 from possam.predict.prompted_result import PromptedResult
 from possam.vocabulary import Vocabulary
 
@@ -107,13 +108,23 @@ class EncodedImage:
 
     @torch.no_grad()
     def everything(
-        self, vocabulary: Vocabulary, options: EverythingOptions | None = None, *, ensemble: str | None = None
+        self,
+        vocabulary: Vocabulary,
+        options: EverythingOptions | None = None,
+        *,
+        ensemble: str | None = None,
+        threshold: float | None = None,
+        background: bool | None = None,
     ) -> PromptedResult:
         """Segment everything and name it: the masks of a grid of points, less bad ones and repetitions (METHOD.md 3.9).
 
         Masks are ordered by predicted IoU, then by stability **(ours: a system may predict no IoU)**. Stability is
         taken at the size of the network's input, and overlaps at that of the decoder's masks, whose memory is bounded
-        however large the photo is.
+        however large the photo is. Which masks are kept, and of which pixels, does not depend on their names, but those
+        are dropped that a background word names, or whose name is not sure enough.
+
+        Args:
+            threshold, background: as calling a `possam.Predictor`, but there is no threshold by default.
 
         Returns:
             The masks that are kept, the best first, with the points they came from; N may be 0.
@@ -121,6 +132,7 @@ class EncodedImage:
         Raises:
             ValueError: `options` are no EverythingOptions.
         """
+        check_options(threshold, background)
         options = EverythingOptions() if options is None else options
         if not isinstance(options, EverythingOptions):
             raise ValueError(f"options must be EverythingOptions, e.g. EverythingOptions(side=9), got {options!r:.80}.")
@@ -141,7 +153,9 @@ class EncodedImage:
         chosen = suppress_masks(self._cells(proposals) > 0, order, options.overlap_threshold)
         step = self.model.prompts_at_once
         proposed = (proposals[chosen[at : at + step]] for at in range(0, max(1, len(chosen)), step))
-        return self._name(proposed, every[place[chosen].cpu()], vocabulary, ensemble)
+        beside = choose_background(self.model, vocabulary, background)
+        least = -1.0 if threshold is None else threshold
+        return self._name(proposed, every[place[chosen].cpu()], vocabulary, ensemble, least, beside)
 
     def _propose(self, prompts: Prompts) -> MaskProposals:
         (height, width), (new_height, new_width) = self.size, self._image_size
@@ -165,16 +179,27 @@ class EncodedImage:
         return logits[:, :height, :width]
 
     def _name(
-        self, proposed: Iterator[MaskProposals], prompts: Prompts, vocabulary: Vocabulary, ensemble: str | None
+        self,
+        proposed: Iterator[MaskProposals],
+        prompts: Prompts,
+        vocabulary: Vocabulary,
+        ensemble: str | None,
+        threshold: float = -1.0,
+        background: Sequence[int] = (),
     ) -> PromptedResult:
         parts: list[dict[str, NDArray[Any]]] = []
+        kept: list[torch.Tensor] = []
         for proposals in proposed:
-            found = self.model.segment(self.model.classify(proposals, vocabulary, self.size), ensemble)["prompted"]
-            parts.append({name: values.cpu().numpy() for name, values in found.items()})
+            prediction = self.model.classify(proposals, vocabulary, self.size, background)
+            scores = score_words(self.model, prediction, ensemble)
+            words = scores[:, : len(vocabulary)]
+            found = self.model.postprocess(prediction, words, ("prompted",))["prompted"]
+            kept.append(((words.amax(dim=1) > threshold) & won_by_words(scores, len(vocabulary))).cpu())
+            parts.append({name: values.cpu().numpy()[kept[-1].numpy()] for name, values in found.items()})
         joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
         return PromptedResult(
             image=self.image,
-            prompts=prompts.to("cpu"),
+            prompts=prompts.to("cpu")[torch.cat(kept)],
             masks=joined["masks"],
             boxes=joined["boxes"],
             iou=joined["iou"],

@@ -14,6 +14,7 @@ from PIL import Image
 
 from possam.data.id_maps import write_id_map
 from possam.models.explanation import MaskExplanation, MaskScores, explain_mask
+from possam.predict.missing import MissingWord
 from possam.predict.prompted_result import PromptedResult
 from possam.predict.refinement import refined
 from possam.predict.summary import describe_found, png_bytes, run_lengths
@@ -50,8 +51,9 @@ class Segmentation:
             `Hierarchy.node_scores`.
         vocabulary: the classes asked for; of a hierarchy all nodes.
         file_name: where the image came from, or "".
-        semantic: H×W int64, the class (position in the vocabulary) of every pixel; there is no void. None unless it was
-            asked for: ``predictor(image, words, tasks=["semantic"])``.
+        missing: the classes without a segment, with what their best masks were named instead (`MissingWord`).
+        semantic: H×W int64, the class (position in the vocabulary) of every pixel, −1 where a background word is best;
+            there is no other void. None unless it was asked for: ``predictor(image, words, tasks=["semantic"])``.
         instances: things one by one, best first, which may overlap: ``label``, ``label_id``, ``score`` in [0, 1],
             ``bbox`` [x, y, width, height] in pixels, ``mask`` H×W bool. None unless asked for: ``tasks=["instance"]``.
         mask_scores: what `explain` reads; None in a segmentation that was built from its data alone.
@@ -62,6 +64,7 @@ class Segmentation:
     segments_info: list[dict[str, Any]]
     vocabulary: Vocabulary
     file_name: str = ""
+    missing: tuple[MissingWord, ...] = ()
     semantic: NDArray[np.int64] | None = None
     instances: list[dict[str, Any]] | None = None
     mask_scores: MaskScores | None = None
@@ -188,7 +191,7 @@ class Segmentation:
 
         The pixels of the new mask become the segment's, whosever they were. Those that it gives up belong to no segment
         (0): nothing says what else they show. A segment without a pixel left is removed, the others keep their ids.
-        `semantic`, `instances` and `explain` remain what the model said, without the new mask.
+        `semantic`, `instances`, `missing` and `explain` remain what the model said, without the new mask.
 
         Args:
             segment_id: of the segment; that at a pixel is ``segmentation[y, x]``.

@@ -105,7 +105,7 @@ def _draw_names(
         y = top + round(2.2 * _SIZE) + place * _row_height()
         given = candidate.label_id == chosen
         value = f"{candidate.probability:.3f}"
-        mark = "" if candidate.seen else " (unseen)"
+        mark = " (background)" if candidate.background else "" if candidate.seen else " (unseen)"
         room = _COLUMN - text_width(value, _SIZE) - text_width(mark, _SIZE) - _SIZE
         text = shortened(candidate.label, _SIZE, room)
         ink = INK if given else FAINT

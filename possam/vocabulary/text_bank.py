@@ -140,6 +140,22 @@ class ClassEmbeddings:
                 ),
             )
 
+    def select(self, classes: Sequence[int]) -> ClassEmbeddings:
+        """The embeddings of some classes, which are numbered anew in this order."""
+        place = torch.full((self.num_classes,), -1, device=self.device)
+        place[torch.tensor(classes, device=self.device)] = torch.arange(len(classes), device=self.device)
+        index, rows = place[self.class_index].sort(stable=True)
+        index, rows = index[index >= 0], rows[index >= 0]
+        return ClassEmbeddings(embeddings=self.embeddings[rows], class_index=index, num_classes=len(classes))
+
+    def join(self, other: ClassEmbeddings) -> ClassEmbeddings:
+        """These classes, and behind them those of another vocabulary of the same encoder."""
+        return ClassEmbeddings(
+            embeddings=torch.cat([self.embeddings, other.embeddings]),
+            class_index=torch.cat([self.class_index, other.class_index + self.num_classes]),
+            num_classes=self.num_classes + other.num_classes,
+        )
+
     def max_over_names(self, values: Tensor) -> Tensor:
         """Largest value among a class's names: …×N → …×K."""
         index = self.class_index.expand(values.shape)

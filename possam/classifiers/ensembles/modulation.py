@@ -25,11 +25,12 @@ class EmbeddingModulation(Ensemble):
     """Fuses embeddings instead of probabilities: E_m = E_q + a·(1 − s)·E_c, then debiases the logits.
 
     s, one number for a vocabulary, is the mean over its classes of the highest cosine to any training class;
-    where a class has several names its closest pair of names counts. E_q is the embedding of the trained class head,
-    logits are z_i = τ·cos(E_m, t_i) with that head's τ, so that on the training vocabulary (s = 1)
-    they are its own. Debiasing: z_i ← z_i / (max_n cos(t_i, t_n^train))^b. The score is (1 − v)·softmax(κ·z)·s_i^η,
-    with v of the trained classifier and s_i the predicted IoU, as in the other ensembles (the mask filter `cls_iou`,
-    METHOD.md 2.7, is η = 1). A mask with no pixel at CLIP's resolution keeps E_m = E_q.
+    where a class has several names its closest pair of names counts, and background words do not count. E_q is the
+    embedding of the trained class head, logits are z_i = τ·cos(E_m, t_i) with that head's τ, so that on the
+    training vocabulary (s = 1) they are its own. Debiasing: z_i ← z_i / (max_n cos(t_i, t_n^train))^b. The score is
+    (1 − v)·softmax(κ·z)·s_i^η, with v of the trained classifier and s_i the predicted IoU, as in the other
+    ensembles (the mask filter `cls_iou`, METHOD.md 2.7, is η = 1). A mask with no pixel at CLIP's resolution keeps
+    E_m = E_q.
 
     Args:
         ratio: a ≥ 0.
@@ -48,7 +49,7 @@ class EmbeddingModulation(Ensemble):
 
     def explain(self, inputs: ClassificationInputs) -> dict[str, Tensor]:
         """``clip_weight``: CLIP's share a(1−s) / (1 + a(1−s)) of the fused embedding, Q float32 in [0, 1)."""
-        amount = self._amount(inputs, class_similarity(inputs)).squeeze(1)
+        amount = self._amount(inputs, _asked(class_similarity(inputs), inputs)).squeeze(1)
         return {"clip_weight": amount / (1 + amount)}
 
     def __call__(self, inputs: ClassificationInputs) -> Tensor:
@@ -56,7 +57,7 @@ class EmbeddingModulation(Ensemble):
             similarity = class_similarity(inputs)
             query = F.normalize(inputs.query_embeddings.float(), dim=-1)
             clip = F.normalize(inputs.clip_embeddings.float(), dim=-1)
-            modulated = query + self._amount(inputs, similarity) * clip
+            modulated = query + self._amount(inputs, _asked(similarity, inputs)) * clip
             logits = inputs.text.logits(modulated, inputs.query_scale)
             logits = logits / similarity.clamp(min=_FARTHEST) ** self.debias
             return (self.kappa * logits).softmax(dim=-1) * weight(inputs, self.eta).unsqueeze(1)
@@ -78,6 +79,11 @@ class EmbeddingModulation(Ensemble):
         """a·(1 − s) for masks that CLIP sees, 0 for the others: Q×1."""
         amount = self.ratio * (1 - similarity.mean())
         return amount * (~inputs.clip_empty).float().unsqueeze(1)
+
+
+def _asked(similarity: Tensor, inputs: ClassificationInputs) -> Tensor:
+    """The similarity of the classes that are no background words."""
+    return similarity[: len(similarity) - inputs.background]
 
 
 def class_similarity(inputs: ClassificationInputs) -> Tensor:

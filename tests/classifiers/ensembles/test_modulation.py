@@ -60,3 +60,26 @@ def test_classes_opposite_to_all_training_classes_have_finite_scores(make_inputs
     assert (train.cosine(inputs.text.embeddings) < 0).any()
     scores = build_ensemble("modulation")(opposite)
     assert scores.isfinite().all() and (scores.sum(1) > 0).all()
+
+
+def test_background_words_do_not_count_in_the_similarity_of_the_vocabulary(make_inputs):
+    words = make_inputs(classes=4)
+    text = words.text.join(words.train_text)
+    both = make_inputs(
+        classes=9,
+        text=text,
+        train_text=words.train_text,
+        query_logits=torch.cat([text.logits(words.query_embeddings, 12.0), words.query_logits[:, -1:]], dim=1),
+        clip_logits=text.logits(words.clip_embeddings, 20.0),
+        query_embeddings=words.query_embeddings,
+        clip_embeddings=words.clip_embeddings,
+        iou=words.iou,
+        clip_empty=words.clip_empty,
+        background=5,
+    )
+    ensemble = build_ensemble("modulation")
+    assert torch.equal(ensemble.explain(both)["clip_weight"], ensemble.explain(words)["clip_weight"])
+    among = ensemble(both)[:, :4]
+    torch.testing.assert_close(
+        among / among.sum(dim=1, keepdim=True), ensemble(words) / ensemble(words).sum(dim=1, keepdim=True)
+    )

@@ -77,7 +77,7 @@ def add_command(commands: Commands) -> None:
                         "(default: the model's own; with --everything 0)")  # fmt: skip
     parser.add_argument("--background", action=argparse.BooleanOptionalAction, default=None, help="whether the names "
                         "of the model's training compete beside --classes, so that what is not in a picture is not "
-                        "found (default: for words, not for a list of classes or a tree)")  # fmt: skip
+                        "found (default: for words; not for a list of classes, a tree or --everything)")  # fmt: skip
     parser.add_argument("--device", help="cpu, cuda, cuda:1 … (default: the model's own)")
     add_weights(parser)
     parser.add_argument("--point", action="append", default=[], metavar="X,Y[:-]", help="a point on the object, or "

@@ -19,6 +19,7 @@ from possam.vocabulary.background import background_classes
 __all__ = ["BACKGROUND_WEIGHT", "check_options", "choose_background", "merge_words", "score_words", "won_by_words"]
 
 BACKGROUND_WEIGHT = 0.3
+"""What scores of background words are multiplied by; chosen on mini_b_selection (docs/tutorials/own_vocabulary.md)."""
 
 
 def check_options(threshold: float | None, background: bool | None) -> None:
@@ -56,8 +57,8 @@ def choose_background(
 def score_words(model: OpenVocabularySegmenter, prediction: Prediction, ensemble: str | None = None) -> Tensor:
     """Scores of an ensemble (`OpenVocabularySegmenter.score`) in which background words count less: Q×(K+B) float32.
 
-    A model favors the classes of its training, which background words are: beside new words their scores are
-    multiplied by `BACKGROUND_WEIGHT` before each mask's scores are brought back to their sum. It is calibrated stacking
+    A model favors the classes of its training, which background words are. Their scores are multiplied by
+    `BACKGROUND_WEIGHT`, and all scores of a mask brought back to their sum (METHOD.md 1.10): calibrated stacking
     (arXiv:1605.04253) of seen and unseen classes.
     """
     scores = model.score(prediction, ensemble)

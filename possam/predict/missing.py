@@ -46,7 +46,7 @@ class MissingWord:
         """The same as a sentence."""
         best = f"Nothing was found for {self.label!r}: its best mask (score {self.score:.2f})"
         if self.cause in ("background", "word"):
-            whose = "which is a name of the training" if self.cause == "background" else "another of the words"
+            whose = "a name from the training" if self.cause == "background" else "another of the words"
             return f"{best} looks more like {self.winner!r} ({self.winner_score:.2f}), {whose}."
         if self.cause == "void":
             return f"{best} is more probably no object at all."

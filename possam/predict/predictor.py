@@ -323,7 +323,7 @@ class Predictor:
         Args:
             classes, ensemble: see `prompt`.
             options: which masks are kept.
-            threshold, background: as calling the predictor, but there is no threshold by default.
+            threshold, background: as calling the predictor, but by default there is neither.
 
         Raises:
             ValueError: as `prompt`.

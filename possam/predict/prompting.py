@@ -124,7 +124,8 @@ class EncodedImage:
         are dropped that a background word names, or whose name is not sure enough.
 
         Args:
-            threshold, background: as calling a `possam.Predictor`, but there is no threshold by default.
+            threshold, background: as calling a `possam.Predictor`, but by default there is neither, and all masks that
+                are kept get one of the names.
 
         Returns:
             The masks that are kept, the best first, with the points they came from; N may be 0.
@@ -153,7 +154,7 @@ class EncodedImage:
         chosen = suppress_masks(self._cells(proposals) > 0, order, options.overlap_threshold)
         step = self.model.prompts_at_once
         proposed = (proposals[chosen[at : at + step]] for at in range(0, max(1, len(chosen)), step))
-        beside = choose_background(self.model, vocabulary, background)
+        beside = choose_background(self.model, vocabulary, bool(background))
         least = -1.0 if threshold is None else threshold
         return self._name(proposed, every[place[chosen].cpu()], vocabulary, ensemble, least, beside)
 

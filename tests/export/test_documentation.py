@@ -32,7 +32,7 @@ def test_the_example_names_every_mask(exported, tmp_path):
     lines = [re.fullmatch(r"(.+): score (\d\.\d\d), (\d+) pixels", line) for line in done.stdout.splitlines()]
     found = {line[1]: (float(line[2]), int(line[3])) for line in lines}
     predictor = Predictor.from_pretrained("possam-mini", text_cache="")
-    segmentation = predictor(SAMPLE, read_words(split_words(SAMPLE_WORDS)))
+    segmentation = predictor(SAMPLE, read_words(split_words(SAMPLE_WORDS)), background=False)
     wanted = {info["label"]: (info["score"], info["area"]) for info in segmentation.segments_info}
     assert set(found) == set(wanted)
     for label, (score, area) in wanted.items():

@@ -32,9 +32,20 @@ def predictor():
 def test_the_shipped_model_is_small_and_names_what_it_never_saw(predictor):
     assert shipped_names() == ["possam-mini"]
     assert sum(file.stat().st_size for file in pretrained_folder("possam-mini").iterdir()) <= 1.5e6
-    result = predictor(SAMPLE, WORDS)
+    result = predictor(SAMPLE, WORDS, background=False)
     assert set(result.labels) == {"striped heart", "striped flower", "checkered gear", "snow", "gravel", "tile"}
     assert not any(WORDS.seen(predictor.model.train_vocabulary)[info["label_id"]] for info in result.segments_info)
+
+
+def test_words_that_are_not_in_the_picture_are_missing_with_a_reason(predictor):
+    result = predictor(SAMPLE, "striped heart, plain ring, water: stuff, snow: stuff, wood: stuff")
+    assert set(result.labels) == {"striped heart", "snow"}
+    assert [word.label for word in result.missing] == ["plain ring", "water", "wood"]
+    for word in result.missing:
+        assert repr(word.label) in word.reason and word.cause in ("background", "word", "threshold")
+    (lonely,) = predictor(SAMPLE, "water: stuff").missing
+    assert lonely.cause == "background" and lonely.winner in predictor.model.train_vocabulary.display_names
+    assert "water" in predictor(SAMPLE, "water: stuff", background=False).labels  # which takes what is best of all
 
 
 def test_files_are_written_and_bad_ones_passed_over(predictor, tmp_path):
@@ -49,6 +60,7 @@ def test_files_are_written_and_bad_ones_passed_over(predictor, tmp_path):
         progress=lambda *step: steps.append(step),
     )
     assert outcome.images == 1 and steps == [(1, 3), (2, 3), (3, 3)]
+    assert {"plain ring", "water"} <= {word.label for word in outcome.missing}
     assert sorted(outcome.failures) == [str(tmp_path / "bad.jpg"), str(tmp_path / "gone.png")]
     content = json.loads(outcome.json.read_text())
     (annotation,) = content["annotations"]
@@ -208,8 +220,9 @@ def test_what_was_done_is_kept_when_the_run_is_stopped(predictor, tmp_path):
 
 def test_the_command_on_the_sample(tmp_path, capsys):
     assert main(["segment", "--sample", "--output", str(tmp_path / "out")]) == 0
-    line, last = capsys.readouterr().out.splitlines()
+    line, last, *missing = capsys.readouterr().out.splitlines()
     assert line.startswith("sample: snow ×1 29.4 % ") and "striped heart ×1 " in line and last.startswith("1 image;")
+    assert any("Nothing was found for 'water': its best mask" in sentence for sentence in missing)
     assert (tmp_path / "out" / "overlay" / "sample.jpg").is_file()
 
 
@@ -282,6 +295,8 @@ def test_the_command_goes_on_after_a_bad_file_and_says_so_at_the_end(tmp_path, c
         (["a.png", "--classes", "none.json"], "none.json"),
         (["--sample", "--output", "/proc/none"], "/proc/none"),
         (["--sample", "--ensemble", "mace"], "mace.*mase"),
+        (["--sample", "--threshold", "1.5"], r"threshold must be a number in \[0, 1\]"),
+        (["--sample", "--threshold", "nan"], r"threshold must be a number in \[0, 1\]"),
         (["--sample", "--point", "5"], "--point is '5', but must be X,Y in pixels"),
         (["--sample", "--point", "5,x"], "--point is '5,x'"),
         (["--sample", "--point", "5,6:no"], "after the colon comes"),

@@ -17,10 +17,13 @@ from possam.data.miniature.world import draw_scene
 from possam.engine import load_config, prepare_datasets
 from possam.layers.prompts import Prompts
 from possam.models import model_specs
+from possam.predict import background
+from possam.predict.background import choose_background
 from possam.predict.predictor import Predictor
 from possam.predict.prompted_result import PromptedResult
 from possam.predict.prompting import EverythingOptions, parse_prompts
 from possam.vocabulary import Hierarchy, Vocabulary
+from possam.vocabulary.background import with_background
 from possam.vocabulary.words import read_words
 from tests.prompted_models import Squares, TinyPrompted
 
@@ -248,6 +251,25 @@ def test_everything_is_what_brute_force_finds(squares, photo, monkeypatch):
     assert 0 < len(fewer) < len(result)
 
 
+def test_everything_drops_what_no_word_names(squares, photo, monkeypatch):
+    monkeypatch.setattr(Squares, "prompts_at_once", 10)
+    predictor, words = Predictor(squares), read_words(WORDS)
+    image, options = predictor.encode(photo), EverythingOptions(side=9, iou_threshold=0.0, stability_threshold=0.0)
+    joined = with_background(words, squares.train_vocabulary, choose_background(squares, words, True))
+    monkeypatch.setattr(background, "BACKGROUND_WEIGHT", 1.0)
+    every = image.everything(joined, options)
+    named = every.label_ids[:, 0] < len(words)
+    result = image.everything(words, options, background=True)
+    assert 0 < len(result) < len(every) and np.array_equal(result.masks, every.masks[named])
+    assert torch.equal(result.prompts.points, every.prompts.points[torch.tensor(named)])
+    assert np.allclose(result.scores[:, 0], every.scores[named, 0]) and result.vocabulary == words
+    least = float(np.median(result.scores[:, 0]))
+    surer = image.everything(words, options, background=True, threshold=least)
+    assert np.array_equal(surer.masks, result.masks[result.scores[:, 0] > least])
+    with pytest.raises(ValueError, match=r"threshold must be a number in \[0, 1\]"):
+        image.everything(words, options, threshold=2.0)
+
+
 def test_nothing_may_be_found(squares, scene):
     predictor = Predictor(squares)
     predictor.set_image(scene)
@@ -344,6 +366,8 @@ def test_the_command_names_mistakes_of_place(loaded, photo, tmp_path, capsys):
     for negative in (["--point", "-5,10"], ["--box", "-.5,3,9,9"]):
         assert main(["segment", str(tmp_path / "a.png"), *negative, *output]) == 1
         assert f"{negative[0]} is '{negative[1]}', outside the image" in capsys.readouterr().err
+    assert main(["segment", str(tmp_path / "a.png"), "--point", "5,6", "--threshold", "0.5", *output]) == 1
+    assert "--point and --box always get a mask and a name" in capsys.readouterr().err
     (tmp_path / "clip.mp4").write_bytes(b"")
     assert main(["segment", str(tmp_path / "clip.mp4"), "--point", "5,6", *output]) == 1
     assert "but got the video" in capsys.readouterr().err

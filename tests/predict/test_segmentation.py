@@ -27,7 +27,8 @@ def scene():
 
 
 @pytest.fixture
-def predictor(mini_model):
+def predictor(mini_model, monkeypatch):
+    monkeypatch.setattr("possam.predict.predictor.choose_background", lambda *_: ())  # of an untrained model
     mini_model.object_threshold = 0.0
     return Predictor(mini_model)
 
@@ -151,4 +152,4 @@ def test_a_copy_shares_no_array(predictor, scene, make):
 def test_as_a_dict_it_has_its_attributes_alone(predictor, scene):
     content = asdict(predictor(scene, WORDS))
     known = {"image", "segmentation", "segments_info", "vocabulary", "file_name"}
-    assert content.keys() == known | {"semantic", "instances", "mask_scores"}
+    assert content.keys() == known | {"missing", "semantic", "instances", "mask_scores"}

@@ -1,5 +1,5 @@
-"""Draws the miniature world's data set: a training and a test split of vocabulary A, two test splits of vocabulary B, and
-one of images of B with class labels.
+"""Draws the miniature world's data set: a training and a test split of vocabulary A, two test splits of vocabulary B,
+and one of images of B with class labels.
 
     python datasets/prepare_mini.py
 

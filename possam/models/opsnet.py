@@ -130,8 +130,9 @@ class OPSNet(OpenVocabularySegmenter):
         return self.mask_decoder(mask_features, scales), mask_features
 
     def embed_masks(self, layers: list[MaskPrediction], mask_features: Tensor, features: Features) -> Tensor:
-        cells = self.clip.project(features["clip"][self.clip.final_stride].flatten(2).transpose(1, 2))
-        return self.query_embedding.embed_layers([layer.queries for layer in layers], cells)
+        cells = self.clip.project(features["clip"][self.clip.final_stride].movedim(1, -1))
+        queries, masks = [layer.queries for layer in layers], [layer.mask_logits for layer in layers]
+        return self.query_embedding.embed_layers(queries, masks, cells)
 
     def embed_for_labels(
         self, embeddings: Tensor, mask_logits: Tensor, features: Features, vocabularies: list[Vocabulary]

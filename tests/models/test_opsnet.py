@@ -78,8 +78,8 @@ def test_queries_attend_to_clip_and_masks_are_pooled_from_it(built):
     with torch.no_grad():
         proposed = model.predict_masks(features)
         (final,), _ = model.decode(features)
-        cells = torch.stack([model.clip.project(cell) for cell in dense[0].flatten(1).T])
-        expected = F.normalize(model.query_embedding(final.queries, cells[None]), dim=-1)
+        cells = model.clip.project(dense[0].flatten(1).T).unflatten(0, dense.shape[-2:])
+        expected = F.normalize(model.query_embedding(final.queries, final.mask_logits, cells[None]), dim=-1)
     torch.testing.assert_close(proposed["query_embeddings"], expected, atol=1e-5, rtol=1e-4)
     logits = F.interpolate(final.mask_logits, size=dense.shape[-2:], mode="bilinear")[0]
     for query, inside in enumerate(logits > 0):

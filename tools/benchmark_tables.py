@@ -22,6 +22,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import torch
+from sweep import Grid
 from tabulate import tabulate
 
 from possam.engine import Checkpointer, Trainer, load_config, prepare_datasets
@@ -82,7 +83,8 @@ def score(weights: Path, config: str, options: Sequence[str], dataset: str, grid
     """Metrics of all settings of the grids; results are in a folder of this name beside the weights."""
     folder = weights.parent / name
     results = folder / "evaluation" / dataset / "results.json"
-    if not results.is_file():
+    wanted = {label for grid in map(Grid.parse, grids) for label in grid.settings()}
+    if not results.is_file() or not wanted <= json.loads(results.read_text())["compare"].keys():
         chosen = [part for grid in grids for part in ("--grid", grid)]
         places = ["MODEL.WEIGHTS", str(weights), "OUTPUT_DIR", str(folder), "DATASETS.TEST", f"['{dataset}']"]
         places += ["TEST.TASKS", "['panoptic']", "TEST.NUM_VISUALIZATIONS", "0"]

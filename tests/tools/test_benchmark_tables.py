@@ -1,5 +1,7 @@
 """The tables over seeds, of scores that are there."""
 
+import json
+
 import benchmark_image_labels
 import benchmark_tables as tool
 import pytest
@@ -50,14 +52,18 @@ def test_what_is_there_is_not_done_again(tmp_path, monkeypatch):
         (folder / "model_final.pth").touch()
         for split in ("mini_b_report",) if "sweep" in command[0] else ():
             results = folder / "evaluation" / split / "results.json"
-            results.parent.mkdir(parents=True)
-            results.write_text('{"compare": {"ldp": {"PQ": 1, "PQ_seen": 2, "PQ_unseen": 3}}}')
+            results.parent.mkdir(parents=True, exist_ok=True)
+            metrics = {"PQ": 1, "PQ_seen": 2, "PQ_unseen": 3}
+            grids = [command[at + 1] for at, part in enumerate(command) if part == "--grid"]
+            results.write_text(json.dumps({"compare": dict.fromkeys(labels(grids), metrics)}))
 
     monkeypatch.setattr(tool, "run", run)
     found = [
         benchmark_image_labels.runs("opsnet", 1, tmp_path, "mini_b_report", ["ldp"]) for _ in range(2)
     ]
     assert calls == ["tools/train_net.py"] * 3 + ["tools/sweep.py"] * 3
+    benchmark_image_labels.runs("opsnet", 1, tmp_path, "mini_b_report", ["ldp", "clip void=True,False"])
+    assert calls[6:] == ["tools/sweep.py"] * 3  # of settings that are not there
     rows = benchmark_image_labels.rows(found, ["ldp"])
     assert rows[-1] == ["ldp", "with labels", "1.0 ± 0.0", "2.0 ± 0.0", "3.0 ± 0.0"] and len(rows) == 3
 

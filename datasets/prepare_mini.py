@@ -1,10 +1,10 @@
-"""Draws the miniature world's data set: a training split of vocabulary A, two test splits of vocabulary B, and one of
-images of B with class labels.
+"""Draws the miniature world's data set: a training and a test split of vocabulary A, two test splits of vocabulary B,
+and one of images of B with class labels.
 
     python datasets/prepare_mini.py
 
-writes `<root>/mini/{mini_a_train,mini_b_selection,mini_b_report,mini_b_labels}` in the COCO panoptic format. What is
-there already is left alone, so it may be run before every training.
+writes `<root>/mini/{mini_a_train,mini_b_selection,mini_b_report,mini_b_labels,mini_a_report}` in the COCO panoptic
+format. What is there already is left alone, so it may be run before every training.
 """
 
 from __future__ import annotations

@@ -8,17 +8,21 @@ Examples:
         --filter cls --filter iou --filter cls_iou MODEL.WEIGHTS output/mini_opsnet/model_final.pth
 
 Without --grid: that paper's Table 6 (a of embedding fusion by b of logits debiasing; 0 leaves either out) and Table 4
-(sums of both embeddings). Constants that a grid does not name are those of MODEL.ENSEMBLE; without --filter the scores
-go through TEST.MASK_FILTER. Results are in OUTPUT_DIR/evaluation/<dataset>/results.json under "compare". Constants are
-to be chosen on another split than the one that is reported.
+(sums of both embeddings). A grid may also have filter=…, mask filters of its own, and void=False, which leaves out the
+trained head's probability that a mask is nothing: --grid "clip void=True,False filter=cls,cls_iou". Constants that a
+grid does not name are those of MODEL.ENSEMBLE; without --filter the scores go through TEST.MASK_FILTER. Results are in
+OUTPUT_DIR/evaluation/<dataset>/results.json under "compare". Constants are to be chosen on another split than the one
+that is reported.
 """
 
 from __future__ import annotations
 
 import argparse
 import itertools
+import math
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -43,7 +47,7 @@ PUBLISHED = (
 
 
 class Grid(NamedTuple):
-    """An ensemble, and the values to try of its constants."""
+    """An ensemble, and the values to try of its constants, and of `filter` and `void`."""
 
     ensemble: str
     values: dict[str, list[Any]]
@@ -65,6 +69,10 @@ class Grid(NamedTuple):
         combinations = [dict(zip(self.values, each, strict=True)) for each in itertools.product(*self.values.values())]
         return {self.label(constants): constants for constants in combinations}
 
+    def filters(self, common: Sequence[str]) -> Sequence[str]:
+        """The filters for every setting: the common ones, unless the grid has its own."""
+        return [""] if "filter" in self.values else common
+
     def label(self, constants: dict[str, Any]) -> str:
         return " ".join([self.ensemble, *(f"{key}={value}" for key, value in constants.items())])
 
@@ -82,10 +90,41 @@ class Filtered(Ensemble):
         return self.ensemble.explain(inputs)
 
 
+class WithoutVoid(Ensemble):
+    """An ensemble for which no mask is void: v = 0."""
+
+    def __init__(self, ensemble: Ensemble) -> None:
+        self.ensemble = ensemble
+
+    def without_iou(self) -> WithoutVoid:
+        return WithoutVoid(self.ensemble.without_iou())
+
+    def __call__(self, inputs: ClassificationInputs) -> Tensor:
+        logits = inputs.query_logits.clone()
+        logits[:, -1] = -math.inf
+        return self.ensemble(replace(inputs, query_logits=logits))
+
+    def explain(self, inputs: ClassificationInputs) -> dict[str, Tensor]:
+        return self.ensemble.explain(inputs)
+
+
+def _build(name: str, constants: dict[str, Any]) -> Ensemble:
+    """An ensemble from its constants, perhaps among them `filter` and `void`."""
+    own, void = constants.pop("filter", ""), constants.pop("void", True)
+    if own and own not in MASK_FILTERS or not isinstance(void, bool):
+        raise ValueError(
+            f"{name} filter={own} void={void}: filter must be one of {', '.join(MASK_FILTERS)}, void True or False."
+        )
+    ensemble = build_ensemble(name, **constants)
+    ensemble = ensemble if void else WithoutVoid(ensemble)
+    return Filtered(ensemble, own) if own else ensemble
+
+
 def build_ensembles(
     grids: Sequence[Grid], filters: Sequence[str], configured: Mapping[str, Mapping[str, Any]]
 ) -> dict[str, Ensemble]:
-    """The ensembles of all grids by their labels, each with every filter; "" leaves the scores as they are.
+    """The ensembles of all grids by their labels, each with every filter; "" leaves the scores as they are, and so does
+    any filter those of a grid with filters of its own.
 
     Args:
         configured: `MODEL.ENSEMBLE`, whose constants hold where a grid does not name them.
@@ -97,15 +136,17 @@ def build_ensembles(
     for grid in grids:
         others = {key.lower(): value for key, value in configured.get(grid.ensemble.upper(), {}).items()}
         for label, constants in grid.settings().items():
-            ensemble = build_ensemble(grid.ensemble, **others | constants)
-            found |= {f"{label} {name}".strip(): Filtered(ensemble, name) if name else ensemble for name in filters}
+            ensemble = _build(grid.ensemble, others | constants)
+            for name in grid.filters(filters):
+                found[f"{label} {name}".strip()] = Filtered(ensemble, name) if name else ensemble
     return found
 
 
 def sweep(
     files: Sequence[str], overrides: Sequence[str], grids: Sequence[Grid], filters: Sequence[str]
 ) -> dict[str, Any]:
-    """Evaluate a configuration's model with all ensembles of the grids, beside its own, which keeps its own filter.
+    """Evaluate a configuration's model with all ensembles of the grids, beside its own; those without a filter have the
+    configured one.
 
     Returns:
         Metrics of the first task by dataset and label.
@@ -122,9 +163,11 @@ def sweep(
     prepare_datasets(cfg)
     model = Trainer.build_model(cfg).eval()
     Checkpointer(model).load(cfg.MODEL.WEIGHTS)
-    if any(isinstance(ensemble, Filtered) for ensemble in ensembles.values()) and model.mask_filter:
-        model.ensembles[model.ensemble] = Filtered(model.find_ensemble(), model.mask_filter)
-        model.mask_filter = ""  # each has its own
+    ensembles[model.ensemble] = model.find_ensemble()
+    for label, ensemble in ensembles.items():
+        if model.mask_filter and not isinstance(ensemble, Filtered):
+            ensembles[label] = Filtered(ensemble, model.mask_filter)
+    model.mask_filter = ""  # each has its own
     model.ensembles |= ensembles
     cfg.TEST.ENSEMBLES = list(ensembles)
     loader = partial(build_test_loader, cfg)
@@ -134,7 +177,7 @@ def sweep(
 
 def table(grid: Grid, filters: Sequence[str], metrics: dict[str, dict[str, float]]) -> str:
     """The first metric of a grid's settings: its last constant and the filters in columns, the others in rows."""
-    first = next(iter(next(iter(metrics.values()))))
+    filters, first = grid.filters(filters), next(iter(next(iter(metrics.values()))))
     *rows, last = [*grid.values.items()] or [("", [""])]
     columns = [(value, name) for value in last[1] for name in filters]
     body = []

@@ -1,6 +1,6 @@
 """Class embeddings from the decoder's queries, which look at CLIP's dense features (METHOD.md 2.2)."""
 
-# L decoder layers, B images, Q queries, C hidden width, S cells of CLIP's map, D width of CLIP's joint space
+# L decoder layers, B images, Q queries, C hidden width, h×w cells of CLIP's map, D width of CLIP's joint space
 
 from __future__ import annotations
 
@@ -9,13 +9,17 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from possam.layers import MLP, CrossAttentionLayer
+from possam.layers.attention import attend_inside
 from possam.layers.linear import Linear
 
 
 class QueryEmbedding(nn.Module):
     """E_q = MLP3(query + attention from the query to CLIP's cells in CLIP space), residual, post-norm.
+
+    A query attends to the cells inside its mask, as in Mask2Former; one without a cell to all of them.
 
     Args:
         channels: C.
@@ -32,20 +36,27 @@ class QueryEmbedding(nn.Module):
         self.cross = CrossAttentionLayer(channels=channels, heads=heads) if cross_attention else None
         self.mlp = MLP(channels, channels, embed_dim, 3)
 
-    def forward(self, queries: Tensor, cells: Tensor) -> Tensor:
+    def forward(self, queries: Tensor, mask_logits: Tensor, cells: Tensor) -> Tensor:
         """Class embeddings B×Q×D, not normalized.
 
         Args:
             queries: B×Q×C float.
-            cells: B×S×D float unit vectors, CLIP's dense features projected to its joint space.
+            mask_logits: of their masks, B×Q×H×W float, without gradients.
+            cells: B×h×w×D float unit vectors, CLIP's dense features projected to its joint space.
         """
-        if self.cross is not None and self.projection is not None:
-            keys = self.projection(self.scale * cells)
-            queries = self.cross(queries, torch.zeros_like(queries), keys, keys)
-        embeddings: Tensor = self.mlp(queries)
-        return embeddings
+        return self.embed_layers([queries], [mask_logits], cells)[0]
 
-    def embed_layers(self, queries: Sequence[Tensor], cells: Tensor) -> Tensor:
-        """Class embeddings of L layers as `forward` gives them, L×B×Q×D, of queries in a list of L."""
-        together = self(torch.cat(list(queries), dim=1), cells)  # a query does not see the others
+    def embed_layers(self, queries: Sequence[Tensor], mask_logits: Sequence[Tensor], cells: Tensor) -> Tensor:
+        """Class embeddings of L layers as `forward` gives them, L×B×Q×D, of queries and masks in lists of L."""
+        together = torch.cat(list(queries), dim=1)  # a query does not see the others
+        if self.cross is not None and self.projection is not None:
+            keys = self.projection(self.scale * cells).flatten(1, 2)
+            allowed = torch.cat([_cells_inside(logits, cells.shape[1:3]) for logits in mask_logits], dim=1)
+            together = self.cross(together, torch.zeros_like(together), keys, keys, allowed)
+        together = self.mlp(together)
         return together.unflatten(1, (len(queries), -1)).transpose(0, 1)
+
+
+def _cells_inside(mask_logits: Tensor, size: torch.Size) -> Tensor:
+    """Masks B×Q×H×W at (h, w) cells: B×Q×hw bool, all True for a mask without a cell."""
+    return attend_inside(F.interpolate(mask_logits, size=size, mode="bilinear", align_corners=False).flatten(2))

@@ -18,6 +18,7 @@ __all__ = ["load_class_list", "load_image_labels", "register_image_labels"]
 
 logger = logging.getLogger(__name__)
 
+IMAGENET = "imagenet_1k"
 _SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 _REAL = "ILSVRC2012_val_{:08d}.JPEG"  # image i of ImageNet's validation set, from 1
 
@@ -62,14 +63,18 @@ def register_image_labels(
 
 
 def load_class_list(name_or_path: str | Path) -> Vocabulary:
-    """The vocabulary of a shipped table, of a JSON file in the tables' format, or of a class index.
+    """The vocabulary of a shipped table, of a JSON file in the tables' format, or of a class index; or "imagenet_1k".
 
     A class index is the JSON object in which ImageNet's classes are usually given, {"0": ["n01440764", "tench"], …}:
     to every position the name of the class's folder and its own, "_" being a blank. Names may occur twice in it.
+    "imagenet_1k" needs no file: these are the 1,000 classes of ILSVRC2012 in their order, by the names that CLIP's
+    authors gave them (open_clip's copy), in folders of WordNet ids (timm's).
 
     Raises:
         ValueError: it is none of these, positions are missing, or two classes have one folder.
     """
+    if str(name_or_path) == IMAGENET:
+        return _imagenet()
     path = Path(name_or_path)
     if path.suffix != ".json" or not path.is_file():
         return Vocabulary.load(name_or_path)
@@ -94,6 +99,18 @@ def load_class_list(name_or_path: str | Path) -> Vocabulary:
         names = (entry[1].replace("_", " "),)
         categories.append(Category(names=names, isthing=True, dataset_id=position, dataset_name=entry[0]))
     return Vocabulary(name=path.stem, categories=tuple(categories), source=str(path), shared_names=True)
+
+
+def _imagenet() -> Vocabulary:
+    from open_clip.zero_shot_metadata import IMAGENET_CLASSNAMES  # slow to import
+    from timm.data import ImageNetInfo
+
+    folders = ImageNetInfo("imagenet-1k")
+    categories = [
+        Category(names=(name,), isthing=True, dataset_id=index, dataset_name=folders.index_to_label_name(index))
+        for index, name in enumerate(IMAGENET_CLASSNAMES)
+    ]
+    return Vocabulary(name=IMAGENET, categories=tuple(categories), source="open_clip and timm", shared_names=True)
 
 
 def load_image_labels(

@@ -128,6 +128,20 @@ class OpenVocabularySegmenter(Pretrained):
         pooled, empty = mask_pool(features["clip"][self.clip.final_stride], mask_logits)
         return self.clip.project(pooled), empty
 
+    def embed_for_labels(
+        self, embeddings: Tensor, mask_logits: Tensor, features: Features, vocabularies: list[Vocabulary]
+    ) -> Tensor:
+        """Embeddings of masks that the labels of images are compared with (METHOD.md 2.9), B×Q×D of any length.
+
+        By default they are the class embeddings.
+
+        Args:
+            embeddings: class embeddings of the final masks, B×Q×D as `embed_masks` gives them.
+            mask_logits: of these masks, B×Q×h×w.
+            vocabularies: of each image.
+        """
+        return embeddings
+
     def embed_layers(
         self, head: nn.Module, layers: list[MaskPrediction], mask_features: Tensor, features: Features
     ) -> Tensor:
@@ -349,7 +363,9 @@ class OpenVocabularySegmenter(Pretrained):
         if not layers[-1].iou.requires_grad:  # taken to be 1 (`PerfectIoU`): nothing to learn
             losses = {name: loss for name, loss in losses.items() if not name.startswith("loss_iou")}
         if labeled:
-            read = layers[-1], embeddings[-1], mask_features, padded, self.classifier, self._text
+            own = [inputs["vocabulary"] for inputs in batched_inputs]
+            compared = self.embed_for_labels(embeddings[-1], layers[-1].mask_logits, features, own)
+            read = layers[-1], compared, mask_features, padded, self.classifier, self._text
             images = labeled_images(batched_inputs, *read)
             losses |= self.image_labels(images, labeled, self.device)
         return losses

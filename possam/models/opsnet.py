@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from possam.backbones import TrainedBackbone, backbone_names, build_backbone, check_backbone
 from possam.classifiers import CosineClassifier, QueryEmbedding
+from possam.classifiers.ensembles import EmbeddingModulation, class_similarity
 from possam.config import Choice, Key
 from possam.config.key import divisor_of, fraction, positive
 from possam.d2.config import CfgNode, configurable
@@ -25,6 +27,7 @@ from possam.models.parts import (
     shared_arguments,
 )
 from possam.models.spec import register_model
+from possam.vocabulary import Vocabulary
 
 _KEYS = (
     Key("MODEL.BACKBONE.NAME", "resnet50", Choice(backbone_names), resume="fixed", help="trained backbone"),
@@ -127,5 +130,17 @@ class OPSNet(OpenVocabularySegmenter):
         return self.mask_decoder(mask_features, scales), mask_features
 
     def embed_masks(self, layers: list[MaskPrediction], mask_features: Tensor, features: Features) -> Tensor:
-        cells = self.clip.project(features["clip"][self.clip.final_stride].flatten(2).transpose(1, 2))
-        return self.query_embedding.embed_layers([layer.queries for layer in layers], cells)
+        cells = self.clip.project(features["clip"][self.clip.final_stride].movedim(1, -1))
+        queries, masks = [layer.queries for layer in layers], [layer.mask_logits for layer in layers]
+        return self.query_embedding.embed_layers(queries, masks, cells)
+
+    def embed_for_labels(
+        self, embeddings: Tensor, mask_logits: Tensor, features: Features, vocabularies: list[Vocabulary]
+    ) -> Tensor:
+        """The modulated embeddings E_m, with s between an image's own vocabulary and the training vocabulary."""
+        modulation = self.find_ensemble("modulation")
+        assert isinstance(modulation, EmbeddingModulation)
+        clip, empty = self.embed_masks_by_clip(mask_logits, features)
+        train = self._text(self.train_vocabulary)
+        similarity = [class_similarity(self._text(vocabulary), train) for vocabulary in vocabularies]
+        return torch.stack([modulation.fuse(*of) for of in zip(embeddings, clip, empty, similarity, strict=True)])

@@ -128,7 +128,7 @@ def labeled_images(
 
     Args:
         final: predictions of the last layer.
-        embeddings: their class embeddings, B×Q×D.
+        embeddings: of their masks, to compare with the labels, B×Q×D.
         mask_features: B×M×h×w.
         padded: (height, width) of the padded images in pixels.
 

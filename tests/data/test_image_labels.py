@@ -46,6 +46,16 @@ def test_a_folder_names_a_class(tmp_path):
         load_image_labels(image_root=tmp_path / "flat", vocabulary=WORDS)
 
 
+def test_the_classes_of_imagenet_need_no_file(tmp_path):
+    words = load_class_list("imagenet_1k")
+    ids = [category.dataset_name for category in words.categories]
+    assert len(ids) == len(set(ids)) == 1000 and ids == sorted(ids)  # ILSVRC2012 numbers classes by their WordNet ids
+    known = {0: ("n01440764", "tench"), 388: ("n02510455", "giant panda"), 999: ("n15075141", "toilet paper")}
+    assert {i: (ids[i], words.display_names[i]) for i in known} == known
+    make(tmp_path, "n02510455/a.JPEG")
+    assert labels_of(load_image_labels(image_root=tmp_path, vocabulary=words)) == {"n02510455/a.JPEG": [388]}
+
+
 def test_class_folders_are_the_names_or_ids_of_a_class_index(tmp_path):
     make(tmp_path / "images", "n01/a.JPEG", "n02/b.JPEG")
     register_from_config([{"name": "plain", "image_root": str(tmp_path / "images")}], "IMAGE_LABELS")

@@ -130,9 +130,9 @@ def test_registering_again_moves_the_names(registered, tmp_path):
 
 
 def test_the_script_prepares_all_splits_and_may_be_run_again(tmp_path, capsys):
-    argv = ("--root", tmp_path, "--a-train", 2, "--b-selection", 1, "--b-report", 1, "--b-labels", 1)
+    argv = ("--root", tmp_path, "--a-train", 2, "--b-selection", 1, "--b-report", 1, "--b-labels", 1, "--a-report", 1)
     assert prepare(*argv) == 0
-    for name, count in zip(SPLITS, (2, 1, 1, 1), strict=True):
+    for name, count in zip(SPLITS, (2, 1, 1, 1, 1), strict=True):
         content = json.loads(split_paths(tmp_path, name)["panoptic_json"].read_text())
         assert len(content["images"]) == count
     assert prepare(*argv) == 0

@@ -4,6 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from possam.classifiers import build_ensemble
 from possam.d2.modeling import build_model
 from possam.d2.structures import Instances
 from possam.engine import load_config, prepare_datasets
@@ -77,8 +78,8 @@ def test_queries_attend_to_clip_and_masks_are_pooled_from_it(built):
     with torch.no_grad():
         proposed = model.predict_masks(features)
         (final,), _ = model.decode(features)
-        cells = torch.stack([model.clip.project(cell) for cell in dense[0].flatten(1).T])
-        expected = F.normalize(model.query_embedding(final.queries, cells[None]), dim=-1)
+        cells = model.clip.project(dense[0].flatten(1).T).unflatten(0, dense.shape[-2:])
+        expected = F.normalize(model.query_embedding(final.queries, final.mask_logits, cells[None]), dim=-1)
     torch.testing.assert_close(proposed["query_embeddings"], expected, atol=1e-5, rtol=1e-4)
     logits = F.interpolate(final.mask_logits, size=dense.shape[-2:], mode="bilinear")[0]
     for query, inside in enumerate(logits > 0):
@@ -95,6 +96,48 @@ def test_on_the_training_vocabulary_it_is_the_query_alone_at_a_fixed_temperature
     torch.testing.assert_close(model.score(prediction), model.score(prediction, "ldp"), atol=1e-5, rtol=1e-4)
     (other,) = model.predict([{"image": image(), "vocabulary": B}])
     assert (model.score(other) - model.score(other, "ldp")).abs().max() > 1e-3
+
+
+def test_on_the_training_vocabulary_modulation_changes_no_bit(built):
+    """s is 1 and all logits are divided by 1 (METHOD.md 2.5, 2.6)."""
+    _, model = built
+    (prediction,) = model.predict([{"image": image(), "vocabulary": A}])
+    query, modulated = (build_ensemble("modulation", ratio=a, debias=b) for a, b in ((0.0, 0.0), (10.0, 0.5)))
+    assert torch.equal(modulated(prediction.inputs), query(prediction.inputs))
+
+
+def labeled_match(model, inputs, embeddings, final, ratio):
+    """L_match of METHOD.md 2.9, mask by mask, from class embeddings Q×D and the final prediction of one image."""
+    dense = model.encode([inputs["image"]])["clip"][model.clip.final_stride][0]
+    names, known = (model.text_bank.embed(words).embeddings for words in (inputs["vocabulary"], A))
+    s = sum(max(float(name @ other) for other in known) for name in names) / len(names)
+    inside = F.interpolate(final.mask_logits, size=dense.shape[-2:], mode="bilinear")[0] > 0
+    valid = [q for q in range(len(embeddings)) if final.iou[0, q] >= 0.5] or [int(final.iou.argmax())]
+    rows = []
+    for query in valid:
+        embedding = F.normalize(embeddings[query], dim=0)
+        if inside[query].any():
+            embedding = embedding + ratio * (1 - s) * model.clip.project(dense[:, inside[query]].mean(dim=1))
+        rows.append((100 * F.normalize(embedding, dim=0) @ names.T).softmax(-1))
+    return -sum(max(row[label] for row in rows).log() for label in inputs["labels"].tolist()) / len(inputs["labels"])
+
+
+@pytest.mark.parametrize("ratio", ["10.0", "0.0"])
+def test_labels_are_compared_with_modulated_embeddings(ratio, tmp_path):
+    _, model = build(tmp_path, "MODEL.ENSEMBLE.MODULATION.RATIO", ratio)
+    model.train()
+    inputs = {"image": image(), "vocabulary": B, "labels": torch.tensor([1, 20, 33])}
+    features = model.encode([image()]) | model.encode_trained([image()])
+    layers, mask_features = model.decode(features)
+    embeddings = model.embed_masks(layers, mask_features, features)[-1, 0]
+    expected = labeled_match(model, inputs, embeddings, layers[-1], float(ratio))
+    losses = model([inputs, training_input()])
+    torch.testing.assert_close(losses["loss_match"], expected, atol=1e-4, rtol=1e-4)
+    of_own = model([{**inputs, "vocabulary": A, "labels": torch.tensor([2])}])["loss_match"]
+    without = -(100 * F.normalize(embeddings, dim=-1) @ model.text_bank.embed(A).embeddings.T).log_softmax(-1)
+    kept = layers[-1].iou[0] >= 0.5
+    kept[layers[-1].iou[0].argmax()] = True
+    torch.testing.assert_close(of_own, without[kept, 2].min(), atol=1e-4, rtol=1e-4)
 
 
 def test_mask_filters_rank_by_class_score_iou_or_both(built, monkeypatch):

@@ -8,6 +8,7 @@ from possam.data.miniature.export import export_split
 from possam.engine import load_config, prepare_datasets
 from possam.models import OPSNet
 from possam.models.state import describe_frozen
+from tests.classifiers.conftest import _inputs as make_inputs
 from tools import sweep as tool
 
 CONFIG = "configs/mini/opsnet.yaml"
@@ -51,6 +52,33 @@ def test_grids_are_every_combination():
     assert len(built) == 8
     swept = built["modulation ratio=0 debias=0.5"]
     assert (swept.ratio, swept.debias, swept.kappa) == (0, 0.5, 2.0)  # the last as configured
+
+
+def test_a_grid_has_filters_of_its_own_and_leaves_void_out(settings):
+    grids = [tool.Grid.parse(text) for text in ("clip void=False,True filter=cls,cls_iou", "ldp")]
+    found = tool.sweep([CONFIG], settings, grids, [""])["mini_b_report"]
+    assert set(found) == {f"clip void={v} filter={f}" for v in (False, True) for f in ("cls", "cls_iou")} | {
+        "ldp",
+        "modulation",
+    }
+    rows = tool.table(grids[0], ["iou"], found).splitlines()[2:]
+    assert [row.split("|")[1].strip() for row in rows] == ["void=False", "void=True"]
+
+
+def test_without_void_only_the_factor_of_it_goes():
+    inputs = make_inputs()
+    for name in ("clip", "modulation"):
+        plain, without = (tool.build_ensembles([tool.Grid(name, {"void": [v]})], [""], {}) for v in (True, False))
+        (expected,), (got,) = plain.values(), without.values()
+        kept = (1 - inputs.void)[:, None]
+        torch.testing.assert_close(got(inputs) * kept, expected(inputs))
+        torch.testing.assert_close(got.without_iou()(inputs) * kept, expected(inputs))
+
+
+@pytest.mark.parametrize("wrong", [{"filter": ["iuo"]}, {"void": [0]}])
+def test_filters_and_void_are_checked(wrong):
+    with pytest.raises(ValueError, match="filter must be one of cls, iou, cls_iou, void True or False"):
+        tool.build_ensembles([tool.Grid("clip", wrong)], [""], {})
 
 
 def test_published_grids_can_be_built():

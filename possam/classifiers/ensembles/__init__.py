@@ -9,7 +9,7 @@ from .embedding_sum import EmbeddingSum
 from .geometric import Geometric
 from .ldp import LdpOnly
 from .mase import MaskAwareSelectiveEnsemble
-from .modulation import EmbeddingModulation
+from .modulation import EmbeddingModulation, class_similarity
 from .uniform import Uniform
 
 __all__ = [
@@ -24,5 +24,6 @@ __all__ = [
     "PosteriorEnsemble",
     "Uniform",
     "build_ensemble",
+    "class_similarity",
     "register_ensemble",
 ]

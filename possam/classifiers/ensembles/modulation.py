@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from possam.classifiers.inputs import ClassificationInputs
+from possam.vocabulary import ClassEmbeddings
 
 from .base import Ensemble, in_range, register_ensemble, weight, weight_in_parts
 
@@ -49,24 +50,34 @@ class EmbeddingModulation(Ensemble):
 
     def explain(self, inputs: ClassificationInputs) -> dict[str, Tensor]:
         """``clip_weight``: CLIP's share a(1−s) / (1 + a(1−s)) of the fused embedding, Q float32 in [0, 1)."""
-        amount = self._amount(inputs, _asked(class_similarity(inputs), inputs)).squeeze(1)
+        similarity = class_similarity(inputs.text, inputs.train_text)
+        amount = self._amount(inputs.clip_empty, _asked(similarity, inputs)).squeeze(1)
         return {"clip_weight": amount / (1 + amount)}
 
     def __call__(self, inputs: ClassificationInputs) -> Tensor:
         with torch.autocast(device_type=inputs.iou.device.type, enabled=False):
-            similarity = class_similarity(inputs)
-            query = F.normalize(inputs.query_embeddings.float(), dim=-1)
-            clip = F.normalize(inputs.clip_embeddings.float(), dim=-1)
-            modulated = query + self._amount(inputs, _asked(similarity, inputs)) * clip
+            similarity = class_similarity(inputs.text, inputs.train_text)
+            asked = _asked(similarity, inputs)
+            modulated = self.fuse(inputs.query_embeddings, inputs.clip_embeddings, inputs.clip_empty, asked)
             logits = inputs.text.logits(modulated, inputs.query_scale)
             logits = logits / similarity.clamp(min=_FARTHEST) ** self.debias
             return (self.kappa * logits).softmax(dim=-1) * weight(inputs, self.eta).unsqueeze(1)
 
+    def fuse(self, query: Tensor, clip: Tensor, clip_empty: Tensor, similarity: Tensor) -> Tensor:
+        """E_m = E_q + a·(1 − s)·E_c, Q×D float32, not normalized.
+
+        Args:
+            query, clip: E_q and E_c, Q×D float of any length.
+            clip_empty: Q bool, True for masks without a pixel at CLIP's resolution, whose E_m is E_q.
+            similarity: `class_similarity` of the vocabulary in use, K float32, whose mean is s.
+        """
+        query, clip = (F.normalize(x.float(), dim=-1) for x in (query, clip))
+        return query + self._amount(clip_empty, similarity) * clip
+
     def in_parts(self, parts: Iterable[ClassificationInputs]) -> tuple[Tensor, Iterator[Tensor]]:
-        similarity = [class_similarity(part) for part in parts]
+        similarity = [class_similarity(part.text, part.train_text) for part in parts]
         first = next(iter(parts))
-        query, clip = (F.normalize(x.float(), dim=-1) for x in (first.query_embeddings, first.clip_embeddings))
-        modulated = query + self._amount(first, torch.cat(similarity)) * clip
+        modulated = self.fuse(first.query_embeddings, first.clip_embeddings, first.clip_empty, torch.cat(similarity))
 
         def logits() -> Iterator[Tensor]:
             for part, own in zip(parts, similarity, strict=True):
@@ -75,10 +86,10 @@ class EmbeddingModulation(Ensemble):
 
         return weight_in_parts(parts, self.eta), logits()
 
-    def _amount(self, inputs: ClassificationInputs, similarity: Tensor) -> Tensor:
+    def _amount(self, clip_empty: Tensor, similarity: Tensor) -> Tensor:
         """a·(1 − s) for masks that CLIP sees, 0 for the others: Q×1."""
         amount = self.ratio * (1 - similarity.mean())
-        return amount * (~inputs.clip_empty).float().unsqueeze(1)
+        return amount * (~clip_empty).float().unsqueeze(1)
 
 
 def _asked(similarity: Tensor, inputs: ClassificationInputs) -> Tensor:
@@ -86,9 +97,9 @@ def _asked(similarity: Tensor, inputs: ClassificationInputs) -> Tensor:
     return similarity[: len(similarity) - inputs.background]
 
 
-def class_similarity(inputs: ClassificationInputs) -> Tensor:
-    """max_n cos(t_k, t_n^train) for every class k: K float32 in [−1, 1]."""
-    nearest = inputs.train_text.nearest(inputs.text.embeddings)
+def class_similarity(text: ClassEmbeddings, train_text: ClassEmbeddings) -> Tensor:
+    """max_n cos(t_k, t_n^train) for every class k of `text`: K float32 in [−1, 1]."""
+    nearest = train_text.nearest(text.embeddings)
     # A name and itself differ from 1 by rounding, and s must be exactly 1 on the training vocabulary.
     nearest = torch.where(nearest > 1 - 1e-6, torch.ones_like(nearest), nearest)
-    return inputs.text.max_over_names(nearest)
+    return text.max_over_names(nearest)

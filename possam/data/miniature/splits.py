@@ -34,6 +34,7 @@ SPLITS: dict[str, Split] = {
     "mini_b_selection": Split("mini_b", 2, 200),
     "mini_b_report": Split("mini_b", 3, 300),
     "mini_b_labels": Split("mini_b", 4, 600, image_labels=True),
+    "mini_a_report": Split("mini_a", 5, 200),
 }
 
 

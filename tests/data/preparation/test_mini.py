@@ -24,6 +24,7 @@ def test_drawn_once(tmp_path):
 
 
 def test_its_splits_are_the_worlds():
-    assert PREPARATIONS["mini"].splits == ("mini_a_train", "mini_b_selection", "mini_b_report", "mini_b_labels")
+    names = ("a_train", "b_selection", "b_report", "b_labels", "a_report")
+    assert PREPARATIONS["mini"].splits == tuple(f"mini_{name}" for name in names)
     with pytest.raises(ValueError, match="mini has no split 'mini_b'"):
         PREPARATIONS["mini"].run("unused", splits=["mini_b"])

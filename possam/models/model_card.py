@@ -19,14 +19,13 @@ _NAMES_SHOWN = 200
 _CARD = """\
 ---
 library_name: possam
-pipeline_tag: image-segmentation
-tags: [open-vocabulary-segmentation, panoptic-segmentation]
+pipeline_tag: {pipeline}
+tags: [open-vocabulary-segmentation, {tag}]
 ---
 
 # {title}
 
-{architecture} of the Python package `possam`, for open-vocabulary panoptic segmentation: an image and any list of names
-go in, a mask and a name for every pixel come out.
+{architecture} of the Python package `possam`, {purpose}
 
 ## Use
 
@@ -34,8 +33,7 @@ go in, a mask and a name for every pixel come out.
 from possam import Predictor
 
 predictor = Predictor.from_pretrained("{source}")
-result = predictor("photo.jpg", {names})
-print(result.labels, result.segmentation.shape)
+{use}
 ```
 
 ## What is in here
@@ -50,6 +48,24 @@ by `config.yaml` or by `weights` of `from_pretrained`, and must be these:
 `vocabulary.json`, {vocabulary_name}: {things} kinds of things and {stuff} of stuff. {classes}
 """
 
+_EVERYTHING = {
+    "pipeline": "image-segmentation",
+    "tag": "panoptic-segmentation",
+    "purpose": "for open-vocabulary panoptic segmentation: an image and any list of names\n"
+    "go in, a mask and a name for every pixel come out.",
+    "use": """result = predictor("photo.jpg", {names})
+print(result.labels, result.segmentation.shape)""",
+}
+_PROMPTED = {
+    "pipeline": "mask-generation",
+    "tag": "promptable-segmentation",
+    "purpose": "for promptable open-vocabulary segmentation: an image, points or\n"
+    "boxes and any list of names go in, a mask and a name for every prompt come out.",
+    "use": """predictor.set_image("photo.jpg")
+result = predictor.prompt(points=[[64, 48]], classes={names})
+print(result.labels, result.iou, result.masks.shape)""",
+}
+
 
 def model_card(
     *,
@@ -60,6 +76,7 @@ def model_card(
     frozen: Mapping[str, Mapping[str, Any]],
     weights: Mapping[str, str],
     vocabulary: Vocabulary,
+    prompts: bool = False,
     results: Results | None = None,
 ) -> str:
     """Markdown with the front matter that the Hugging Face hub reads.
@@ -70,6 +87,7 @@ def model_card(
         parameters: number of trained parameters.
         frozen: the encoders, as `describe_frozen` gives them; weights: by the same keys, where their weights come from.
         vocabulary: the training vocabulary.
+        prompts: whether the model makes masks of prompts.
         results: what was measured, if anything was.
 
     Raises:
@@ -81,11 +99,13 @@ def model_card(
     ]
     names = vocabulary.display_names
     example = [0, len(names) - 1] if len(names) > 1 else [0]
+    words = [names[index] + ("" if vocabulary.isthing[index] else ": stuff") for index in example]
+    kind = _PROMPTED if prompts else _EVERYTHING
     text = _CARD.format(
+        **kind | {"use": kind["use"].format(names=words)},
         title=title,
         source=source,
         architecture=architecture,
-        names=[names[index] + ("" if vocabulary.isthing[index] else ": stuff") for index in example],
         count=parameters,
         encoders=_table(rows, ["encoder", "name", "fingerprint", "weights"]),
         vocabulary_name=vocabulary.name,

@@ -186,6 +186,7 @@ class Pretrained(nn.Module):
             frozen=frozen,
             weights={role: config[key] for role, key in model_spec(type(self).__name__).weights.items()},
             vocabulary=self.train_vocabulary,
+            prompts=model_spec(type(self).__name__).prompts,
             results=results,
         )
         folder.mkdir(parents=True, exist_ok=True)

@@ -78,7 +78,8 @@ class Predictor:
         """Load a model by the name of one that comes with the package, a folder, or a repository of the hub.
 
         Args:
-            source, options: as `OpenVocabularySegmenter.from_pretrained`; "possam-mini" is in the package.
+            source, options: as `OpenVocabularySegmenter.from_pretrained`; "possam-mini" is in the package, and
+                "possam-mini-prompt", which takes prompts.
         """
         from possam.shipped import pretrained_folder
 

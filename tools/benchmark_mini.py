@@ -52,14 +52,14 @@ class Prompted(NamedTuple):
 PROMPT_DATASET = "mini_12_14_report"
 PROMPT_KINDS = ("point", "box")
 _SAM2CLIP, _CLIP2SAM, _BASELINE = (f"configs/mini/{name}.yaml" for name in ("ovsam_sam2clip", "ovsam", "sam_clip"))
+_PUBLISHED = ["MODEL.OVSAM.MODE", "published", "MODEL.OVSAM.PIXEL_STATISTICS", "clip"]  # over the same SAM2CLIP
 PROMPTED: dict[str, Prompted] = {
     "SAM2CLIP only": Prompted(_SAM2CLIP, []),
     "SAM2CLIP only, one level": Prompted(_SAM2CLIP, ["MODEL.SAM2CLIP.LEVELS", "[8]"]),
-    "SAM2CLIP only, published": Prompted(_SAM2CLIP, ["MODEL.OVSAM.MODE", "published"]),
     "+ class token": Prompted(_CLIP2SAM, ["MODEL.OVSAM.CLASS_EMBEDDING", "label"], "SAM2CLIP only"),
     "+ RoI": Prompted(_CLIP2SAM, ["MODEL.OVSAM.CLASS_EMBEDDING", "roi"], "SAM2CLIP only"),
     "+ both: possam": Prompted(_CLIP2SAM, [], "SAM2CLIP only"),
-    "published": Prompted(_CLIP2SAM, ["MODEL.OVSAM.MODE", "published"], "SAM2CLIP only, published"),
+    "published": Prompted(_CLIP2SAM, _PUBLISHED, "SAM2CLIP only"),
     "SAM, CLIP on crops": Prompted(_BASELINE, [], trained=False),
     "SAM, CLIP's features": Prompted(_BASELINE, ["MODEL.SAM_CLIP.REGION", "features"], trained=False),
 }
@@ -200,9 +200,9 @@ def prompted_tables(runs: dict[str, list[dict[str, Any]]]) -> str:
         mse, variance = ([run[key] for run in found] for key in ("mse", "variance"))
         shares = [100 * error / whole for error, whole in zip(mse, variance, strict=True)]
         rows.append([variant, *(_spread(values, digits=4) for values in (mse, variance)), _spread(shares)])
-    headers = ["SAM2CLIP", "MSE", "teacher's variance", "MSE in % of it"]
     if rows:
-        parts.append(tabulate(rows, headers=headers, tablefmt="github") + "\n")
+        headers = ["", "MSE", "teacher's variance", "MSE in % of it"]
+        parts.append(f"**error of SAM2CLIP**\n\n{tabulate(rows, headers=headers, tablefmt='github')}\n")
     return "\n".join(parts)
 
 

@@ -21,9 +21,8 @@ __all__ = ["OVSAMDistillation"]
 
 
 _CACHE_CLIP = Key(
-    "MODEL.SAM2CLIP.CACHE_CLIP", False, machine=True,
-    help="with INPUT.CACHE_FEATURES keep CLIP's maps on disk, too",
-)  # fmt: skip
+    "MODEL.SAM2CLIP.CACHE_CLIP", False, machine=True, help="keep CLIP's maps, too, with INPUT.CACHE_FEATURES"
+)
 
 
 @register_model(encoders={"clip": FrozenCLIP, "sam": FrozenSAM}, parts=PARTS, keys=(*SAM_KEYS, *KEYS, _CACHE_CLIP))
@@ -31,10 +30,10 @@ class OVSAMDistillation(OVSAM):
     """`OVSAM` of which SAM2CLIP alone is trained, by the mean squared error to the output of SAM's image encoder.
 
     It reads images alone, neither instances nor prompts. With `INPUT.CACHE_FEATURES` only the teacher's features are
-    kept on disk, in half precision: CLIP's maps take 45 times the space and are computed every time, unless
-    `MODEL.SAM2CLIP.CACHE_CLIP` says otherwise. The position
-    embedding is the teacher's. A checkpoint is a whole `OVSAM`, with SAM's own decoder if
-    `MODEL.PROMPT_ENCODER.WEIGHTS` is set; the second training reads SAM2CLIP from it by `MODEL.SAM2CLIP.WEIGHTS`.
+    kept on disk, in half precision: CLIP's maps take 45 times the space at full size and are computed every time,
+    unless `MODEL.SAM2CLIP.CACHE_CLIP` keeps them, too. The position embedding is the teacher's. A checkpoint is a whole
+    `OVSAM`, with SAM's own decoder if `MODEL.PROMPT_ENCODER.WEIGHTS` is set; the second training reads SAM2CLIP from it
+    by `MODEL.SAM2CLIP.WEIGHTS`.
     """
 
     @configurable

@@ -157,7 +157,7 @@ def test_the_shipped_decoder_answers_points_and_boxes_of_things():
         for kind, given in (("points", [[point] for point in points]), ("boxes", boxes)):
             found = predictor.prompt(**{kind: given}).masks
             ious[kind] += [iou(one, mask) for one, mask in zip(found, masks, strict=True)]
-    assert np.mean(ious["points"]) > POINT_IOU and np.mean(ious["boxes"]) > BOX_IOU
+    assert np.mean(ious["points"]) > 0.5 and np.mean(ious["boxes"]) > 0.48
 
 
 def test_boxes_for_clip_are_refused(model):

@@ -19,8 +19,8 @@ from pathlib import Path
 
 from benchmark_tables import Scores, score, spread, table, train
 
-from possam.files import full_path
-from possam.output import run_command
+from possam.utils.files import full_path
+from possam.utils.output import run_command
 
 SYSTEMS = {
     "possam": ("configs/mini/possam.yaml", "configs/mini/possam_image_labels.yaml"),

@@ -27,8 +27,8 @@ from tabulate import tabulate
 
 from possam.engine import Checkpointer, Trainer, load_config, prepare_datasets
 from possam.engine.trainer import build_test_loader
-from possam.files import full_path, write_json
-from possam.output import run_command
+from possam.utils.files import full_path, write_json
+from possam.utils.output import run_command
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFIG = "configs/mini/opsnet.yaml"

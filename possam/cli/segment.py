@@ -53,6 +53,7 @@ def add_command(commands: Commands) -> None:
             'possam segment photo.jpg --classes "cat, sofa|couch, floor" --model output/pretrained --output results',
             'possam segment photo.jpg --hierarchy tree.json --stop-below 0.5 --model me/model --output results',
             'possam segment "photos/*.jpg" clip.mp4 --every 10 --classes ade20k_150 --model me/model --output results',
+            "possam segment --sample --point 57,57 --model possam-mini-prompt --output output/sample",
             "possam segment photo.jpg --point 120,80 --point 300,40:- --model MODEL --output results",
             "possam segment photo.jpg --box 10,10,90,200 --box 95,20,140,180 --model MODEL --output results",
             "possam segment photos --everything --classes lvis --model MODEL --output results",

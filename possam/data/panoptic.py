@@ -39,6 +39,7 @@ def register_panoptic(
     vocabulary: Vocabulary | None = None,
     prepare: str = "",
     root: str | Path | None = None,
+    class_split: str = "",
 ) -> None:
     """Make a panoptic dataset known to the catalogs under `name`.
 
@@ -53,7 +54,7 @@ def register_panoptic(
         vocabulary: the classes; their `dataset_id` are the JSON's category ids. None: the JSON's own
             ``categories``, which are then read now.
         prepare: what to do for the files, said where they are missing when the dataset is loaded.
-        root: see `possam.data.catalog.register`.
+        root, class_split: see `possam.data.catalog.register`.
 
     Raises:
         ValueError: another dataset has this name already; or the JSON's categories are unusable.
@@ -72,7 +73,7 @@ def register_panoptic(
     def load() -> list[dict[str, Any]]:
         return load_panoptic(**places, vocabulary=chosen, fix=prepare)
 
-    register(name, load, vocabulary=vocabulary, tasks=ANNOTATIONS, places=places, root=root)
+    register(name, load, vocabulary=vocabulary, tasks=ANNOTATIONS, places=places, root=root, class_split=class_split)
 
 
 def panoptic_vocabulary(path: str | Path, name: str) -> Vocabulary:

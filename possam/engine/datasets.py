@@ -170,7 +170,9 @@ def build_train_mapper(cfg: CfgNode, name: str, cache: FeatureSource | None) -> 
         "feature_cache": cache,
     }
     if model_spec(cfg.MODEL.META_ARCHITECTURE).prompts:
-        return PromptMapper(sampler=PromptSampler(), **options)
+        keys = {"prompts": "NUM_PROMPTS", "boxes": "NUM_BOX_PROMPTS"}
+        numbers = {name: cfg.INPUT[key] for name, key in keys.items() if key in cfg.INPUT}
+        return PromptMapper(sampler=PromptSampler(**numbers), **options)
     return SegmentationMapper(is_train=True, **options)
 
 

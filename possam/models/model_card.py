@@ -19,14 +19,13 @@ _NAMES_SHOWN = 200
 _CARD = """\
 ---
 library_name: possam
-pipeline_tag: image-segmentation
-{license_line}tags: [open-vocabulary-segmentation, panoptic-segmentation]
+pipeline_tag: {pipeline}
+{license_line}tags: [open-vocabulary-segmentation, {tag}]
 ---
 
 # {title}
 
-{architecture} of the Python package `possam`, for open-vocabulary panoptic segmentation: an image and any list of names
-go in, a mask and a name for every pixel come out.
+{architecture} of the Python package `possam`, {purpose}
 
 ## Use
 
@@ -34,8 +33,7 @@ go in, a mask and a name for every pixel come out.
 from possam import Predictor
 
 predictor = Predictor.from_pretrained("{source}")
-result = predictor("{image}", {names})
-print(result.labels, result.segmentation.shape)
+{use}
 ```
 
 ## What is in here
@@ -66,6 +64,24 @@ orders the segments of a picture; it is no probability that a segment is right.
 {license}
 """
 
+_EVERYTHING = {
+    "pipeline": "image-segmentation",
+    "tag": "panoptic-segmentation",
+    "purpose": "for open-vocabulary panoptic segmentation: an image and any list of names\n"
+    "go in, a mask and a name for every pixel come out.",
+    "use": """result = predictor("{image}", {names})
+print(result.labels, result.segmentation.shape)""",
+}
+_PROMPTED = {
+    "pipeline": "mask-generation",
+    "tag": "promptable-segmentation",
+    "purpose": "for promptable open-vocabulary segmentation: an image, points or\n"
+    "boxes and any list of names go in, a mask and a name for every prompt come out.",
+    "use": """predictor.set_image("{image}")
+result = predictor.prompt(points=[[64, 48]], classes={names})
+print(result.labels, result.iou, result.masks.shape)""",
+}
+
 
 def model_card(
     *,
@@ -77,6 +93,7 @@ def model_card(
     weights: Mapping[str, str],
     vocabulary: Vocabulary,
     data: Sequence[str] = (),
+    prompts: bool = False,
     results: Results | None = None,
     limits: str = "",
     license: str = "",
@@ -89,6 +106,7 @@ def model_card(
         parameters: number of trained parameters.
         frozen: the encoders, as `describe_frozen` gives them; weights: by the same keys, where their weights come from.
         vocabulary: the training vocabulary.
+        prompts: whether the model makes masks of prompts.
         data: names of the datasets of the training.
         results: what was measured, if anything was.
         limits: a sentence on the images that the model cannot read.
@@ -103,12 +121,14 @@ def model_card(
     ]
     names = vocabulary.display_names
     example = [0, len(names) - 1] if len(names) > 1 else [0]
+    words = [names[index] + ("" if vocabulary.isthing[index] else ": stuff") for index in example]
+    kind = _PROMPTED if prompts else _EVERYTHING
+    image = "drawing.png" if limits else "photo.jpg"
     return _CARD.format(
+        **kind | {"use": kind["use"].format(image=image, names=words)},
         title=title,
         source=source,
-        image="drawing.png" if limits else "photo.jpg",
         architecture=architecture,
-        names=[names[index] + ("" if vocabulary.isthing[index] else ": stuff") for index in example],
         count=parameters,
         encoders=_table(rows, ["encoder", "name", "fingerprint", "weights"]),
         vocabulary_name=vocabulary.name,

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from possam.classifiers import FixedCosineClassifier, RoIEmbedding
-from possam.config.key import Choice, Key, ListOf, count
+from possam.config.key import Choice, Key, ListOf, count, not_negative
 from possam.d2.config import CfgNode, configurable
 from possam.decoders import PromptedDecoder, PromptedMasks
 from possam.decoders.prompt_decoding import ambiguous_prompts, best_masks, decode_prompts
@@ -83,7 +83,8 @@ KEYS = (
         help="the published model, or this project's; settings of MODEL.OVSAM that are empty are the mode's"),
     _difference("PIXEL_STATISTICS", "sam clip", "whose pixel mean and deviation CLIP's input is normalized with"),
     _difference("TOKENS", "mask sam", "of the decoder: one mask's, or SAM's IoU token and four masks'"),
-    _difference("CLASS_EMBEDDING", "roi label roi_label", "of the box's features, of the label token, or their sum"),
+    _difference("CLASS_EMBEDDING", "roi label roi_label clip",
+                "of the box's features, of the label token, their sum, or frozen CLIP's own and no label token"),
     _difference("BOXES", "mask prompt", "box of the region to classify: the mask's, or the prompt's if it has one",
                 resume="effective"),
     _difference("BACKGROUND", "zero none", "the classifier's last row: a zero vector, or none", resume="effective"),
@@ -92,6 +93,8 @@ KEYS = (
     Key("MODEL.OVSAM.MULTIMASK", True, resume="effective",
         help="a single point gives the best of SAM's three candidate masks; else mask 0, as all other prompts"),
     Key("MODEL.OVSAM.ROI_SIZE", 12, count, resume="effective", help="side in cells of the grid over a box"),
+    Key("INPUT.NUM_PROMPTS", 40, count, resume="effective", help="prompts of a training image"),
+    Key("INPUT.NUM_BOX_PROMPTS", 21, not_negative, resume="effective", help="how many of them are boxes, not points"),
     Key("MODEL.SAM2CLIP.LEVELS", [], ListOf(count), resume="fixed",
         help="strides of CLIP's maps that it reads; empty: all"),
     Key("MODEL.SAM2CLIP.STRIDE", 16, count, resume="fixed", help="pixels of a cell of the image embedding"),
@@ -102,7 +105,8 @@ KEYS = (
     Key("MODEL.SAM2CLIP.WINDOW", 14, count, resume="fixed", help="side in cells of the windows of its blocks"),
     Key("MODEL.SAM2CLIP.WEIGHTS", "", machine=True, path=True, help="file of its weights; empty: random"),
     Key("MODEL.PROMPT_ENCODER.WEIGHTS", "", machine=True, path=True,
-        help="SAM's file: weights of the prompt encoder, and initial ones of the decoder; empty: random"),
+        help="SAM's file: weights of the prompt encoder, and initial ones of the decoder; shipped: the miniature's; "
+             "empty: random"),
     Key("MODEL.PYRAMID.WEIGHTS", "", machine=True, path=True,
         help="file of the feature pyramid and the class embedding, where it is another than the decoder's"),
 )  # fmt: skip
@@ -155,7 +159,8 @@ class OVSAM(PromptedSegmenter):
         Args:
             clip: any with several maps.
             sam2clip: CLIP's maps to SAM's image embedding.
-            class_embedding: "roi", that of the box's features; "label", that of the label token; "roi_label", the sum.
+            class_embedding: "roi", that of the box's features; "label", that of the label token; "roi_label", the sum;
+                "clip", frozen CLIP's own, so that nothing that names masks is trained ("SAM2CLIP only" in the paper).
             prompt_boxes: name the prompt's box where it has one; else always the predicted mask's.
             multimask: take the best by estimated IoU of the candidates for a single point.
             negatives: classes that take part in the training softmax beside those of the batch.
@@ -177,7 +182,7 @@ class OVSAM(PromptedSegmenter):
         # What the class does not depend on has no gradient: as published, where it is multiplied by 0 (METHOD.md 3.4).
         if class_embedding == "roi" and mask_decoder.label_mlp is not None:
             mask_decoder.label_mlp.requires_grad_(False)
-        if class_embedding == "label":
+        if class_embedding in ("label", "clip"):
             pyramid.requires_grad_(False)
             roi_embedding.requires_grad_(False)
 
@@ -215,6 +220,7 @@ class OVSAM(PromptedSegmenter):
                 channels=decoder.HIDDEN_DIM,
                 masks=4 if every else 1,
                 iou_head=every,
+                label_token=chosen(cfg, "CLASS_EMBEDDING") != "clip",
                 layers=decoder.TWO_WAY_LAYERS,
                 heads=decoder.NHEADS,
                 dim_feedforward=decoder.DIM_FEEDFORWARD,
@@ -257,11 +263,12 @@ class OVSAM(PromptedSegmenter):
         row = torch.arange(len(best), device=best.device)
         mask_logits = masks.mask_logits[row, best].float()
         boxes = self._boxes(mask_logits, prompts)
-        embeddings = self._embed(features, [boxes], masks.label)
         of_clip = boxes if region_boxes is None else region_boxes
         if region_boxes is not None and not self.clip.has_attention_pool:
             raise ValueError(f"{self.clip.name} names masks, not boxes; leave out region_boxes.")
         clip_embeddings, clip_empty = self._embed_by_clip(features, mask_logits, of_clip)
+        trained = self.class_embedding != "clip"
+        embeddings = self._embed(features, [boxes], masks.label) if trained else clip_embeddings
         found = {
             "mask_logits": mask_logits,
             "query_embeddings": F.normalize(embeddings.float(), dim=-1),
@@ -286,8 +293,8 @@ class OVSAM(PromptedSegmenter):
         return torch.where(prompts.has_box[:, None] & self.prompt_boxes, prompts.boxes, boxes)
 
     def _embed(self, features: Features, boxes: list[Tensor], label: Tensor) -> Tensor:
-        """Class embeddings (ΣN)×D of the boxes of all images, not normalized; `label` is (ΣN)×D too."""
-        if self.class_embedding == "label":
+        """Trained class embeddings (ΣN)×D of the boxes of all images, not normalized; `label` is (ΣN)×D too."""
+        if self.class_embedding in ("label", "clip"):  # of the latter zeros, whose loss is constant
             return label
         embedded: Tensor = self.roi_embedding(features["pyramid"], boxes)
         return embedded + label if self.class_embedding == "roi_label" else embedded

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from possam.config import Key
 from possam.d2.config import CfgNode, configurable
 from possam.encoders import FrozenCLIP, FrozenSAM
 from possam.models.ovsam import KEYS, OVSAM, PARTS
@@ -19,21 +20,28 @@ from possam.models.spec import register_model
 __all__ = ["OVSAMDistillation"]
 
 
-@register_model(encoders={"clip": FrozenCLIP, "sam": FrozenSAM}, parts=PARTS, keys=(*SAM_KEYS, *KEYS))
+_CACHE_CLIP = Key(
+    "MODEL.SAM2CLIP.CACHE_CLIP", False, machine=True, help="keep CLIP's maps, too, with INPUT.CACHE_FEATURES"
+)
+
+
+@register_model(encoders={"clip": FrozenCLIP, "sam": FrozenSAM}, parts=PARTS, keys=(*SAM_KEYS, *KEYS, _CACHE_CLIP))
 class OVSAMDistillation(OVSAM):
     """`OVSAM` of which SAM2CLIP alone is trained, by the mean squared error to the output of SAM's image encoder.
 
     It reads images alone, neither instances nor prompts. With `INPUT.CACHE_FEATURES` only the teacher's features are
-    kept on disk, in half precision: CLIP's maps take 45 times the space and are computed every time. The position
-    embedding is the teacher's. A checkpoint is a whole `OVSAM`, with SAM's own decoder if
-    `MODEL.PROMPT_ENCODER.WEIGHTS` is set; the second training reads SAM2CLIP from it by `MODEL.SAM2CLIP.WEIGHTS`.
+    kept on disk, in half precision: CLIP's maps take 45 times the space at full size and are computed every time,
+    unless `MODEL.SAM2CLIP.CACHE_CLIP` keeps them, too. The position embedding is the teacher's. A checkpoint is a whole
+    `OVSAM`, with SAM's own decoder if `MODEL.PROMPT_ENCODER.WEIGHTS` is set; the second training reads SAM2CLIP from it
+    by `MODEL.SAM2CLIP.WEIGHTS`.
     """
 
     @configurable
-    def __init__(self, *, sam: FrozenSAM, **arguments: Any) -> None:
+    def __init__(self, *, sam: FrozenSAM, cache_clip: bool = False, **arguments: Any) -> None:
         """
         Args:
             sam: the teacher.
+            cache_clip: whether a training keeps CLIP's maps on disk, too.
             arguments: of `OVSAM`.
 
         Raises:
@@ -51,16 +59,17 @@ class OVSAMDistillation(OVSAM):
         if not student.positions.is_meta:
             student.take_positions(sam.encoder.pos_embed.detach())
         self.sam = sam
+        self.cache_clip = cache_clip
         self.reads = {**self.reads, "sam": (sam.stride,)}
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
         sam = FrozenSAM.build(name=cfg.MODEL.SAM.NAME, weights=cfg.MODEL.SAM.WEIGHTS, seed=cfg.MODEL.SAM.SEED)
-        return {"sam": sam, **super().from_config(cfg)}
+        return {"sam": sam, "cache_clip": cfg.MODEL.SAM2CLIP.CACHE_CLIP, **super().from_config(cfg)}
 
     @property
     def cached_roles(self) -> tuple[str, ...]:
-        return ("sam",)
+        return ("clip", "sam") if self.cache_clip else ("sam",)
 
     @contextmanager
     def accumulate_losses(self, batched_inputs: list[dict[str, Any]]) -> Iterator[None]:

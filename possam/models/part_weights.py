@@ -8,10 +8,16 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+import possam.decoders
+from possam.encoders.base import SHIPPED
 from possam.encoders.state_dicts import differences, not_finite, read_state_dict
 from possam.models.converters import rename_published
 
 __all__ = ["load_part_weights"]
+
+_SHIPPED_FILES = {"prompt_encoder": Path(possam.decoders.__file__).parent / "weights" / "mini_sam_decoder.safetensors"}
+"""Weights that come with the package, by role: the miniature world's SAM without its image encoder
+(tools/pretrain_mini_sam_decoder.py)."""
 
 
 def load_part_weights(
@@ -21,6 +27,7 @@ def load_part_weights(
 
     Args:
         parts: modules by the name of their attribute in the model, by which a file of this project calls them.
+        path: the file, or "shipped" for the one that comes with the package.
         role: `MODEL.<ROLE>.WEIGHTS` in messages.
         names: the modules that the file must hold whole.
         starts: others that take what the file happens to have of them as their initial values; of a table with more
@@ -34,6 +41,10 @@ def load_part_weights(
         ValueError: it cannot be read, or does not hold these modules in these sizes.
     """
     key = f"MODEL.{role.upper()}.WEIGHTS"
+    if path == SHIPPED:
+        if role not in _SHIPPED_FILES:
+            raise ValueError(f"{key} is {SHIPPED!r}, but no {role} comes with the package; give the path of a file.")
+        path = _SHIPPED_FILES[role]
     given = read_state_dict(Path(path), kind=role)
     state = rename_published(given)
     for name in names:

@@ -201,6 +201,7 @@ class Pretrained(nn.Module):
             weights={role: config[key] for role, key in model_spec(type(self).__name__).weights.items()},
             vocabulary=self.train_vocabulary,
             data=config["DATASETS.TRAIN"],
+            prompts=model_spec(type(self).__name__).prompts,
             results=results,
             limits=limits_of(self),
             license=license,

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from possam.classifiers import FixedCosineClassifier
 from possam.config import Choice, Key
+from possam.config.key import count, not_negative
 from possam.d2.config import CfgNode, configurable
 from possam.decoders import PromptedDecoder
 from possam.decoders.prompt_decoding import best_masks, decode_prompts
@@ -41,7 +42,10 @@ _IMAGE = "image"  # role of the padded image among the features, whose stride is
         *SAM_KEYS,
         *CLIP_KEYS,
         Key("MODEL.PROMPT_ENCODER.WEIGHTS", "", machine=True, path=True,
-            help="SAM's file: weights of prompt encoder and mask decoder; empty: random"),
+            help="SAM's file: weights of prompt encoder and mask decoder; shipped: the miniature's; empty: random"),
+        Key("MODEL.SAM_CLIP.NHEADS", 8, count, resume="fixed", help="heads of the mask decoder's attention"),
+        Key("MODEL.SAM_CLIP.DIM_FEEDFORWARD", 0, not_negative, resume="fixed",
+            help="hidden width of the mask decoder; 0: 8 times its channels, as SAM's"),
         Key("MODEL.SAM_CLIP.REGION", "crop", Choice(["crop", "features"]),
             help="what CLIP names: the image under the mask, or its dense features under it"),
         Key("MODEL.SAM_CLIP.MULTIMASK", True,
@@ -104,7 +108,8 @@ class SamClip(PromptedSegmenter):
                 embed_dim=clip.embed_dim,
                 stride=stride,
                 channels=channels,
-                dim_feedforward=8 * channels,
+                heads=model.SAM_CLIP.NHEADS,
+                dim_feedforward=model.SAM_CLIP.DIM_FEEDFORWARD or 8 * channels,
                 label_token=False,
             ),
         }

@@ -83,8 +83,8 @@ class Predictor:
         """Load a model by the name of one that comes with the package, a folder, or a repository of the hub.
 
         Args:
-            source: "possam-mini", which is in the package, or as of `OpenVocabularySegmenter.from_pretrained`, as are
-                the other arguments and what is raised.
+            source: "possam-mini" or, for prompts, "possam-mini-prompt", which are in the package, or as of
+                `OpenVocabularySegmenter.from_pretrained`, as are the other arguments and what is raised.
         """
         from possam.shipped import pretrained_folder
 

@@ -32,7 +32,7 @@ def published_state():
     return {**student, **reference.random_state(head, seed=1, scale=0.2)}
 
 
-def build(*, masks=1, classifier=None, **options):
+def build(*, masks=1, classifier=None, label_token=True, **options):
     """Over a tiny ModifiedResNet, whose attention pool has 3×3 cells, with images padded to 128×128."""
     torch.manual_seed(0)
     clip = frozen({"layers": [1, 1, 1, 1], "width": 8, "head_width": 64, "image_size": 96}, embed_dim=EMBED_DIM)
@@ -45,7 +45,8 @@ def build(*, masks=1, classifier=None, **options):
         sam2clip=SAM2CLIP(in_channels=clip.out_channels, **neck),
         prompt_encoder=PromptEncoder(channels=32),
         mask_decoder=PromptedDecoder(
-            embed_dim=EMBED_DIM, channels=32, heads=4, dim_feedforward=48, masks=masks, iou_head=masks > 1
+            embed_dim=EMBED_DIM, channels=32, heads=4, dim_feedforward=48, masks=masks, iou_head=masks > 1,
+            label_token=label_token,
         ),
         pyramid=TopDownPyramid(in_channels=clip.out_channels, channels=32),
         roi_embedding=RoIEmbedding(channels=32, embed_dim=EMBED_DIM, cells=4),
@@ -183,6 +184,22 @@ def test_clip_names_other_boxes_where_they_are_given_as_the_published_evaluation
         assert torch.equal(getattr(plain, field), getattr(told, field)), field
     with pytest.raises(ValueError, match=r"region_boxes must be 4×4, a box for each prompt, but have shape \(3, 4\)"):
         published.propose([{**inputs, "region_boxes": boxes[:3]}])
+
+
+def test_without_clip2sam_clip_alone_names_masks_that_no_label_token_changes(ours):
+    only = build(masks=4, class_embedding="clip", label_token=False, prompt_boxes=True).eval()
+    found = only.load_state_dict(ours.state_dict(), strict=False)
+    assert not found.missing_keys
+    assert {key.split(".")[1] for key in found.unexpected_keys} == {"label_token", "label_mlp"}
+    inputs = {"image": image(), "prompts": prompts()}
+    (proposals,), (others,) = only.propose([inputs]), ours.propose([inputs])
+    assert torch.allclose(proposals.query_embeddings, proposals.clip_embeddings, atol=1e-6)
+    assert not torch.allclose(proposals.mask_logits, others.mask_logits)
+    maps = only.encode([image()])["clip"]
+    expected = only.clip.pool_boxes(maps[32], [only._boxes(proposals.mask_logits, prompts())])
+    assert torch.allclose(proposals.query_embeddings, expected, atol=1e-6)
+    trained = {name.split(".")[0] for name, value in only.named_parameters() if value.requires_grad}
+    assert trained == {"mask_decoder"}
 
 
 def test_a_mask_without_a_cell_is_named_by_the_head_alone(published):

@@ -1,9 +1,13 @@
 """SAM2CLIP's training: plain mean squared error to SAM's embedding, whose cached features serve."""
 
+from pathlib import Path
+
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch.nn import functional as F
 
+import possam.decoders
 from possam.d2.modeling import build_model
 from possam.engine import load_config
 from possam.models import OVSAMDistillation
@@ -43,7 +47,9 @@ def test_only_sam2clip_is_trained_over_the_teachers_positions(model):
     assert not any(key.startswith(("sam.", "clip.")) for key in model.state_dict())
 
 
-def test_cached_features_of_the_teacher_are_enough(model):
+def test_cached_features_of_the_teacher_are_enough(model, monkeypatch):
+    assert model.cached_roles == ("clip", "sam")  # the miniature's CLIP is small enough
+    monkeypatch.setattr(model, "cache_clip", False)
     assert model.cached_roles == ("sam",)
     features = model.encode([inputs()["image"]], roles=model.cached_roles)
     assert set(features) == {"sam"}
@@ -71,6 +77,13 @@ def test_the_student_learns_and_the_second_training_takes_it(tmp_path):
     assert not isinstance(second, OVSAMDistillation)
     for key, value in model.sam2clip.state_dict().items():
         assert torch.equal(value, second.sam2clip.state_dict()[key])
+
+
+def test_its_own_masks_are_those_of_sams_decoder(model):
+    """SAM2CLIP is scored with the shipped decoder, which no label token of random values disturbs."""
+    shipped = load_file(Path(possam.decoders.__file__).parent / "weights" / "mini_sam_decoder.safetensors")
+    own = {key: value for key, value in model.state_dict().items() if key.startswith(("prompt_", "mask_"))}
+    assert own.keys() == shipped.keys() and all(torch.equal(value, shipped[key].float()) for key, value in own.items())
 
 
 def test_a_student_that_does_not_fit_the_teacher_is_refused():

@@ -1,15 +1,19 @@
 """The baseline of SAM and CLIP against segment_anything and open_clip."""
 
+import numpy as np
 import pytest
 import torch
 from segment_anything.modeling import MaskDecoder, PromptEncoder, Sam, TwoWayTransformer
 from torch.nn import functional as F
 
+from possam import Predictor
 from possam.d2.modeling import build_model
+from possam.data.miniature.lexicon import EVERYTHING
 from possam.encoders.sam import build_image_encoder
 from possam.engine import load_config, prepare_datasets
 from possam.layers.prompts import Prompts
 from possam.vocabulary import Vocabulary
+from tests.mini_scenes import iou, scenes_of_things
 
 SIDE, SIZE = 128, (96, 128)
 POINTS = Prompts(points=[[[30, 40]], [[90, 20]], [[70, 60]]])
@@ -143,6 +147,17 @@ def test_a_file_without_a_decoder_is_refused(build, sam, tmp_path):
     torch.save(encoder, tmp_path / "encoder.pth")
     with pytest.raises(ValueError, match=r"MODEL.PROMPT_ENCODER.WEIGHTS .* must hold the model's prompt_encoder"):
         build("MODEL.PROMPT_ENCODER.WEIGHTS", str(tmp_path / "encoder.pth"))
+
+
+def test_the_shipped_decoder_answers_points_and_boxes_of_things():
+    predictor = Predictor(build_model(load_config("configs/mini/sam_clip.yaml", ["MODEL.TEXT_CACHE", ""])))
+    ious = {"points": [], "boxes": []}
+    for image, _, masks, points, boxes in scenes_of_things(EVERYTHING, 10):
+        predictor.set_image(image)
+        for kind, given in (("points", [[point] for point in points]), ("boxes", boxes)):
+            found = predictor.prompt(**{kind: given}).masks
+            ious[kind] += [iou(one, mask) for one, mask in zip(found, masks, strict=True)]
+    assert np.mean(ious["points"]) > 0.5 and np.mean(ious["boxes"]) > 0.48
 
 
 def test_boxes_for_clip_are_refused(model):

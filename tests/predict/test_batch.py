@@ -30,7 +30,7 @@ def predictor():
 
 
 def test_the_shipped_model_is_small_and_names_what_it_never_saw(predictor):
-    assert shipped_names() == ["possam-mini"]
+    assert shipped_names() == ["possam-mini", "possam-mini-prompt"]
     assert sum(file.stat().st_size for file in pretrained_folder("possam-mini").iterdir()) <= 1.5e6
     result = predictor(SAMPLE, WORDS, background=False)
     assert set(result.labels) == {"striped heart", "striped flower", "checkered gear", "snow", "gravel", "tile"}

@@ -41,8 +41,15 @@ def test_the_split_of_lvis_has_every_class():
     assert {"applesauce", "apricot", "armoire"} <= set(split.novel) and {"airplane", "alcohol"} <= set(split.base)
 
 
+def test_the_split_of_the_miniature_world_is_what_its_training_has_drawn():
+    split = find_split("mini_12_14")
+    things = Vocabulary.load("mini_b").things()
+    assert split.is_base(things) == things.seen(Vocabulary.load("mini_a"))
+    assert split.is_novel(things) == tuple(not seen for seen in split.is_base(things))
+
+
 def test_mistakes_are_named():
-    with pytest.raises(ValueError, match=r"unknown split 'coco_48'; the splits are coco_48_17, lvis_866_337"):
+    with pytest.raises(ValueError, match="unknown split 'coco_48'; the splits are coco_48_17, lvis_866_337, mini_"):
         find_split("coco_48")
     with pytest.raises(ValueError, match="the vocabulary 'lvis' lacks classes of coco_48_17"):
         find_split("coco_48_17").restrict(Vocabulary.load("lvis"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from possam.data.catalog import is_registered
 from possam.data.image_labels import register_image_labels
@@ -36,6 +37,9 @@ SPLITS: dict[str, Split] = {
     "mini_b_labels": Split("mini_b", 4, 600, image_labels=True),
     "mini_a_report": Split("mini_a", 5, 200),
 }
+CLASS_SPLIT = "mini_12_14"
+DIVIDED = {f"{CLASS_SPLIT}_selection": "mini_b_selection", f"{CLASS_SPLIT}_report": "mini_b_report"}
+"""The same scenes once more, by the names of datasets whose things are divided into base and novel classes."""
 
 
 def split_paths(root: str | Path | None, name: str) -> dict[str, Path]:
@@ -65,11 +69,12 @@ def register_miniature(root: str | Path | None = None) -> list[str]:
     """
     folder = datasets_root(root)
     command = PREPARE_COMMAND + (f" --root {root}" if root else "")
-    for name, split in SPLITS.items():
+    for name, drawn in ({name: name for name in SPLITS} | DIVIDED).items():
         if is_registered(name, folder):
             continue
+        split = SPLITS[drawn]
         vocabulary = Vocabulary.load(split.vocabulary)
-        paths = split_paths(root, name)
+        paths = split_paths(root, drawn)
         if split.image_labels:
             register_image_labels(
                 name,
@@ -80,5 +85,6 @@ def register_miniature(root: str | Path | None = None) -> list[str]:
                 root=folder,
             )
         else:
-            register_panoptic(name, **paths, vocabulary=vocabulary, prepare=command, root=folder)
-    return list(SPLITS)
+            facts: dict[str, Any] = {**paths, "class_split": CLASS_SPLIT if name in DIVIDED else ""}
+            register_panoptic(name, **facts, vocabulary=vocabulary, prepare=command, root=folder)
+    return [*SPLITS, *DIVIDED]

@@ -98,7 +98,8 @@ def merge_words(
         return model.postprocess(prediction, scores, tuple(tasks))
     output = model.postprocess(prediction, scores, tuple(set(tasks) - {"instance"}), threshold)
     if "panoptic_seg" in output:
-        output["panoptic_seg"] = _drop_background(*output["panoptic_seg"], words)
+        ids, segments = output["panoptic_seg"]
+        output["panoptic_seg"] = _drop_background(ids, segments, words)
     if "semantic_seg" in output:
         output["semantic_seg"] = output["semantic_seg"].masked_fill(output["semantic_seg"] >= words, -1)
     if "instance" in tasks:

@@ -15,7 +15,7 @@ from torch import Tensor
 from benchmarks.case import relative_error
 from benchmarks.gpu.bench import Bench
 from possam.layers import deformable_sampling, level_reference_points
-from possam.layers.deformable_attention_sampling import _triton_works
+from possam.layers.deformable_attention_sampling import triton_works
 
 HEADS, DEPTH, POINTS = 8, 32, 4
 TINY = 1, 8, 2
@@ -72,7 +72,7 @@ def _work(sample: Sample, levels: list[tuple[int, int]], leaves: list[Tensor], b
 
 def _kernels(bench: Bench) -> Sample:
     if bench.cuda:
-        if not _triton_works():
+        if not triton_works():
             raise RuntimeError("Triton does not start here, so that grid_sample would be compared with itself")
         return deformable_sampling
     from possam.layers import deformable_attention_triton as kernels

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from benchmarks.gpu.bench import Bench
-from possam.layers.deformable_attention_sampling import _triton_works
+from possam.layers.deformable_attention_sampling import triton_works
 
 PACKAGES = ("torch", "torchvision", "triton", "timm", "open_clip_torch", "segment-anything", "numpy")
 MODULES = ("triton", "segment_anything", "open_clip", "timm", "fvcore", "iopath", "yacs", "pycocotools", "scipy", "cv2",
@@ -21,7 +21,7 @@ def run(bench: Bench) -> None:
     bench.step("versions", _versions, least=0)
     if bench.cuda:
         bench.step("device", _device, least=0)
-        bench.step("Triton", lambda: {"starts": _triton_works()}, least=0)
+        bench.step("Triton", lambda: {"starts": triton_works()}, least=0)
 
 
 def _versions() -> dict[str, Any]:

@@ -83,7 +83,7 @@ class _Marks:
 def _pass(model: OpenVocabularySegmenter, inputs: dict[str, Any], mark: _Marks) -> None:
     """`OpenVocabularySegmenter.forward` of one image, stage by stage."""
     image = inputs["image"]
-    features = {}
+    features: dict[str, Any] = {}
     for role in model.reads:
         features |= model.encode([image], roles=[role])
         mark(f"encode {role}")

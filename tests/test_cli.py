@@ -11,10 +11,21 @@ import pytest
 
 from possam import __version__
 from possam.cli import COMMANDS, build_parser, main
+from possam.cli import share as share_command
+from possam.cli import submit as submit_command
+from possam.config import config_folder, find_config
 from possam.utils.files import full_path
 from tests.layouts import make_ade20k, make_coco
 
+try:
+    import tomllib
+except ImportError:  # Python 3.10, where pytest brings the same
+    import tomli as tomllib
+
 LEAVES = (
+    ("report",),
+    ("share",),
+    ("submit",),
     ("data", "list"),
     ("data", "doctor"),
     ("data", "prepare"),
@@ -357,3 +368,50 @@ def test_a_test_set_is_verified_over_a_model(tmp_path, capsys):
 def test_a_folder_without_configurations_is_told(tmp_path, capsys):
     assert main(["configs", "verify", str(tmp_path)]) == 1
     assert "no configuration" in capsys.readouterr().err
+
+
+# ---------------------------------------------------------------- outside of a clone
+
+
+def test_configurations_of_the_package_are_found_from_any_folder(tmp_path, monkeypatch):
+    own = config_folder() / "mini" / "possam.yaml"
+    monkeypatch.chdir(tmp_path)
+    assert find_config("mini/possam.yaml") == find_config("configs/mini/possam.yaml") == own and own.is_file()
+    assert find_config("configs") == config_folder()
+    (tmp_path / "mini").mkdir()
+    (tmp_path / "mini" / "possam.yaml").write_text("VERSION: 2\n")
+    assert find_config("mini/possam.yaml") == Path("mini/possam.yaml")  # one's own comes first
+    assert find_config("mini/none.yaml") == Path("mini/none.yaml")
+
+
+def test_the_wheel_has_all_configurations():
+    """setup.py maps configs/ to possam/configs, where `config_folder` looks first."""
+    setup = (config_folder().parent / "setup.py").read_text()
+    assert '"possam.configs": "configs"' in setup and len(setup.splitlines()) == 3
+    (pattern,) = tomllib.loads(Path("pyproject.toml").read_text())["tool"]["setuptools"]["package-data"][
+        "possam.configs"
+    ]
+    files = {path for path in config_folder().rglob("*") if path.is_file() and path.suffix != ".pyc"}
+    assert files == set(config_folder().glob(pattern))
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh"])
+def test_a_shell_completes_commands_and_options(shell, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(["--print-completion", shell])
+    script = capsys.readouterr().out
+    assert stopped.value.code == 0 and "doctor" in script and "--push-to-hub" in script
+
+
+def test_commands_hand_their_words_on(monkeypatch, tmp_path):
+    asked = {}
+    monkeypatch.setattr("possam.report.write_report", lambda folder, **options: asked.update(options, folder=folder))
+    assert main(["report", str(tmp_path), "--images", "3"]) == 0
+    assert asked == {"folder": tmp_path, "dataset": None, "output": None, "images": 3}
+    monkeypatch.setattr(share_command, "share", lambda arguments, *words: asked.update(words=words) or 0)
+    assert main(["share", "a.yaml", "b.yaml", "TEST.TASKS", "[]", "--weights", "w.pth", "--output", "out"]) == 0
+    assert asked["words"] == (["a.yaml", "b.yaml"], ["TEST.TASKS", "[]", "MODEL.WEIGHTS", "w.pth"])
+    job = argparse.Namespace(job_id=7, paths=argparse.Namespace(stdout="log"))
+    monkeypatch.setattr(submit_command, "submit", lambda arguments: asked.update(vars(arguments)) or job)
+    assert main(["submit", "a.yaml", "--nodes", "2", "OUTPUT_DIR", "out"]) == 0
+    assert asked["config_file"] == ["a.yaml"] and asked["opts"] == ["OUTPUT_DIR", "out"] and asked["nodes"] == 2

@@ -31,10 +31,9 @@ def add_command(commands: Commands) -> None:
         summary="submit a training run to Slurm",
         description=_DESCRIPTION,
         examples=[
-            "possam submit configs/coco/possam_vit_b.yaml --partition gpu --gpus-per-node 8 --hours 24 "
-            "OUTPUT_DIR output/vit_b",
+            "possam submit configs/coco/possam_vit_b.yaml OUTPUT_DIR output/vit_b --partition gpu --gpus-per-node 8",
             "possam submit configs/coco/possam_vit_h.yaml --nodes 4 --gpus-per-node 8 --resume "
-            "--slurm account=vision --slurm qos=high OUTPUT_DIR output/vit_h",
+            "--slurm account=vision --slurm qos=high",
         ],
     )
     add_configurations(parser, "configuration of the run")

@@ -33,7 +33,7 @@ def pretrained_folder(source: str | Path) -> str | Path:
     if isinstance(source, str) and "/" not in source and not (source and Path(source).expanduser().exists()):
         raise FileNotFoundError(
             f"there is no model {source!r}: the package has {', '.join(names) or 'none'}, and there is no such folder "
-            f"or file.{did_you_mean(source, names)} Give the folder of a trained model (tools/export_pretrained.py "
+            f"or file.{did_you_mean(source, names)} Give the folder of a trained model (`possam share` "
             "makes one), the file of a published one (`possam weights list`), or a repository owner/name of the "
             "Hugging Face hub."
         )

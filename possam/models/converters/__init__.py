@@ -106,7 +106,7 @@ def read_published(path: Path) -> Converted:
     known, names = ", ".join(converter.name for converter in converters()), list(checkpoint["model"])
     if "frozen" in checkpoint:
         what = (
-            "It holds parameters of this project without their configuration: tools/export_pretrained.py makes a "
+            "It holds parameters of this project without their configuration: `possam share` makes a "
             "folder of a trainer's checkpoint and its config.yaml"
         )
     else:

@@ -64,7 +64,7 @@ def test_it_is_said_wherever_a_model_is_named(tmp_path, mini_model):
 def test_own_and_unknown_files(tmp_path):
     load = OpenVocabularySegmenter.from_pretrained
     torch.save({"model": named("mask_decoder.norm.weight"), "frozen": {}, "iteration": 1}, tmp_path / "own.pth")
-    with pytest.raises(ValueError, match=r"is a file; expected the folder.*FC-CLIP.*tools/export_pretrained.py"):
+    with pytest.raises(ValueError, match=r"is a file; expected the folder.*FC-CLIP.*possam share"):
         load(tmp_path / "own.pth")
     torch.save(named("conv.weight", "fc.bias"), tmp_path / "other.pth")
     with pytest.raises(ValueError, match="is a file; expected the folder.*no known model: it holds 2 tensors"):

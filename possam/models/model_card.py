@@ -47,8 +47,7 @@ by `config.yaml` or by `weights` of `from_pretrained`, and must be these:
 
 {data}
 
-The training vocabulary is `vocabulary.json`, {vocabulary_name}: {things} kinds of things and {stuff} of stuff.
-{classes}
+Training vocabulary (`vocabulary.json`), {vocabulary_name}: {things} kinds of things and {stuff} of stuff. {classes}
 
 ## Results
 

@@ -67,8 +67,8 @@ def load_class_list(name_or_path: str | Path) -> Vocabulary:
 
     A class index is the JSON object in which ImageNet's classes are usually given, {"0": ["n01440764", "tench"], …}:
     to every position the name of the class's folder and its own, "_" being a blank. Names may occur twice in it.
-    "imagenet_1k" needs no file: these are the 1,000 classes of ILSVRC2012 in their order, by the names that CLIP's authors
-    gave them (open_clip's copy), in folders of WordNet ids (timm's).
+    "imagenet_1k" needs no file: these are the 1,000 classes of ILSVRC2012 in their order, by the names that CLIP's
+    authors gave them (open_clip's copy), in folders of WordNet ids (timm's).
 
     Raises:
         ValueError: it is none of these, positions are missing, or two classes have one folder.

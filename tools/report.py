@@ -14,6 +14,7 @@ from possam.cli.report import add_arguments, run
 from possam.utils.files import full_path
 from possam.utils.output import run_command
 
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     text = "folder OUTPUT_DIR/evaluation/<dataset> that an evaluation wrote"

@@ -100,7 +100,7 @@ class Predictor:
                 "a model that is loaded already is given to Predictor itself."
             )
         options: dict[str, Any] = {"revision": revision, "weights": weights, "device": device, "token": token}
-        folders = {"cache_dir": cache_dir, "text_cache": text_cache}
+        folders: dict[str, Any] = {"cache_dir": cache_dir, "text_cache": text_cache}
         return cls(OpenVocabularySegmenter.from_pretrained(pretrained_folder(source), **options, **folders))
 
     @overload

@@ -14,12 +14,17 @@ from possam.cli.report import add_arguments, run
 from possam.utils.files import full_path
 from possam.utils.output import run_command
 
-if __name__ == "__main__":
+
+def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     text = "folder OUTPUT_DIR/evaluation/<dataset> that an evaluation wrote"
     parser.add_argument("--evaluation", type=full_path, required=True, metavar="FOLDER", help=text)
     add_arguments(parser)
+    return run(parser.parse_args())
+
+
+if __name__ == "__main__":
     try:
-        sys.exit(run_command(run, parser.parse_args()))
+        sys.exit(run_command(main))
     except (ValueError, FileNotFoundError) as error:
         sys.exit(f"error: {error}")

@@ -5,8 +5,8 @@ from possam.backbones import backbone_names, build_backbone, check_backbone
 
 
 def test_an_unknown_name_is_answered_with_the_valid_ones():
-    assert backbone_names() == ["resnet50", "resnet101", "mini_r", "swin_small", "swin_large"]
-    with pytest.raises(ValueError, match=r"no backbone is called 'resnet5'.*resnet50, resnet101.*mean"):
+    assert set(backbone_names()) == {"resnet50", "resnet101", "mini_r", "swin_small", "swin_large"}
+    with pytest.raises(ValueError, match=r"no backbone is called 'resnet5'.*resnet50, resnet101, mini_r.*mean"):
         build_backbone(name="resnet5")
 
 

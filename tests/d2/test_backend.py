@@ -40,7 +40,8 @@ def test_commands_and_tools_say_it_in_a_sentence(wish):
         "import runpy; sys.argv[1:] = []; runpy.run_path('tools/train_net.py', run_name='__main__')",
         "import runpy; sys.argv[1:] = ['--config-file', 'a']; runpy.run_path('tools/submit.py', run_name='__main__')",
         "import runpy; sys.argv[1:] = ['--evaluation', 'a']; runpy.run_path('tools/report.py', run_name='__main__')",
-        "import runpy; sys.argv[1:] = []; runpy.run_path('tools/export_pretrained.py', run_name='__main__')",
+        "import runpy; sys.argv[1:] = ['--config-file', 'a', '--output', 'b']; "
+        "runpy.run_path('tools/export_pretrained.py', run_name='__main__')",
     ):
         result = run(HIDE + code, wish)
         assert result.returncode == 1, code

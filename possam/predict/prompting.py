@@ -1,4 +1,4 @@
-"""Points and boxes in, masks with names out, any number of times on an image that is encoded once (METHOD.md 3).
+"""Segment and name the objects at points and in boxes of an image that is encoded once (METHOD.md 3).
 
 Shapes: N prompts, k ≤ 5 names for each; H×W the image as it was given.
 """
@@ -29,7 +29,7 @@ __all__ = ["EncodedImage", "EverythingOptions", "parse_prompts"]
 
 @dataclass(frozen=True, kw_only=True)
 class EverythingOptions:
-    """Which masks of a grid of points are kept; the defaults are those of segment_anything's automatic generator.
+    """Options that select masks of a grid of points; the defaults are those of segment_anything's automatic generator.
 
     Attributes:
         side: points along each side of the image.
@@ -59,7 +59,7 @@ class EverythingOptions:
 
 
 class EncodedImage:
-    """An image as a model sees it before the first prompt; nothing in it changes, so that threads may share it."""
+    """Features of an image, for any number of prompts; immutable, so that threads may share it."""
 
     @torch.no_grad()
     def __init__(self, model: OpenVocabularySegmenter, image: NDArray[np.uint8], *, file_name: str = "") -> None:

@@ -189,7 +189,7 @@ class Segmentation:
     def refine(self, segment_id: int, prompted: PromptedResult, *, rename: bool = False) -> Segmentation:
         """Replace a segment's mask by that of a prompt.
 
-        The pixels of the new mask are taken from the segments that have them. Pixels of the old mask alone then belong to
+        Pixels of the new mask are taken from the segments that have them. Pixels of the old mask alone then belong to
         no segment (0). A segment without a pixel left is removed, the others keep their ids. `semantic`, `instances`,
         `missing` and `explain` are not changed by the new mask.
 

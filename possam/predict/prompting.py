@@ -121,7 +121,7 @@ class EncodedImage:
         Masks are ordered by predicted IoU, then by stability **(ours: a system may predict no IoU)**. Stability is
         taken at the size of the network's input, and overlaps at that of the decoder's masks, whose memory is bounded
         however large the photo is. Which masks are kept, and of which pixels, does not depend on their names, but those
-        are dropped that a background word names, or whose name is not sure enough.
+        are dropped that a background word wins, or whose score is not above the threshold.
 
         Args:
             threshold, background: as calling a `possam.Predictor`, but by default there is neither, and all masks that

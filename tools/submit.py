@@ -1,4 +1,4 @@
-"""Submit a training run to Slurm. Told to make room, or out of time, it saves, goes back to the queue and goes on.
+"""Submit a training run to Slurm. Preempted or out of time, it saves, is requeued and resumes.
 
 Every GPU has its process, which Slurm starts; the run's settings are those of tools/train_net.py. Or submit
 `possam segment`, whose processes share the files: give the words of that command in place of a configuration. The same

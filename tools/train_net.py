@@ -9,7 +9,7 @@ Examples:
     python tools/train_net.py --config-file configs/coco/possam_vit_b.yaml --config-file configs/eval/all.yaml \\
         --eval-only MODEL.WEIGHTS output/coco/vit_b/model_final.pth OUTPUT_DIR output/eval/vit_b
 
-Exit codes: 0 done; 1 an error, said in one sentence; 75 told to make room (SIGTERM, SIGUSR1, SIGUSR2): saved, to be
+Exit codes: 0 done; 1 an error, said in one sentence; 75 stopped by a signal (SIGTERM, SIGUSR1, SIGUSR2): saved, to be
 started again with --resume; 130 Ctrl-C. torchrun gives codes of its own.
 """
 

@@ -1,4 +1,4 @@
-"""`possam configs`: whether configurations can be run, and what can be set in them."""
+"""`possam configs`: check configurations, and list their settings."""
 
 from __future__ import annotations
 

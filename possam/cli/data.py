@@ -1,4 +1,4 @@
-"""`possam data`: what datasets there are, whether their files are well, and their preparation."""
+"""`possam data`: list, check and prepare datasets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`possam demo`: the page on which pictures are given and words are typed."""
+"""`possam demo`: serve the demo's page."""
 
 from __future__ import annotations
 

@@ -83,7 +83,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _compare(model: OpenVocabularySegmenter, folder: Path, classes: Vocabulary) -> list[Difference]:
-    """Differences on the package's sample scene, at the size of the export."""
+    """Compare on the package's sample scene, at the size of the export."""
     import numpy as np
     import torch
     from PIL import Image

@@ -1,4 +1,4 @@
-"""What `possam segment` prints, and the videos it makes of overlays."""
+"""Printed results and overlay videos of `possam segment`."""
 
 from __future__ import annotations
 

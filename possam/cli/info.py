@@ -1,4 +1,4 @@
-"""`possam info`: what there is to work with, for a person and for a report of an error."""
+"""`possam info`: versions, devices, models, weights and datasets, also for bug reports."""
 
 from __future__ import annotations
 

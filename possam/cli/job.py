@@ -1,4 +1,4 @@
-"""The main job: train a model and evaluate it, or evaluate one, from a configuration; in one process or in several."""
+"""Train and evaluate a model, or evaluate it alone, from a configuration; in one process or in several."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def run_job(args: argparse.Namespace) -> None:
 
     Raises:
         ValueError, OSError, FloatingPointError, MemoryError: the job cannot be done; `sentence` says why.
-        Preempted: it was told to make room, and is to be started again with --resume.
+        Preempted: a signal stopped it, and it is to be started again with --resume.
     """
     cfg = _read(args)  # what is wrong with it is said here, before any process starts
     run(partial(_work, cfg), args)
@@ -97,7 +97,7 @@ def _work(cfg: CfgNode, args: argparse.Namespace) -> None:
 
 
 def _check_folder(cfg: CfgNode) -> None:
-    """In all processes, or those that need not write would end with what becomes of it."""
+    """Check that the output folder can be written to. All processes call this, and raise the OSError of the first."""
     problem = ""
     try:
         Checkpointer(nn.Module(), cfg.OUTPUT_DIR).check_folder()
@@ -143,7 +143,7 @@ def _train(cfg: CfgNode, *, resume: bool) -> OpenVocabularySegmenter:
 
 
 def _plain(error: RuntimeError) -> BaseException:
-    """What to raise for an error: PyTorch's about lost processes give neither sentence nor advice."""
+    """Replace PyTorch's errors about lost processes by ones that say what to do; others are returned as they are."""
     if _ALONE.match(str(error)):
         return ChildProcessError("Another process of this run has ended, and so this one has to; the other says why.")
     said = [str(error.__cause__), str(error)]  # the cause, if any, knows more
@@ -151,7 +151,7 @@ def _plain(error: RuntimeError) -> BaseException:
     if not lost:
         return error
     if "Terminated" in lost[0]:
-        return Preempted()  # all processes of the run were told to make room, and this one cannot finish its step
+        return Preempted()  # all processes of the run were stopped by a signal, and this one cannot finish its step
     return ChildProcessError(
         f"A process that loads data was lost: {lost[0].strip()}. Memory or shared memory (/dev/shm) may have run out: "
         "lower DATALOADER.NUM_WORKERS, give a container more with --shm-size, and go on with --resume."

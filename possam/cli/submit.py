@@ -18,7 +18,7 @@ __all__ = ["Run", "add_arguments", "add_command", "run", "submit"]
 
 MISSING = "Submitting needs submitit, which is not installed; install it with `pip install 'possam[slurm]'`."
 _DESCRIPTION = """\
-Submit a training run to Slurm. Told to make room, or out of time, it saves, goes back to the queue and goes on. Every
+Submit a training run to Slurm. Preempted or out of time, it saves, is requeued and resumes. Every
 GPU has its process, which Slurm starts; the run's settings are those of `possam train`. For `possam segment`, whose
 processes share the files, use tools/submit.py."""
 
@@ -50,7 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--gpus-per-node", type=int, default=1, metavar="N", help="GPUs of each, with a process each (default: 1)")
     add("--processes-per-node", type=int, metavar="N", help="where there are no GPUs")
     add("--cpus-per-process", type=int, default=8, metavar="N", help="at least 1 + DATALOADER.NUM_WORKERS (default: 8)")
-    add("--hours", type=float, default=24.0, help="before the job has to make room and is requeued (default: 24)")
+    add("--hours", type=float, default=24.0, help="before the job is requeued (default: 24)")
     delay = "how long before that it is told: time for a step or an evaluation, and a checkpoint (default: 300)"
     add("--signal-delay", type=int, default=300, metavar="SECONDS", help=delay)
     add("--restarts", type=int, default=100, metavar="N", help="how often it may run out of time (default: 100)")
@@ -89,7 +89,7 @@ class Run:
             sys.exit(0)  # anything else may have the first process killed while it requeues
 
     def checkpoint(self) -> Any:
-        """What submitit puts back into the queue."""
+        """Return the job that submitit requeues."""
         from submitit.helpers import DelayedSubmission
 
         self.args.resume = True
@@ -110,7 +110,7 @@ class Prediction:
             sys.exit(code)
 
     def checkpoint(self) -> Any:
-        """What submitit puts back into the queue."""
+        """Return the job that submitit requeues."""
         from submitit.helpers import DelayedSubmission
 
         return DelayedSubmission(self)
@@ -129,7 +129,7 @@ def _join_processes() -> Any:
 
 
 def _work(args: argparse.Namespace) -> tuple[Run | Prediction, Path]:
-    """What is to be run, and its output folder. Raises ValueError for a mistake."""
+    """Return what is to be run, and its output folder. Raises ValueError for a mistake."""
     if args.config_file:
         from possam.engine.config import load_config
 

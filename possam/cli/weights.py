@@ -1,4 +1,4 @@
-"""`possam weights`: what pre-trained weights there are, and their download."""
+"""`possam weights`: list, download and verify pre-trained weights."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""The demo: a page on which a picture is given, words are typed, and a mask says why it got its name.
+"""The demo's page for whole images: segment with words, and explain a segment.
 
-What the pages do is in plain functions: `possam.demo.segmenting` and `possam.demo.refining` for whole pictures,
-`possam.demo.prompts` for models that take prompts. Gradio is imported where a page is built alone.
+The pages call plain functions: `possam.demo.segmenting` and `possam.demo.refining` for whole pictures,
+`possam.demo.prompts` for models that take prompts. Gradio is imported only where a page is built.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ start the demo with `--model` and the folder of a trained model.
 def build_app(
     predictor: Predictor, *, name: str = "", prompter: Predictor | None = None, prompter_name: str = ""
 ) -> gradio.Blocks:
-    """The page, ready to `launch`.
+    """Build the page for `launch`.
 
     Args:
         predictor: answers one visitor at a time; the others wait.
@@ -105,7 +105,7 @@ def check_refining(predictor: Predictor, prompter: Predictor) -> None:
 
 
 def _add_page(gr: Any, predictor: Predictor, prompter: Predictor | None) -> None:
-    """The page for whole pictures."""
+    """Add the page for whole images."""
     page = _Page(predictor, prompter)
     shown = gr.State(time_to_live=FORGET_AFTER)
     with gr.Row():
@@ -248,7 +248,7 @@ def launch(
 
 
 class _Page:
-    """What the page's events call: the plain functions, with mistakes as messages on the page."""
+    """Handlers of the page's events: the plain functions, with errors as messages on the page."""
 
     def __init__(self, predictor: Predictor, prompter: Predictor | None = None) -> None:
         self._predictor, self._prompter = predictor, prompter

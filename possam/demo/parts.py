@@ -1,4 +1,4 @@
-"""What both pages of the demo are made with: Gradio, fields, and events that say what is wrong."""
+"""Parts that both pages of the demo share: Gradio, input fields, and event handlers that report errors."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def image_field() -> Any:
 
 
 def attempt(act: Callable[[], tuple[Any, ...]], count: int, path: str | None = "") -> tuple[Any, ...]:
-    """What `act` returns for `count` parts of the page; a mistake is a message, and leaves them as they are.
+    """Return what `act` returns for `count` parts of the page; an error is shown, and leaves them as they are.
 
     Gradio's own errors would hide the picture, until each part's message is closed.
 

@@ -82,7 +82,7 @@ _NOTHING: tuple[Any, ...] = (None, None, [])
 
 
 class _PromptPage:
-    """What the page's events call: the functions of `possam.demo.prompts`, with mistakes as messages on the page."""
+    """Handlers of the page's events: the functions of `possam.demo.prompts`, with errors as messages on the page."""
 
     def __init__(self, predictor: Predictor) -> None:
         self._predictor = predictor

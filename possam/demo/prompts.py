@@ -1,5 +1,4 @@
-"""What the demo's page for models that take prompts does, as plain functions: objects are clicked, or drawn a box
-around, and named."""
+"""Functions of the demo's page for models that take prompts: segment and name objects by clicks and boxes."""
 
 from __future__ import annotations
 
@@ -43,7 +42,7 @@ _CORNER_COLOR = (255, 200, 40)
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Clicks:
-    """A picture and what was clicked on it.
+    """A picture with its clicks and masks.
 
     Attributes:
         image: the picture, encoded once for all clicks.

@@ -1,4 +1,4 @@
-"""Refinement of a chosen segment of the demo's page by clicks, of which a model for prompts makes its mask."""
+"""Refine a chosen segment of the demo's page by clicks, with a model that takes prompts."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ CHOOSE = "chooses a segment"
 
 
 def refine(prompter: Predictor, shown: Shown, x: int, y: int, mode: str, *, rename: bool = False) -> Shown:
-    """Add a click, and replace the mask of the chosen segment by what all clicks so far ask for.
+    """Add a click, and replace the mask of the chosen segment by that of all clicks so far.
 
     The box around the segment is part of the prompt, widened to the points on the object, until a box is drawn. So a
     single point outside the object takes a part of the segment away.
@@ -45,7 +45,7 @@ def refine(prompter: Predictor, shown: Shown, x: int, y: int, mode: str, *, rena
 
 
 def restore(shown: Shown) -> Shown:
-    """The chosen segment as it was before the clicks that refined it, which are forgotten."""
+    """Restore the chosen segment as it was before the clicks that refined it, and remove these."""
     if shown.before is None:
         return shown
     return choose(replace(shown, segmentation=shown.before), shown.chosen)

@@ -1,4 +1,4 @@
-"""What the demo's page for whole pictures does, as plain functions: segment, and explain a segment that is chosen."""
+"""Functions of the demo's page for whole images: segment, and explain a chosen segment."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ HEADINGS = ("id", "name", "kind", "score", "IoU", "seen", "area")
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Shown:
-    """A segmentation as the page has it.
+    """A segmentation with its form on the page.
 
     Attributes:
-        segmentation: what the model said, as refined.
+        segmentation: the model's, with refinements.
         picture: h×w×3 uint8 RGB, the segments over the image, of the image's proportions.
         rows: one a segment, largest first, with the values of the list's columns.
         warnings: sentences for the visitor.
@@ -67,7 +67,7 @@ def segment(
     stop_below: float = 0.0,
     threshold: float | None = None,
 ) -> Shown:
-    """What happens when the button is pressed.
+    """Segment an image with the words of the page.
 
     Args:
         image: as `possam.data.pictures.to_rgb` takes it; None where none was given.

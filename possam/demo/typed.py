@@ -1,4 +1,4 @@
-"""What a visitor of the demo's page types: words, or a tree of names in JSON."""
+"""Parse the text of the demo's page: words, or a tree of names in JSON."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _MAX_NAMES = 5000  # of a visitor: a large CLIP reads them in minutes, while oth
 
 
 def read_typed(text: str, *, stop_below: float = 0.0) -> Vocabulary | Hierarchy:
-    """Make a vocabulary of what is typed into the page, or of a text that begins with { a tree of names.
+    """Make a vocabulary of the page's text, or a tree of names if the text begins with {.
 
     No file is opened or looked for: who types here need not be who owns the machine.
 

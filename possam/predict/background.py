@@ -1,4 +1,4 @@
-"""Words against background words: who takes part, and what a segmentation keeps (METHOD.md 1.10).
+"""Choose and score background words, and drop what they win (METHOD.md 1.10).
 
 Shapes: Q masks, K classes of the vocabulary, B background words behind them; H×W the output.
 """
@@ -23,7 +23,7 @@ BACKGROUND_WEIGHT = 0.3
 
 
 def check_options(threshold: float | None, background: bool | None) -> None:
-    """Raises ValueError for a threshold or a choice of background words that cannot be used."""
+    """Raise ValueError for a threshold or a choice of background words that cannot be used."""
     number = isinstance(threshold, Real) and not isinstance(threshold, bool)
     if threshold is not None and not (number and 0 <= threshold <= 1):
         raise ValueError(
@@ -39,7 +39,7 @@ def check_options(threshold: float | None, background: bool | None) -> None:
 def choose_background(
     model: OpenVocabularySegmenter, names: Vocabulary | Hierarchy, background: bool | None
 ) -> tuple[int, ...]:
-    """Training classes that compete beside a vocabulary, by their contiguous ids (`background_classes`).
+    """Choose the training classes that compete with a vocabulary, by their contiguous ids (`background_classes`).
 
     Args:
         background: whether there are any. None: for words; neither for a shipped table of classes, which is meant to
@@ -55,7 +55,7 @@ def choose_background(
 
 
 def score_words(model: OpenVocabularySegmenter, prediction: Prediction, ensemble: str | None = None) -> Tensor:
-    """Scores of an ensemble (`OpenVocabularySegmenter.score`) in which background words count less: Q×(K+B) float32.
+    """Score masks by an ensemble (`OpenVocabularySegmenter.score`), background words with less weight: Q×(K+B) float32.
 
     A model favors the classes of its training, which background words are. Their scores are multiplied by
     `BACKGROUND_WEIGHT`, and all scores of a mask brought back to their sum (METHOD.md 1.10): calibrated stacking
@@ -71,7 +71,7 @@ def score_words(model: OpenVocabularySegmenter, prediction: Prediction, ensemble
 
 
 def won_by_words(scores: Tensor, words: int) -> Tensor:
-    """Masks whose best class is one of the first `words` classes, which is none of the background: Q bool."""
+    """Whether each mask's best class is one of the first `words` classes, not a background word: Q bool."""
     return scores.argmax(dim=1) < words
 
 

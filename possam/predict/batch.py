@@ -54,7 +54,7 @@ def segment_files(
     threshold: float | None = None,
     background: bool | None = None,
 ) -> Outcome:
-    """Segment files; what an earlier run has done in the same folder, with the same settings, is not done again.
+    """Segment files, without those that an earlier run has segmented into the same folder with the same settings.
 
     `output`/overlay/<name>.jpg shows the segments, `output`/panoptic/<name>.png and `output`/panoptic.json hold them in
     the COCO panoptic format. A file that cannot be read or segmented, or whose results cannot be written, is noted and
@@ -145,7 +145,7 @@ def prompt_files(
     threshold: float | None = None,
     background: bool | None = None,
 ) -> Outcome:
-    """Segment what prompts ask for in one picture, or everything in files.
+    """Segment the objects of prompts in one picture, or everything in files.
 
     `output`/overlay/<name>.jpg shows the masks, and `output`/instances.json holds them with their names, as
     `PromptedResult.to_coco` gives them. Images go through the network one by one. Failures, other arguments and errors

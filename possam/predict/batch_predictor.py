@@ -1,4 +1,4 @@
-"""A predictor for engines that move batches of images in tables, such as Ray Data."""
+"""Prediction on batches of images in tables, for engines such as Ray Data."""
 
 from __future__ import annotations
 

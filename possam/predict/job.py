@@ -39,13 +39,13 @@ R = TypeVar("R")
 
 @dataclass
 class Outcome:
-    """What came of it.
+    """Result of a run.
 
     Attributes:
         json: of all predictions.
         images: how many it holds.
-        resumed: how many of them an earlier run has done.
-        failures: what went wrong, by file or by frame of one.
+        resumed: how many of them are of an earlier run.
+        failures: error messages, by file or by frame of one.
         missing: the words that were found in no image (`missing_in_both`); None where that is not known.
     """
 
@@ -58,7 +58,7 @@ class Outcome:
 
 @dataclass(frozen=True, kw_only=True)
 class Stages:
-    """What is done with an image, H×W×3 uint8 RGB. All but `encode` may be called in several threads at a time.
+    """Steps that process an image, H×W×3 uint8 RGB. All but `encode` may be called in several threads at a time.
 
     Attributes:
         kind: "panoptic" or "instances", the name of the JSON.
@@ -89,7 +89,7 @@ def run_stages(
     workers: int,
     overwrite: bool,
 ) -> Outcome:
-    """Take files through the stages; what `settings` says the journal of `folder` has done is not done again.
+    """Run the stages on files, without those that the journal of `folder` has with these settings.
 
     In a distributed run all processes call this with the same arguments; each takes its share of the files, the first
     one writes the JSON, and all return the whole outcome. For the arguments and errors see `segment_files`.
@@ -168,7 +168,7 @@ class _Item:
 
 
 class _Job:
-    """The share of this process.
+    """Files that this process segments.
 
     Attributes:
         added: images that were recorded.

@@ -1,5 +1,5 @@
-"""The journal of a folder of predictions: what was segmented with which settings, so that a run that was stopped goes
-on, several processes share the work, and one JSON of all predictions is written from it.
+"""The journal of a folder of predictions: what was segmented with which settings. By it a run that was stopped resumes,
+several processes share the work, and one JSON of all predictions is written.
 
 `journal.jsonl` has a line for the settings and then, for every image that is done, a line with its entries of the JSON.
 During a run each process appends to a part of its own, `journal.part-<rank>.jsonl`; `Journal.merge` joins them.
@@ -38,7 +38,7 @@ Record = dict[str, Any]
 
 
 class Journal:
-    """What is done of a run: read once, then appended to by this process.
+    """Record of the images that a run has segmented: read once, then appended to by this process.
 
     Methods that only the main process calls say so; `begin` comes first, then `open` in all processes.
     """

@@ -1,4 +1,4 @@
-"""Whether a model can read an image at all."""
+"""Check whether an image is of the kind that a model was trained on."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ logger = logging.getLogger(__name__)
 
 
 def doubt(model: Any, image: NDArray[np.uint8]) -> str:
-    """Why nothing that a model finds in an image means anything, in a sentence; "" where it reads such images.
+    """Describe in a sentence why a model's results for an image are meaningless; "" where they are not.
 
-    A model of the miniature world reads its drawings alone, which have the size of its input.
+    A model of the miniature world was trained on drawings alone, which have the size of its input.
 
     Args:
         model: an OpenVocabularySegmenter.

@@ -60,7 +60,7 @@ class MissingWord:
 
 
 def tell_missing(missing: Sequence[MissingWord], few: int = 5) -> list[str]:
-    """A sentence for each of the first few words, and one for the others."""
+    """Describe the first few words in a sentence each, and the number of the others in one."""
     others = len(missing) - few
     more = [f"Nothing was found for {others} other {'word' if others == 1 else 'words'}."] if others > 0 else []
     return [*(word.reason for word in missing[:few]), *more]

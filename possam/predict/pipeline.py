@@ -1,4 +1,4 @@
-"""Items through reading, a network and finishing at the same time, in bounded memory and a fixed order."""
+"""Overlap reading, forward passes and post-processing of items, in bounded memory and a fixed order."""
 
 from __future__ import annotations
 

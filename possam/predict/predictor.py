@@ -1,4 +1,4 @@
-"""One photo and five words: the shortest way from an image and any list of names to its segmentation."""
+"""Segment images with any list of names, and prompts in an image that is encoded once."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ Names: TypeAlias = Vocabulary | Hierarchy | str | Path | Sequence[str]
 
 
 class Predictor:
-    """A trained model, ready for pictures and words.
+    """Predict masks and names in images with a trained model.
 
-    Text embeddings and what the network saw in the last images are kept, so that another vocabulary on the same
-    image costs only its names and the merging. Several threads may call one predictor.
+    Text embeddings and the mask proposals of the last images are kept, so that another vocabulary on the same image
+    costs only its text and the merging. Several threads may call one predictor.
 
     `set_image` encodes an image for the calls after it: `prompt` and `everything` of a system that takes prompts,
     `segment` of the others. Threads share the image that is set; to prompt several images at a time, keep what
@@ -45,9 +45,9 @@ class Predictor:
         """
         Args:
             model: trained; it is put in eval mode.
-            keep_images: of how many images to remember what was seen (65 MB each at full size); 0 for none.
-            max_names: longest list of names to accept. Each name is read in 14 sentences, once: 21,000 names take a
-                thread of a CPU hours with a large CLIP, and may be interrupted (docs/tutorials/own_vocabulary.md).
+            keep_images: number of images whose mask proposals are kept (65 MB each at full size); 0 for none.
+            max_names: longest list of names to accept. Each name is embedded once, in 14 sentences: 21,000 names take
+                hours on one CPU thread with a large CLIP; embedding resumes (docs/tutorials/own_vocabulary.md).
 
         Raises:
             ValueError: `model` is no model, such as the name of one, or `keep_images` is negative.
@@ -227,7 +227,7 @@ class Predictor:
         threshold: float | None = None,
         background: bool | None = None,
     ) -> Vocabulary:
-        """See to it, before any image, that a vocabulary and options can be used; its text is embedded now.
+        """Check, before any image, that a vocabulary and options can be used, and embed its text.
 
         Args:
             ensemble, threshold, background: as calling the predictor.

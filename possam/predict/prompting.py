@@ -1,4 +1,4 @@
-"""Points and boxes in, masks with names out, any number of times on an image that is encoded once (METHOD.md 3).
+"""Segment and name the objects at points and in boxes of an image that is encoded once (METHOD.md 3).
 
 Shapes: N prompts, k ≤ 5 names for each; H×W the image as it was given.
 """
@@ -29,7 +29,7 @@ __all__ = ["EncodedImage", "EverythingOptions", "parse_prompts"]
 
 @dataclass(frozen=True, kw_only=True)
 class EverythingOptions:
-    """Which masks of a grid of points are kept; the defaults are those of segment_anything's automatic generator.
+    """Options that select masks of a grid of points; the defaults are those of segment_anything's automatic generator.
 
     Attributes:
         side: points along each side of the image.
@@ -59,7 +59,7 @@ class EverythingOptions:
 
 
 class EncodedImage:
-    """An image as a model sees it before the first prompt; nothing in it changes, so that threads may share it."""
+    """Features of an image, for any number of prompts; immutable, so that threads may share it."""
 
     @torch.no_grad()
     def __init__(self, model: OpenVocabularySegmenter, image: NDArray[np.uint8], *, file_name: str = "") -> None:
@@ -121,7 +121,7 @@ class EncodedImage:
         Masks are ordered by predicted IoU, then by stability **(ours: a system may predict no IoU)**. Stability is
         taken at the size of the network's input, and overlaps at that of the decoder's masks, whose memory is bounded
         however large the photo is. Which masks are kept, and of which pixels, does not depend on their names, but those
-        are dropped that a background word names, or whose name is not sure enough.
+        are dropped that a background word wins, or whose score is not above the threshold.
 
         Args:
             threshold, background: as calling a `possam.Predictor`, but by default there is neither, and all masks that

@@ -189,9 +189,9 @@ class Segmentation:
     def refine(self, segment_id: int, prompted: PromptedResult, *, rename: bool = False) -> Segmentation:
         """Replace a segment's mask by that of a prompt.
 
-        The pixels of the new mask become the segment's, whosever they were. Those that it gives up belong to no segment
-        (0): nothing says what else they show. A segment without a pixel left is removed, the others keep their ids.
-        `semantic`, `instances`, `missing` and `explain` remain what the model said, without the new mask.
+        Pixels of the new mask are taken from the segments that have them. Pixels of the old mask alone then belong to
+        no segment (0). A segment without a pixel left is removed, the others keep their ids. `semantic`, `instances`,
+        `missing` and `explain` are not changed by the new mask.
 
         Args:
             segment_id: of the segment; that at a pixel is ``segmentation[y, x]``.

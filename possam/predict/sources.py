@@ -1,4 +1,4 @@
-"""Pictures and videos on disk, one frame after the other, from whatever paths a person gives."""
+"""Find images and videos in files, folders and patterns, and read them frame by frame."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Background words: training classes that compete beside a vocabulary, and are never given to anybody.
+"""Background words: training classes that compete with a vocabulary, and are never in a result.
 
 Shapes: N names of the vocabulary, M names of the training vocabulary.
 """
@@ -19,7 +19,7 @@ _SAME = 0.9  # METHOD.md 1.9: cosine above which a name is another one in other 
 def background_classes(
     vocabulary: Vocabulary, text: ClassEmbeddings, train: Vocabulary, train_text: ClassEmbeddings
 ) -> tuple[int, ...]:
-    """Find the training classes that are something else than all classes of a vocabulary.
+    """Find the training classes that differ in meaning from all classes of a vocabulary.
 
     Left out is a training class with a name that
 

@@ -89,7 +89,7 @@ def add_command(commands: Commands) -> None:
     parser.add_argument("--grid", type=int, metavar="N", help="points of --everything along each side (default: 32)")
     printed = parser.add_mutually_exclusive_group()
     printed.add_argument("--json", action="store_true", help="print what was found as a JSON object a line")
-    printed.add_argument("--quiet", action="store_true", help="print errors alone")
+    printed.add_argument("--quiet", action="store_true", help="print warnings and errors alone")
     parser.add_argument("--every", type=int, default=1, metavar="N", help="take each N-th frame of videos (default: 1)")
     parser.add_argument("--batch-size", type=int, default=1, metavar="N", help="images of a size that go through the "
                         "network together (default: 1); with more, scores differ by rounding")  # fmt: skip
@@ -142,6 +142,9 @@ def check_arguments(arguments: argparse.Namespace) -> dict[str, Any]:
         raise ValueError("--grid is the grid of --everything; give both, or leave out --grid.")
     if (arguments.point or arguments.box) and (arguments.threshold, arguments.background) != (None, None):
         raise ValueError("--point and --box always get a mask and a name; leave out --threshold and --background.")
+    from possam.predict.background import check_options  # here: PyTorch takes seconds
+
+    check_options(arguments.threshold, arguments.background)
     return _prompting(arguments) if prompted else {}
 
 
@@ -150,7 +153,6 @@ def _segment(arguments: argparse.Namespace, prompting: dict[str, Any]) -> int:
     from possam.cli.found import print_found, write_overlay_videos
     from possam.cli.output import progress_bar
     from possam.d2.utils import comm
-    from possam.predict.background import check_options
     from possam.predict.batch import prompt_files, segment_files
     from possam.predict.predictor import Names, Predictor
     from possam.predict.sources import find_sources
@@ -158,7 +160,6 @@ def _segment(arguments: argparse.Namespace, prompting: dict[str, Any]) -> int:
     from possam.vocabulary import Hierarchy
     from possam.vocabulary.words import read_line
 
-    check_options(arguments.threshold, arguments.background)
     if arguments.output.exists() and not arguments.output.is_dir():
         raise ValueError(f"--output {arguments.output} is a file; give a folder.")
     words = arguments.classes or (SAMPLE_WORDS if arguments.sample else "")

@@ -24,7 +24,7 @@ from possam.layers import mask_pool
 from possam.losses import ImageLabelCriterion, LayerOutput
 from possam.models.batch import image_size, output_size, pad_images, padded_size, stack_features
 from possam.models.parts import ensemble_from_yaml
-from possam.models.prediction import MaskProposals, Prediction, no_prompts
+from possam.models.prediction import MaskProposals, Prediction, compare, no_prompts
 from possam.models.pretrained import Pretrained
 from possam.models.state import exclude_frozen
 from possam.models.supervision import class_logits, labeled_images, mask_vocabularies, segment_counts, target_of
@@ -111,6 +111,7 @@ class OpenVocabularySegmenter(Pretrained):
         exclude_frozen(self)
 
     # What a system implements.
+
     @abstractmethod
     def decode(self, features: Features) -> tuple[list[MaskPrediction], Tensor]:
         """Predictions of every decoder layer, the final one last, and F_mask B×M×h×w.
@@ -270,10 +271,14 @@ class OpenVocabularySegmenter(Pretrained):
     ) -> Prediction:
         """Compare mask proposals with a vocabulary; the same proposals can be classified in many. `background`: ids of
         training classes that compete as well, the last classes of the prediction."""
+        train = self.train_vocabulary
+        text = self._text(vocabulary, background), self._text(train)
+        seen = (*vocabulary.exact_overlap(train), *[True] * len(background))
+        inputs = compare(proposals, *text, seen, self.classifier, self.clip.logit_scale, background=len(background))
         return Prediction(
             mask_logits=proposals.mask_logits,
-            inputs=self._classification_inputs(proposals, vocabulary, background),
-            vocabulary=with_background(vocabulary, self.train_vocabulary, background) if background else vocabulary,
+            inputs=inputs,
+            vocabulary=with_background(vocabulary, train, background) if background else vocabulary,
             padded_size=proposals.padded_size,
             image_size=proposals.image_size,
             output_size=output_size,
@@ -369,27 +374,6 @@ class OpenVocabularySegmenter(Pretrained):
             images = labeled_images(batched_inputs, *read)
             losses |= self.image_labels(images, labeled, self.device)
         return losses
-
-    def _classification_inputs(
-        self, proposals: MaskProposals, vocabulary: Vocabulary, background: Sequence[int]
-    ) -> ClassificationInputs:
-        text, train_text = self._text(vocabulary, background), self._text(self.train_vocabulary)
-        query, clip = proposals.query_embeddings, proposals.clip_embeddings
-        seen = (*vocabulary.exact_overlap(self.train_vocabulary), *[True] * len(background))
-        return ClassificationInputs(
-            query_embeddings=query,
-            clip_embeddings=clip,
-            query_logits=self.classifier(query, text),
-            clip_logits=text.logits(clip, self.clip.logit_scale),
-            iou=proposals.iou,
-            clip_empty=proposals.clip_empty,
-            text=text,
-            train_text=train_text,
-            query_scale=self.classifier.scale.item(),
-            clip_scale=self.clip.logit_scale,
-            exact_seen=torch.tensor(seen, device=query.device),
-            background=len(background),
-        )
 
     def _text(self, vocabulary: Vocabulary, background: Sequence[int] = ()) -> ClassEmbeddings:
         text = self.text_bank.embed(vocabulary)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -114,6 +114,9 @@ def mask_scores(
     inputs, name = prediction.inputs, ensemble or model.ensemble
     explained = model.find_ensemble(name).explain(inputs)
     confidence = explained.get("confidence")
+    everything = prediction.vocabulary
+    count = len(everything) - inputs.background
+    asked = replace(everything, categories=everything.categories[:count])  # to which an overlap of tables applies
     return MaskScores(
         query_logits=_array(inputs.query_logits),
         clip_logits=_array(inputs.clip_logits),
@@ -122,9 +125,9 @@ def mask_scores(
         clip_weight=_array(explained["clip_weight"]),
         confidence=None if confidence is None else _array(confidence),
         clip_empty=inputs.clip_empty.cpu().numpy(),
-        seen=prediction.vocabulary.seen(model.train_vocabulary),
+        seen=(*asked.seen(model.train_vocabulary), *[True] * inputs.background),
         ensemble=name,
-        background=prediction.vocabulary.display_names[len(prediction.vocabulary) - inputs.background :],
+        background=everything.display_names[count:],
     )
 
 

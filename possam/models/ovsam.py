@@ -201,7 +201,7 @@ class OVSAM(PromptedSegmenter):
             pixel_statistics=of_sam if chosen(cfg, "PIXEL_STATISTICS") == "sam" else None,
         )
         levels = _levels(clip, list(neck.LEVELS))
-        every = chosen(cfg, "TOKENS") == "sam"
+        every, zero = chosen(cfg, "TOKENS") == "sam", chosen(cfg, "BACKGROUND") == "zero"
         parts: dict[str, nn.Module] = {
             "sam2clip": SAM2CLIP(
                 in_channels={stride: clip.out_channels[stride] for stride in levels},
@@ -234,9 +234,7 @@ class OVSAM(PromptedSegmenter):
         return {
             "clip": clip,
             **parts,
-            "classifier": FixedCosineClassifier(
-                embed_dim=clip.embed_dim, background=chosen(cfg, "BACKGROUND") == "zero"
-            ),
+            "classifier": FixedCosineClassifier(embed_dim=clip.embed_dim, background=zero),
             "class_embedding": chosen(cfg, "CLASS_EMBEDDING"),
             "prompt_boxes": chosen(cfg, "BOXES") == "prompt",
             "multimask": model.OVSAM.MULTIMASK,
@@ -333,10 +331,7 @@ class OVSAM(PromptedSegmenter):
         boxes = [boxes_of_masks(target.masks)[one.segments] for target, one in zip(targets, given, strict=True)]
         embeddings = self._embed(prepared, boxes, torch.cat([each.label for each in masks]))
         logits = self._training_logits(embeddings, vocabulary).split([len(prompts) for prompts in every])
-        outputs = [
-            PromptedOutput(of_classes, each.mask_logits, each.iou)
-            for of_classes, each in zip(logits, masks, strict=True)
-        ]
+        outputs = [PromptedOutput(of, each.mask_logits, each.iou) for of, each in zip(logits, masks, strict=True)]
         losses: dict[str, Tensor] = self.criterion(outputs, list(targets), given)
         return losses
 

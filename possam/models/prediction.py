@@ -13,9 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from possam.classifiers import ClassificationInputs
+from possam.classifiers import ClassificationInputs, CosineClassifier
 from possam.inference import MaskGrid
-from possam.vocabulary import Vocabulary
+from possam.vocabulary import ClassEmbeddings, Vocabulary
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -86,6 +86,41 @@ class Prediction:
             image_size=self.image_size,
             output_size=self.output_size,
         )
+
+
+def compare(
+    proposals: MaskProposals,
+    text: ClassEmbeddings,
+    train_text: ClassEmbeddings,
+    seen: Sequence[bool],
+    classifier: CosineClassifier,
+    clip_scale: float,
+    *,
+    background: int,
+) -> ClassificationInputs:
+    """Compare mask proposals with the text of K classes, by the trained classifier and by CLIP.
+
+    Args:
+        text, train_text: of the K classes, and of the training vocabulary.
+        seen: of each of the K classes whether it shares a name with the training vocabulary.
+        clip_scale: of CLIP's logits.
+        background: how many of the K classes, the last ones, are background words.
+    """
+    query, clip = proposals.query_embeddings, proposals.clip_embeddings
+    return ClassificationInputs(
+        query_embeddings=query,
+        clip_embeddings=clip,
+        query_logits=classifier(query, text),
+        clip_logits=text.logits(clip, clip_scale),
+        iou=proposals.iou,
+        clip_empty=proposals.clip_empty,
+        text=text,
+        train_text=train_text,
+        query_scale=classifier.scale.item(),
+        clip_scale=clip_scale,
+        exact_seen=torch.tensor(seen, device=query.device),
+        background=background,
+    )
 
 
 def no_prompts(model: object) -> str:

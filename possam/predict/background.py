@@ -16,7 +16,15 @@ from possam.models import OpenVocabularySegmenter, Prediction
 from possam.vocabulary import Hierarchy, Vocabulary, table_names
 from possam.vocabulary.background import background_classes
 
-__all__ = ["BACKGROUND_WEIGHT", "check_options", "choose_background", "merge_words", "score_words", "won_by_words"]
+__all__ = [
+    "BACKGROUND_WEIGHT",
+    "check_options",
+    "choose_background",
+    "has_background",
+    "merge_words",
+    "score_words",
+    "won_by_words",
+]
 
 BACKGROUND_WEIGHT = 0.3
 """What scores of background words are multiplied by; chosen on mini_b_selection (docs/tutorials/own_vocabulary.md)."""
@@ -36,19 +44,28 @@ def check_options(threshold: float | None, background: bool | None) -> None:
         )
 
 
+def has_background(names: Vocabulary | Hierarchy, background: bool | None) -> bool:
+    """Whether background words compete beside a vocabulary.
+
+    Args:
+        background: the choice. None: they do for words; not for a shipped table of classes, which is meant to name
+            everything, nor for a hierarchy, whose upper names are meant for what has no name of its own.
+    """
+    if background is None:
+        return not isinstance(names, Hierarchy) and names.name not in table_names()
+    return background
+
+
 def choose_background(
     model: OpenVocabularySegmenter, names: Vocabulary | Hierarchy, background: bool | None
 ) -> tuple[int, ...]:
     """Choose the training classes that compete with a vocabulary, by their contiguous ids (`background_classes`).
 
     Args:
-        background: whether there are any. None: for words; neither for a shipped table of classes, which is meant to
-            name everything, nor for a hierarchy, whose upper names are meant for what has no name of its own.
+        background: whether there are any; None as of `has_background`.
     """
     vocabulary = names.vocabulary if isinstance(names, Hierarchy) else names
-    if background is None:
-        background = not isinstance(names, Hierarchy) and vocabulary.name not in table_names()
-    if not background:
+    if not has_background(names, background):
         return ()
     text, train = model.text_bank.embed(vocabulary), model.train_vocabulary
     return background_classes(vocabulary, text, train, model.text_bank.embed(train))

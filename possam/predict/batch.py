@@ -23,6 +23,7 @@ from possam.models import MaskProposals
 from possam.models.batch import padded_size
 from possam.models.prediction import needs_prompts, no_prompts
 from possam.models.state import describe_frozen
+from possam.predict.background import has_background
 from possam.predict.job import FAILURES, Outcome, Stages, run_stages, sentence
 from possam.predict.missing import MissingWord, missing_in_both
 from possam.predict.predictor import Names, Predictor
@@ -92,13 +93,16 @@ def segment_files(
         raise ValueError(needs_prompts(model))
     options: dict[str, Any] = {"ensemble": ensemble, "threshold": threshold, "background": background}
     classes = predictor.check(vocabulary, **options)
+    names = vocabulary if isinstance(vocabulary, Hierarchy) else classes
+    least = model.postprocessor.object_threshold if threshold is None else threshold
+    chosen = {"threshold": float(least), "background": has_background(names, background)}
     folder = Path(output)
     missing: tuple[MissingWord, ...] | None = None
     lock = Lock()
 
     def finish(frame: Frame, proposals: MaskProposals) -> tuple[list[dict[str, Any]], Callable[[Path], None]]:
         nonlocal missing
-        result = predictor.name(frame.image, proposals, vocabulary, **options)
+        result = predictor.name(frame.image, proposals, names, **options)
         with lock:
             missing = missing_in_both(missing, result.missing)
         _write_ids(result, folder / "panoptic" / f"{frame.name}.png")
@@ -116,7 +120,7 @@ def segment_files(
         stages,
         sources,
         folder,
-        settings=_settings(predictor, vocabulary, classes, every=every, **options),
+        settings=_settings(predictor, vocabulary, classes, every=every, ensemble=ensemble, **chosen),
         categories=coco_categories(classes),
         every=every,
         batch_size=batch_size,
@@ -169,7 +173,9 @@ def prompt_files(
         raise ValueError("points and boxes always get a mask and a name; leave out threshold and background.")
     options_of_names: dict[str, Any] = {"ensemble": ensemble, "threshold": threshold, "background": background}
     classes = predictor.check(vocabulary or predictor.model.train_vocabulary, **options_of_names)
-    asked: dict[str, Any] = {"everything": asdict(options or EverythingOptions())}
+    least = None if threshold is None else float(threshold)
+    asked: dict[str, Any] = {"threshold": least, "background": bool(background)}
+    asked["everything"] = asdict(options or EverythingOptions())
     if prompts is not None:
         asked = {"prompts": {name: value.tolist() for name, value in vars(prompts).items()}}
 
@@ -196,7 +202,7 @@ def prompt_files(
         stages,
         sources,
         Path(output),
-        settings=_settings(predictor, classes, classes, every=every, **options_of_names, **asked),
+        settings=_settings(predictor, classes, classes, every=every, ensemble=ensemble, **asked),
         categories=coco_categories(classes),
         every=every,
         batch_size=1,
@@ -209,7 +215,8 @@ def prompt_files(
 def _settings(
     predictor: Predictor, asked: Names, classes: Vocabulary, *, ensemble: str | None, **options: Any
 ) -> dict[str, Any]:
-    """What the results of an image depend on beside the image, as plain data for the journal.
+    """What the results of an image depend on beside the image, as plain data for the journal: defaults as what they
+    come to, so that a run goes on where they are given by name.
 
     The batch size, the device and this package's version, which change results by rounding at most, are left out.
     """

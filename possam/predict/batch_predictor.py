@@ -11,6 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from possam.utils.messages import did_you_mean
+
 if TYPE_CHECKING:
     from possam.predict.predictor import Names, Predictor
     from possam.predict.segmentation import Segmentation
@@ -25,6 +27,7 @@ _LISTS = {
     "scores": "float64",
     "areas": "int64",
 }
+_OPTIONS = ("ensemble", "threshold", "background")
 _COLUMNS = ("height", "width", *_LISTS, "error")
 
 
@@ -63,14 +66,19 @@ class BatchPredictor:
             image_column: of arrays H×W×3 uint8 RGB or H×W uint8 gray, or of bytes of files that Pillow reads.
             batch_size: how many images of a batch, of equal size once padded, go through the network at a time; see
                 `segment_files`.
-            options: further arguments of calling the predictor, such as {"ensemble": "mase"}.
+            options: arguments of calling the predictor: "ensemble", "threshold" and "background".
             load: further arguments of `Predictor.from_pretrained`, such as {"device": "cuda"}.
 
         Raises:
-            ValueError: `batch_size` is less than 1.
+            ValueError: `batch_size` is less than 1, or there is no such option.
         """
         if batch_size < 1:
             raise ValueError(f"batch_size is {batch_size}, but at least 1 image goes through the network at a time.")
+        for option in options or {}:
+            if option not in _OPTIONS:
+                raise ValueError(
+                    f"options has {option!r}, but takes {', '.join(_OPTIONS)}.{did_you_mean(option, _OPTIONS)}"
+                )
         self.model = model
         self.vocabulary = vocabulary
         self.image_column = image_column
@@ -127,7 +135,7 @@ class BatchPredictor:
             predictor = Predictor.from_pretrained(self.model, **self.load)
             if predictor.model.takes_prompts:
                 raise ValueError(needs_prompts(predictor.model))
-            predictor.check(self.vocabulary, self.options.get("ensemble"))
+            predictor.check(self.vocabulary, **self.options)
             self._predictor = predictor
         return self._predictor
 

@@ -73,7 +73,7 @@ def name_masks(
         scores,
         ranked,
         {level["label_id"] for info in infos for level in info.get("path", [info])},
-        threshold=merging.object_threshold if threshold is None else threshold,
+        threshold=float(merging.object_threshold if threshold is None else threshold),
         void_competes=merging.void_competes,
         hierarchy=hierarchy,
     )

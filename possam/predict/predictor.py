@@ -262,8 +262,9 @@ class Predictor:
             ValueError: the model takes no prompts.
             FileNotFoundError, ValueError: the image cannot be read.
         """
-        name = str(image) if isinstance(image, str | Path) else ""
-        return EncodedImage(self.model, to_rgb(image), file_name=name)
+        pixels = to_rgb(image)
+        self._warn(pixels)
+        return EncodedImage(self.model, pixels, file_name=_file_name(image))
 
     def set_image(self, image: Picture) -> None:
         """Encode an image for the calls of `prompt`, `everything` and `segment` after this.
@@ -386,9 +387,12 @@ class Predictor:
 
     def _fit(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """The image at the network's size, as in the evaluation."""
-        self._doubted = self._doubted or warn_of(self.model, image)  # said once
+        self._warn(image)
         resize = build_resize(self.model.image_size, self.model.shortest_edge)
         return resize.get_transform(image).apply_image(image)
+
+    def _warn(self, image: NDArray[np.uint8]) -> None:
+        self._doubted = self._doubted or warn_of(self.model, image)  # said once
 
 
 def _file_name(picture: Picture) -> str:

@@ -70,6 +70,13 @@ def test_the_ensemble_that_was_asked_for_is_the_one_explained(predictor):
     assert explained.reason.startswith("The trained classifier") and "CLIP weighted by 1.00" in explained.reason
 
 
+def test_background_words_leave_a_table_its_overlap(predictor, monkeypatch):
+    monkeypatch.setattr(Vocabulary, "exact_overlap", lambda self, train: (False,) * len(self))
+    given = predictor(draw_scene([3, 14], PALETTE).image, "mini_b", background=True).mask_scores
+    seen = Vocabulary.load("mini_b").seen(predictor.model.train_vocabulary)  # by the overlap that is shipped
+    assert any(seen) and given.seen == (*seen, *[True] * len(given.background)) and given.background
+
+
 def test_reasons(predictor, result):
     (proposals,) = predictor._propose([result.image])
     prediction = predictor.model.classify(proposals, result.vocabulary, (128, 128))

@@ -70,6 +70,21 @@ def test_files_are_written_and_bad_ones_passed_over(predictor, tmp_path):
     assert Image.open(tmp_path / "out" / "overlay" / "good.jpg").width >= 90
 
 
+def test_defaults_that_are_given_by_name_go_on(predictor, tmp_path):
+    def run(**options):
+        return segment_files(predictor, find_sources([SAMPLE]), WORDS, tmp_path, **options).resumed
+
+    least = predictor.model.postprocessor.object_threshold
+    assert run() == 0 and run(background=True, threshold=np.float32(least)) == 1
+    with pytest.raises(ValueError, match="other settings: background is false and was true; threshold is 0.5 and was"):
+        run(background=False, threshold=0.5)
+
+
+def test_missing_words_are_json_whatever_number_the_threshold_is(predictor):
+    missing = predictor(SAMPLE, WORDS, threshold=np.float32(0.75)).missing
+    assert missing and {json.loads(json.dumps(word.to_dict()))["threshold"] for word in missing} == {0.75}
+
+
 def test_an_overlay_that_no_jpeg_holds_leaves_the_panoptic_png(predictor, tmp_path):
     Image.new("RGB", (65_600, 3)).save(tmp_path / "a.png")
     Image.new("RGB", (8, 6)).save(tmp_path / "b.png")

@@ -39,6 +39,10 @@ def encoded(box, kind="PNG"):
 def test_mistakes_are_told_before_the_model_is_loaded():
     with pytest.raises(ValueError, match="batch_size is 0"):
         BatchPredictor("possam-mini", WORDS, batch_size=0)
+    with pytest.raises(ValueError, match="options has 'treshold', but takes .* Did you mean 'threshold'"):
+        BatchPredictor("possam-mini", WORDS, options={"treshold": 0.5})
+    with pytest.raises(ValueError, match=r"threshold must be a number in \[0, 1\]"):
+        BatchPredictor("possam-mini", WORDS, options={"threshold": 5})({"image": []})
     predictor = BatchPredictor("none", WORDS)
     with pytest.raises(ValueError, match="no column 'image' of images among id, jpg; give image_column"):
         predictor({"id": np.arange(2), "jpg": np.array([b"", b""], dtype=object)})

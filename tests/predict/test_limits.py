@@ -7,6 +7,7 @@ import pytest
 
 from possam import Predictor
 from possam.predict.limits import doubt
+from tests.prompted_models import TinyPrompted
 
 
 @pytest.fixture
@@ -22,6 +23,15 @@ def test_a_photo_is_told_once_in_the_api_and_the_command(predictor, caplog):
             photo = photo + 1
     told = [record.getMessage() for record in caplog.records]
     assert told.count(doubt(predictor.model, photo)) == 1 and "in a photo means nothing" in told[0]
+
+
+def test_a_photo_for_prompts_is_told_once(mini_config, caplog):
+    predictor = Predictor(TinyPrompted.from_config(mini_config))
+    photo = np.zeros((90, 160, 3), dtype=np.uint8)
+    with caplog.at_level(logging.WARNING):
+        for _ in range(2):
+            predictor.set_image(photo)
+    assert [record.getMessage() for record in caplog.records].count(doubt(predictor.model, photo)) == 1
 
 
 def test_drawings_are_not_doubted(predictor, caplog):

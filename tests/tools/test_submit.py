@@ -64,6 +64,7 @@ def test_a_prediction_is_submitted_with_the_words_of_its_command(slurm, tmp_path
         ([*options], "there is nothing to submit"),
         (["--resume", *words], "goes on by itself"),
         ([*words, "--batch-size", "0"], "--batch-size is 0"),
+        ([*words, "--threshold", "1.5"], "threshold must be a number"),
     ):
         with pytest.raises(ValueError, match=message):
             submit.submit(submit.build_parser().parse_args(wrong))

@@ -12,7 +12,7 @@ from possam.config.key import Choice
 from possam.d2.config import CfgNode
 from possam.engine import Trainer, load_config, prepare_datasets, trainer
 from possam.engine import setup as module
-from possam.engine.datasets import build_test_mapper
+from possam.engine.datasets import build_test_mapper, build_train_mapper
 from possam.engine.evaluate import build_predictor
 from possam.engine.prompted import prompt_options
 from possam.models import model_specs
@@ -121,6 +121,7 @@ def test_every_setting_is_read_and_has_a_row(config, monkeypatch):
         for cfg in variants(config(spec), keys_of(spec.name).values()):
             with torch.device("meta"):
                 spec.build(record(cfg))
+        build_train_mapper(record(cfg), "mini_a_train", None)
     short = ["SOLVER.MAX_ITER", "1", "SOLVER.IMS_PER_BATCH", "2", "MODEL.MASK_FORMER.TRAIN_NUM_POINTS", "64",
              "DATASETS.TEST", "('mini_b_report',)", "TEST.NUM_VISUALIZATIONS", "1", "TEST.ENSEMBLES", "[]"]  # fmt: skip
     cfg = config(SPECS[0], *short)

@@ -75,9 +75,9 @@ def test_defaults_that_are_given_by_name_go_on(predictor, tmp_path):
         return segment_files(predictor, find_sources([SAMPLE]), WORDS, tmp_path, **options).resumed
 
     least = predictor.model.postprocessor.object_threshold
-    assert run() == 0 and run(background=True, threshold=np.float32(least)) == 1
+    assert run() == 0 and run(background=True, threshold=least) == 1
     with pytest.raises(ValueError, match="other settings: background is false and was true; threshold is 0.5 and was"):
-        run(background=False, threshold=0.5)
+        run(background=False, threshold=np.float32(0.5))
 
 
 def test_missing_words_are_json_whatever_number_the_threshold_is(predictor):

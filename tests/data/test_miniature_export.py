@@ -12,7 +12,7 @@ from possam.data.id_maps import read_id_map
 from possam.data.miniature import export
 from possam.data.miniature.export import export_split
 from possam.data.miniature.lexicon import palette_of
-from possam.data.miniature.splits import SPLITS, register_miniature, split_paths
+from possam.data.miniature.splits import DIVIDED, SPLITS, register_miniature, split_paths
 from possam.data.miniature.world import draw_scene
 from possam.vocabulary import Vocabulary
 
@@ -123,10 +123,13 @@ def test_names_are_known_before_preparation_and_loading_says_what_to_run(registe
 
 
 def test_registering_again_moves_the_names(registered, tmp_path):
-    assert register_miniature(registered) == list(SPLITS)
+    assert register_miniature(registered) == [*SPLITS, *DIVIDED]
     other = tmp_path / "other"
     register_miniature(other)
-    assert MetadataCatalog.get("mini_b_report").image_root == str(other / "mini/mini_b_report/images")
+    for name in ("mini_b_report", "mini_12_14_report"):
+        assert MetadataCatalog.get(name).image_root == str(other / "mini/mini_b_report/images")
+    assert MetadataCatalog.get("mini_12_14_report").class_split == "mini_12_14"
+    assert not MetadataCatalog.get("mini_b_report").class_split
 
 
 def test_the_script_prepares_all_splits_and_may_be_run_again(tmp_path, capsys):

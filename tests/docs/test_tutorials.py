@@ -74,10 +74,13 @@ def runner(world, tmp_path_factory):
 
 
 @pytest.fixture
-def workplace(tmp_path):
-    """A folder that looks like the repository's root."""
-    for name in ("configs", "tools", "datasets"):
+def workplace(tmp_path, world):
+    """A folder that looks like the repository's root, with the miniature world in `datasets`."""
+    for name in ("configs", "tools"):
         (tmp_path / name).symlink_to(ROOT / name)
+    (tmp_path / "datasets").mkdir()
+    for entry in (*(path for path in (ROOT / "datasets").iterdir() if path.name != "mini"), world / "mini"):
+        (tmp_path / "datasets" / entry.name).symlink_to(entry)
     return tmp_path
 
 

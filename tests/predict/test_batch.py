@@ -244,7 +244,7 @@ def test_the_command_on_the_sample(tmp_path, capsys):
 def test_the_command_prints_json_or_nothing_and_makes_a_video(tmp_path, capsys):
     frame = np.asarray(Image.open(SAMPLE).convert("RGB"))
     assert write_video(tmp_path / "in" / "clip.mp4", [frame] * 4, 8.0) == 4
-    arguments = [str(tmp_path / "in"), "--classes", SAMPLE_WORDS, "--every", "2"]
+    arguments = [str(tmp_path / "in"), "--classes", SAMPLE_WORDS, "--no-background", "--every", "2"]
     assert main(["segment", *arguments, "--output", str(tmp_path / "out"), "--json"]) == 0
     records = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [record["image"] for record in records] == ["clip/000000", "clip/000002"]

@@ -94,7 +94,7 @@ class EmbeddingModulation(Ensemble):
 
 def _asked(similarity: Tensor, inputs: ClassificationInputs) -> Tensor:
     """The similarity of the classes that are no background words."""
-    return similarity[: len(similarity) - inputs.background]
+    return similarity[: -inputs.background] if inputs.background else similarity  # a length is a constant in exports
 
 
 def class_similarity(text: ClassEmbeddings, train_text: ClassEmbeddings) -> Tensor:

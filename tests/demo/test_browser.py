@@ -105,8 +105,8 @@ def say(page, words):
 def toast(page, text):
     message = page.locator(".toast-body", has_text=text).first
     message.wait_for(timeout=20_000)
-    while page.locator(".toast-close").count():  # messages hide what is below them
-        page.locator(".toast-close").first.click()
+    while page.locator(".toast-close").count():  # messages hide what is below them; they may go by themselves meanwhile
+        page.evaluate("document.querySelectorAll('.toast-close').forEach(button => button.click())")
         page.wait_for_timeout(300)
 
 

@@ -170,9 +170,9 @@ def test_from_the_example_to_the_reason_of_a_name(page, predictor):
     shown = segment(predictor, str(SAMPLE), SAMPLE_WORDS)
     shows(page, "#overlay", shown.picture)
     shoot(page, "whole_1_segments")
-    click_at(page, "#overlay", *place_of(shown, "striped flower"))
-    page.locator("#panel img[alt*='striped flower']").wait_for(timeout=20_000)
-    reason = shown.segmentation.explain(shown.rows[[row[1] for row in shown.rows].index("striped flower")][0]).reason
+    click_at(page, "#overlay", *place_of(shown, "striped heart"))
+    page.locator("#panel img[alt*='striped heart']").wait_for(timeout=20_000)
+    reason = shown.segmentation.explain(shown.rows[[row[1] for row in shown.rows].index("striped heart")][0]).reason
     assert page.locator("#note").inner_text() == f"{reason} More below."
     shoot(page, "whole_2_reason")
     row = [row[1] for row in shown.rows].index("snow")

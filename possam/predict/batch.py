@@ -95,6 +95,7 @@ def segment_files(
     classes = predictor.check(vocabulary, **options)
     names = vocabulary if isinstance(vocabulary, Hierarchy) else classes
     least = model.postprocessor.object_threshold if threshold is None else threshold
+    name = predictor.namer(names, **options)
     chosen = {"threshold": float(least), "background": has_background(names, background)}
     folder = Path(output)
     missing: tuple[MissingWord, ...] | None = None
@@ -102,7 +103,7 @@ def segment_files(
 
     def finish(frame: Frame, proposals: MaskProposals) -> tuple[list[dict[str, Any]], Callable[[Path], None]]:
         nonlocal missing
-        result = predictor.name(frame.image, proposals, names, **options)
+        result = name(frame.image, proposals)
         with lock:
             missing = missing_in_both(missing, result.missing)
         _write_ids(result, folder / "panoptic" / f"{frame.name}.png")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -86,9 +86,10 @@ class BatchPredictor:
         self.options = dict(options or {})
         self.load = dict(load or {})
         self._predictor: Predictor | None = None
+        self._name: Callable[..., Segmentation] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**vars(self), "_predictor": None}
+        return {**vars(self), "_predictor": None, "_name": None}
 
     def __call__(self, batch: Mapping[str, Any]) -> dict[str, Any]:
         """Segment the images of a batch.
@@ -115,7 +116,7 @@ class BatchPredictor:
         from possam.models.batch import padded_size
         from possam.predict.pipeline import by_size
 
-        predictor = self._loaded()
+        predictor, name = self._loaded()
         read = [_read(image) for image in images]
         rows = [_row(error=image) if isinstance(image, str) else {} for image in read]
         inputs = ((place, predictor.prepare(image)) for place, image in enumerate(read) if not isinstance(image, str))
@@ -124,20 +125,18 @@ class BatchPredictor:
             for (place, _), proposals in zip(group, proposed, strict=True):
                 image = read[place]
                 assert not isinstance(image, str)
-                rows[place] = _row(predictor.name(image, proposals, self.vocabulary, **self.options))
+                rows[place] = _row(name(image, proposals))
         return rows
 
-    def _loaded(self) -> Predictor:
-        if self._predictor is None:
-            from possam.models.prediction import needs_prompts
+    def _loaded(self) -> tuple[Predictor, Callable[..., Segmentation]]:
+        """The predictor, and what names its masks (`Predictor.namer`)."""
+        if self._predictor is None or self._name is None:
             from possam.predict.predictor import Predictor
 
             predictor = Predictor.from_pretrained(self.model, **self.load)
-            if predictor.model.takes_prompts:
-                raise ValueError(needs_prompts(predictor.model))
-            predictor.check(self.vocabulary, **self.options)
+            self._name = predictor.namer(self.vocabulary, **self.options)
             self._predictor = predictor
-        return self._predictor
+        return self._predictor, self._name
 
 
 def _read(image: Any) -> NDArray[np.uint8] | str:

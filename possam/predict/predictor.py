@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias, overload
 
@@ -166,27 +167,13 @@ class Predictor:
             FileNotFoundError, ValueError: an image or the vocabulary cannot be used; the message says what to do.
         """
         check_tasks(tasks)
-        names = self.check(vocabulary, ensemble, threshold=threshold, background=background)
-        if self.model.takes_prompts:
-            raise ValueError(needs_prompts(self.model))
-        hierarchy = vocabulary if isinstance(vocabulary, Hierarchy) else None
-        beside = choose_background(self.model, hierarchy or names, background)
+        name = self.namer(vocabulary, ensemble=ensemble, tasks=tasks, threshold=threshold, background=background)
         several = isinstance(images, list | tuple)
         pictures = list(images) if isinstance(images, list | tuple) else [images]
         arrays = [to_rgb(picture) for picture in pictures]
         proposed = self._propose(arrays)
         results = [
-            name_masks(
-                self.model,
-                array,
-                proposals,
-                hierarchy or names,
-                ensemble=ensemble,
-                tasks=tasks,
-                threshold=threshold,
-                background=beside,
-                file_name=_file_name(picture),
-            )
+            name(array, proposals, file_name=_file_name(picture))
             for picture, array, proposals in zip(pictures, arrays, proposed, strict=True)
         ]
         return results if several else results[0]
@@ -195,28 +182,34 @@ class Predictor:
         """The network's input, 3×h×w uint8 RGB, of an image H×W×3 uint8 RGB. Any thread may call."""
         return torch.tensor(self._fit(image)).permute(2, 0, 1)
 
-    def name(
+    def namer(
         self,
-        image: NDArray[np.uint8],
-        proposals: MaskProposals,
         vocabulary: Names,
         *,
         ensemble: str | None = None,
+        tasks: Sequence[str] = (),
         threshold: float | None = None,
         background: bool | None = None,
-    ) -> Segmentation:
-        """Name and merge what the model proposed for an image, as calling the predictor. Any thread may call.
+    ) -> Callable[..., Segmentation]:
+        """Check a vocabulary and options once, for any number of images.
 
         Args:
-            image: H×W×3 uint8 RGB.
-            proposals: of the model, for `prepare(image)`.
+            vocabulary, ensemble, tasks, threshold, background: as calling the predictor.
+
+        Returns:
+            A function that names and merges what the model proposed for ``prepare(image)``: its arguments are `image`,
+            H×W×3 uint8 RGB, and `proposals`. Any thread may call it.
+
+        Raises:
+            ValueError: as calling the predictor.
         """
         checked = self.check(vocabulary, ensemble, threshold=threshold, background=background)
+        if self.model.takes_prompts:
+            raise ValueError(needs_prompts(self.model))
         names = vocabulary if isinstance(vocabulary, Hierarchy) else checked
         beside = choose_background(self.model, names, background)
-        return name_masks(
-            self.model, image, proposals, names, ensemble=ensemble, threshold=threshold, background=beside
-        )
+        options: dict[str, Any] = {"ensemble": ensemble, "tasks": tasks, "threshold": threshold, "background": beside}
+        return partial(name_masks, self.model, names=names, **options)
 
     def check(
         self,

@@ -18,7 +18,7 @@ from pycocotools import mask as mask_coder
 
 from possam.data.checks import is_number, pixel_size
 
-__all__ = ["check_mask", "shared_area", "to_run_lengths"]
+__all__ = ["check_mask", "encode_mask", "shared_area", "to_run_lengths"]
 
 _CORNERS = 3
 _SHARE = 0.5  # of a stated box that a mask must reach over
@@ -26,6 +26,12 @@ _THIN = 2  # pixels; boxes narrower than that may hold no pixel of their mask
 # COCO's coding of a number: five bits a character, the lowest first, then a flag "more follows"; from "0" on.
 _ZERO, _BITS, _MORE, _SIGN = 48, 5, 0x20, 0x10
 _LONGEST = 7  # characters for 32 bits
+
+
+def encode_mask(mask: NDArray[np.bool_]) -> dict[str, Any]:
+    """An H×W mask as COCO's compressed run lengths: ``size`` [H, W] and ``counts``, a text."""
+    runs = mask_coder.encode(np.asfortranarray(mask, dtype=np.uint8))
+    return {"size": list(runs["size"]), "counts": runs["counts"].decode()}
 
 
 def to_run_lengths(segmentation: Any, size: tuple[int, int], *, source: str) -> dict[str, Any]:

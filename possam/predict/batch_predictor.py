@@ -155,17 +155,16 @@ def _read(image: Any) -> NDArray[np.uint8] | str:
 
 
 def _row(result: Segmentation | None = None, error: str = "") -> dict[str, Any]:
-    from pycocotools import mask as mask_coder
+    from possam.data.run_lengths import encode_mask
 
     if result is None:
         return {"height": 0, "width": 0, **{name: [] for name in _LISTS}, "error": error}
     height, width = result.segmentation.shape
     infos, categories = result.segments_info, result.vocabulary.categories
-    masks = (np.asfortranarray(result.segmentation == info["id"], dtype=np.uint8) for info in infos)
     return {
         "height": height,
         "width": width,
-        "rles": [mask_coder.encode(mask)["counts"].decode("ascii") for mask in masks],
+        "rles": [encode_mask(result.segmentation == info["id"])["counts"] for info in infos],
         "names": [info["label"] for info in infos],
         "category_ids": [categories[info["label_id"]].dataset_id for info in infos],
         "isthing": [bool(info["isthing"]) for info in infos],

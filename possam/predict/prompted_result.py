@@ -15,8 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from possam.data.run_lengths import encode_mask
 from possam.layers.prompts import NEGATIVE, PADDING, POSITIVE, Prompts
-from possam.predict.summary import describe_found, png_bytes, run_lengths
+from possam.predict.summary import describe_found, png_bytes
 from possam.visualize import draw_panoptic
 from possam.vocabulary import Vocabulary
 
@@ -113,7 +114,7 @@ class PromptedResult:
                 {
                     "image_id": image_id,
                     "category_id": self.vocabulary.categories[int(self.label_ids[place, 0])].dataset_id,
-                    "segmentation": run_lengths(self.masks[place]),
+                    "segmentation": encode_mask(self.masks[place]),
                     "bbox": [x0, y0, x1 - x0, y1 - y0],
                     "area": int(self.masks[place].sum()),
                     "score": float(self.scores[place, 0]),

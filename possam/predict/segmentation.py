@@ -13,11 +13,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from possam.data.id_maps import write_id_map
+from possam.data.run_lengths import encode_mask
 from possam.models.explanation import MaskExplanation, MaskScores, explain_mask
 from possam.predict.missing import MissingWord
 from possam.predict.prompted_result import PromptedResult
 from possam.predict.refinement import refined
-from possam.predict.summary import describe_found, png_bytes, run_lengths
+from possam.predict.summary import describe_found, png_bytes
 from possam.utils.files import write_json
 from possam.utils.messages import did_you_mean
 from possam.visualize import draw_explanation, draw_panoptic
@@ -154,7 +155,7 @@ class Segmentation:
             {
                 "image_id": image_id,
                 "category_id": self.vocabulary.categories[info["label_id"]].dataset_id,
-                "segmentation": run_lengths(self.segmentation == info["id"]),
+                "segmentation": encode_mask(self.segmentation == info["id"]),
                 "bbox": info["bbox"],
                 "area": info["area"],
                 "score": info["score"],

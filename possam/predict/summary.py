@@ -10,12 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from pycocotools import mask as mask_coder
 
 from possam.utils.files import read_json
 from possam.vocabulary import Vocabulary
 
-__all__ = ["describe_found", "found_line", "png_bytes", "read_found", "run_lengths"]
+__all__ = ["describe_found", "found_line", "png_bytes", "read_found"]
 
 _SHOWN_SIDE = 1280  # pixels of the longer side of a picture in a notebook
 _NAMES = 6  # listed in a repr
@@ -87,12 +86,6 @@ def read_found(path: str | Path, vocabulary: Vocabulary) -> Iterator[dict[str, A
     for image in content["images"]:
         size = {"width": image["width"], "height": image["height"]}
         yield {"image": image["file_name"], "name": image["id"], **size, "found": found[image["id"]]}
-
-
-def run_lengths(mask: NDArray[np.bool_]) -> dict[str, Any]:
-    """An H×W mask as COCO's compressed run lengths: ``size`` [H, W] and ``counts``, a text."""
-    runs = mask_coder.encode(np.asfortranarray(mask, dtype=np.uint8))
-    return {"size": list(runs["size"]), "counts": runs["counts"].decode()}
 
 
 def png_bytes(picture: Image.Image) -> bytes:

@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pycocotools import mask as mask_coder
 
 from possam.data.preparation.ade20k_semantic import FOLDERS, ROOT, SCENES
 from possam.data.preparation.pictures import read_pixels
 from possam.data.preparation.plan import JsonFile, Need, Plan, Task, list_files, pair_files
 from possam.data.preparation.preparation import FilePreparation
 from possam.data.preparation.segments import box_of
+from possam.data.run_lengths import encode_mask
 from possam.utils.messages import few
 from possam.vocabulary import Vocabulary
 
@@ -90,7 +90,6 @@ def _annotate(task: Task) -> tuple[int, dict[str, Any]]:
     image = {"id": task.key, "file_name": f"{task.key}.jpg", "width": size[1], "height": size[0]}
     annotations = []
     for _, category, mask in instances:
-        runs = mask_coder.encode(np.asfortranarray(mask, dtype=np.uint8))
         annotations.append(
             {
                 "image_id": task.key,
@@ -98,7 +97,7 @@ def _annotate(task: Task) -> tuple[int, dict[str, Any]]:
                 "iscrowd": 0,
                 "bbox": box_of(mask),
                 "area": int(mask.sum()),
-                "segmentation": {"size": list(runs["size"]), "counts": runs["counts"].decode()},
+                "segmentation": encode_mask(mask),
             }
         )
     return 0, {"image": image, "annotations": annotations}

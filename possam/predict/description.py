@@ -13,21 +13,34 @@ from numpy.typing import NDArray
 from possam.models import Prediction
 from possam.vocabulary import Level, Vocabulary
 
-__all__ = ["describe_path", "describe_segments", "top_names_of"]
+__all__ = ["boxes_and_areas", "describe_path", "describe_segments", "top_names_of"]
 
 _TOP = 5  # names listed of each segment
+
+
+def boxes_and_areas(id_map: NDArray[np.int32], count: int) -> list[tuple[list[int], int] | None]:
+    """Box [x, y, width, height] and area in pixels of the segments 1 to `count`; None for one without a pixel."""
+    from scipy import ndimage  # here: importing the package stays fast
+
+    areas = np.bincount(id_map.ravel(), minlength=count + 1).tolist()
+    found: list[tuple[list[int], int] | None] = []
+    for place, area in zip(ndimage.find_objects(id_map, max_label=count), areas[1:], strict=True):
+        if place is None:
+            found.append(None)
+            continue
+        rows, columns = place
+        found.append(([columns.start, rows.start, columns.stop - columns.start, rows.stop - rows.start], area))
+    return found
 
 
 def describe_segments(
     id_map: NDArray[np.int32], segments: Sequence[dict[str, Any]], seen: Sequence[float], prediction: Prediction
 ) -> list[dict[str, Any]]:
-    from scipy import ndimage  # here: importing the package stays fast
-
-    areas = np.bincount(id_map.ravel(), minlength=len(segments) + 1)
     names = prediction.vocabulary.display_names
     infos = []
-    for segment, box in zip(segments, ndimage.find_objects(id_map, max_label=len(segments)), strict=True):
-        rows, columns = box
+    for segment, found in zip(segments, boxes_and_areas(id_map, len(segments)), strict=True):
+        assert found is not None, "merging numbers segments that have a pixel"
+        box, area = found
         infos.append(
             {
                 "id": segment["id"],
@@ -37,8 +50,8 @@ def describe_segments(
                 "score": float(segment["score"]),
                 "iou": float(prediction.inputs.iou[segment["query"]]),
                 "seen_confidence": seen[segment["query"]],
-                "area": int(areas[segment["id"]]),
-                "bbox": [columns.start, rows.start, columns.stop - columns.start, rows.stop - rows.start],
+                "area": area,
+                "bbox": box,
                 "query": segment["query"],
             }
         )

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from possam.predict.description import boxes_and_areas
 from possam.predict.prompted_result import PromptedResult
 from possam.vocabulary import Vocabulary
 
@@ -20,20 +21,16 @@ def refined(
     segmentation: Segmentation, segment_id: int, prompted: PromptedResult, *, rename: bool = False
 ) -> Segmentation:
     """`Segmentation.refine`, whose arguments and errors these are."""
-    from scipy import ndimage  # here: importing the package stays fast
-
     _check(segmentation, segment_id, prompted, rename)
     ids = np.where(segmentation.segmentation == segment_id, 0, segmentation.segmentation)
     ids[prompted.masks[0]] = segment_id
-    places = ndimage.find_objects(ids, max_label=max(info["id"] for info in segmentation.segments_info))
-    areas = np.bincount(ids.ravel())
+    places = boxes_and_areas(ids, max(info["id"] for info in segmentation.segments_info))
     infos = []
     for info in segmentation.segments_info:
         if (place := places[info["id"] - 1]) is None:
             continue
-        rows, columns = place
-        box = [columns.start, rows.start, columns.stop - columns.start, rows.stop - rows.start]
-        info = {**info, "area": int(areas[info["id"]]), "bbox": box}
+        box, area = place
+        info = {**info, "area": area, "bbox": box}
         if info["id"] == segment_id:
             info |= {"iou": float(prompted.iou[0]), "refined": True}
             info |= _name(prompted, segmentation.vocabulary) if rename else {}

@@ -16,13 +16,13 @@ from possam.predict.description import describe_path, describe_segments, top_nam
 from possam.predict.missing import find_missing
 from possam.predict.segmentation import Segmentation, describe_instances, enlarge
 from possam.vocabulary import Hierarchy, Vocabulary
+from possam.vocabulary.background import SAME_NAME
 
 __all__ = ["name_masks"]
 
 # A mask has a quarter of the network's resolution (1024 pixels at most), so a finer merging than this shows nothing
 # new, and takes its time. Larger images get its labels, pixel by pixel.
 _MERGE_SIDE = 2048
-_NOVELTY = 0.9  # METHOD.md 1.9: cosine above which a name is a training name in other words
 
 
 @torch.no_grad()
@@ -61,7 +61,7 @@ def name_masks(
     ids, segments = output["panoptic_seg"]
     id_map = enlarge(ids.cpu().numpy(), (height, width))
     behind = mask_scores(model, prediction, scores, ensemble)
-    seen = training_mass(prediction.inputs, _NOVELTY) if behind.confidence is None else behind.confidence
+    seen = training_mass(prediction.inputs, SAME_NAME) if behind.confidence is None else behind.confidence
     infos = describe_segments(id_map, segments, seen.tolist(), prediction)
     for info, top in zip(infos, top_names_of(of_words, infos, vocabulary), strict=True):
         info["top"] = top

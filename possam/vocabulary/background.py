@@ -11,9 +11,10 @@ from dataclasses import replace
 from .text_bank import ClassEmbeddings
 from .vocabulary import Vocabulary, fold_name
 
-__all__ = ["background_classes", "with_background"]
+__all__ = ["SAME_NAME", "background_classes", "with_background"]
 
-_SAME = 0.9  # METHOD.md 1.9: cosine above which a name is another one in other words
+SAME_NAME = 0.9
+"""Cosine of text embeddings above which a name is another one in other words (METHOD.md 1.9)."""
 
 
 def background_classes(
@@ -34,7 +35,7 @@ def background_classes(
         Contiguous ids in `train`, rising.
     """
     asked = {fold_name(name) for name in vocabulary.names}
-    same = (text.nearest(train_text.embeddings) > _SAME).tolist()
+    same = (text.nearest(train_text.embeddings) > SAME_NAME).tolist()
     taken = {
         class_id
         for name, class_id, close in zip(train.names, train.name_class, same, strict=True)

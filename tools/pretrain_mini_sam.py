@@ -119,9 +119,9 @@ def held_out_iou(encoder: nn.Module, head: PointHead, images: Tensor, ids: Tenso
     return float(torch.cat(values).mean())
 
 
-def save(encoder: nn.Module, path: Path) -> None:
-    """Writes the encoder's state dict as fp16 safetensors, never leaving half a file behind."""
-    state = {key: value.detach().half().contiguous() for key, value in encoder.state_dict().items()}
+def save(module: nn.Module, path: Path) -> None:
+    """Write a module's state dict as fp16 safetensors, all of it or nothing."""
+    state = {key: value.detach().half().contiguous() for key, value in module.state_dict().items()}
     write_atomically(path, lambda file: file.write(serialize(state)))
 
 

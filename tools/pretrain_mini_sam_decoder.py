@@ -17,13 +17,11 @@ import argparse
 import math
 import sys
 import time
-from pathlib import Path
 from typing import NamedTuple
 
 import cv2
 import torch
-from pretrain_mini_sam import draw, prompt
-from safetensors.torch import save as serialize
+from pretrain_mini_sam import draw, prompt, save
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -31,7 +29,7 @@ from possam.data.miniature.world import SIZE
 from possam.decoders import PromptedDecoder, PromptedMasks, PromptEncoder
 from possam.encoders import FrozenSAM
 from possam.inference import boxes_of_masks
-from possam.utils.files import full_path, write_atomically
+from possam.utils.files import full_path
 from possam.utils.output import run_command
 
 _TRAIN, _HELD_OUT = 103, 104  # first seed of the scenes; no split of the data set uses them
@@ -181,12 +179,6 @@ def held_out_ious(model: Decoder, features: Tensor, ids: Tensor) -> dict[str, fl
 def encode(encoder: FrozenSAM, images: Tensor) -> Tensor:
     """B×3×S×S uint8 images to B×C×S/8×S/8 float16 features."""
     return torch.cat([encoder.final(part.float()).half() for part in images.split(64)])
-
-
-def save(model: Decoder, path: Path) -> None:
-    """Write the state dict as fp16 safetensors, all or nothing."""
-    state = {key: value.detach().half().contiguous() for key, value in model.state_dict().items()}
-    write_atomically(path, lambda file: file.write(serialize(state)))
 
 
 def train(args: argparse.Namespace) -> None:

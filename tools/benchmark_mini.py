@@ -16,6 +16,7 @@ import argparse
 import statistics
 import subprocess
 import sys
+from collections.abc import Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -65,6 +66,13 @@ PROMPTED: dict[str, Prompted] = {
 }
 
 
+def run_tool(command: Sequence[str], log: Path) -> None:
+    """Run one of the tools; what it prints is appended to a file."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("a") as file:
+        subprocess.run([sys.executable, *command], cwd=ROOT, check=True, stdout=file, stderr=subprocess.STDOUT)
+
+
 def train_net(config: str, overrides: list[str], folder: Path, results: Path, weights: Path | None) -> dict[str, Any]:
     """The results: those that are there, or of the trained model that is there, or of a training now.
 
@@ -73,14 +81,12 @@ def train_net(config: str, overrides: list[str], folder: Path, results: Path, we
         weights: checkpoint that it writes, or that is there to be evaluated; None where nothing is trained.
     """
     if not results.is_file():
-        command = [sys.executable, "tools/train_net.py", "--config-file", config]
+        command = ["tools/train_net.py", "--config-file", config]
         if weights is None or weights.is_file():
             overrides = [*overrides, "MODEL.WEIGHTS", str(weights or "")]
             command.append("--eval-only")
         command += [*overrides, "OUTPUT_DIR", str(folder)]
-        folder.mkdir(parents=True, exist_ok=True)
-        with (folder / "stdout.txt").open("a") as log:
-            subprocess.run(command, cwd=ROOT, check=True, stdout=log, stderr=subprocess.STDOUT)
+        run_tool(command, folder / "stdout.txt")
     content: dict[str, Any] = read_json(results)
     return content
 
@@ -173,11 +179,11 @@ def table(variant: str, runs: list[dict[str, Any]]) -> str:
     rows = []
     for ensemble in runs[0]["compare"]:
         values = [[run["compare"][ensemble][column] for run in runs] for column in columns]
-        rows.append([ensemble, *(_spread(value) for value in values)])
+        rows.append([ensemble, *(spread(value) for value in values)])
     head = f"**{variant}**, {len(runs)} seeds"
     correlations = {kind: [run.get("iou_head", {}).get(f"spearman_{kind}") for run in runs] for kind in KINDS}
     if not any(None in ranks for ranks in correlations.values()):  # a model without an IoU head has none
-        ranks = {kind: _spread(correlations[kind]) for kind in KINDS}
+        ranks = {kind: spread(correlations[kind]) for kind in KINDS}
         quality = ", ".join(f"{kind} {rank}" for kind, rank in ranks.items())
         head += f"; IoU head's rank correlation with the true IoU: {quality}"
     return f"{head}\n\n{tabulate(rows, headers=['ensemble', *columns], tablefmt='github')}\n"
@@ -190,7 +196,7 @@ def prompted_tables(runs: dict[str, list[dict[str, Any]]]) -> str:
     parts = []
     for kind in PROMPT_KINDS:
         rows = [
-            [variant, *(_spread([run[kind][column] for run in found]) for column in columns)]
+            [variant, *(spread([run[kind][column] for run in found]) for column in columns)]
             for variant, found in runs.items()
         ]
         parts.append(f"**{kind}**\n\n{tabulate(rows, headers=['', *columns], tablefmt='github')}\n")
@@ -199,14 +205,15 @@ def prompted_tables(runs: dict[str, list[dict[str, Any]]]) -> str:
     for variant, found in students.items():
         mse, variance = ([run[key] for run in found] for key in ("mse", "variance"))
         shares = [100 * error / whole for error, whole in zip(mse, variance, strict=True)]
-        rows.append([variant, *(_spread(values, digits=4) for values in (mse, variance)), _spread(shares)])
+        rows.append([variant, *(spread(values, digits=4) for values in (mse, variance)), spread(shares)])
     if rows:
         headers = ["", "MSE", "teacher's variance", "MSE in % of it"]
         parts.append(f"**error of SAM2CLIP**\n\n{tabulate(rows, headers=headers, tablefmt='github')}\n")
     return "\n".join(parts)
 
 
-def _spread(values: list[float | None], *, digits: int = 2) -> str:
+def spread(values: Sequence[float | None], *, digits: int = 2) -> str:
+    """Mean ± standard deviation of the values that are known; "–" where none is."""
     known = [value for value in values if value is not None]
     if not known:
         return "–"

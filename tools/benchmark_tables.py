@@ -12,25 +12,25 @@ Example:
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
+import benchmark_mini
 import torch
+from benchmark_mini import ROOT
+from benchmark_mini import run_tool as run
 from sweep import Grid
 from tabulate import tabulate
 
 from possam.engine import Checkpointer, Trainer, load_config, prepare_datasets
 from possam.engine.trainer import build_test_loader
-from possam.utils.files import full_path, write_json
+from possam.utils.files import full_path, read_json, write_json
 from possam.utils.output import run_command
 
-ROOT = Path(__file__).resolve().parent.parent
 CONFIG = "configs/mini/opsnet.yaml"
 MODELS: dict[str, list[str]] = {"attention": [], "plain": ["MODEL.OPSNET.CROSS_ATTENTION", "False"]}
 """Settings of the models; the first is the whole system."""
@@ -63,13 +63,6 @@ Scores = dict[str, dict[str, float]]
 """Panoptic metrics by the label of a setting."""
 
 
-def run(command: Sequence[str], log: Path) -> None:
-    """Run one of the tools; what it prints goes to a file."""
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("a") as file:
-        subprocess.run([sys.executable, *command], cwd=ROOT, check=True, stdout=file, stderr=subprocess.STDOUT)
-
-
 def train(config: str, options: Sequence[str], seed: int, folder: Path) -> Path:
     """The weights of a trained model, which is trained now if it is not there."""
     weights = folder / "model_final.pth"
@@ -84,12 +77,12 @@ def score(weights: Path, config: str, options: Sequence[str], dataset: str, grid
     folder = weights.parent / name
     results = folder / "evaluation" / dataset / "results.json"
     wanted = {label for grid in map(Grid.parse, grids) for label in grid.settings()}
-    if not results.is_file() or not wanted <= json.loads(results.read_text())["compare"].keys():
+    if not results.is_file() or not wanted <= read_json(results)["compare"].keys():
         chosen = [part for grid in grids for part in ("--grid", grid)]
         places = ["MODEL.WEIGHTS", str(weights), "OUTPUT_DIR", str(folder), "DATASETS.TEST", f"['{dataset}']"]
         places += ["TEST.TASKS", "['panoptic']", "TEST.NUM_VISUALIZATIONS", "0"]
         run(["tools/sweep.py", "--config-file", config, *chosen, *options, *places], folder / "stdout.txt")
-    scores: Scores = json.loads(results.read_text())["compare"]
+    scores: Scores = read_json(results)["compare"]
     return scores
 
 
@@ -110,14 +103,13 @@ def seconds(weights: Path, results: Path) -> dict[str, float]:
                 times.append(time.process_time() - start)
             found[kind] = statistics.median(times[1:])
         write_json(results, found)
-    times_by_kind: dict[str, float] = json.loads(results.read_text())
+    times_by_kind: dict[str, float] = read_json(results)
     return times_by_kind
 
 
 def spread(values: Sequence[float]) -> str:
     """Mean ± standard deviation over the seeds."""
-    deviation = f" ± {statistics.stdev(values):.1f}" if len(values) > 1 else ""
-    return f"{statistics.mean(values):.1f}{deviation}"
+    return benchmark_mini.spread(values, digits=1)
 
 
 def table(title: str, headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

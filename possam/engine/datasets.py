@@ -91,7 +91,7 @@ def check_sources(cfg: CfgNode) -> dict[str, Vocabulary]:
             f"DATASETS.TRAIN begins with {names[0]}, which has image labels and no masks; put a dataset with masks "
             "first: its classes are the training vocabulary."
         )
-    if labeled and model_spec(cfg.MODEL.META_ARCHITECTURE).prompts:
+    if labeled and prompts:
         raise ValueError(
             f"DATASETS.TRAIN has {labeled[0]}, which has image labels and no masks, from which "
             f"{cfg.MODEL.META_ARCHITECTURE} cannot learn, since it makes masks of prompts; leave it out."

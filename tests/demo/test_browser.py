@@ -36,11 +36,6 @@ TREE = '{"thing": {"heart": ["striped heart", "plain heart"], "flower": {}, "gea
 
 
 @pytest.fixture(scope="module")
-def predictor():
-    return Predictor.from_pretrained("possam-mini", text_cache="")
-
-
-@pytest.fixture(scope="module")
 def prompter(tmp_path_factory):
     """The shipped model for prompts; where there is none, an untrained one."""
     if "possam-mini-prompt" in shipped_names():
@@ -147,16 +142,7 @@ def cells(page, element):
     return rows
 
 
-def place_of(shown, label):
-    """A pixel of the shown picture well inside the segment of that name, as x, y."""
-    (info,) = [info for info in shown.segmentation.segments_info if info["label"] == label]
-    rows, columns = np.nonzero(shown.segmentation.segmentation == info["id"])
-    middle = np.argmin(np.abs(rows - rows.mean()) + np.abs(columns - columns.mean()))
-    scale = shown.picture.shape[0] / shown.segmentation.segmentation.shape[0]
-    return int((columns[middle] + 0.5) * scale), int((rows[middle] + 0.5) * scale)
-
-
-def test_from_the_example_to_the_reason_of_a_name(page, predictor):
+def test_from_the_example_to_the_reason_of_a_name(page, predictor, place_of):
     shoot(page, "whole_0_empty")
     say(page, "snow")
     toast(page, "There is no picture")
@@ -183,7 +169,7 @@ def test_from_the_example_to_the_reason_of_a_name(page, predictor):
     page.click("#numbers button")
 
 
-def test_a_tree_is_loaded_and_its_levels_are_shown(page, predictor, tmp_path):
+def test_a_tree_is_loaded_and_its_levels_are_shown(page, predictor, tmp_path, place_of):
     page.click("#options button")
     (tmp_path / "bad.json").write_text('{"thing": ["heart"], "shape": ["heart"]}')
     page.locator("#options input[type=file]").set_input_files(tmp_path / "bad.json")
@@ -295,7 +281,7 @@ def test_a_click_is_the_place_in_the_picture_however_large_it_is_shown(prompt_pa
     page.set_viewport_size({"width": 1280, "height": 1000})
 
 
-def test_a_segment_is_refined_by_clicks(refining_page, predictor, prompter):
+def test_a_segment_is_refined_by_clicks(refining_page, predictor, prompter, place_of):
     page = refining_page
     page.locator("tr", has_text="striped heart").first.click()
     page.wait_for_selector("#image img")

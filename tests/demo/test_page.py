@@ -12,29 +12,9 @@ from PIL import Image
 from possam.demo.page import build_app, launch
 from possam.demo.segmenting import describe_click, describe_segment, segment
 from possam.demo.typed import read_typed
-from possam.predict.predictor import Predictor
 from possam.shipped import SAMPLE, SAMPLE_WORDS
 
 needs_gradio = pytest.mark.skipif(not importlib.util.find_spec("gradio"), reason="Gradio is not installed")
-
-
-@pytest.fixture(scope="module")
-def predictor():
-    return Predictor.from_pretrained("possam-mini", text_cache="")
-
-
-@pytest.fixture(scope="module")
-def shown(predictor):
-    return segment(predictor, str(SAMPLE), SAMPLE_WORDS)
-
-
-def place_of(shown, label):
-    """A pixel of the shown picture well inside the segment of that name, as x, y."""
-    (info,) = [info for info in shown.segmentation.segments_info if info["label"] == label]
-    rows, columns = np.nonzero(shown.segmentation.segmentation == info["id"])
-    middle = np.argmin(np.abs(rows - rows.mean()) + np.abs(columns - columns.mean()))
-    scale = shown.picture.shape[0] / shown.segmentation.segmentation.shape[0]
-    return int((columns[middle] + 0.5) * scale), int((rows[middle] + 0.5) * scale)
 
 
 def test_the_sample_is_segmented_drawn_and_listed(shown):
@@ -56,7 +36,7 @@ def test_a_threshold_leaves_less(predictor):
 
 
 @pytest.mark.parametrize("label", ["striped heart", "tile", "checkered gear"])
-def test_a_click_tells_why_the_mask_got_its_name(shown, label):
+def test_a_click_tells_why_the_mask_got_its_name(shown, label, place_of):
     explanation = describe_click(shown, *place_of(shown, label))
     assert explanation.label == label
     assert explanation == describe_segment(shown, next(row[0] for row in shown.rows if row[1] == label))
@@ -87,7 +67,7 @@ def test_the_ensemble_is_the_visitors_choice(predictor):
     assert weights == {"ldp": 0.0, "clip": 1.0}
 
 
-def test_large_pictures_are_drawn_small_and_clicks_still_fit(predictor):
+def test_large_pictures_are_drawn_small_and_clicks_still_fit(predictor, place_of):
     image = np.asarray(Image.open(SAMPLE).convert("RGB").resize((3000, 2000)))
     shown = segment(predictor, image, SAMPLE_WORDS)
     assert shown.picture.shape[1] == 1280 and shown.segmentation.segmentation.shape == (2000, 3000)

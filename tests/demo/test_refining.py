@@ -12,7 +12,7 @@ from possam.demo.segmenting import choose, describe_segment, path_in_words, segm
 from possam.demo.typed import read_tree_file, read_typed
 from possam.engine import load_config, prepare_datasets
 from possam.predict.predictor import Predictor
-from possam.shipped import SAMPLE, SAMPLE_WORDS
+from possam.shipped import SAMPLE
 from possam.vocabulary import Hierarchy
 from tests.prompted_models import Squares
 
@@ -23,16 +23,6 @@ TREE = {
     "gravel: stuff": {},
     "tile: stuff": {},
 }
-
-
-@pytest.fixture(scope="module")
-def predictor():
-    return Predictor.from_pretrained("possam-mini", text_cache="")
-
-
-@pytest.fixture(scope="module")
-def shown(predictor):
-    return segment(predictor, str(SAMPLE), SAMPLE_WORDS)
 
 
 @pytest.fixture(scope="module")

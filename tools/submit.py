@@ -1,8 +1,8 @@
 """Submit a training run to Slurm. Preempted or out of time, it saves, is requeued and resumes.
 
 Every GPU has its process, which Slurm starts; the run's settings are those of tools/train_net.py. Or submit
-`possam segment`, whose processes share the files: give the words of that command in place of a configuration. The same
-as `possam submit`.
+`possam segment`, whose processes share the files: give the words of that command in place of a configuration.
+Trainings can be submitted with `possam submit`, too.
 
 Examples:
     python tools/submit.py --config-file configs/coco/possam_vit_b.yaml --partition gpu --gpus-per-node 8 \\

@@ -24,7 +24,7 @@ def web_address(path: str | Path) -> str:
 
 
 def download_picture(address: str) -> bytes:
-    """What is at an http or https address; redirections are followed to such addresses alone.
+    """Download the content of an http or https address; only redirections to such addresses are followed.
 
     Raises:
         ValueError: there is no answer within 20 seconds, an error, nothing, or more than 100 MB or 120 seconds of

@@ -1,4 +1,4 @@
-"""Where the image of an annotation lies, for each way in which annotation files say it, and how large images are."""
+"""Paths of annotated images, for each way in which annotation files name them, and sizes of images."""
 
 from __future__ import annotations
 

@@ -316,7 +316,7 @@ def _chosen(shown: Shown, segment_id: int) -> tuple[Any, ...]:
 
 
 def _explained(shown: Shown) -> tuple[Any, ...]:
-    """Why the chosen segment got its name."""
+    """Note, panel, accordion and numbers that explain the name of the chosen segment."""
     gr = import_gradio()
     result, explanation = shown.segmentation, describe_segment(shown, shown.chosen)
     picture = draw_explanation(result.image, result.segmentation == shown.chosen, explanation)

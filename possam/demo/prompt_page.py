@@ -115,7 +115,7 @@ class _PromptPage:
 
 
 def _shown(act: Callable[[], Clicks | None], before: Clicks | None = None) -> tuple[Any, ...]:
-    """What the page shows after an act; as it is where nothing has changed."""
+    """Parts of the page after an action; unchanged where the clicks have not changed."""
 
     def parts() -> tuple[Any, ...]:
         clicks = act()

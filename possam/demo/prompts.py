@@ -33,7 +33,7 @@ __all__ = [
 ]
 
 MODES = {"on the object": 1, "outside it": 0, "corner of a box": None}
-"""What a click means, and the label of the point that it adds."""
+"""Meanings of a click, each with the label of the point that it adds; None for the corner of a box."""
 SIDE = 1280
 """A page shows no more pixels; a larger picture is drawn in this size, not drawn and then shrunk."""
 _NO_PICTURE = "There is no picture: drop one into the field."
@@ -66,7 +66,7 @@ class Clicks:
 
     @property
     def given(self) -> bool:
-        """Whether anything is clicked."""
+        """True if there is a point, a box or a corner of one."""
         return bool(self.points) or self.box is not None or self.corner is not None
 
     @property

@@ -12,7 +12,7 @@ from possam.predict.segmentation import Segmentation
 __all__ = ["CHOOSE", "refine", "restore"]
 
 CHOOSE = "chooses a segment"
-"""What a click does where it refines none; otherwise it is a key of `possam.demo.prompts.MODES`."""
+"""The mode in which a click chooses a segment; the modes that refine it are the keys of `possam.demo.prompts.MODES`."""
 
 
 def refine(prompter: Predictor, shown: Shown, x: int, y: int, mode: str, *, rename: bool = False) -> Shown:

@@ -113,7 +113,7 @@ def segment_of_click(shown: Shown, x: int, y: int) -> int:
 
 
 def describe_click(shown: Shown, x: int, y: int) -> MaskExplanation | None:
-    """Why the segment under a pixel of `shown.picture` got its name; None where there is no segment.
+    """Explain the name of the segment under a pixel of `shown.picture`; None where there is no segment.
 
     Raises:
         ValueError: the pixel is outside the picture.
@@ -123,7 +123,7 @@ def describe_click(shown: Shown, x: int, y: int) -> MaskExplanation | None:
 
 
 def describe_segment(shown: Shown, segment_id: int) -> MaskExplanation:
-    """Why a segment of the list got its name.
+    """Explain the name of a segment of the list.
 
     Raises:
         ValueError: there is no such segment.

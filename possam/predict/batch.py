@@ -216,8 +216,8 @@ def prompt_files(
 def _settings(
     predictor: Predictor, asked: Names, classes: Vocabulary, *, ensemble: str | None, **options: Any
 ) -> dict[str, Any]:
-    """What the results of an image depend on beside the image, as plain data for the journal: defaults as what they
-    come to, so that a run goes on where they are given by name.
+    """Settings that the results of an image depend on, as plain data for the journal. Defaults are recorded by their
+    values, so that giving them explicitly changes nothing.
 
     The batch size, the device and this package's version, which change results by rounding at most, are left out.
     """

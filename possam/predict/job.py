@@ -143,7 +143,7 @@ def _check_agreement(sources: Sequence[Source], settings: Mapping[str, Any]) -> 
 
 
 def _in_main_process(call: Callable[[], R], group: Any) -> R:
-    """What a call in the main process returns, in all processes; what it raises is raised in all."""
+    """Call a function in the main process, and return or raise in all processes what it returned or raised."""
     result: Any = None
     error: Exception | None = None
     if comm.is_main_process():

@@ -54,7 +54,7 @@ class Journal:
         self.json = folder / f"{kind}.json"
         self.kind = kind
         self.done: set[str] = set()
-        """What earlier runs have done: the names of images, and `key_of` of videos."""
+        """Names of images, and `key_of` of videos, that earlier runs have finished."""
         self._path = folder / JOURNAL
         self._part_path = folder / _PART.format(rank)
         self._part: IO[bytes] | None = None
@@ -128,7 +128,7 @@ class Journal:
         return settings
 
     def _has_results(self, record: Record) -> bool:
-        """Whether all that a record says was written is there."""
+        """True if all files that a record names exist."""
         if "image" not in record:
             return True
         return bool(record["complete"]) and all(path.is_file() for path in self._results(record["image"]["id"]))
@@ -284,8 +284,8 @@ def key_of(source: Source) -> str:
 
 
 def stamp_of(source: Source) -> dict[str, Any]:
-    """What tells whether a file has changed: its path as text, its size in bytes and when it was written; empty where
-    it cannot be asked."""
+    """Path as text, size in bytes and time of writing of a file, by which changes are noticed; empty if it cannot be
+    read."""
     try:
         state = os.stat(source.path)
     except OSError:

@@ -57,7 +57,7 @@ def _check(segmentation: Segmentation, segment_id: int, prompted: PromptedResult
 
 
 def _name(prompted: PromptedResult, vocabulary: Vocabulary) -> dict[str, Any]:
-    """What a segment's dict says of its name."""
+    """Entries of a segment's dict that name it."""
     names = vocabulary.display_names
     ids, scores = prompted.label_ids[0].tolist(), prompted.scores[0].tolist()
     return {

@@ -222,7 +222,7 @@ class Segmentation:
         return picture
 
     def explain(self, segment_id: int | None = None, *, query: int | None = None, top: int = 5) -> MaskExplanation:
-        """Why a mask got its name; of a hierarchy all nodes are compared, whatever is above them.
+        """Explain the name of a mask; of a hierarchy all nodes are compared, whatever is above them.
 
         Args:
             segment_id: of a segment; of joined stuff the mask with the best score is explained. Or else

@@ -1,4 +1,4 @@
-"""What was found in images, as lines of text and as dicts, and parts that results have in common."""
+"""Summaries of predictions as lines of text and as dicts, and parts that results have in common."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def found_line(record: Mapping[str, Any]) -> str:
 
 
 def read_found(path: str | Path, vocabulary: Vocabulary) -> Iterator[dict[str, Any]]:
-    """What was found in each image, from the predictions that `possam.predict.batch` wrote.
+    """Read the segments or masks of each image from the predictions that `possam.predict.batch` wrote.
 
     Args:
         path: panoptic.json or instances.json.

@@ -1,4 +1,4 @@
-"""How different two colors look, to normal vision and with the three dichromatic color-vision deficiencies.
+"""Differences of colors, to normal vision and with the three dichromatic color-vision deficiencies.
 
 Colors are sRGB in [0, 255]; Lab is CIE L*a*b* for the white D65.
 """

@@ -1,4 +1,4 @@
-"""What is wrong with a dataset's files, precisely, and what fixes it."""
+"""Examination of a dataset's files: problems, with the files they are in and their fixes."""
 
 from possam.data.doctor.examination import examine, is_there
 from possam.data.doctor.problem import ABSENT, Problem

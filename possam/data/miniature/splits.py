@@ -53,7 +53,7 @@ def split_paths(root: str | Path | None, name: str) -> dict[str, Path]:
 
 
 def labels_path(root: str | Path | None, name: str) -> Path:
-    """Where the labels of a split of image labels lie."""
+    """Path of the labels file of a split of image labels."""
     return datasets_root(root) / "mini" / name / "labels.json"
 
 

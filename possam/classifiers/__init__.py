@@ -7,7 +7,7 @@ from .ensembles import ENSEMBLE_REGISTRY, Ensemble, build_ensemble
 from .inputs import ClassificationInputs
 from .local_discriminative_pooling import LocalDiscriminativePooling, check_streams
 from .mask_pooled_embedding import MaskPooledEmbedding
-from .query_embedding import QueryEmbedding
+from .query_embedding import QueryEmbedding, QueryOnlyEmbedding
 from .roi_embedding import RoIEmbedding
 from .top_classes import ClassificationParts, TopClasses, streamed_top_k, top_classes
 
@@ -25,6 +25,7 @@ __all__ = [
     "MaskPooledEmbedding",
     "RoIEmbedding",
     "QueryEmbedding",
+    "QueryOnlyEmbedding",
     "TopClasses",
     "build_ensemble",
     "check_streams",

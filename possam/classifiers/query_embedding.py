@@ -1,4 +1,4 @@
-"""Class embeddings from the decoder's queries, which look at CLIP's dense features (METHOD.md 2.2)."""
+"""Class embeddings from the decoder's queries, which may look at CLIP's dense features (METHOD.md 2.2)."""
 
 # L decoder layers, B images, Q queries, C hidden width, h×w cells of CLIP's map, D width of CLIP's joint space
 
@@ -55,6 +55,33 @@ class QueryEmbedding(nn.Module):
             together = self.cross(together, torch.zeros_like(together), keys, keys, allowed)
         together = self.mlp(together)
         return together.unflatten(1, (len(queries), -1)).transpose(0, 1)
+
+
+class QueryOnlyEmbedding(nn.Module):
+    """G = MLP3(query), for the ablation "query alone": nothing is pooled inside the mask.
+
+    It takes what LDP takes, in LDP's place.
+
+    Args:
+        channels: C.
+        embed_dim: D.
+    """
+
+    def __init__(self, *, channels: int, embed_dim: int) -> None:
+        super().__init__()
+        self.mlp = MLP(channels, channels, embed_dim, 3)
+
+    def forward(self, queries: Tensor, mask_logits: Tensor, mask_features: Tensor, clip_features: Tensor) -> Tensor:
+        """Class embeddings B×Q×D, not normalized, of queries B×Q×C float; nothing else is used."""
+        embeddings: Tensor = self.mlp(queries)
+        return embeddings
+
+    def embed_layers(
+        self, queries: Sequence[Tensor], mask_logits: Sequence[Tensor], mask_features: Tensor, clip_features: Tensor
+    ) -> Tensor:
+        """Class embeddings of L layers as `forward` gives them, L×B×Q×D; queries is a list of L."""
+        embeddings: Tensor = self.mlp(torch.stack(list(queries)))
+        return embeddings
 
 
 def _cells_inside(mask_logits: Tensor, size: torch.Size) -> Tensor:

@@ -18,6 +18,7 @@ from possam.classifiers import (
     ClipPooling,
     Ensemble,
     LocalDiscriminativePooling,
+    QueryOnlyEmbedding,
     build_ensemble,
 )
 from possam.config.key import (
@@ -132,7 +133,15 @@ def _clip_pooling(cfg: CfgNode, clip: FrozenCLIP, mask_channels: int) -> nn.Modu
     return ClipPooling(project=clip.project, channels=cfg.MODEL.MASK_FORMER.HIDDEN_DIM, embed_dim=clip.embed_dim)
 
 
-EMBEDDINGS: dict[str, Callable[[CfgNode, FrozenCLIP, int], nn.Module]] = {"ldp": _ldp, "clip": _clip_pooling}
+def _query_only(cfg: CfgNode, clip: FrozenCLIP, mask_channels: int) -> nn.Module:
+    return QueryOnlyEmbedding(channels=cfg.MODEL.MASK_FORMER.HIDDEN_DIM, embed_dim=clip.embed_dim)
+
+
+EMBEDDINGS: dict[str, Callable[[CfgNode, FrozenCLIP, int], nn.Module]] = {
+    "ldp": _ldp,
+    "clip": _clip_pooling,
+    "query": _query_only,
+}
 """`MODEL.EMBEDDING.NAME`: how a mask gets its class embedding G; the last argument is the mask features' width."""
 
 
@@ -203,7 +212,7 @@ CRITERION_KEYS = (
 
 EMBEDDING_KEYS = (
     Key("MODEL.EMBEDDING.NAME", "ldp", Choice(EMBEDDINGS), resume="fixed",
-        help="class embedding of a mask: Local Discriminative Pooling, or pooled CLIP features"),
+        help="class embedding of a mask: Local Discriminative Pooling, pooled CLIP features, or the query alone"),
     Key("MODEL.LDP.LAYERS", 2, count, resume="fixed", only_if=_LDP, help="layers of LDP"),
     Key("MODEL.LDP.HEADS", 8, (count, divisor_of("MODEL.MASK_FORMER.HIDDEN_DIM")), resume="fixed", only_if=_LDP,
         help="heads of LDP's attention"),

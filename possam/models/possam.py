@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from possam.classifiers import ClipPooling, CosineClassifier, LocalDiscriminativePooling, check_streams
+from possam.classifiers import CosineClassifier, check_streams
 from possam.d2.config import CfgNode, configurable
 from possam.decoders import MaskPrediction
 from possam.encoders import FrozenCLIP, FrozenSAM
@@ -54,7 +54,7 @@ class PosSAM(OpenVocabularySegmenter):
         pyramid: nn.Module | None,
         pixel_decoder: nn.Module | None,
         mask_decoder: nn.Module,
-        ldp: LocalDiscriminativePooling | ClipPooling,
+        ldp: nn.Module,
         classifier: CosineClassifier,
         compiled: bool = False,
         **shared: Any,
@@ -65,7 +65,8 @@ class PosSAM(OpenVocabularySegmenter):
                 decoder reads F_sam itself.
             mask_decoder: (F_mask, scales) to the predictions of its layers (`MaskDecoder`), or else F_sam to these and
                 F_mask (`TwoWayDecoder`).
-            ldp: queries, masks, F_mask and F_clip to class embeddings (`LocalDiscriminativePooling`, `ClipPooling`).
+            ldp: queries, masks, F_mask and F_clip to class embeddings (`LocalDiscriminativePooling`, or what
+                `MODEL.EMBEDDING.NAME` has in its place).
             compiled: run the encoders and the decoder through torch.compile.
             shared: of `OpenVocabularySegmenter`.
         """

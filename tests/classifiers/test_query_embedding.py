@@ -3,7 +3,7 @@ import math
 import torch
 import torch.nn.functional as F
 
-from possam.classifiers import QueryEmbedding
+from possam.classifiers import QueryEmbedding, QueryOnlyEmbedding
 
 
 def inputs(seed=0):
@@ -62,3 +62,13 @@ def test_every_parameter_has_a_gradient():
     queries, masks, cells = inputs()
     ours.embed_layers(queries, masks, cells).square().sum().backward()
     assert all(parameter.grad is not None for parameter in ours.parameters())
+
+
+def test_the_query_alone_is_an_mlp_of_three_layers():
+    ours = QueryOnlyEmbedding(channels=16, embed_dim=12)
+    queries, masks, _ = inputs()
+    unused = torch.full((2, 1, 1, 1), torch.nan)
+    together = ours.embed_layers(queries, masks, unused, unused)
+    assert together.shape == (3, 2, 5, 12) and len(ours.mlp.layers) == 3
+    for layer, one, mask in zip(together, queries, masks, strict=True):
+        torch.testing.assert_close(layer, ours(one, mask, unused, unused), atol=1e-6, rtol=1e-5)

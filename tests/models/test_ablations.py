@@ -51,7 +51,8 @@ def model(name, tmp_path):
 
 
 def test_the_papers_ablations_are_all_there():
-    expected = {"no_fpn", "two_way_decoder", "clip_pooling", "ldp_clip_only", "fixed_ensemble", "no_iou_head"}
+    expected = {"no_fpn", "two_way_decoder", "clip_pooling", "query_only", "ldp_clip_only", "fixed_ensemble"}
+    expected |= {"no_iou_head"}
     assert set(ABLATIONS) == expected
 
 
@@ -93,6 +94,7 @@ def test_its_parameters_are_saved_and_load_strictly(model):
         ("no_fpn", "pyramid.stages"),
         ("two_way_decoder", "pixel_decoder"),
         ("clip_pooling", "ldp.layers"),
+        ("query_only", "ldp.layers"),
         ("ldp_clip_only", "ldp.sam_projection"),
         ("no_iou_head", "mask_decoder.iou_head"),
     ],

@@ -5,11 +5,15 @@ set, or the device's peak allocation. Needs no data and no weights.
 
 With --prompts it measures a system that takes prompts: an image encoded once, then clicks, one at a time.
 
+With --flops it counts multiply-adds of convolutions and matrix products from an image to its masks and embeddings, by
+module; sampling, normalization and other elementwise operations are not counted.
+
 With --text it measures the text embeddings of a list of classes instead; the second time they come from the folder.
 
 Examples:
     python tools/measure.py --config-file configs/coco/possam_vit_h.yaml MODEL.DEVICE cpu SOLVER.AMP.ENABLED False
     python tools/measure.py --config-file configs/ovsam/coco.yaml --prompts 10 MODEL.DEVICE cpu SOLVER.AMP.ENABLED False
+    python tools/measure.py --config-file configs/opsnet/r50.yaml --flops MODEL.DEVICE cpu INPUT.IMAGE_SIZE 640
     python tools/measure.py --config-file configs/coco/possam_vit_b.yaml --text ade20k_847 --folder output/text \\
         MODEL.DEVICE cpu SOLVER.AMP.ENABLED False
 """
@@ -29,6 +33,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch.utils.flop_counter import FlopCounterMode
 
 from possam.d2.config import CfgNode
 from possam.d2.structures import Instances
@@ -36,6 +41,7 @@ from possam.d2.utils import EventStorage
 from possam.encoders import FrozenCLIP
 from possam.engine import Trainer, load_config, prepare_datasets
 from possam.engine.trainer import build_step
+from possam.layers.linear import HAS_ONEDNN
 from possam.models import OpenVocabularySegmenter
 from possam.predict.predictor import Predictor
 from possam.utils.files import full_path
@@ -96,6 +102,22 @@ def measure_text(cfg: CfgNode, vocabulary: Vocabulary, folder: Path | None) -> N
     print(f"{len(vocabulary)} classes, {len(vocabulary.names)} names, {prompts} prompts: {cost}, {wall:.2f} s wall")
 
 
+def _onednn_flops(x: torch.Size, weight: torch.Size, *_: Any, **__: Any) -> int:
+    return 2 * x.numel() * weight[0]
+
+
+def count_multiply_adds(model: OpenVocabularySegmenter, inputs: dict[str, Any]) -> dict[str, float]:
+    """Multiply-adds in 10⁹ by the class of a module of the model, and of all under "total"."""
+    counted: dict[Any, Any] = {}
+    if HAS_ONEDNN:
+        counted[torch.ops.mkldnn._linear_pointwise] = _onednn_flops
+    model.requires_grad_(False)
+    with torch.no_grad(), FlopCounterMode(display=False, custom_mapping=counted) as counter:
+        model.propose([inputs])
+    flops = {name: sum(of.values()) / 2e9 for name, of in counter.get_flop_counts().items() if "." not in name}
+    return {**{name: of for name, of in flops.items() if name != "Global"}, "total": flops["Global"]}
+
+
 def measure_prompts(model: OpenVocabularySegmenter, image: NDArray[np.uint8], count: int) -> None:
     """Print what it costs to encode an image, and to answer clicks in it one after the other.
 
@@ -117,6 +139,7 @@ def main() -> None:
     parser.add_argument("--targets", type=int, default=20)
     parser.add_argument("--repeat", type=int, default=1)
     parser.add_argument("--prompts", type=int, default=0, help="clicks in one image, of a system that takes prompts")
+    parser.add_argument("--flops", action="store_true", help="count multiply-adds, instead of measuring time")
     parser.add_argument("--text", metavar="TABLE", help="a shipped list of classes, or a vocabulary's JSON file")
     parser.add_argument("--folder", type=full_path, help="where the text embeddings are kept")
     parser.add_argument("opts", nargs=argparse.REMAINDER)
@@ -137,6 +160,10 @@ def main() -> None:
     trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad) / 1e6
     frozen = sum(parameter.numel() for parameter in model.parameters()) / 1e6 - trained
     print(f"{' + '.join(args.config_file)}: {trained:.1f} M trained, {frozen:.1f} M frozen parameters")
+    if args.flops:
+        for name, giga in count_multiply_adds(model.eval(), inputs).items():
+            print(f"{name}: {giga:.1f} G multiply-adds")
+        return
     if args.prompts:
         measure_prompts(model, inputs["image"].permute(1, 2, 0).numpy(), args.prompts)
         return

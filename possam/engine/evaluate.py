@@ -21,10 +21,13 @@ from possam.evaluation import (
     LVIS_DETECTIONS,
     Evaluators,
     GroundTruth,
+    ImageCounts,
     ap_library,
+    bootstrap_results,
     build_evaluators,
     find_task,
     format_comparison,
+    format_differences,
     format_table,
     outputs_of,
     scored_tasks,
@@ -87,7 +90,10 @@ def evaluate_datasets(
     )
     results = OrderedDict((name, report.get("results", {})) for name, report in reports.items())
     if comm.is_main_process() and reports:
-        content = {name: {**report["results"], "dataset": report["dataset"]} for name, report in reports.items()}
+        content = {
+            name: {**report["results"], **report["intervals"], "dataset": report["dataset"]}
+            for name, report in reports.items()
+        }
         write_json(Path(cfg.OUTPUT_DIR) / "evaluation" / "results.json", {"datasets": content, "provenance": origin})
         if len(results) > 1:
             print(f"\n{format_comparison(results, title='dataset')}\n")
@@ -106,7 +112,8 @@ def evaluate(
     """Score `model` on `dataset`: `MODEL.ENSEMBLE` on those of `TEST.TASKS` that the dataset has annotations for,
     `TEST.ENSEMBLES` on the first of these alone.
 
-    Prints the tables; writes predictions and `results.json` under OUTPUT_DIR/evaluation/<dataset>.
+    Prints the tables; writes predictions, `results.json` and, for panoptic quality, the counts of each image
+    (`ImageCounts`) under OUTPUT_DIR/evaluation/<dataset>.
 
     Args:
         loader_of, predictor: see `evaluate_datasets`.
@@ -129,7 +136,8 @@ def _evaluate(
     predictor: Predictor,
     origin: Mapping[str, Any] | None,
 ) -> dict[str, Any]:
-    """"results" (what `evaluate` returns) and "dataset" (what they are about); empty but on the main process."""
+    """"results" (what `evaluate` returns), "intervals" (what results.json has of them) and "dataset" (what they are
+    about); empty but on the main process."""
     if wrong := not_finite(model.state_dict()):
         raise FloatingPointError(f"{dataset} is not scored: parameters of the model are NaN or infinite: {wrong}.")
     folder = Path(cfg.OUTPUT_DIR) / "evaluation" / dataset
@@ -141,20 +149,40 @@ def _evaluate(
             *(dataset, LVIS_DETECTIONS, cfg.TEST.DETECTIONS_PER_IMAGE, LVIS_DETECTIONS),
         )
     tasks = {name: scored[:1] for name in cfg.TEST.ENSEMBLES} | {ensemble: scored}
-    metrics, images = _score(model, predictor, loader_of, ground_truth, tasks, {ensemble: folder})
+    metrics, evaluators = _score(model, predictor, loader_of, ground_truth, tasks, {ensemble: folder})
     if not comm.is_main_process():
         return {}
     results = dict(metrics[ensemble])
     if len(metrics) > 1:
         results["compare"] = {name: metric[find_task(scored[0]).result] for name, metric in metrics.items()}
+    images = max(len(evaluator.evaluators[0].image_ids) for evaluator in evaluators.values())
     about = _describe(ground_truth, scored, model.train_vocabulary, images)
-    write_json(folder / "results.json", {**results, "dataset": about, "provenance": origin})
+    intervals = _intervals(evaluators, folder / "panoptic_counts")
+    write_json(folder / "results.json", {**results, **intervals, "dataset": about, "provenance": origin})
     # After the file: what is printed may be lost.
-    print(f"\n{dataset}, {ensemble}\n\n{format_table(metrics[ensemble])}\n")
+    bootstrap = intervals.get("bootstrap", {})
+    table = format_table(metrics[ensemble], intervals=bootstrap.get("intervals", {}).get(ensemble))
+    print(f"\n{dataset}, {ensemble}\n\n{table}\n")
     if len(metrics) > 1 or not all(metric.percent for task in scored for metric in find_task(task).metrics):
         print(f"{format_comparison(metrics)}\n")
+    if differences := format_differences(bootstrap):
+        print(f"{differences}\n")
     logger.info("Results and predictions are in %s", folder)
-    return {"results": results, "dataset": about}
+    return {"results": results, "intervals": intervals, "dataset": about}
+
+
+def _intervals(evaluators: Mapping[str, Evaluators], folder: Path) -> dict[str, Any]:
+    """Write the panoptic counts of each image to a file an ensemble, and return "bootstrap" (`bootstrap_results`);
+    empty where no image has any."""
+    counts: dict[str, ImageCounts] = {
+        name: evaluator.image_counts
+        for name, of in evaluators.items()
+        for evaluator in of.evaluators
+        if evaluator.image_counts is not None and evaluator.image_ids
+    }
+    for name, of_ensemble in counts.items():
+        of_ensemble.save(folder / f"{name}.npz")
+    return {"bootstrap": bootstrap_results(counts)} if counts else {}
 
 
 def _score(
@@ -164,8 +192,8 @@ def _score(
     ground_truth: GroundTruth,
     tasks: Mapping[str, tuple[str, ...]],
     folders: Mapping[str, Path],
-) -> tuple[dict[str, dict[str, Any]], int]:
-    """The metrics of every ensemble's tasks, and of how many images they are, which is 0 but on the main process.
+) -> tuple[dict[str, dict[str, Any]], dict[str, Evaluators]]:
+    """The metrics of every ensemble's tasks, empty but on the main process, and the evaluators that made them.
 
     A model takes prompts, or whole images: its tasks have the same inputs.
 
@@ -182,7 +210,7 @@ def _score(
     loader = loader_of(ground_truth.name, prompts=True) if model.takes_prompts else loader_of(ground_truth.name)
     _predict(model, predictor, loader, evaluators, {name: outputs_of(of) for name, of in tasks.items()})
     metrics = {name: evaluator.evaluate() or {} for name, evaluator in evaluators.items()}
-    return metrics, max(evaluator.evaluators[0].num_images for evaluator in evaluators.values())
+    return metrics, evaluators
 
 
 def _predict(

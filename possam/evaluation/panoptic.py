@@ -29,6 +29,7 @@ from possam.data.coco_format import (
 from possam.data.id_maps import areas_and_boxes, check_values, read_id_map, runs, write_id_map
 from possam.data.panoptic import load_panoptic, panoptic_vocabulary
 from possam.evaluation.groups import class_groups
+from possam.evaluation.image_counts import ImageCounts
 from possam.evaluation.panoptic_quality import PanopticCounts, count_segments
 from possam.evaluation.per_image import PerImageEvaluator
 from possam.utils.files import read_json, write_json
@@ -79,6 +80,12 @@ class PanopticEvaluator(PerImageEvaluator):
     def summarize(self, results: Sequence[Any]) -> dict[str, dict[str, float]]:
         counts = PanopticCounts.total((result["counts"] for result in results), len(self.vocabulary))
         self.per_class = counts.table(self.vocabulary.display_names)
+        self.image_counts = ImageCounts.from_images(
+            self.image_ids,
+            [result["counts"] for result in results],
+            class_names=self.vocabulary.display_names,
+            groups=self.groups,
+        )
         summary = counts.summary(self.groups)
         if self.output_dir is not None:
             self._write_json([result["annotation"] for result in results])

@@ -10,6 +10,7 @@ from possam.d2.evaluation import DatasetEvaluator
 from possam.d2.utils import comm
 from possam.evaluation.ground_truth import GroundTruth
 from possam.evaluation.groups import class_groups
+from possam.evaluation.image_counts import ImageCounts
 from possam.vocabulary import Vocabulary
 
 __all__ = ["PerImageEvaluator"]
@@ -24,7 +25,9 @@ class PerImageEvaluator(DatasetEvaluator):  # type: ignore[misc]
     an image that came twice counts once. `evaluate` gives the result on the main process, None on the others.
 
     Attributes:
-        num_images: how many images the last result is of, on the main process.
+        image_ids: the images that the last result is of, in the dataset's order, on the main process.
+        image_counts: the last result's counts of each image, on the main process; None for metrics other than panoptic
+            quality.
     """
 
     def __init__(
@@ -60,7 +63,8 @@ class PerImageEvaluator(DatasetEvaluator):  # type: ignore[misc]
 
     def reset(self) -> None:
         self._results: dict[Any, Any] = {}
-        self.num_images = 0
+        self.image_ids: tuple[Any, ...] = ()
+        self.image_counts: ImageCounts | None = None
 
     def process(self, inputs: Sequence[Mapping[str, Any]], outputs: Sequence[Mapping[str, Any]]) -> None:
         for sample, output in zip(inputs, outputs, strict=True):
@@ -81,9 +85,8 @@ class PerImageEvaluator(DatasetEvaluator):  # type: ignore[misc]
                 f"{self.ground_truth.name!r} were not predicted (first: {missing[:5]}); "
                 "the result is of the rest."
             )
-        self.num_images = len(results)
-        ordered = [results[image_id] for image_id in self.ground_truth.records if image_id in results]
-        return self.summarize(ordered)
+        self.image_ids = tuple(image_id for image_id in self.ground_truth.records if image_id in results)
+        return self.summarize([results[image_id] for image_id in self.image_ids])
 
     def output_of(self, image_id: Any, output: Mapping[str, Any], key: str) -> Any:
         """``output[key]``. Raises ValueError where the model did not give it."""

@@ -6,18 +6,23 @@ from typing import Any
 
 from tabulate import tabulate
 
+from possam.evaluation.bootstrap import Estimate
 from possam.evaluation.groups import GROUP_NAMES
 from possam.evaluation.tasks import registered_tasks
 
-__all__ = ["format_comparison", "format_table", "headline_metrics"]
+__all__ = ["format_comparison", "format_differences", "format_table", "headline_metrics"]
+
+_WIDEST = 100  # columns of a table with intervals
 
 
-def format_table(results: Mapping[str, Any]) -> str:
+def format_table(results: Mapping[str, Any], *, intervals: Mapping[str, Sequence[float]] | None = None) -> str:
     """The headline metrics in percent (rows) over all, thing, stuff, seen and unseen classes (columns).
 
     Args:
         results: metrics by task, as the evaluators give them; tasks and groups they lack are left out. A cell is empty
             where a metric is not made for a group, and "–" where the group has no class that counts.
+        intervals: [low, high] of PQ by metric ("PQ", "PQ_seen" …), as results.json has them of an ensemble: a row under
+            PQ, which is left out where the table would be wider than 100 columns.
     """
     rows = [
         (metric, results.get(task.result, {}))
@@ -33,7 +38,32 @@ def format_table(results: Mapping[str, Any]) -> str:
         ]
         for metric, values in rows
     ]
-    return _table(body, ["%", *(GROUP_NAMES[suffix] for suffix in suffixes)])
+    heads = ["%", *(GROUP_NAMES[suffix] for suffix in suffixes)]
+    shown = _table(body, heads)
+    if intervals:
+        under = 1 + next(i for i, (metric, _) in enumerate(rows) if metric.key == "PQ")
+        body.insert(under, ["95 % interval", *(_interval(intervals.get("PQ" + suffix)) for suffix in suffixes)])
+        wider = _table(body, heads)
+        shown = wider if len(wider.splitlines()[0]) <= _WIDEST else shown
+    return shown
+
+
+def format_differences(bootstrap: Mapping[str, Any]) -> str:
+    """A row for each ensemble but the best: how far its PQ is from the best one's, with the 95 % interval of the paired
+    difference, and a word where that includes 0; "" where only one ensemble was scored.
+
+    Args:
+        bootstrap: as `possam.evaluation.bootstrap.bootstrap_results` gives it.
+    """
+    best = bootstrap.get("best", {}).get("PQ")
+    if best is None:
+        return ""
+    estimates = {name: Estimate(*of["PQ"]) for name, of in bootstrap["differences"].items() if "PQ" in of}
+    rows = [
+        [name, f"{e.value:+.1f}", _interval(e[1:]), "includes 0" if e.includes_zero else ""]
+        for name, e in estimates.items()
+    ]
+    return _table(rows, ["ensemble", f"PQ − {best}'s", "95 % interval", ""])
 
 
 def format_comparison(
@@ -76,6 +106,12 @@ def headline_metrics(results: Mapping[str, Any]) -> dict[str, float | None]:
 def _table(rows: Sequence[Sequence[Any]], headers: Sequence[str]) -> str:
     align = ["left"] + ["right"] * (len(headers) - 1)
     return tabulate(rows, headers=headers, tablefmt="github", colalign=align, disable_numparse=True)
+
+
+def _interval(values: Sequence[float] | None) -> str:
+    if values is None:
+        return ""
+    return "–" if math.isnan(values[0]) else f"[{values[0]:.1f}, {values[1]:.1f}]"
 
 
 def _number(value: float, places: int = 1) -> str:

@@ -15,7 +15,7 @@ from possam.data.miniature.export import export_split
 from possam.engine import load_config, prepare_datasets
 from possam.engine.evaluate import evaluate, evaluate_datasets
 from possam.engine.trainer import build_test_loader
-from possam.evaluation import Metric, Task, register_task
+from possam.evaluation import ImageCounts, Metric, Task, intervals, register_task
 from possam.evaluation.per_image import PerImageEvaluator
 from possam.evaluation.tasks import _TASKS
 from possam.models import PosSAM
@@ -95,6 +95,12 @@ def test_what_is_written(run):
     assert report["provenance"] == whole["provenance"]
     assert whole["datasets"][B] == {key: value for key, value in report.items() if key != "provenance"}
     assert report["panoptic_seg"]["PQ"] == results[B]["panoptic_seg"]["PQ"]
+    bootstrap = report["bootstrap"]
+    assert set(bootstrap["intervals"]) == set(bootstrap["differences"]) == {"mase", "clip"}
+    for name, of in bootstrap["intervals"].items():
+        counts = ImageCounts.load(_folder(cfg) / B / "panoptic_counts" / f"{name}.npz")
+        assert len(counts.image_ids) == 3 and counts.class_names == Vocabulary.load("mini_b").display_names
+        assert intervals(counts)["PQ"] == pytest.approx([results[B]["compare"][name]["PQ"], *of["PQ"]], nan_ok=True)
     assert _read(cfg, A, "results.json")["panoptic_seg"]["PQ_unseen"] is None  # NaN: every class of A is seen
     about = report["dataset"]
     vocabulary, train = Vocabulary.load("mini_b"), Vocabulary.load("mini_a")
@@ -159,7 +165,7 @@ def test_results_are_written_before_tables_are_made_and_printed(run, monkeypatch
         with monkeypatch.context() as patch, pytest.raises(KeyError, match="tables"):
             patch.setattr(module, table, fail)
             if table == "format_comparison":
-                patch.setattr(module, "_evaluate", lambda *_: {"results": {}, "dataset": {}})
+                patch.setattr(module, "_evaluate", lambda *_: {"results": {}, "intervals": {}, "dataset": {}})
             score(cfg, model)
         assert _folder(cfg).joinpath(*place).is_file()
 
@@ -169,6 +175,7 @@ def test_tasks_are_those_of_the_dataset(run, caplog):
     MetadataCatalog.get(B).__dict__["tasks"] = ("semantic",)
     with caplog.at_level("INFO"):
         results = score(cfg, model)
+    assert "bootstrap" not in _read(cfg, B, "results.json")  # there are intervals of panoptic quality alone
     assert set(results[B]) == {"sem_seg", "compare"} and set(results[B]["compare"]["ldp"]) == set(results[B]["sem_seg"])
     assert f"{B} has no annotation for panoptic, instance" in caplog.text
     MetadataCatalog.get(B).__dict__["tasks"] = ("instance",)

@@ -100,6 +100,9 @@ def test_uneven_shares_give_what_one_process_gives(two_processes, tmp_path, monk
         one, two = (json.loads((folder / "results.json").read_text()) for folder in folders)
         assert one.pop("provenance") and two.pop("provenance")
         assert one == two and one["dataset"]["images"] == count
+        assert set(one["bootstrap"]["intervals"]) == {"mase", "ldp"}
+        counts = [(folder / "panoptic_counts" / "ldp.npz").read_bytes() for folder in folders]
+        assert counts[0] == counts[1]
         assert one["panoptic_seg"]["PQ"] is not None and one["compare"]["ldp"]["SQ"] is not None
         predictions = [json.loads((folder / "panoptic.json").read_text()) for folder in folders]
         assert predictions[0] == predictions[1]

@@ -1,4 +1,4 @@
-from possam.evaluation.tables import format_comparison, format_table, headline_metrics
+from possam.evaluation.tables import format_comparison, format_differences, format_table, headline_metrics
 
 NAN = float("nan")
 PANOPTIC = {
@@ -36,6 +36,38 @@ def test_table_of_all_tasks():
     assert rows[5] == ["AP", "10.0", "", "", "11.0", "9.0"]
     rows = cells(format_table({"sem_seg": results["sem_seg"]}))
     assert rows == [["%", "all", "seen", "unseen"], ["mIoU", "30.0", "–", "20.0"]]
+
+
+INTERVALS = {"PQ": [48.04, 52.0], "PQ_th": [-0.06, 100.0], "PQ_seen": [1.0, 2.0], "PQ_unseen": [NAN, NAN]}
+
+
+def test_intervals_stand_under_pq():
+    results = {"panoptic_seg": PANOPTIC, "segm": {"AP": 10.0, "AP_seen": 11.0}}
+    text = format_table(results, intervals=INTERVALS)
+    rows = cells(text)
+    assert [row[0] for row in rows] == ["%", "PQ", "95 % interval", "SQ", "RQ", "AP"]
+    assert rows[2][1:] == ["[48.0, 52.0]", "[-0.1, 100.0]", "", "[1.0, 2.0]", "–"]
+    assert max(map(len, text.splitlines())) <= 100
+    # Where it would be too wide for a terminal, the table is as it is without intervals.
+    wide = {f"PQ{suffix}": [10.04, 52.0] for suffix in ("", "_th", "_st", "_seen", "_unseen", "_base", "_novel")}
+    everything = {"panoptic_seg": PANOPTIC | {"PQ_base": 1.0, "PQ_novel": 2.0}}
+    assert format_table(everything, intervals=wide) == format_table(everything)
+    assert format_table({"sem_seg": {"mIoU": 1.0}}, intervals=None) == format_table({"sem_seg": {"mIoU": 1.0}})
+
+
+def test_differences_to_the_best_ensemble():
+    differences = {
+        "mase": {"PQ_seen": [-1.0, -2.0, -0.5]},
+        "ldp": {"PQ": [-3.14, -4.0, -2.0]},
+        "clip": {"PQ": [-0.21, -1.0, 0.55]},
+    }
+    rows = cells(format_differences({"best": {"PQ": "mase", "PQ_seen": "ldp"}, "differences": differences}))
+    assert rows == [
+        ["ensemble", "PQ − mase's", "95 % interval", ""],
+        ["ldp", "-3.1", "[-4.0, -2.0]", ""],
+        ["clip", "-0.2", "[-1.0, 0.6]", "includes 0"],
+    ]
+    assert format_differences({"intervals": {}}) == format_differences({}) == ""
 
 
 def test_comparison():

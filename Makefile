@@ -4,10 +4,11 @@ PYTHON ?= python3
 BIN := $(VENV)/bin
 OLDEST ?= .venv-oldest
 OUT ?= output/demo
+JOBS ?= 1
 # One thread: on a shared machine several threads wait for each other longer than they compute.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test test-oldest lint docs clean
+.PHONY: demo bench test test-oldest lint docs clean
 
 $(VENV)/.stamp: pyproject.toml requirements.txt
 	$(PYTHON) -m venv $(VENV)
@@ -17,6 +18,11 @@ $(VENV)/.stamp: pyproject.toml requirements.txt
 demo: $(VENV)/.stamp
 	$(BIN)/python datasets/prepare_mini.py
 	$(BIN)/python tools/train_net.py --config-file configs/mini/possam.yaml OUTPUT_DIR $(OUT)
+
+# All systems and ablations of the miniature world over five seeds: hours. JOBS trainings run at the same time.
+bench: $(VENV)/.stamp
+	$(BIN)/python datasets/prepare_mini.py
+	$(BIN)/python tools/benchmark_all.py --jobs $(JOBS) --output output/bench
 
 test: $(VENV)/.stamp lint
 	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile

@@ -64,16 +64,19 @@ def quality(counts: ImageCounts, weights: NDArray[np.float64]) -> dict[str, NDAr
     return result
 
 
-def intervals(counts: ImageCounts, *, resamples: int = RESAMPLES, seed: int = _SEED) -> dict[str, Estimate]:
-    """Estimate PQ with its 95 % interval from resampling images, by metric ("PQ", "PQ_seen" …).
+def intervals(*runs: ImageCounts, resamples: int = RESAMPLES, seed: int = _SEED) -> dict[str, Estimate]:
+    """Estimate the mean PQ of one run or of several seeds with its 95 % interval, by metric ("PQ", "PQ_seen" …).
 
-    Resamples in which a group has no class that counts are left out of that group's interval.
+    A resample draws N images, the same for all runs, and S of the S runs (see `difference`). Resamples in which a group
+    has no class that counts are left out of that group's interval.
 
     Raises:
-        ValueError: there is no image, or fewer than two resamples.
+        ValueError: there is no run or no image, runs are of other images, classes or groups, or there are fewer than
+            two resamples.
     """
-    values, samples = _sampled([counts], resamples, seed)
-    return {metric: _estimate(values[metric][0], samples[metric][0]) for metric in samples}
+    if not runs:
+        raise ValueError("an interval needs the counts of a run, but there are none.")
+    return _over_seeds(*_sampled(runs, resamples, seed), seed)
 
 
 def difference(
@@ -101,13 +104,8 @@ def difference(
         )
     values, samples = _sampled([*first, *second], resamples, seed)
     count = len(first)
-    drawn = np.random.default_rng((seed, count)).integers(count, size=(count, resamples))
-    result = {}
-    for metric, sampled in samples.items():
-        paired = sampled[:count] - sampled[count:]
-        value = float((values[metric][:count] - values[metric][count:]).mean())
-        result[metric] = _estimate(value, paired[drawn, np.arange(resamples)].mean(axis=0))
-    return result
+    gaps = {metric: of[:count] - of[count:] for metric, of in values.items()}
+    return _over_seeds(gaps, {metric: of[:count] - of[count:] for metric, of in samples.items()}, seed)
 
 
 def bootstrap_results(ensembles: Mapping[str, ImageCounts]) -> dict[str, Any]:
@@ -159,6 +157,18 @@ def _sampled(
         for metric in values
     }
     return values, samples
+
+
+def _over_seeds(
+    values: dict[str, NDArray[np.float64]], samples: dict[str, NDArray[np.float64]], seed: int
+) -> dict[str, Estimate]:
+    """Mean over seeds and its interval, by metric, of a number a seed (S) and of its resamples (S×R)."""
+    count, resamples = next(iter(samples.values())).shape
+    drawn = np.random.default_rng((seed, count)).integers(count, size=(count, resamples))
+    return {
+        metric: _estimate(values[metric].mean(), sampled[drawn, np.arange(resamples)].mean(axis=0))
+        for metric, sampled in samples.items()
+    }
 
 
 def _weights(images: int, resamples: int, seed: int) -> Iterator[NDArray[np.float64]]:

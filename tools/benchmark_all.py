@@ -1,0 +1,214 @@
+"""All systems and ablations on the miniature world, over several seeds: one table, the papers' orders, one plot.
+
+Trains every variant on vocabulary A with train_net.py, scores its ensembles on one pass over the report split of B with
+sweep.py, and writes results.md and results.svg: PQ with 95 % intervals from resampled images and seeds, and for every
+order that a paper states the paired difference with its interval. What is in the output folder already is not done
+again, so that a run that was stopped goes on. Needs matplotlib.
+
+Example:
+    python tools/benchmark_all.py --seeds 1 2 3 4 5 --jobs 2 --output output/bench     # make bench
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+from benchmark_mini import PROMPTED, prompted_tables, run_all_prompted
+from benchmark_tables import score, table, train
+
+from possam.evaluation import ImageCounts
+from possam.evaluation.bootstrap import Estimate, difference, intervals
+from possam.utils.files import full_path, write_atomically
+from possam.utils.output import run_command
+
+DATASET = "mini_b_report"
+
+
+class Variant(NamedTuple):
+    """A training and what is scored of it.
+
+    settings: ensembles, as `--grid` of tools/sweep.py; the first is the variant's own.
+    """
+
+    config: str
+    options: tuple[str, ...]
+    settings: tuple[str, ...]
+
+
+_FIXED = tuple(f"mase alpha={trust} beta={trust}" for trust in (0.4, 0.55, 0.7))
+_ENSEMBLES = ("mase", "uniform", "geometric", "modulation", "clip", "ldp")
+_CLIP, _CLIP_FILTERED = "clip void=False filter=cls", "clip void=False filter=cls_iou"
+_QUERY, _QUERY_FILTERED = "ldp filter=cls", "ldp filter=cls_iou"
+_MODULATED = "modulation filter=cls_iou"
+
+
+def _possam(*options: str, config: str = "possam") -> Variant:
+    return Variant(f"configs/mini/{config}.yaml", options, _ENSEMBLES)
+
+
+VARIANTS: dict[str, Variant] = {
+    "PosSAM": Variant("configs/mini/possam.yaml", (), (*_ENSEMBLES, *_FIXED)),
+    "no FPN": _possam("MODEL.NECK.NAME", "resample"),
+    "SAM's decoder": _possam("MODEL.MASK_FORMER.TRANSFORMER_DECODER_NAME", "two_way"),
+    "CLIP pooling": _possam("MODEL.EMBEDDING.NAME", "clip"),
+    "query alone": _possam("MODEL.EMBEDDING.NAME", "query"),
+    "LDP without SAM": _possam("MODEL.LDP.STREAMS", "['clip']"),
+    "LDP without CLIP": _possam("MODEL.LDP.STREAMS", "['sam']"),
+    "no IoU head": _possam("MODEL.MASK_FORMER.IOU_HEAD", "False"),
+    "random SAM": _possam("MODEL.SAM.WEIGHTS", ""),
+    "weak CLIP": _possam(config="possam_weak_clip"),
+    "FC-CLIP": Variant("configs/mini/fcclip.yaml", (), ("geometric", "uniform", "modulation", "mase", "clip", "ldp")),
+    "OPSNet": Variant("configs/mini/opsnet.yaml", (), (_MODULATED, _QUERY_FILTERED, _CLIP_FILTERED)),
+    "OPSNet without attention": Variant(
+        "configs/mini/opsnet.yaml",
+        ("MODEL.OPSNET.CROSS_ATTENTION", "False"),
+        (_QUERY_FILTERED, _QUERY, _CLIP_FILTERED, _CLIP),
+    ),
+}
+
+Side = tuple[str, str]
+"""A variant and one of its settings."""
+
+
+class Order(NamedTuple):
+    """That one side is better than another, and where a paper states it."""
+
+    claim: str
+    better: Side
+    worse: Side
+    source: str
+
+
+_WHOLE = ("PosSAM", "mase")
+_PLAIN = "OPSNet without attention"
+ORDERS = [
+    *(
+        Order(claim, _WHOLE, (variant, "mase"), "PosSAM")
+        for claim, variant in (
+            ("FPN over resampled features", "no FPN"),
+            ("Mask2Former's decoder over SAM's", "SAM's decoder"),
+            ("LDP over CLIP pooling", "CLIP pooling"),
+            ("LDP over the query alone", "query alone"),
+            ("both streams over CLIP's", "LDP without SAM"),
+            ("both streams over SAM's", "LDP without CLIP"),
+            ("IoU head over none", "no IoU head"),
+        )
+    ),
+    Order("LDP over CLIP pooling, without MASE", ("PosSAM", "ldp"), ("CLIP pooling", "ldp"), "PosSAM"),
+    Order("LDP over the query alone, without MASE", ("PosSAM", "ldp"), ("query alone", "ldp"), "PosSAM"),
+    *(Order(f"MASE over {name}", _WHOLE, ("PosSAM", name), "PosSAM") for name in _ENSEMBLES[1:]),
+    *(Order(f"MASE over fixed λ = {name.rpartition('=')[2]}", _WHOLE, ("PosSAM", name), "PosSAM") for name in _FIXED),
+    Order("PosSAM over FC-CLIP", _WHOLE, ("FC-CLIP", "geometric"), "PosSAM"),
+    Order("mask filter, CLIP embeddings", (_PLAIN, _CLIP_FILTERED), (_PLAIN, _CLIP), "OPSNet, rows 3, 2"),
+    Order("query over CLIP embeddings", (_PLAIN, _QUERY), (_PLAIN, _CLIP_FILTERED), "OPSNet, rows 4, 3"),
+    Order("mask filter, query embeddings", (_PLAIN, _QUERY_FILTERED), (_PLAIN, _QUERY), "OPSNet, rows 5, 4"),
+    Order("attention to CLIP", ("OPSNet", _QUERY_FILTERED), (_PLAIN, _QUERY_FILTERED), "OPSNet, rows 6, 5"),
+    Order("modulation", ("OPSNet", _MODULATED), ("OPSNet", _QUERY_FILTERED), "OPSNet, rows 7, 6"),
+]
+
+METRICS = {"PQ": "PQ", "PQ_seen": "seen", "PQ_unseen": "unseen"}
+Counts = Mapping[Side, Sequence[ImageCounts]]
+"""Of every variant and setting, the counts of each seed."""
+
+
+def run(variant: str, seed: int, output: Path) -> dict[str, ImageCounts]:
+    """Counts by setting of one training, which is done now if it is not there."""
+    config, options, settings = VARIANTS[variant]
+    weights = train(config, options, seed, output / variant.replace(" ", "_").replace("'", "") / str(seed))
+    score(weights, config, options, DATASET, settings, "scores")
+    folder = weights.parent / "scores" / "evaluation" / DATASET / "panoptic_counts"
+    return {setting: ImageCounts.load(folder / f"{setting}.npz") for setting in settings}
+
+
+def cell(estimate: Estimate) -> str:
+    """A value and its interval."""
+    return f"{estimate.value:.1f} [{estimate.low:.1f}, {estimate.high:.1f}]"
+
+
+def whole_table(counts: Counts) -> str:
+    """PQ of every variant's settings, and the difference of the whole system to it."""
+    rows = []
+    for side, runs in counts.items():
+        found = intervals(*runs)
+        gap = "" if side == _WHOLE else cell(difference(runs, counts[_WHOLE])["PQ"])
+        rows.append([*side, *(cell(found[metric]) for metric in METRICS), gap])
+    return table(f"PQ on {DATASET}", ["", "scores", *METRICS.values(), "difference to PosSAM, mase"], rows)
+
+
+def verdict(estimate: Estimate) -> str:
+    """Whether an order is seen: yes or no where the interval leaves out 0."""
+    return "not decided" if estimate.includes_zero else "yes" if estimate.value > 0 else "no, reversed"
+
+
+def orders_table(counts: Counts, orders: Sequence[Order]) -> str:
+    """The differences that the papers state, and whether they are seen here."""
+    rows = []
+    for order in orders:
+        found = difference(counts[order.better], counts[order.worse])
+        rows.append([order.claim, order.source, *(cell(found[metric]) for metric in METRICS), verdict(found["PQ"])])
+    return table("The papers' orders", ["", "paper", *(f"Δ {name}" for name in METRICS.values()), "seen here"], rows)
+
+
+def draw(counts: Counts, path: Path) -> None:
+    """PQ of every variant's own setting with its interval, of all and of unseen classes."""
+    from matplotlib import pyplot
+
+    own = [(variant, VARIANTS[variant].settings[0]) for variant in dict.fromkeys(name for name, _ in counts)]
+    estimates = {side[0]: intervals(*counts[side]) for side in own}
+    figure, axes = pyplot.subplots(figsize=(8, 0.4 * len(estimates) + 1), layout="constrained")
+    for (metric, name), (color, shift) in zip(
+        (("PQ", "all classes"), ("PQ_unseen", "unseen classes")), (("#0072b2", -0.12), ("#d55e00", 0.12)), strict=True
+    ):
+        values = [estimate[metric] for estimate in estimates.values()]
+        sides = [[one.value - one.low for one in values], [one.high - one.value for one in values]]
+        rows = [place + shift for place in range(len(values))]
+        axes.errorbar([one.value for one in values], rows, xerr=sides, fmt="o", color=color, label=name)
+    axes.set_yticks(range(len(estimates)), list(estimates))
+    axes.invert_yaxis()
+    axes.set_xlabel(f"PQ on {DATASET}, 95 % interval over images and seeds")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False)
+    write_atomically(path, partial(figure.savefig, format=path.suffix[1:], metadata={"Date": None}))
+    pyplot.close(figure)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3, 4, 5])
+    parser.add_argument("--jobs", type=int, default=1, help="runs at the same time")
+    parser.add_argument("--output", type=full_path, default=Path("output/bench"))
+    parser.add_argument(
+        "--variants", nargs="+", choices=list(VARIANTS), default=list(VARIANTS), metavar="NAME",
+        help=f"some of {', '.join(VARIANTS)}; PosSAM, which the others are compared with, is always among them",
+    )  # fmt: skip
+    parser.add_argument("--no-prompts", action="store_true", help="leave out Open-Vocabulary SAM and its baselines")
+    args = parser.parse_args(argv)
+    output = args.output.resolve()
+    variants = list(dict.fromkeys([_WHOLE[0], *args.variants]))
+    with ThreadPoolExecutor(args.jobs) as pool:
+        pending = {variant: [pool.submit(run, variant, seed, output) for seed in args.seeds] for variant in variants}
+        found = {variant: [job.result() for job in jobs] for variant, jobs in pending.items()}
+        prompted = {} if args.no_prompts else run_all_prompted(pool, list(PROMPTED), args.seeds, output / "prompts")
+    counts = {
+        (variant, setting): [of_seed[setting] for of_seed in runs]
+        for variant, runs in found.items()
+        for setting in VARIANTS[variant].settings
+    }
+    orders = [order for order in ORDERS if {order.better, order.worse} <= counts.keys()]
+    parts = [f"{len(args.seeds)} seeds\n", whole_table(counts), orders_table(counts, orders)]
+    if prompted:
+        parts.append(prompted_tables(prompted))
+    text = "\n".join(parts)
+    write_atomically(output / "results.md", lambda file: file.write(text.encode()))
+    draw(counts, output / "results.svg")
+    print(text)
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main))

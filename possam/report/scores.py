@@ -118,7 +118,7 @@ def comparison(results: Mapping[str, Any], chosen: str | None) -> Markup:
     rows = [
         element(
             "tr",
-            element("th", name, element("span", " this page", class_="tag") if name == chosen else None, **_ROW),
+            element("th", name, element("span", " this page", class_="faint") if name == chosen else None, **_ROW),
             *(
                 _cell(values.get(c.key), best[c.key], c.places, _interval(results, of, name, c.key))
                 for of, c in columns.values()
@@ -191,12 +191,17 @@ def _interval(results: Mapping[str, Any], task: str, ensemble: str | None, key: 
 
 
 def _range(low: float, high: float) -> Markup | None:
-    text = f" [{low:.1f}, {high:.1f}]".replace("-", "−")
+    text = f" [{_rounded(low):.1f}, {_rounded(high):.1f}]".replace("-", "−")
     return None if math.isnan(low) else element("span", text, class_="range")
 
 
+def _rounded(value: float) -> float:
+    """To one place, without a sign before 0."""
+    return round(value, 1) + 0.0
+
+
 def _signed(value: float) -> str:
-    return f"{value:+.1f}".replace("-", "−")
+    return f"{_rounded(value):+.1f}".replace("-", "−")
 
 
 def _explained(results: Mapping[str, Any]) -> Markup | None:

@@ -60,7 +60,7 @@ def format_differences(bootstrap: Mapping[str, Any]) -> str:
         return ""
     estimates = {name: Estimate(*of["PQ"]) for name, of in bootstrap["differences"].items() if "PQ" in of}
     rows = [
-        [name, f"{e.value:+.1f}", _interval(e[1:]), "includes 0" if e.includes_zero else ""]
+        [name, f"{_rounded(e.value):+.1f}", _interval(e[1:]), "includes 0" if e.includes_zero else ""]
         for name, e in estimates.items()
     ]
     return _table(rows, ["ensemble", f"PQ − {best}'s", "95 % interval", ""])
@@ -111,7 +111,12 @@ def _table(rows: Sequence[Sequence[Any]], headers: Sequence[str]) -> str:
 def _interval(values: Sequence[float] | None) -> str:
     if values is None:
         return ""
-    return "–" if math.isnan(values[0]) else f"[{values[0]:.1f}, {values[1]:.1f}]"
+    return "–" if math.isnan(values[0]) else f"[{_rounded(values[0]):.1f}, {_rounded(values[1]):.1f}]"
+
+
+def _rounded(value: float) -> float:
+    """To one place, without a sign before 0."""
+    return round(value, 1) + 0.0
 
 
 def _number(value: float, places: int = 1) -> str:

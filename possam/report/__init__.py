@@ -25,6 +25,8 @@ def write_report(
 ) -> Path:
     """Write the report of an evaluation: scores, classes, confusions, best and worst images, calibration, settings.
 
+    The page needs no other file. Its links to images, annotations and predictions are relative to where it is written.
+
     Args:
         folder: OUTPUT_DIR/evaluation/<dataset>, as an evaluation left it.
         dataset: its registered name; by default what results.json says, or the folder's name.
@@ -41,7 +43,7 @@ def write_report(
         FileNotFoundError, ValueError: the folder is none of an evaluation, or its files and the dataset do not fit.
     """
     source = EvaluationFolder(folder, dataset=dataset, train_vocabulary=train_vocabulary)
-    page = build_page(source, images=images, progress=progress).encode("utf-8")
     path = Path(output) if output is not None else source.folder / "report.html"
+    page = build_page(source, folder=path.parent, images=images, progress=progress).encode("utf-8")
     write_atomically(path, lambda file: file.write(page))
     return path

@@ -26,8 +26,10 @@ def pick(reviews: Sequence[ImageReview], count: int) -> tuple[list[ImageReview],
     return judged[count:][::-1][:count], judged[:count]
 
 
-def case(review: ImageReview, pictures: Mapping[str, NDArray[np.uint8]], names: Sequence[str]) -> Markup:
-    """An image's panels under its PQ, and its faults as a list."""
+def case(
+    review: ImageReview, pictures: Mapping[str, NDArray[np.uint8]], names: Sequence[str], files: Sequence[Markup] = ()
+) -> Markup:
+    """An image's panels under its PQ and links to its files, and its faults as a list."""
     figures = []
     for title, picture in pictures.items():
         height, width = picture.shape[:2]
@@ -38,6 +40,7 @@ def case(review: ImageReview, pictures: Mapping[str, NDArray[np.uint8]], names: 
     return element(
         "div",
         element("h4", f"PQ {review.pq:.1f} · image {review.image_id}"),
+        element("p", *files, class_="files") if files else None,
         element("div", *figures, class_="panels"),
         element("ul", *(element("li", fault) for fault in faults), class_="faults") if faults else None,
         class_="case",

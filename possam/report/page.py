@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,15 +14,15 @@ from numpy.typing import NDArray
 from rich.progress import track
 
 from possam.evaluation.groups import GROUP_NAMES
-from possam.evaluation.mask_quality import spearman
 from possam.evaluation.panoptic_quality import PanopticCounts
 from possam.report import charts
 from possam.report.cases import case, pick
 from possam.report.classes import class_table, confusion_matrix, confusion_table, fate_bars
+from possam.report.links import file_link
 from possam.report.markup import Markup, element, join
 from possam.report.pictures import crop, data_uri, panels
 from possam.report.review import Confusion, ImageReview, confusions, fates
-from possam.report.scores import cards, comparison, metrics_table, number, table
+from possam.report.scores import cards, comparison, differences, metrics_table, number, table
 from possam.report.source import EvaluationFolder
 from possam.report.style import SCRIPT, STYLE
 
@@ -32,10 +33,13 @@ logger = logging.getLogger(__name__)
 _SAME = 0.05  # percent of PQ within which two computations of it agree
 
 
-def build_page(source: EvaluationFolder, *, images: int = 6, progress: bool = True) -> str:
+def build_page(
+    source: EvaluationFolder, *, folder: str | Path | None = None, images: int = 6, progress: bool = True
+) -> str:
     """The report as an HTML document.
 
     Args:
+        folder: where the document will be, from which its links to files go; by default that of the evaluation.
         images: how many of the best and of the worst to show.
         progress: whether to show a bar while images are compared.
     """
@@ -46,7 +50,8 @@ def build_page(source: EvaluationFolder, *, images: int = 6, progress: bool = Tr
     sections = [_scores(source, reviews)]
     if reviews:
         sections += [_segments(source, reviews), _classes(source, reviews), _confusions(source, reviews)]
-        sections += [_calibration(reviews), _cases(source, reviews, images)]
+        where = Path(folder) if folder is not None else source.folder
+        sections += [_calibration(source, reviews), _cases(source, reviews, images, where)]
     elif source.class_rows:
         sections.append(_classes(source, None))
     sections.append(_origin(source))
@@ -91,9 +96,13 @@ def _ensemble(source: EvaluationFolder) -> str | None:
 
 
 def _scores(source: EvaluationFolder, reviews: Sequence[ImageReview]) -> Section:
-    results = source.results
+    results, ensemble = source.results, _ensemble(source)
     content = join(
-        _warning(source, reviews), cards(results), metrics_table(results), comparison(results, _ensemble(source))
+        _warning(source, reviews),
+        cards(results, ensemble),
+        metrics_table(results, ensemble),
+        comparison(results, ensemble),
+        differences(results),
     )
     return "scores", "Scores", content
 
@@ -167,16 +176,17 @@ def _example(source: EvaluationFolder, image_id: Any, segment: int) -> str:
     return data_uri(crop(source.image(image_id), index == segment + 1, segments[segment]["category_id"]))
 
 
-def _calibration(reviews: Sequence[ImageReview]) -> Section:
+def _calibration(source: EvaluationFolder, reviews: Sequence[ImageReview]) -> Section:
     title = "Does the model know how good its masks are?"
     ious = np.concatenate([np.zeros((0, 2)), *(review.ious for review in reviews)])
     if not len(ious):
         text = "The predictions in this folder do not say what IoU was expected of their segments; evaluate again."
         return "calibration", title, element("p", text, class_="note")
     bias = float((ious[:, 0] - ious[:, 1]).mean())
+    rho = (source.results.get("iou_head") or {}).get("spearman_segments")
     rows = [
         ("segments", str(len(ious))),
-        ("rank correlation (Spearman)", number(spearman(ious[:, 0], ious[:, 1]), 3)),
+        *([("rank correlation, Spearman’s ρ", number(rho, 3))] if number(rho) else []),
         ("calibration error", number(charts.calibration_error(ious), 3)),
         ("mean absolute error", number(float(np.abs(ious[:, 0] - ious[:, 1]).mean()), 3)),
         ("predicted − true, mean", f"{bias:+.3f}".replace("-", "−")),
@@ -189,14 +199,20 @@ def _calibration(reviews: Sequence[ImageReview]) -> Section:
         "segment has with an annotated one. The line joins the means of tenths of the predicted IoU; on the dashed "
         "line the expectation is right."
     )
+    defined = (
+        "ρ is the one of results.json (spearman_segments): over all queries that became segments, the rank correlation "
+        "of the predicted IoU with the highest IoU of the query’s whole mask, before masks compete for pixels, with an "
+        "annotated segment, where pixels that are void or crowd are removed from both."
+    )
     content = join(
         element("p", explained),
+        element("p", defined, class_="faint") if number(rho) else None,
         element("div", charts.calibration_chart(ious), table(["", ""], body), class_="two"),
     )
     return "calibration", title, content
 
 
-def _cases(source: EvaluationFolder, reviews: Sequence[ImageReview], count: int) -> Section:
+def _cases(source: EvaluationFolder, reviews: Sequence[ImageReview], count: int, folder: Path) -> Section:
     best, worst = pick(reviews, count)
     values = [review.pq for review in reviews if not math.isnan(review.pq)]
     names = source.vocabulary.display_names
@@ -210,7 +226,11 @@ def _cases(source: EvaluationFolder, reviews: Sequence[ImageReview], count: int)
         for review in chosen:
             image_id = review.image_id
             drawn = panels(source.image(image_id), source.truth(image_id), source.prediction(image_id), names)
-            parts.append(case(review, drawn, names))
+            files = [file_link(path, folder, title) for title, path in source.files(image_id).items()]
+            parts.append(case(review, drawn, names, files))
+    if drawn_before := sorted((source.folder / "pictures").glob("*.png")):
+        parts.append(element("h3", "Pictures that the evaluation drew"))
+        parts.append(element("ul", *(element("li", file_link(path, folder)) for path in drawn_before)))
     return "images", "Images", join(*parts)
 
 

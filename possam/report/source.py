@@ -56,12 +56,13 @@ class EvaluationFolder:
                 "wrote (tools/train_net.py --eval-only)."
             )
         self.results = read_json(self.folder / "results.json")
-        for key in ("dataset", "provenance", "compare", "panoptic_seg"):
+        for key in ("dataset", "provenance", "compare", "panoptic_seg", "iou_head", "bootstrap"):
             if not isinstance(self.results.get(key) or {}, Mapping):
                 raise ValueError(
                     f"{self.folder / 'results.json'}: {key} must be an object, but is {self.results[key]!r:.80}; "
                     "evaluate again."
                 )
+        _check_bootstrap(self.results.get("bootstrap") or {}, self.folder / "results.json")
         about = self.results.get("dataset") or {}
         name = dataset or about.get("name") or self.folder.resolve().name
         self._register(name)
@@ -128,6 +129,15 @@ class EvaluationFolder:
             )
         return rows
 
+    def files(self, image_id: Any) -> dict[str, Path]:
+        """The files of an image: "image", "annotation" and "prediction"."""
+        record = self.ground_truth.record(image_id)
+        return {
+            "image": Path(record["file_name"]),
+            "annotation": Path(record["pan_seg_file_name"]),
+            "prediction": self.folder / PREDICTIONS / self.predictions[image_id]["file_name"],
+        }
+
     def image(self, image_id: Any) -> NDArray[np.uint8]:
         """H×W×3 uint8 RGB."""
         return read_rgb(self.ground_truth.record(image_id)["file_name"])
@@ -189,3 +199,19 @@ class EvaluationFolder:
             vocabulary = getattr(MetadataCatalog.get(datasets[0]), "vocabulary", None)
             return vocabulary if isinstance(vocabulary, Vocabulary) else None
         return None
+
+
+def _check_bootstrap(bootstrap: Mapping[str, Any], path: Path) -> None:
+    """ValueError where "bootstrap" of results.json is not what `bootstrap_results` gives."""
+    if not bootstrap:
+        return
+    require_keys(bootstrap, ("resamples", "intervals"), f"{path}: bootstrap", "results.json")
+    for key, length in (("intervals", 2), ("differences", 3)):
+        for ensemble, of in (bootstrap.get(key) or {}).items():
+            for metric, values in of.items():
+                numbers = isinstance(values, list) and all(value is None or is_number(value) for value in values)
+                if not numbers or len(values) != length:
+                    raise ValueError(
+                        f"{path}: {metric} of {ensemble} in bootstrap.{key} must be {length} numbers, but is "
+                        f"{values!r:.80}; evaluate again."
+                    )

@@ -1,4 +1,7 @@
-"""Style and script of the page. Nothing is fetched: system fonts, and a few lines of plain JavaScript."""
+"""Style and script of the page. Nothing is fetched: system fonts, and a few lines of plain JavaScript.
+
+Colors that stand beside each other can be told apart with color-vision deficiencies (tests/report/test_style.py).
+"""
 
 __all__ = ["SCRIPT", "STYLE"]
 
@@ -6,12 +9,12 @@ STYLE = """
 :root {
   color-scheme: light dark;
   --paper: #ffffff; --ink: #1d2129; --faint: #5c6470; --line: #d9dde3; --soft: #f3f5f8; --mark: #2563c9;
-  --right: #2f8f4e; --misnamed: #c77700; --missed: #b9bfc9; --unseen: #8a4fc9;
+  --right: #00798c; --misnamed: #d97f00; --missed: #b9bfc9; --unseen: #9c2f6b;
 }
 @media (prefers-color-scheme: dark) {
   :root {
     --paper: #14171c; --ink: #e6e9ee; --faint: #9aa3b0; --line: #333a45; --soft: #1d222a; --mark: #6ea0f5;
-    --right: #4fb870; --misnamed: #e39b35; --missed: #4b5360; --unseen: #b98af0;
+    --right: #3fb8c9; --misnamed: #f0a030; --missed: #4b5360; --unseen: #f5a3c0;
   }
 }
 * { box-sizing: border-box; }
@@ -36,7 +39,8 @@ th.word, td.word { text-align: left; }
 td.word { white-space: normal; overflow-wrap: anywhere; min-width: 8rem; }
 td.word.short { min-width: 0; white-space: nowrap; }
 tbody tr:hover { background: var(--soft); }
-tr.chosen { font-weight: 600; }
+.range { display: block; color: var(--faint); font-size: .8rem; line-height: 1.2; font-weight: 400; }
+.files { display: flex; flex-wrap: wrap; gap: .1rem 1rem; font-size: .85rem; overflow-wrap: anywhere; }
 .long { max-height: 34rem; overflow: auto; border: 1px solid var(--line); border-radius: .5rem; }
 .long table { width: 100%; }
 .long thead th { position: sticky; top: 0; z-index: 1; }

@@ -38,7 +38,7 @@ def test_table_of_all_tasks():
     assert rows == [["%", "all", "seen", "unseen"], ["mIoU", "30.0", "–", "20.0"]]
 
 
-INTERVALS = {"PQ": [48.04, 52.0], "PQ_th": [-0.06, 100.0], "PQ_seen": [1.0, 2.0], "PQ_unseen": [NAN, NAN]}
+INTERVALS = {"PQ": [48.04, 52.0], "PQ_th": [-0.06, 100.0], "PQ_seen": [-0.04, 2.0], "PQ_unseen": [NAN, NAN]}
 
 
 def test_intervals_stand_under_pq():
@@ -46,7 +46,7 @@ def test_intervals_stand_under_pq():
     text = format_table(results, intervals=INTERVALS)
     rows = cells(text)
     assert [row[0] for row in rows] == ["%", "PQ", "95 % interval", "SQ", "RQ", "AP"]
-    assert rows[2][1:] == ["[48.0, 52.0]", "[-0.1, 100.0]", "", "[1.0, 2.0]", "–"]
+    assert rows[2][1:] == ["[48.0, 52.0]", "[-0.1, 100.0]", "", "[0.0, 2.0]", "–"]
     assert max(map(len, text.splitlines())) <= 100
     # Where it would be too wide for a terminal, the table is as it is without intervals.
     wide = {f"PQ{suffix}": [10.04, 52.0] for suffix in ("", "_th", "_st", "_seen", "_unseen", "_base", "_novel")}

@@ -5,6 +5,7 @@ import io
 import json
 import re
 from html.parser import HTMLParser
+from urllib.parse import unquote
 
 import numpy as np
 import pytest
@@ -77,13 +78,15 @@ def row(reader, *start):
     return found[0]
 
 
-def test_it_is_sound_html_with_every_name_escaped(page, read):
+def test_it_is_sound_html_with_every_name_escaped(evaluation, page, read):
     assert page.startswith('<!DOCTYPE html>\n<html lang="en"><head>')
     assert "<b>dog</b>" not in page and "cat &amp; &lt;b&gt;dog&lt;/b&gt;" in page
     assert "<output>" not in page
     assert len(read.ids) == len(set(read.ids))
-    links = [attributes["href"] for tag, attributes in read.tags if tag == "a"]
-    assert links and {link[1:] for link in links} <= set(read.ids)
+    links = {attributes["href"] for tag, attributes in read.tags if tag == "a"}
+    inside = {link for link in links if link.startswith("#")}
+    assert inside and {link[1:] for link in inside} <= set(read.ids)
+    assert len(links - inside) == 4 * 3 and all((evaluation / link).is_file() for link in links - inside)
 
 
 def test_it_needs_nothing_else(page, read):
@@ -109,7 +112,10 @@ def test_the_numbers_are_those_of_the_files(evaluation, read):
         cells = row(read, wanted["name"], kind, known)
         assert cells[3] == ("" if wanted["PQ"] is None else f"{wanted['PQ']:.1f}")
         assert cells[7:10] == [str(wanted[key]) for key in ("TP", "FP", "FN")]
-    assert "0.46" in read.text and "9.9" in row(read, "torch") and "c0ffee" in row(read, "commit")
+    # One rank correlation, that of results.json, wherever the page has one.
+    assert row(read, "rank correlation, Spearman’s ρ") == ["rank correlation, Spearman’s ρ", "0.456"]
+    assert "0.46" in read.text and "spearman_segments" in read.text
+    assert "9.9" in row(read, "torch") and "c0ffee" in row(read, "commit")
 
 
 def test_masks_and_names_are_told_apart(read):
@@ -151,6 +157,82 @@ def test_calibration(read):
     assert row(read, "calibration error")[1] == "0.140"  # (4·|0.9−0.9| + 4·|0.6−0.9| + 2·|0.8−0.9|) / 10
     assert row(read, "predicted − true, mean")[1] == "−0.140"
     assert sum(tag == "circle" and attributes["class"] == "dot" for tag, attributes in read.tags) == 10
+
+
+def test_links_lead_to_files_whatever_their_names_and_wherever_the_page_is(evaluation, tmp_path):
+    name = "Straße #1 50% a&b.png"
+    content = json.loads((evaluation / "panoptic.json").read_text())
+    annotation = next(each for each in content["annotations"] if each["image_id"] == 14)
+    (evaluation / "panoptic" / annotation["file_name"]).rename(evaluation / "panoptic" / name)
+    annotation["file_name"] = name
+    (evaluation / "panoptic.json").write_text(json.dumps(content))
+    drawn = evaluation / "pictures" / "unseen-things-ü 1.png"
+    drawn.parent.mkdir()
+    drawn.write_bytes(b"")
+    for output in (None, tmp_path / "a page" / "of mine.html"):
+        page = write_report(evaluation, output=output, progress=False)
+        reader = Reader()
+        reader.feed(page.read_text(encoding="utf-8"))
+        links = [attributes["href"] for tag, attributes in reader.tags if tag == "a"]
+        found = {(page.parent / unquote(link)).resolve() for link in links if not link.startswith("#")}
+        assert len(found) == 4 * 3 + 1 and all(path.is_file() for path in found)
+        assert {(evaluation / "panoptic" / name).resolve(), drawn.resolve()} < found
+        assert all(re.fullmatch(r"[\w./~%-]+|#[a-z]+", link, re.ASCII) for link in links)
+        assert f"image: 14.pngannotation: 14.pngprediction: {name}" in reader.text and drawn.name in reader.text
+
+
+BOOTSTRAP = {
+    "resamples": 1000,
+    "level": 0.95,
+    "seed": 0,
+    "intervals": {"mase": {"PQ": [20.04, 61.0], "PQ_unseen": [None, None]}, "ldp": {"PQ": [48.0, 52.0]}},
+    "best": {"PQ": "ldp", "PQ_seen": "ldp", "PQ_th": "ldp"},
+    "differences": {
+        "ldp": {},
+        "mase": {"PQ": [-8.33, -20.0, 1.04], "PQ_seen": [-3.0, -4.0, -1.0], "PQ_th": [None, None, None]},
+    },
+}
+
+
+def write_results(evaluation, **changes):
+    content = json.loads((evaluation / "results.json").read_text()) | changes
+    (evaluation / "results.json").write_text(json.dumps(content))
+    return content
+
+
+def test_intervals_and_differences_to_the_best_ensemble(evaluation):
+    results = write_results(evaluation, bootstrap=BOOTSTRAP)["panoptic_seg"]
+    page = write_report(evaluation, progress=False).read_text(encoding="utf-8")
+    reader = Reader()
+    reader.feed(page)
+    quality = f"{results['PQ']:.1f} [20.0, 61.0]"
+    unseen = f"{results['PQ_unseen']:.1f}"
+    assert row(reader, "PQ panoptic quality")[1::4] == [quality, unseen]
+    assert row(reader, "mase this page")[1:4:2] == [quality, unseen] and row(reader, "ldp")[1] == "50.0 [48.0, 52.0]"
+    assert f"PQ [20.0, 61.0]{results['PQ_seen']:.1f}PQ seen" in reader.text
+    assert "In brackets: 95 % intervals by the percentile bootstrap over images, 1000 resamples." in reader.text
+    table = [cells for cells in reader.cells if cells[0] in ("ldp", "mase")][-2:]
+    assert table == [["ldp", "best", "best", "best"], ["mase", "−8.3 [−20.0, 1.0]includes 0", "−3.0 [−4.0, −1.0]", ""]]
+    assert "these images do not show that the best one is better" in reader.text
+
+
+def test_the_best_is_bold_and_not_the_pages_own_ensemble(evaluation):
+    own = {"PQ": 50.02, "PQ_seen": 40.0, "PQ_unseen": 70.0, "SQ": None}
+    other = {"PQ": 49.98, "PQ_seen": 60.0, "PQ_unseen": 69.0, "SQ": 5.0}
+    write_results(evaluation, compare={"mase": own, "ldp": other, "clip": dict.fromkeys(own)})
+    page = write_report(evaluation, progress=False).read_text(encoding="utf-8")
+    rows = re.findall(r"<tr><th[^>]*>(mase|ldp|clip)(<span[^>]*> this page</span>)?</th>(.*?)</tr>", page)
+    assert [(name, bool(mark)) for name, mark, _ in rows] == [("mase", True), ("ldp", False), ("clip", False)]
+    # What ties as far as it is shown is bold alike.
+    bold = {name: re.findall(r"<td[^>]*><b>([\d.]+)</b>", cells) for name, _, cells in rows}
+    assert bold == {"mase": ["50.0", "70.0"], "ldp": ["50.0", "60.0", "5.0"], "clip": []}
+    assert "Differences to the best" not in page and "In brackets" not in page
+
+
+def test_without_a_score_of_the_iou_head_there_is_no_rank_correlation(evaluation):
+    write_results(evaluation, iou_head=None)
+    page = write_report(evaluation, progress=False).read_text(encoding="utf-8")
+    assert "Spearman" not in page and "spearman" not in page and "calibration error" in page
 
 
 def test_fewer_images(evaluation, tmp_path):
@@ -234,6 +316,13 @@ def test_errors(evaluation, tmp_path):
         ("panoptic_quality.json", lambda c: c["classes"][1].update(TP="3"), r"classes\[1\] has values that are not"),
         ("panoptic_quality.json", lambda c: c["classes"].insert(0, None), r"classes\[0\]: expected an object"),
         ("results.json", lambda c: c.update(dataset=[1]), r"dataset must be an object, but is \[1\]"),
+        ("results.json", lambda c: c.update(bootstrap=[1]), r"bootstrap must be an object, but is \[1\]"),
+        ("results.json", lambda c: c.update(bootstrap={"best": {}}), r"keys \['resamples', 'intervals'\] are missing"),
+        (
+            "results.json",
+            lambda c: c.update(bootstrap={"resamples": 2, "intervals": {"ldp": {"PQ": [1]}}}),
+            r"PQ of ldp in bootstrap.intervals must be 2 numbers, but is \[1\]",
+        ),
     ],
 )
 def test_damaged_files_are_named(evaluation, name, change, message):

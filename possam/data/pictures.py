@@ -12,7 +12,7 @@ from typing import IO
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from possam.data.addresses import download_picture, web_address
 from possam.utils.files import expand_home
@@ -53,7 +53,7 @@ def read_picture(path: str | Path) -> NDArray[np.uint8]:
     except IsADirectoryError:
         raise ValueError(f"{path} is a folder; give the images in it.") from None
     except Exception as error:  # Pillow raises a dozen types for damaged files
-        raise ValueError(f"{path} cannot be read as an image ({error}); give a whole JPEG, PNG, TIFF ...") from error
+        raise _unreadable(str(path), error) from error
 
 
 def _decoded(content: bytes, name: str) -> NDArray[np.uint8]:
@@ -61,7 +61,14 @@ def _decoded(content: bytes, name: str) -> NDArray[np.uint8]:
         with Image.open(io.BytesIO(content)) as image:
             return _from_pil(image)
     except Exception as error:  # Pillow raises a dozen types for damaged files
-        raise ValueError(f"{name} cannot be read as an image ({error}); give a whole JPEG, PNG, TIFF ...") from error
+        raise _unreadable(name, error) from error
+
+
+def _unreadable(name: str, error: Exception) -> ValueError:
+    # Pillow's own message for an unknown format shows the repr of the file object.
+    unknown = isinstance(error, UnidentifiedImageError)
+    reason = "the format is none that Pillow reads" if unknown else str(error) or type(error).__name__
+    return ValueError(f"{name} cannot be read as an image ({reason}); give a whole JPEG, PNG, TIFF ...")
 
 
 def decode_rgb(path: str | Path) -> NDArray[np.uint8]:
@@ -112,7 +119,7 @@ def to_rgb(image: Picture) -> NDArray[np.uint8]:
     if isinstance(image, str | Path):
         return read_picture(image)
     if isinstance(image, bytes | bytearray | memoryview):
-        return _decoded(bytes(image), f"what the {len(image)} bytes hold")
+        return _decoded(bytes(image), "the bytes given")
     if isinstance(image, torch.Tensor):
         return _from_tensor(image)
     if isinstance(image, Image.Image):

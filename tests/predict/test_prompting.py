@@ -4,6 +4,7 @@ import json
 import pickle
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -17,8 +18,8 @@ from possam.data.miniature.world import draw_scene
 from possam.engine import load_config, prepare_datasets
 from possam.layers.prompts import Prompts
 from possam.models import model_specs
-from possam.predict import background
-from possam.predict.background import choose_background
+from possam.predict import prompting
+from possam.predict.background import choose_background, score_words
 from possam.predict.predictor import Predictor
 from possam.predict.prompted_result import PromptedResult
 from possam.predict.prompting import EverythingOptions, parse_prompts
@@ -256,7 +257,7 @@ def test_everything_drops_what_no_word_names(squares, photo, monkeypatch):
     predictor, words = Predictor(squares), read_words(WORDS)
     image, options = predictor.encode(photo), EverythingOptions(side=9, iou_threshold=0.0, stability_threshold=0.0)
     joined = with_background(words, squares.train_vocabulary, choose_background(squares, words, True))
-    monkeypatch.setattr(background, "BACKGROUND_WEIGHT", 1.0)
+    monkeypatch.setattr(prompting, "score_words", partial(score_words, weight=1.0))
     every = image.everything(joined, options)
     named = every.label_ids[:, 0] < len(words)
     result = image.everything(words, options, background=True)

@@ -415,3 +415,11 @@ def test_commands_hand_their_words_on(monkeypatch, tmp_path):
     monkeypatch.setattr(submit_command, "submit", lambda arguments: asked.update(vars(arguments)) or job)
     assert main(["submit", "a.yaml", "--nodes", "2", "OUTPUT_DIR", "out"]) == 0
     assert asked["config_file"] == ["a.yaml"] and asked["opts"] == ["OUTPUT_DIR", "out"] and asked["nodes"] == 2
+
+
+def test_an_empty_or_unset_path_is_named(monkeypatch, capsys):
+    monkeypatch.delenv("NOWHERE", raising=False)
+    for given, message in (("", "the path is empty; give one, such as"), ("$NOWHERE/a", r"$NOWHERE, which is not set")):
+        with pytest.raises(SystemExit):
+            main(["segment", "a.png", "--classes", "cat", "--output", given])
+        assert message in capsys.readouterr().err

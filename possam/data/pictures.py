@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -42,8 +43,11 @@ def read_picture(path: str | Path) -> NDArray[np.uint8]:
         ValueError: it is no picture, is cut off, or is too large to be one, or the address cannot be read
             (`download_picture`); the message names it.
     """
+    full = expand_home(path)
+    if os.path.exists(full) and not os.path.isfile(full) and not os.path.isdir(full):  # reading would wait for ever
+        raise ValueError(f"{path} is no regular file, but a pipe or a device; write the image to a file and give that.")
     try:
-        return decode_rgb(expand_home(path))
+        return decode_rgb(full)
     except FileNotFoundError:
         if address := web_address(path):
             return _decoded(download_picture(address), address)

@@ -1,4 +1,5 @@
 import io
+import os
 import struct
 from pathlib import Path
 
@@ -214,6 +215,12 @@ def test_an_address_is_told_from_a_path():
         to_rgb(Path("s3://bucket/a.jpg"))
     with pytest.raises(FileNotFoundError, match="check the path"):
         to_rgb("c:/a.jpg")
+
+
+def test_a_pipe_is_named_rather_than_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe.png")
+    with pytest.raises(ValueError, match="pipe.png is no regular file, but a pipe or a device"):
+        to_rgb(tmp_path / "pipe.png")
 
 
 def test_bytes_and_open_files(tmp_path):

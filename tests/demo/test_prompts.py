@@ -143,7 +143,8 @@ def test_the_page_calls_them(predictor, photo, tmp_path):
     assert {"mode", "prompted", "masks"} <= {getattr(block, "elem_id", None) for block in app.blocks.values()}
     page = _PromptPage(predictor)
     clicks, picture, rows = page.start(str(tmp_path / "a.png"))
-    assert picture.shape == (600, 800, 3) and rows == [] and page.start(None) == (None, None, [])
+    assert Image.open(picture).size == (800, 600) and picture.endswith("/a-segments.png")
+    assert rows == [] and page.start(None) == (None, None, [])
     event = type("Event", (), {"index": (300, 200)})
     clicks, _, rows = page.click(clicks, ON, WORDS, event)
     assert clicks.points == ((300, 200),) and len(rows) == 1

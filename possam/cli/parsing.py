@@ -28,7 +28,7 @@ __all__ = [
 
 
 class HelpFormatter(argparse.RawDescriptionHelpFormatter):
-    """Keeps the line breaks of descriptions and examples, and leaves room for long options."""
+    """Keeps the line breaks of descriptions and examples, and wide columns for long options."""
 
     def __init__(self, prog: str) -> None:
         super().__init__(prog, max_help_position=32)

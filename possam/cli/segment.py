@@ -164,7 +164,7 @@ def check_arguments(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def _segment(arguments: argparse.Namespace, prompting: dict[str, Any]) -> int:
-    """Segment, in each of the processes that share the files; the first one says what came of it."""
+    """Segment, in each of the processes that share the files; the main process prints the outcome."""
     from possam.cli.found import leave_out_results, print_found, write_overlay_videos
     from possam.cli.output import progress_bar
     from possam.d2.utils import comm

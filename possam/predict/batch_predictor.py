@@ -168,7 +168,7 @@ def _row(result: Segmentation | None = None, error: str = "") -> dict[str, Any]:
 
 
 def _columns(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Columns of Arrow's types: those of empty lists could not be told from their values."""
+    """Columns of Arrow's types, which cannot be inferred from empty lists."""
     try:
         import pyarrow
     except ImportError as error:

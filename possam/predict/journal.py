@@ -274,7 +274,7 @@ class Journal:
         file.write(b'"categories": ' + dump_json(categories) + b"}")
 
     def _files(self) -> list[Path]:
-        """The journal and its parts, as far as they are there; what a later one says holds."""
+        """The existing files among the journal and its parts; a later record replaces an earlier one."""
         files = [self._path, *sorted(self.folder.glob(_PART.format("*")))]
         return [path for path in files if path.is_file()]
 

@@ -238,7 +238,7 @@ class EncodedImage:
 
 
 def parse_prompts(points: Any = None, labels: Any = None, boxes: Any = None) -> Prompts:
-    """Prompts as people write them.
+    """Convert points, labels and boxes in lists or arrays to `Prompts`.
 
     Args:
         points: P×2 numbers (x, y), the points of one object, or N×P×2 for N objects.

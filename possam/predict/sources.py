@@ -210,7 +210,7 @@ def _expand(folder: Path, parts: Sequence[str], sources: list[Source]) -> Iterat
 
 
 def _sort_in(path: Path, name: str, sources: list[Source], left_out: list[Path]) -> None:
-    """A file that a person would call a picture or a video to `sources`, any other to `left_out`."""
+    """Add a file with the suffix of a picture or a video to `sources`, any other to `left_out`."""
     suffix = path.suffix.casefold()
     kind = Image.registered_extensions().get(suffix)
     known = suffix in VIDEO_SUFFIXES or kind in Image.OPEN or kind == "MPO"

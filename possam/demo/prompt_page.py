@@ -127,7 +127,7 @@ class _PromptPage:
         def found() -> Clicks:
             options = EverythingOptions(iou_threshold=iou, stability_threshold=stability)
             after = find_everything(self._predictor, clicks, words, options)
-            _warn(after.kept.nothing if after.kept else "")
+            _warn(after.kept.nothing if after.kept is not None else "")
             return after
 
         return _shown(found)

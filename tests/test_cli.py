@@ -13,6 +13,7 @@ from possam import __version__
 from possam.cli import COMMANDS, build_parser, main
 from possam.cli import share as share_command
 from possam.cli import submit as submit_command
+from possam.cli.parsing import path_option
 from possam.config import config_folder, find_config
 from possam.utils.files import full_path
 from tests.layouts import make_ade20k, make_coco
@@ -72,7 +73,7 @@ def test_the_home_folder_is_written_out_in_every_path():
     paths = [action for action in all_actions(build_parser()) if action.metavar in ("DIR", "PATH", "CONFIG")]
     assert len(paths) > 12
     settings = {"--weights"}  # MODEL.WEIGHTS is written out where it goes to
-    assert all(action.type is full_path or settings & {*action.option_strings} for action in paths)
+    assert all(action.type in (full_path, path_option) or settings & {*action.option_strings} for action in paths)
 
 
 @pytest.mark.parametrize("words", [(), ("data",), ("weights",), ("configs",)], ids=" ".join)
@@ -415,3 +416,11 @@ def test_commands_hand_their_words_on(monkeypatch, tmp_path):
     monkeypatch.setattr(submit_command, "submit", lambda arguments: asked.update(vars(arguments)) or job)
     assert main(["submit", "a.yaml", "--nodes", "2", "OUTPUT_DIR", "out"]) == 0
     assert asked["config_file"] == ["a.yaml"] and asked["opts"] == ["OUTPUT_DIR", "out"] and asked["nodes"] == 2
+
+
+def test_an_empty_or_unset_path_is_named(monkeypatch, capsys):
+    monkeypatch.delenv("NOWHERE", raising=False)
+    for given, message in (("", "the path is empty; give one, such as"), ("$NOWHERE/a", r"$NOWHERE, which is not set")):
+        with pytest.raises(SystemExit):
+            main(["segment", "a.png", "--classes", "cat", "--output", given])
+        assert message in capsys.readouterr().err

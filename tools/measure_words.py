@@ -34,7 +34,8 @@ from tabulate import tabulate
 
 from possam.data.miniature import Palette, Scene, draw_scene, palette_of
 from possam.data.miniature.splits import SPLITS
-from possam.predict import background
+from possam.predict.background import BACKGROUND_WEIGHT, choose_background
+from possam.predict.naming import name_masks
 from possam.predict.predictor import Predictor
 from possam.vocabulary import Vocabulary
 
@@ -43,11 +44,12 @@ HEADINGS = ["setting", "words", "F1", "false segments", "missed segments", "fals
 
 @dataclass(frozen=True, kw_only=True)
 class Setting:
-    """Options of a `Predictor` call, and what background words' scores are multiplied by (`BACKGROUND_WEIGHT`)."""
+    """Threshold and background of a `Predictor` call, and what background words' scores are multiplied by."""
 
     name: str
-    options: dict[str, Any]
-    weight: float = background.BACKGROUND_WEIGHT
+    threshold: float | None = None
+    background: bool | None = None
+    weight: float = BACKGROUND_WEIGHT
 
 
 def draw_words(shown: set[int], classes: int, number: int, rng: np.random.Generator) -> list[int]:
@@ -108,13 +110,23 @@ def measure(
     for index in track(range(scenes), split, transient=True):
         scene = draw_scene([seed, index], palette)
         annotated = _annotated(scene, palette)
+        (proposals,) = predictor.model.propose([{"image": predictor.prepare(scene.image)}])
         for number in numbers:
             rng = np.random.default_rng([number, index])
             words = draw_words({label for label, _ in annotated}, len(vocabulary), number, rng)
             asked = Vocabulary(name="words", categories=tuple(vocabulary.categories[word] for word in words))
             for place, setting in enumerate(settings):
-                background.BACKGROUND_WEIGHT = setting.weight
-                result = predictor(scene.image, asked, ensemble=ensemble, **setting.options)
+                predictor.check(asked, ensemble, threshold=setting.threshold, background=setting.background)
+                result = name_masks(
+                    predictor.model,
+                    scene.image,
+                    proposals,
+                    asked,
+                    ensemble=ensemble,
+                    threshold=setting.threshold,
+                    background=choose_background(predictor.model, asked, setting.background),
+                    background_weight=setting.weight,
+                )
                 found = [(words[info["label_id"]], result.segmentation == info["id"]) for info in result.segments_info]
                 totals.setdefault((place, number), Counter()).update(count(found, annotated, words))
     for (place, number), total in totals.items():
@@ -131,15 +143,15 @@ def _annotated(scene: Scene, palette: Palette) -> list[tuple[int, NDArray[np.boo
 def _settings(arguments: argparse.Namespace) -> list[Setting]:
     if arguments.thresholds:
         return [
-            Setting(name=f"{name}, threshold {value}", options={"threshold": value, "background": used})
+            Setting(name=f"{name}, threshold {value}", threshold=value, background=used)
             for name, used in (("words alone", False), ("background words", True))
             for value in arguments.thresholds
         ]
     if arguments.weights:
-        return [Setting(name=f"weight {value}", options={}, weight=value) for value in arguments.weights]
+        return [Setting(name=f"weight {value}", weight=value) for value in arguments.weights]
     return [
-        Setting(name="words alone", options={"background": False}),
-        Setting(name="background words", options={}),
+        Setting(name="words alone", background=False),
+        Setting(name="background words"),
     ]
 
 

@@ -7,8 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from possam.cli.parsing import add_group, add_parser
-from possam.utils.files import full_path
+from possam.cli.parsing import add_group, add_parser, path_option
 
 if TYPE_CHECKING:
     from possam.cli.parsing import Commands
@@ -48,9 +47,9 @@ def add_command(commands: Commands) -> None:
         ],
     )
     text = "YAML files, or folders of them (default: all of the package)"
-    parser.add_argument("paths", nargs="*", type=full_path, metavar="CONFIG", help=text)
+    parser.add_argument("paths", nargs="*", type=path_option, metavar="CONFIG", help=text)
     text = f"configuration of the model that test sets are verified with (default: {_MODEL})"
-    parser.add_argument("--model", type=full_path, default=Path(_MODEL), metavar="CONFIG", help=text)
+    parser.add_argument("--model", type=path_option, default=Path(_MODEL), metavar="CONFIG", help=text)
 
     parser = add_parser(
         configs,

@@ -6,8 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from possam.cli.parsing import add_parser, add_weights
-from possam.utils.files import full_path
+from possam.cli.parsing import add_parser, add_weights, path_option
 
 if TYPE_CHECKING:
     from possam.cli.parsing import Commands
@@ -43,7 +42,7 @@ def add_command(commands: Commands) -> None:
         ],
     )
     parser.add_argument("model", metavar="MODEL", help="a shipped name, folder, published checkpoint or hub repository")
-    parser.add_argument("--output", type=full_path, required=True, metavar="DIR", help="folder of the export")
+    parser.add_argument("--output", type=path_option, required=True, metavar="DIR", help="folder of the export")
     parser.add_argument("--formats", nargs="+", default=["pt2", "onnx"], metavar="FORMAT", help="(default: pt2 onnx)")
     parser.add_argument("--classes", metavar="WORDS", help="as of `possam segment` (default: those of the training)")
     parser.add_argument("--only-classes", action="store_true", help="write classes.npz alone")

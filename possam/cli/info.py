@@ -8,8 +8,7 @@ import platform
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from possam.cli.parsing import add_parser, add_root
-from possam.utils.files import full_path
+from possam.cli.parsing import add_parser, add_root, path_option
 
 if TYPE_CHECKING:
     from possam.cli.parsing import Commands
@@ -26,7 +25,7 @@ def add_command(commands: Commands) -> None:
         examples=["possam info", "possam info --json"],
     )
     add_root(parser)
-    parser.add_argument("--folder", type=full_path, default=Path("weights"), metavar="DIR", help="(default: weights)")
+    parser.add_argument("--folder", type=path_option, default=Path("weights"), metavar="DIR", help="(default: weights)")
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 

@@ -6,6 +6,7 @@ import argparse
 import re
 from collections.abc import Callable, Sequence
 from itertools import takewhile
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from possam.utils.files import full_path
@@ -21,12 +22,13 @@ __all__ = [
     "add_root",
     "add_weights",
     "join_negative_values",
+    "path_option",
     "read_configurations",
 ]
 
 
 class HelpFormatter(argparse.RawDescriptionHelpFormatter):
-    """Keeps the line breaks of descriptions and examples, and leaves room for long options."""
+    """Keeps the line breaks of descriptions and examples, and wide columns for long options."""
 
     def __init__(self, prog: str) -> None:
         super().__init__(prog, max_help_position=32)
@@ -58,6 +60,20 @@ def add_parser(
     return parser
 
 
+def path_option(text: str) -> Path:
+    """The path of an option, with home folder and environment variables written out (`full_path`).
+
+    Raises:
+        ArgumentTypeError: it is empty, as of an unset variable of a shell, or cannot be written out.
+    """
+    if not text:
+        raise argparse.ArgumentTypeError('the path is empty; give one, such as "." for the current folder')
+    try:
+        return full_path(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
 def add_group(commands: Commands, name: str, *, summary: str, examples: Sequence[str]) -> Commands:
     """Add a word that has subcommands of its own, and return those."""
     parser = add_parser(commands, name, None, summary=summary, examples=examples)
@@ -70,7 +86,7 @@ def add_configurations(parser: argparse.ArgumentParser, text: str) -> None:
     Args:
         text: what the first configuration is.
     """
-    parser.add_argument("config", type=full_path, metavar="CONFIG", help=text)
+    parser.add_argument("config", type=path_option, metavar="CONFIG", help=text)
     text = "further configurations (.yaml), and settings (KEY VALUE) that replace the configurations'"
     parser.add_argument("settings", nargs="*", metavar="CONFIG or KEY VALUE", help=text)
 
@@ -113,7 +129,7 @@ def add_root(parser: argparse.ArgumentParser) -> None:
     """The option `--root`, which all subcommands about datasets share."""
     parser.add_argument(
         "--root",
-        type=full_path,
+        type=path_option,
         metavar="DIR",
         help="folder of the datasets (default: $DETECTRON2_DATASETS, or datasets)",
     )

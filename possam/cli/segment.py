@@ -6,8 +6,7 @@ import argparse
 import os
 from typing import TYPE_CHECKING, Any
 
-from possam.cli.parsing import add_parser, add_weights
-from possam.utils.files import full_path
+from possam.cli.parsing import add_parser, add_weights, path_option
 
 if TYPE_CHECKING:
     from possam.cli.parsing import Commands
@@ -24,7 +23,7 @@ found: each name with its count, its share of the image and its best score.
 Run again with the same DIR, the command does what is missing: files that failed, are new or have changed, or that were
 left when it was stopped. DIR/journal.jsonl says what is done. Other words, another model or other options need another
 DIR, or --overwrite. Under torchrun the processes share the files, each with a GPU of its own, if there is one; DIR must
-be a folder that all see. On Slurm, use tools/submit.py.
+be a folder that all see. On Slurm, use tools/submit.py of a clone.
 
 Classes are separated by commas or lines, synonyms by |; "sky: stuff" says that something is not counted. Without a
 mark, what COCO or ADE20K counts as stuff is stuff. Commas inside brackets, double quotes or numbers belong to a name.
@@ -32,13 +31,19 @@ Instead of words, the name of a dataset's list (ade20k_150) or a vocabulary's JS
 
 With a model that takes prompts, points and boxes say what to segment in one picture, in its pixels from the upper left.
 All --point are of one object: "X,Y" is on it, and "X,Y:-" is not. Every --box is an object of its own; one --box with
-points is of their object. --everything takes a grid of points, and drops masks that are poor or repeated. The masks are
-then written, with their five most probable names, to DIR/instances.json; without --classes these are the names of the
-model's training.
+points is of their object. --everything takes a grid of points, and drops masks that are repeated or poor, by
+--iou-threshold and --stability-threshold. The masks are then written, with their five most probable names, to
+DIR/instances.json; without --classes these are the names of the model's training.
 
 With --hierarchy TREE.json segments are named level by level, thing → animal → cat, from a tree of names: nested objects
 {"thing": {"animal": {"cat": {}, "dog": {}}}, "sky: stuff": {}}. A segment gets the deepest name that is sure, and its
 path with the probability of each level is in panoptic.json."""
+
+
+_OF_EVERYTHING = {
+    "grid": "side", "iou_threshold": "iou_threshold", "stability_threshold": "stability_threshold"
+}  # fmt: skip
+"""Options of --everything alone, and the names of `EverythingOptions`."""
 
 
 def add_command(commands: Commands) -> None:
@@ -56,21 +61,25 @@ def add_command(commands: Commands) -> None:
             "possam segment --sample --point 57,57 --model possam-mini-prompt --output output/sample",
             "possam segment photo.jpg --point 120,80 --point 300,40:- --model MODEL --output results",
             "possam segment photo.jpg --box 10,10,90,200 --box 95,20,140,180 --model MODEL --output results",
+            "possam segment --sample --everything --grid 12 --iou-threshold 0.4 --stability-threshold 0.7 "
+            "--model possam-mini-prompt --output output/everything",
             "possam segment photos --everything --classes lvis --model MODEL --output results",
             "torchrun --nproc-per-node 8 -m possam segment photos --classes lvis --model MODEL --output results",
         ],
     )
-    parser.add_argument("images", nargs="*", metavar="IMAGES", help="files, folders, patterns, videos")
-    parser.add_argument("--sample", action="store_true", help="the package's own scene, with its own words by default")
+    parser.add_argument("images", nargs="*", metavar="IMAGES", help="files, folders, patterns, videos, and http and "
+                        "https addresses of images")  # fmt: skip
+    parser.add_argument("--sample", action="store_true", help="the package's own scene; without --classes with its own "
+                        "words, and --no-background, as they name everything in it")  # fmt: skip
     parser.add_argument("--classes", metavar="WORDS", help="what to look for")
-    parser.add_argument("--hierarchy", type=full_path, metavar="PATH", help="a tree of names in JSON; with --classes, "
-                        "its leaves have to be these classes")  # fmt: skip
+    parser.add_argument("--hierarchy", type=path_option, metavar="PATH", help="a tree of names in JSON; with "
+                        "--classes, its leaves have to be these classes")  # fmt: skip
     parser.add_argument("--stop-below", type=float, default=0.0, metavar="P", help="of a tree: name a segment only as "
                         "deep as the best name has this probability (default: 0, down to the leaves)")  # fmt: skip
-    parser.add_argument("--output", type=full_path, required=True, metavar="DIR", help="folder of the results")
+    parser.add_argument("--output", type=path_option, required=True, metavar="DIR", help="folder of the results")
     parser.add_argument("--model", default="possam-mini", help="a shipped name, folder, published checkpoint "
                         "or hub repository "
-                        "(default: possam-mini, which knows only the words of its drawn world)")  # fmt: skip
+                        "(default: possam-mini, which reads drawings of its miniature world only)")  # fmt: skip
     parser.add_argument(
         "--ensemble", metavar="NAME", help="combination of the trained classifier and CLIP (default: the model's own)"
     )
@@ -87,6 +96,10 @@ def add_command(commands: Commands) -> None:
                         "several are several objects")  # fmt: skip
     parser.add_argument("--everything", action="store_true", help="all objects, from a grid of points")
     parser.add_argument("--grid", type=int, metavar="N", help="points of --everything along each side (default: 32)")
+    parser.add_argument("--iou-threshold", type=float, metavar="P", help="of --everything: least predicted IoU of a "
+                        "mask, in [0, 1] (default: 0.88; the shipped model needs less, such as 0.4)")  # fmt: skip
+    parser.add_argument("--stability-threshold", type=float, metavar="P", help="of --everything: least stability of a "
+                        "mask, in [0, 1] (default: 0.95; the shipped model needs less, such as 0.7)")  # fmt: skip
     printed = parser.add_mutually_exclusive_group()
     printed.add_argument("--json", action="store_true", help="print what was found as a JSON object a line")
     printed.add_argument("--quiet", action="store_true", help="print warnings and errors alone")
@@ -138,8 +151,10 @@ def check_arguments(arguments: argparse.Namespace) -> dict[str, Any]:
         raise ValueError("--batch-size is for whole pictures; with prompts, leave it out: images go one by one.")
     if arguments.workers < 0:
         raise ValueError(f"--workers is {arguments.workers}, but must be at least 0.")
-    if arguments.grid is not None and not arguments.everything:
-        raise ValueError("--grid is the grid of --everything; give both, or leave out --grid.")
+    for option in _OF_EVERYTHING:
+        if getattr(arguments, option) is not None and not arguments.everything:
+            name = option.replace("_", "-")
+            raise ValueError(f"--{name} is an option of --everything; give both, or leave out --{name}.")
     if (arguments.point or arguments.box) and (arguments.threshold, arguments.background) != (None, None):
         raise ValueError("--point and --box always get a mask and a name; leave out --threshold and --background.")
     from possam.predict.background import check_options  # here: PyTorch takes seconds
@@ -149,8 +164,8 @@ def check_arguments(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def _segment(arguments: argparse.Namespace, prompting: dict[str, Any]) -> int:
-    """Segment, in each of the processes that share the files; the first one says what came of it."""
-    from possam.cli.found import print_found, write_overlay_videos
+    """Segment, in each of the processes that share the files; the main process prints the outcome."""
+    from possam.cli.found import leave_out_results, print_found, write_overlay_videos
     from possam.cli.output import progress_bar
     from possam.d2.utils import comm
     from possam.predict.batch import prompt_files, segment_files
@@ -165,11 +180,15 @@ def _segment(arguments: argparse.Namespace, prompting: dict[str, Any]) -> int:
     words = arguments.classes or (SAMPLE_WORDS if arguments.sample else "")
     classes = read_line(words) if words else None
     names: Names | None = classes
+    background = arguments.background
+    if background is None and arguments.sample and not (arguments.classes or arguments.hierarchy or prompting):
+        background = False
     if arguments.hierarchy:
         names = tree = Hierarchy.from_file(arguments.hierarchy, stop_below=arguments.stop_below)
         if arguments.classes and classes:
             tree.check_leaves(classes)
     sources = find_sources([*arguments.images, *([SAMPLE] if arguments.sample else [])])
+    sources = leave_out_results(sources, arguments.output)
     predictor = Predictor.from_pretrained(
         arguments.model,
         device=arguments.device,
@@ -181,7 +200,7 @@ def _segment(arguments: argparse.Namespace, prompting: dict[str, Any]) -> int:
             asked = predictor.check(names, arguments.ensemble, progress)
     with progress_bar("segmenting", quiet=arguments.quiet) as progress:
         common: dict[str, Any] = {"ensemble": arguments.ensemble, "every": arguments.every, "progress": progress}
-        common |= {"threshold": arguments.threshold, "background": arguments.background}
+        common |= {"threshold": arguments.threshold, "background": background}
         common |= {"workers": arguments.workers, "overwrite": arguments.overwrite}
         if prompting:
             outcome = prompt_files(predictor, sources, classes, arguments.output, **prompting, **common)
@@ -196,13 +215,14 @@ def _segment(arguments: argparse.Namespace, prompting: dict[str, Any]) -> int:
 
 
 def _prompting(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Arguments of `prompt_files` from --point, --box, --everything and --grid. Raises ValueError for a mistake."""
+    """Arguments of `prompt_files` from the options of prompts. Raises ValueError for a mistake."""
     from possam.predict.prompting import EverythingOptions, parse_prompts
 
     if arguments.everything:
         if arguments.point or arguments.box:
             raise ValueError("--everything takes a grid of points; leave out --point and --box, or --everything.")
-        return {"options": EverythingOptions() if arguments.grid is None else EverythingOptions(side=arguments.grid)}
+        given = {name: getattr(arguments, option) for option, name in _OF_EVERYTHING.items()}
+        return {"options": EverythingOptions(**{name: value for name, value in given.items() if value is not None})}
     if arguments.point and len(arguments.box) > 1:
         raise ValueError(
             f"all --point are of one object, but {len(arguments.box)} --box are as many objects; give one --box with "

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from possam.cli.parsing import add_configurations, add_parser, read_configurations
-from possam.utils.files import full_path, read_json
+from possam.cli.parsing import add_configurations, add_parser, path_option, read_configurations
+from possam.utils.files import read_json
 
 if TYPE_CHECKING:
     from possam.cli.parsing import Commands
@@ -45,10 +45,10 @@ def add_command(commands: Commands) -> None:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options that tools/export_pretrained.py has, too."""
-    parser.add_argument("--output", required=True, type=full_path, metavar="DIR", help="folder to write")
+    parser.add_argument("--output", required=True, type=path_option, metavar="DIR", help="folder to write")
     text = "of the parameters in the file (default: float32)"
     parser.add_argument("--dtype", choices=_DTYPES, default="float32", help=text)
-    parser.add_argument("--results", action="append", type=full_path, default=[], metavar="PATH",
+    parser.add_argument("--results", action="append", type=path_option, default=[], metavar="PATH",
                         help="a results.json for the README (repeatable)")  # fmt: skip
     parser.add_argument("--license", default="", metavar="ID", help="for the README, as the hub calls it: apache-2.0")
     parser.add_argument("--push-to-hub", metavar="OWNER/NAME", help="repository of the hub to upload to, too")

@@ -51,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--processes-per-node", type=int, metavar="N", help="where there are no GPUs")
     add("--cpus-per-process", type=int, default=8, metavar="N", help="at least 1 + DATALOADER.NUM_WORKERS (default: 8)")
     add("--hours", type=float, default=24.0, help="before the job is requeued (default: 24)")
-    delay = "how long before that it is told: time for a step or an evaluation, and a checkpoint (default: 300)"
+    delay = "how long before that a signal stops it: time for a step or an evaluation, and a checkpoint (default: 300)"
     add("--signal-delay", type=int, default=300, metavar="SECONDS", help=delay)
     add("--restarts", type=int, default=100, metavar="N", help="how often it may run out of time (default: 100)")
     add("--slurm", action="append", default=[], metavar="KEY=VALUE", help="any other option of sbatch; may be repeated")
@@ -97,7 +97,7 @@ class Run:
 
 
 class Prediction:
-    """`possam segment` as submitit calls it, in every process of the job; its journal says where to go on."""
+    """`possam segment` as submitit calls it, in every process of the job; its journal makes it resume."""
 
     def __init__(self, words: list[str]) -> None:
         self.words = words

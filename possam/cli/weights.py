@@ -7,8 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from possam.cli.parsing import add_group, add_parser
-from possam.utils.files import full_path
+from possam.cli.parsing import add_group, add_parser, path_option
 
 if TYPE_CHECKING:
     from possam.cli.parsing import Commands
@@ -47,11 +46,11 @@ def add_command(commands: Commands) -> None:
         summary="check that files are the weights that they are called, whole and unchanged",
         examples=["possam weights verify weights/sam_vit_b_01ec64.pth", "possam weights verify fcclip_cocopan.pth"],
     )
-    parser.add_argument("paths", nargs="+", type=full_path, metavar="PATH", help="weight files")
+    parser.add_argument("paths", nargs="+", type=path_option, metavar="PATH", help="weight files")
 
 
 def _add_folder(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--folder", type=full_path, default=Path("weights"), metavar="DIR", help="(default: weights)")
+    parser.add_argument("--folder", type=path_option, default=Path("weights"), metavar="DIR", help="(default: weights)")
 
 
 def run_list(arguments: argparse.Namespace) -> int:

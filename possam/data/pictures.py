@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,7 +13,7 @@ from typing import IO
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from possam.data.addresses import download_picture, web_address
 from possam.utils.files import expand_home
@@ -42,8 +43,11 @@ def read_picture(path: str | Path) -> NDArray[np.uint8]:
         ValueError: it is no picture, is cut off, or is too large to be one, or the address cannot be read
             (`download_picture`); the message names it.
     """
+    full = expand_home(path)
+    if os.path.exists(full) and not os.path.isfile(full) and not os.path.isdir(full):  # reading would wait for ever
+        raise ValueError(f"{path} is no regular file, but a pipe or a device; write the image to a file and give that.")
     try:
-        return decode_rgb(expand_home(path))
+        return decode_rgb(full)
     except FileNotFoundError:
         if address := web_address(path):
             return _decoded(download_picture(address), address)
@@ -53,7 +57,7 @@ def read_picture(path: str | Path) -> NDArray[np.uint8]:
     except IsADirectoryError:
         raise ValueError(f"{path} is a folder; give the images in it.") from None
     except Exception as error:  # Pillow raises a dozen types for damaged files
-        raise ValueError(f"{path} cannot be read as an image ({error}); give a whole JPEG, PNG, TIFF ...") from error
+        raise _unreadable(str(path), error) from error
 
 
 def _decoded(content: bytes, name: str) -> NDArray[np.uint8]:
@@ -61,7 +65,14 @@ def _decoded(content: bytes, name: str) -> NDArray[np.uint8]:
         with Image.open(io.BytesIO(content)) as image:
             return _from_pil(image)
     except Exception as error:  # Pillow raises a dozen types for damaged files
-        raise ValueError(f"{name} cannot be read as an image ({error}); give a whole JPEG, PNG, TIFF ...") from error
+        raise _unreadable(name, error) from error
+
+
+def _unreadable(name: str, error: Exception) -> ValueError:
+    # Pillow's own message for an unknown format shows the repr of the file object.
+    unknown = isinstance(error, UnidentifiedImageError)
+    reason = "the format is none that Pillow reads" if unknown else str(error) or type(error).__name__
+    return ValueError(f"{name} cannot be read as an image ({reason}); give a whole JPEG, PNG, TIFF ...")
 
 
 def decode_rgb(path: str | Path) -> NDArray[np.uint8]:
@@ -112,7 +123,7 @@ def to_rgb(image: Picture) -> NDArray[np.uint8]:
     if isinstance(image, str | Path):
         return read_picture(image)
     if isinstance(image, bytes | bytearray | memoryview):
-        return _decoded(bytes(image), f"what the {len(image)} bytes hold")
+        return _decoded(bytes(image), "the bytes given")
     if isinstance(image, torch.Tensor):
         return _from_tensor(image)
     if isinstance(image, Image.Image):

@@ -10,7 +10,19 @@ from typing import TYPE_CHECKING, Any
 
 from possam.classifiers import ENSEMBLE_REGISTRY
 from possam.data.miniature import lexicon
-from possam.demo.parts import ALONE, FORGET_AFTER, MESSAGE_STAYS, attempt, image_field, import_gradio, told_where
+from possam.demo.parts import (
+    ALONE,
+    DELETE_FILES,
+    FORGET_AFTER,
+    MESSAGE_STAYS,
+    attempt,
+    image_field,
+    import_gradio,
+    result_field,
+    save_result,
+    told_where,
+    words_field,
+)
 from possam.demo.prompt_page import add_prompt_page
 from possam.demo.prompts import MODES
 from possam.demo.refining import CHOOSE, refine, restore
@@ -24,7 +36,7 @@ from possam.demo.segmenting import (
     segment,
     segment_of_click,
 )
-from possam.demo.typed import MAX_LETTERS, read_tree_file
+from possam.demo.typed import read_tree_file
 from possam.models.prediction import no_prompts
 from possam.predict.missing import tell_missing
 from possam.predict.predictor import Predictor
@@ -80,7 +92,7 @@ def build_app(
     name = f"`{name or type(predictor.model).__name__}`"
     if prompter is not None:
         name += f", refined by `{prompter_name or type(prompter.model).__name__}`"
-    with gr.Blocks(title="possam", analytics_enabled=False) as app:
+    with gr.Blocks(title="possam", analytics_enabled=False, delete_cache=DELETE_FILES) as app:
         if predictor.model.takes_prompts:
             gr.Markdown(f"# Any object, any words\nGive a picture, and click what you want the name of. Model: {name}.")
             add_prompt_page(predictor, [[str(SAMPLE), SAMPLE_WORDS]] if knows_little(predictor) else [])
@@ -132,15 +144,12 @@ def _add_page(gr: Any, predictor: Predictor, prompter: Predictor | None) -> None
 
 def _inputs(gr: Any, predictor: Predictor) -> tuple[Any, ...]:
     image, model = image_field(), predictor.model
-    words = gr.Textbox(
-        label="What to look for",
-        info="One a line or separated by commas, synonyms by |. “lawn: stuff” says that something is not counted. "
-        "The name of a list will do, too, such as ade20k_150, and a tree of names in JSON, by which segments are named "
-        "level by level.",
-        placeholder="cat, sofa|couch, floor: stuff",
-        lines=2,
-        max_length=MAX_LETTERS,
-        elem_id="words",
+    words = words_field(
+        "What to look for",
+        "Separated by commas or lines, synonyms by |. “lawn: stuff” says that something is not counted. The name of a "
+        "list will do, too, such as ade20k_150, and a tree of names in JSON, by which segments are named level by "
+        "level.",
+        "words",
     )
     with gr.Accordion("Tree of names, and how names are decided", open=False, elem_id="options"):
         load = gr.UploadButton("Load a tree of names (.json)", file_types=[".json"], size="sm", elem_id="tree")
@@ -178,14 +187,7 @@ def _refinement(gr: Any) -> tuple[Any, ...]:
 
 
 def _outputs(gr: Any) -> tuple[Any, ...]:
-    overlay = gr.Image(
-        label="Segments: click one to see why it got its name",
-        format="png",
-        interactive=False,
-        height=520,
-        buttons=["download", "fullscreen"],
-        elem_id="overlay",
-    )
+    overlay = result_field("Segments: click one to see why it got its name", "overlay")
     note = gr.Markdown(elem_id="note")
     table = gr.Dataframe(
         headers=list(HEADINGS),
@@ -299,7 +301,7 @@ class _Page:
 
 
 def _drawn(shown: Shown) -> tuple[Any, ...]:
-    return shown, shown.picture, shown.rows
+    return shown, save_result(shown.picture, shown.segmentation.file_name), shown.rows
 
 
 def _kept() -> tuple[Any, ...]:

@@ -2,14 +2,38 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-__all__ = ["ALONE", "FORGET_AFTER", "MESSAGE_STAYS", "attempt", "image_field", "import_gradio", "told_where"]
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from possam.demo.typed import MAX_LETTERS
+
+__all__ = [
+    "ALONE",
+    "DELETE_FILES",
+    "FORGET_AFTER",
+    "MESSAGE_STAYS",
+    "attempt",
+    "image_field",
+    "import_gradio",
+    "result_field",
+    "save_result",
+    "told_where",
+    "words_field",
+]
 
 FORGET_AFTER = 1800
 """Seconds after which what a visitor has given is dropped: up to 65 MB each."""
+DELETE_FILES = (300, FORGET_AFTER)
+"""Every how many seconds the server deletes files of visitors, and how old these are then; at its end all of them."""
 ALONE: dict[str, Any] = {
     "concurrency_limit": 1,
     "concurrency_id": "model",
@@ -41,6 +65,57 @@ def image_field() -> Any:
     # The file as it came, for this project's own reader, which says what is wrong with one.
     setattr(image, "preprocess", _path_of)  # noqa: B010
     return image
+
+
+def result_field(label: str, elem_id: str) -> Any:
+    """The field of a result, whose value is a path of `save_result`."""
+    return import_gradio().Image(
+        label=label,
+        type="filepath",
+        interactive=False,
+        height=520,
+        buttons=["download", "fullscreen"],
+        elem_id=elem_id,
+    )
+
+
+def save_result(picture: NDArray[np.uint8], file_name: str) -> str:
+    """Save a result under the name that a download of it has: photo-segments.png of photo.jpg.
+
+    Earlier results are deleted when they are forgotten: Gradio, which deletes the other files of visitors, does not
+    know of those that follow an update of their field.
+
+    Args:
+        picture: h×w×3 uint8 RGB.
+        file_name: of the photo, or "".
+
+    Returns:
+        The path, in a folder that the server gives to visitors.
+    """
+    from gradio.utils import get_upload_folder
+
+    results = Path(get_upload_folder()) / "possam"
+    results.mkdir(parents=True, exist_ok=True)
+    for folder in results.iterdir():
+        with suppress(FileNotFoundError):  # another server's thread may delete it, too
+            if time.time() - folder.stat().st_mtime > FORGET_AFTER:
+                shutil.rmtree(folder, ignore_errors=True)
+    path = Path(tempfile.mkdtemp(dir=results)) / f"{Path(file_name).stem or 'picture'}-segments.png"
+    Image.fromarray(picture).save(path)
+    return str(path)
+
+
+def words_field(label: str, info: str, elem_id: str) -> Any:
+    """The field for words: Enter submits, Shift and Enter start a line."""
+    return import_gradio().Textbox(
+        label=label,
+        info=info,
+        placeholder="cat, sofa|couch, floor: stuff",
+        lines=1,  # with more, Enter would start a line
+        max_lines=8,
+        max_length=MAX_LETTERS,
+        elem_id=elem_id,
+    )
 
 
 def attempt(act: Callable[[], tuple[Any, ...]], count: int, path: str | None = "") -> tuple[Any, ...]:

@@ -5,10 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from possam.demo.parts import ALONE, FORGET_AFTER, attempt, image_field, import_gradio, told_where
+from possam.demo.parts import (
+    ALONE,
+    FORGET_AFTER,
+    MESSAGE_STAYS,
+    attempt,
+    image_field,
+    import_gradio,
+    result_field,
+    save_result,
+    told_where,
+    words_field,
+)
 from possam.demo.prompts import MODES, Clicks, clear, click, find_everything, keep, rename, start
-from possam.demo.typed import MAX_LETTERS
+from possam.predict.limits import doubt
 from possam.predict.predictor import Predictor
+from possam.predict.prompting import EverythingOptions
 
 if TYPE_CHECKING:
     import gradio
@@ -32,28 +44,18 @@ def add_prompt_page(predictor: Predictor, examples: list[list[str]]) -> None:
     with gr.Row():
         with gr.Column(scale=2, min_width=300):
             image = image_field()
-            words = gr.Textbox(
-                label="Names to choose from",
-                info="One a line or separated by commas, synonyms by |. Without any, those of the model's training. "
-                "Other words give other names to the same masks.",
-                placeholder="cat, sofa|couch, floor: stuff",
-                lines=2,
-                max_length=MAX_LETTERS,
-                elem_id="names",
+            words = words_field(
+                "Names to choose from",
+                "Separated by commas or lines, synonyms by |. Without any, those of the model's training. Other words "
+                "give other names to the same masks.",
+                "names",
             )
             if examples:
                 gr.Examples(examples, [image, words], label="Examples: click one")
         with gr.Column(scale=3, min_width=300):
             gr.Markdown(_HELP)
             mode = gr.Radio(list(MODES), value=next(iter(MODES)), label="A click is", elem_id="mode")
-            shown = gr.Image(
-                label="Click an object",
-                format="png",
-                interactive=False,
-                height=520,
-                buttons=["download", "fullscreen"],
-                elem_id="prompted",
-            )
+            shown = result_field("Click an object", "prompted")
             with gr.Row():
                 buttons = [
                     gr.Button("Keep the mask", variant="primary", min_width=110, elem_id="keep"),
@@ -61,6 +63,12 @@ def add_prompt_page(predictor: Predictor, examples: list[list[str]]) -> None:
                     gr.Button("Everything", min_width=110, elem_id="everything"),
                     gr.Button("Start over", min_width=110, elem_id="restart"),
                 ]
+            with gr.Accordion("Which masks “Everything” keeps", open=False, elem_id="kept"):
+                least = EverythingOptions()
+                iou = gr.Slider(0, 1, value=least.iou_threshold, step=0.01, label="Least predicted IoU", elem_id="iou")
+                stability = gr.Slider(
+                    0, 1, value=least.stability_threshold, step=0.01, label="Least stability", elem_id="stability"
+                )
             table = gr.Dataframe(
                 headers=list(_HEADINGS),
                 label="Masks and their names",
@@ -74,8 +82,10 @@ def add_prompt_page(predictor: Predictor, examples: list[list[str]]) -> None:
     image.change(page.start, [image], results, **ALONE)
     gr.on([words.submit, words.blur], page.rename, given, results, **ALONE)
     shown.select(told_where(page.click), [clicks, mode, words], results, **ALONE)
-    for button, act in zip(buttons, (page.keep, page.clear, page.everything, page.restart), strict=True):
+    keep_, clear_, everything, restart = buttons
+    for button, act in ((keep_, page.keep), (clear_, page.clear), (restart, page.restart)):
         button.click(act, given, results, **ALONE)
+    everything.click(page.everything, [*given, iou, stability], results, **ALONE)
 
 
 _NOTHING: tuple[Any, ...] = (None, None, [])
@@ -91,7 +101,13 @@ class _PromptPage:
         gr = import_gradio()
         if picture is None:
             return _NOTHING
-        parts = attempt(lambda: _parts(start(self._predictor, picture)), len(_NOTHING), picture)
+
+        def started() -> tuple[Any, ...]:
+            clicks = start(self._predictor, picture)
+            _warn(doubt(self._predictor.model, clicks.image.image))
+            return _parts(clicks)
+
+        parts = attempt(started, len(_NOTHING), picture)
         return _NOTHING if parts[0] == gr.skip() else parts  # rather than the picture before
 
     def click(self, clicks: Clicks | None, mode: str, words: str, event: gradio.SelectData) -> tuple[Any, ...]:
@@ -107,11 +123,22 @@ class _PromptPage:
     def clear(self, clicks: Clicks | None, words: str) -> tuple[Any, ...]:
         return _shown(lambda: clear(clicks))
 
-    def everything(self, clicks: Clicks | None, words: str) -> tuple[Any, ...]:
-        return _shown(lambda: find_everything(self._predictor, clicks, words))
+    def everything(self, clicks: Clicks | None, words: str, iou: float, stability: float) -> tuple[Any, ...]:
+        def found() -> Clicks:
+            options = EverythingOptions(iou_threshold=iou, stability_threshold=stability)
+            after = find_everything(self._predictor, clicks, words, options)
+            _warn(after.kept.nothing if after.kept is not None else "")
+            return after
+
+        return _shown(found)
 
     def restart(self, clicks: Clicks | None, words: str) -> tuple[Any, ...]:
         return _shown(lambda: clicks and Clicks(image=clicks.image))
+
+
+def _warn(sentence: str) -> None:
+    if sentence:
+        import_gradio().Warning(sentence, duration=MESSAGE_STAYS)
 
 
 def _shown(act: Callable[[], Clicks | None], before: Clicks | None = None) -> tuple[Any, ...]:
@@ -125,4 +152,6 @@ def _shown(act: Callable[[], Clicks | None], before: Clicks | None = None) -> tu
 
 
 def _parts(clicks: Clicks | None) -> tuple[Any, ...]:
-    return _NOTHING if clicks is None else (clicks, clicks.picture, clicks.rows)
+    if clicks is None:
+        return _NOTHING
+    return clicks, save_result(clicks.picture, clicks.image.file_name), clicks.rows

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -32,7 +33,8 @@ __all__ = [
     "show",
 ]
 
-HEADINGS = ("id", "name", "kind", "score", "IoU", "seen", "area")
+HEADINGS = ("id", "name", "kind", "score", "IoU", "seen (estimate)", "area")
+_UNKNOWN_SHOWN = 8  # words in a message
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -81,6 +83,8 @@ def segment(
         raise ValueError("There is no picture: drop one into the field, or click the example.")
     names = read_typed(words, stop_below=stop_below)
     result = predictor(to_rgb(image), names, ensemble=ensemble, threshold=threshold)
+    if isinstance(image, str | Path):
+        result = replace(result, file_name=Path(image).name)  # not the folder, which is the server's
     warnings = [sentence] if (sentence := doubt(predictor.model, result.image)) else []
     warnings += _unknown_words(predictor, names.vocabulary if isinstance(names, Hierarchy) else names)
     if not result.segments_info:
@@ -149,7 +153,10 @@ def _unknown_words(predictor: Predictor, vocabulary: Vocabulary) -> list[str]:
     unknown = predictor.model.clip.unknown_words(vocabulary.names)
     if not unknown:
         return []
-    return [f"The miniature model does not know {', '.join(map(repr, unknown))}; see “What this model knows”."]
+    shown = ", ".join(map(repr, unknown[:_UNKNOWN_SHOWN]))
+    others = len(unknown) - _UNKNOWN_SHOWN
+    more = f" and {others} other {'word' if others == 1 else 'words'}" if others > 0 else ""
+    return [f"The miniature model does not know {shown}{more}; see “What this model knows”."]
 
 
 def _draw(result: Segmentation) -> NDArray[np.uint8]:

@@ -12,14 +12,14 @@ import urllib.request
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
-
-from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
-from rich.progress import TransferSpeedColumn as SpeedColumn
+from typing import TYPE_CHECKING, NamedTuple
 
 from possam.encoders.weight_files import WEIGHTS, WeightFile, compare, find_weights, known_file
 from possam.utils.files import file_sha256, write_atomically
 from possam.utils.output import guarded_output
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
 
 __all__ = ["WEIGHTS", "NoConnection", "WeightFile", "download", "verify"]
 
@@ -162,8 +162,10 @@ def _transfer(weights: WeightFile, part: Path, bar: Progress, task: TaskID) -> b
 
 @contextlib.contextmanager
 def _progress(weights: WeightFile) -> Iterator[tuple[Progress, TaskID]]:
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), SpeedColumn(), TimeRemainingColumn())
-    with Progress(*columns) as bar:
+    from rich import progress  # here: importing the package stays fast
+
+    sizes = (progress.DownloadColumn(), progress.TransferSpeedColumn(), progress.TimeRemainingColumn())
+    with progress.Progress(progress.TextColumn("{task.description}"), progress.BarColumn(), *sizes) as bar:
         yield bar, bar.add_task(weights.filename, total=weights.size)
 
 

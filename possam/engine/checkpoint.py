@@ -320,7 +320,7 @@ class Checkpointer(FvcoreCheckpointer):  # type: ignore[misc]
 
 
 class _Hashed:
-    """A file to write to that knows the size and sha256 of what was written, and what went wrong."""
+    """A file to write to, with size and sha256 of what was written, and the error, if any."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self.file, self.size, self.digest = file, 0, hashlib.sha256()
@@ -365,7 +365,7 @@ def _write(path: Path, content: dict[str, Any]) -> None:
 
 
 def _remove(path: Path) -> bool:
-    """Delete a file; whether it is gone. A warning says why it is not."""
+    """Delete a file and return whether it is deleted; log a warning with the reason if not."""
     try:
         path.unlink(missing_ok=True)
     except OSError as error:

@@ -142,7 +142,7 @@ def _lines(problems: Sequence[Problem]) -> str:
 
 
 def _signature(records: Sequence[Record], classes: int, ignore_label: int) -> str:
-    """Of what is compared: the records' sizes and ids, and of the files what tells that one has changed."""
+    """Digest of what is compared: the records' sizes and ids, and size and time of each file."""
     digest = hashlib.sha256(f"{classes} {ignore_label}".encode())
     for record in records:
         files = [record[key] for key in _FILES if key in record]

@@ -1,4 +1,4 @@
-"""Scores a model on datasets, with several ensembles on the same forward passes, and says what made the numbers."""
+"""Evaluate a model on datasets, with several ensembles on the same forward passes, and record how."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ logger = logging.getLogger(__name__)
 
 
 class Predictor(Protocol):
-    """What an evaluation asks of a model, or of one that looks at an image several times."""
+    """Interface of a model, or of its test-time augmentation, in an evaluation."""
 
     def predict(self, batched_inputs: list[dict[str, Any]]) -> list[Any]:
         """Something for every image, from which `segment` makes a segmentation with any ensemble."""
@@ -220,7 +220,7 @@ def _predict(
     evaluators: Mapping[str, Evaluators],
     wanted: Mapping[str, tuple[str, ...]],
 ) -> None:
-    """Run the predictor over the loader once, and let every ensemble's evaluators see the outputs they need."""
+    """Run the predictor over the loader once, and pass the outputs to every ensemble's evaluators."""
     for evaluator in evaluators.values():
         evaluator.reset()
     batches = track(loader, "Evaluating", transient=True, disable=not comm.is_main_process())

@@ -1,4 +1,4 @@
-"""Computes the frozen features of a training set before training, when `INPUT.CACHE_FEATURES` asks for it."""
+"""Compute the frozen features of a training set before training (`INPUT.CACHE_FEATURES`)."""
 
 from __future__ import annotations
 

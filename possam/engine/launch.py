@@ -1,6 +1,6 @@
 """Start a run in one process, in several of its own, or as one of the processes `torchrun` has started.
 
-Processes of its own end together: when one fails, when the run is told to make room, and on Ctrl-C.
+Processes that it starts end together: when one fails, when a signal asks the run to stop, and on Ctrl-C.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ Main = Callable[[argparse.Namespace], Any]
 START_METHOD = "spawn"  # forked processes cannot use CUDA
 CTRL_C = 130
 _TIMEOUT = timedelta(minutes=30)  # of an exchange: one process may be evaluating or writing
-_LAST_WORDS, _LAST_WRITES = 2.0, 30.0  # seconds for the others, once one has failed or made room
+_AFTER_FAILURE, _AFTER_SIGNAL = 2.0, 30.0  # seconds for the others, once one has failed or saved and stopped
 _PR_SET_PDEATHSIG = 1
 
 
@@ -49,10 +49,10 @@ def run(main: Main, args: argparse.Namespace) -> Any:
 
     Under `torchrun` (RANK and WORLD_SIZE are set) the process joins the group described by the environment and
     `--num-gpus`, `--num-machines` and `--dist-url` are not read. Otherwise `--num-gpus` processes are started on each
-    of `--num-machines` machines; what tells this process to make room is passed on to them, and none outlives it.
+    of `--num-machines` machines; signals that ask this process to stop are passed on to them, and none outlives it.
 
     Raises:
-        Preempted: the run was told to make room.
+        Preempted: a signal asked the run to stop.
         ChildProcessError: a process was killed.
         ValueError: a number of `args` is out of its range, there are fewer GPUs than processes, or `--dist-url` or the
             environment does not say where the processes meet, or they cannot meet there (`possam.engine.address`).
@@ -97,33 +97,33 @@ def _join(main: Main, args: argparse.Namespace, url: str, rank: int, world: int,
 
 
 def _own_part(store: dist.Store, rank: int, world: int) -> dist.Store:
-    """The part of a store where these processes find each other alone.
+    """Agree on a prefix of the store that this start of the processes alone uses.
 
     torchrun starts all processes again when one has failed, but the store still has the addresses of those before
-    (https://github.com/pytorch/pytorch/issues/135712). So the first answers every greeting, and those that are there
-    thank it.
+    (https://github.com/pytorch/pytorch/issues/135712). So every process writes a new identifier, rank 0 writes the
+    prefix for each identifier that it reads, and the processes that are running acknowledge it.
 
     Raises:
         TimeoutError: not all came.
     """
     me = uuid.uuid4().hex
-    store.set(f"greeting/{rank}", me)
+    store.set(f"id/{rank}", me)
     if rank:
-        part = store.get(f"answer/{me}").decode()
-        store.set(f"{part}/thanks/{rank}", "")
+        part = store.get(f"prefix/{me}").decode()
+        store.set(f"{part}/joined/{rank}", "")
         return dist.PrefixStore(part, store)
     missing, end = list(range(1, world)), time.monotonic() + _TIMEOUT.total_seconds()
     while missing:
         for other in missing:
-            store.set(f"answer/{store.get(f'greeting/{other}').decode()}", me)
-        missing = [other for other in missing if not store.check([f"{me}/thanks/{other}"])]
+            store.set(f"prefix/{store.get(f'id/{other}').decode()}", me)
+        missing = [other for other in missing if not store.check([f"{me}/joined/{other}"])]
         if time.monotonic() > end:
             raise TimeoutError(f"{len(missing)} of {world} processes have not come, among them rank {missing[0]}.")
         time.sleep(0.02)
     return dist.PrefixStore(me, store)
 
 
-# ------------------------------------------------------------------ processes of its own
+# ------------------------------------------------------------------ processes that this one starts
 
 
 def _start(main: Main, args: argparse.Namespace, url: str) -> None:
@@ -147,7 +147,7 @@ def _start(main: Main, args: argparse.Namespace, url: str) -> None:
             codes = _wait(processes)
         except KeyboardInterrupt:
             _signal(processes, signal.SIGINT)
-            _wait_until(processes, _LAST_WORDS)
+            _wait_until(processes, _AFTER_FAILURE)
             raise
         finally:
             _kill(processes)
@@ -156,14 +156,14 @@ def _start(main: Main, args: argparse.Namespace, url: str) -> None:
 
 
 def _work(main: Main, args: argparse.Namespace, url: str, local: int, folder: str, parent: int) -> None:
-    """In a process of its own: join, work, and leave the error, if any, in the folder."""
+    """Join the group and work, in a started process; write the error, if any, to the folder."""
     os.setpgid(0, 0)  # what this process starts ends with it, and Ctrl-C comes from the parent alone
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         sys.exit(1)
-    # Python hands on how this process was started. Loading processes would import all for seconds before they look
-    # whether this one is still there, where those of a run in a single process start in milliseconds.
+    # Python passes on the start method. With "spawn" the data loaders' processes would import everything for seconds
+    # before they notice that this process has ended; those of a run in a single process start in milliseconds.
     multiprocessing.set_start_method(None, force=True)
     try:
         rank = args.machine_rank * args.num_gpus + local
@@ -182,7 +182,7 @@ def _work(main: Main, args: argparse.Namespace, url: str, local: int, folder: st
 
 
 def _done(folder: str, local: int) -> Path:
-    """What a process leaves that has done its work: PyTorch's threads abort one now and then after that, as it ends."""
+    """File that marks a process as done: PyTorch's threads sometimes abort a process while it exits."""
     return Path(folder, f"{local}.done")
 
 
@@ -198,23 +198,23 @@ def _pickled(error: Exception) -> bytes:
 
 
 def _errors(folder: str) -> list[Exception]:
-    """What the processes left, first things first: the others' follow from it."""
+    """Errors that the processes wrote, the earliest first: the others follow from it."""
     left = [pickle.loads(path.read_bytes()) for path in Path(folder).iterdir() if path.name.isdigit()]
     return [error for _, error in sorted(left, key=lambda item: item[0])]
 
 
 def _wait(processes: Sequence[SpawnProcess]) -> list[int | None]:
-    """Wait until all have ended, or one has failed and the others had time to say what they know: their exit codes."""
+    """Wait until all have ended, or one has failed and the others had time to write their errors; return exit codes."""
     while not any(process.exitcode for process in processes) and not _wait_until(processes, 0.1):
         pass
     if any(process.exitcode for process in processes):
-        room = any(process.exitcode == EXIT_CODE for process in processes)
-        _wait_until(processes, _LAST_WRITES if room else _LAST_WORDS)
+        stopped = any(process.exitcode == EXIT_CODE for process in processes)
+        _wait_until(processes, _AFTER_SIGNAL if stopped else _AFTER_FAILURE)
     return [process.exitcode for process in processes]
 
 
 def _wait_until(processes: Sequence[SpawnProcess], seconds: float) -> bool:
-    """Whether all end within these seconds."""
+    """Return whether all end within these seconds."""
     end = time.monotonic() + seconds
     while (running := any(process.exitcode is None for process in processes)) and time.monotonic() < end:
         time.sleep(0.02)

@@ -1,6 +1,6 @@
-"""Runs that are told to make room: they save, and end with a code that says to start them again.
+"""Save a run that the scheduler asks to stop, and end it with a code that says to start it again.
 
-Slurm, torchrun, containers and systemd tell it by SIGTERM; Slurm's --signal mostly by SIGUSR1, submitit by SIGUSR2.
+Slurm, torchrun, containers and systemd ask by SIGTERM; Slurm's --signal mostly by SIGUSR1, submitit by SIGUSR2.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ __all__ = ["EXIT_CODE", "SIGNALS", "Preempted", "Preemption", "handling", "preem
 logger = logging.getLogger(__name__)
 
 EXIT_CODE = 75
-"""Of a run that made room: EX_TEMPFAIL of sysexits.h, "try again later"."""
+"""Exit code of a run that stopped on such a signal: EX_TEMPFAIL of sysexits.h, "try again later"."""
 
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGUSR1", "SIGUSR2") if hasattr(signal, name))
-"""What tells a run to make room."""
+"""Signals that ask a run to stop."""
 
 _ONE = 1.0
 """Seconds in which equal signals are one: a scheduler and the parent process may both send it."""
@@ -43,7 +43,7 @@ class Preempted(SystemExit):
 
 
 class Preemption(HookBase):
-    """Saves a checkpoint and ends the run after a step in which any of its processes was told to make room.
+    """Saves a checkpoint and ends the run after a step in which any of its processes was asked to stop.
 
     The same signal again, a second later or more, ends its process at once. Register it behind the learning rate's
     schedule, whose state is to be that after the step, and ahead of what takes long, such as an evaluation.
@@ -57,25 +57,25 @@ class Preemption(HookBase):
 
     def before_train(self) -> None:
         if comm.get_world_size() > 1 and dist.get_backend() != "gloo":
-            self._group = dist.new_group(backend="gloo")  # to agree must not wait for what the GPU has still to do
+            self._group = dist.new_group(backend="gloo")  # so that agreement does not wait for the GPU
         self._handlers.enter_context(handling(self._note))
 
     def after_step(self) -> None:
         step = self.trainer.iter
-        if not self._told() or step + 1 >= self.trainer.max_iter:
+        if not self._stopping() or step + 1 >= self.trainer.max_iter:
             return  # the last step is saved as model_final
         name = f"model_{step:07d}"
         self._checkpointer.save(name, iteration=step)
-        comm.synchronize()  # whoever leaves before the file is whole has the others killed
-        logger.warning("The run was told to make room: it is saved as %s and goes on with --resume.", name)
+        comm.synchronize()  # a process that ends before the file is whole has the others killed
+        logger.warning("A signal asked the run to stop: it is saved as %s and goes on with --resume.", name)
         raise Preempted
 
     def after_train(self) -> None:
-        # To ask waits for all processes, and so for model_final to be whole.
-        ends = self.trainer.iter >= self.trainer.max_iter and self._told()
+        # The reduction waits for all processes, and so for model_final to be whole.
+        ends = self.trainer.iter >= self.trainer.max_iter and self._stopping()
         self._handlers.close()
         if ends:
-            logger.warning("The run was told to make room: training is done, its evaluation follows with --resume.")
+            logger.warning("A signal asked the run to stop: training is done, its evaluation follows with --resume.")
             raise Preempted
 
     def _note(self, number: int, frame: FrameType | None) -> None:
@@ -84,8 +84,8 @@ class Preemption(HookBase):
             signal.signal(number, signal.SIG_DFL)
             signal.raise_signal(number)
 
-    def _told(self) -> bool:
-        """Whether any process was."""
+    def _stopping(self) -> bool:
+        """Return whether any process was asked to stop."""
         if comm.get_world_size() == 1:
             return bool(self._first)
         told = torch.tensor(len(self._first))
@@ -95,14 +95,14 @@ class Preemption(HookBase):
 
 @contextmanager
 def preemptible() -> Iterator[None]:
-    """Inside, being told to make room ends this process with `EXIT_CODE`: at once, where no `Preemption` takes over."""
+    """Let each of `SIGNALS` end this process with `EXIT_CODE`, at once unless a `Preemption` handles it."""
     with handling(_end):
         yield
 
 
 @contextmanager
 def handling(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
-    """Inside, `handler` is called with each of `SIGNALS`; afterwards who was called before. In the main thread only."""
+    """Call `handler` on each of `SIGNALS`, in the main thread only; restore the handlers after the context."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -1,4 +1,4 @@
-"""What made a result: configuration, commit, versions and weights, enough to repeat it and to tell two runs apart."""
+"""Record the origin of a result: configuration, commit, versions and weights, enough to repeat it."""
 
 from __future__ import annotations
 

@@ -129,7 +129,7 @@ class SeededSamples(Dataset[Any]):
 
 
 class ResumableLoader:
-    """A loader of training batches that knows how many images all processes together have had from it."""
+    """A loader of training batches that counts the images that all processes together have had from it."""
 
     def __init__(self, loader: Any, order: TrainingOrder) -> None:
         """

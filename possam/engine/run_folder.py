@@ -104,7 +104,7 @@ def _lock(path: Path, patience: float, option: str) -> tuple[IO[str] | None, str
 
 
 def _holder(file: IO[str]) -> dict[str, Any]:
-    """Who holds the lock, as far as the file says: it may not be written yet."""
+    """The process that holds the lock, by the file, which may not be written yet."""
     try:
         file.seek(0)
         entry = json.loads(file.read())

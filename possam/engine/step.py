@@ -39,7 +39,7 @@ class TrainingStep(SimpleTrainer):
     same in all of them, so that each can check it by itself. Neither the weights nor the optimizer's state change in a
     step that is not finite.
 
-    Forward passes that share a step are told so where the model can be told (`accumulating`, as the systems have it):
+    Forward passes that share a step are marked so where the model has a method for it, `accumulating`, as the systems:
     then the mean of their losses is the loss of the whole batch, however its segments are spread over the passes.
 
     In fp16 a gradient that is not finite is the scaler's ordinary business, which leaves the step out and lowers its
@@ -100,7 +100,7 @@ class TrainingStep(SimpleTrainer):
                 self._leave_out(str(problem))
 
     def _differentiate(self, shares: list[list[dict[str, Any]]]) -> dict[str, Tensor]:
-        """Leave the gradient of the mean loss with the parameters; returns the mean losses, on the CPU."""
+        """Accumulate the gradient of the mean loss in the parameters; return the mean losses, on the CPU."""
         bare = self.model.module if isinstance(self.model, DistributedDataParallel) else self.model
         accumulating = getattr(bare, "accumulating", None) if len(shares) > 1 else None
         with accumulating(list(chain(*shares))) if accumulating else nullcontext():

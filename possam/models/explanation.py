@@ -41,7 +41,8 @@ class MaskExplanation:
         ensemble: which one made r of p and q.
         iou: s, the predicted IoU of the mask. void: v, the trained classifier's probability that it is nothing.
         clip_weight: λ, the weight of CLIP in the ensemble (the mean, where it differs among classes).
-        confidence: c, that training showed such a thing; None where the ensemble does not ask.
+        confidence: c, an estimate that training showed such a thing, whatever `Candidate.seen` says of a name; None
+            where the ensemble does not ask.
         clip_sees: False for a mask without a pixel at CLIP's resolution, whose q means nothing.
     """
 
@@ -64,7 +65,9 @@ class MaskExplanation:
         trained, clip, chosen = self.in_vocabulary[0], self.clip[0], self.final[0]
         if not self.clip_sees:
             return f"The mask is too small for CLIP, so the trained classifier decides alone: {_said(chosen)}."
-        decision = f"with CLIP weighted by {self.clip_weight:.2f}, {self.ensemble} chooses {_said(chosen)}."
+        less = ", as names of the background count less" if trained.background and clip.background else ""
+        less = "" if chosen.background else less
+        decision = f"with CLIP weighted by {self.clip_weight:.2f}, {self.ensemble} chooses {_said(chosen)}{less}."
         if trained.label_id == clip.label_id:
             both = f"The trained classifier ({trained.probability:.2f}) and CLIP ({clip.probability:.2f})"
             return f"{both} agree on {trained.label}; {decision}"

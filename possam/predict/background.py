@@ -71,11 +71,17 @@ def choose_background(
     return background_classes(vocabulary, text, train, model.text_bank.embed(train))
 
 
-def score_words(model: OpenVocabularySegmenter, prediction: Prediction, ensemble: str | None = None) -> Tensor:
+def score_words(
+    model: OpenVocabularySegmenter,
+    prediction: Prediction,
+    ensemble: str | None = None,
+    *,
+    weight: float = BACKGROUND_WEIGHT,
+) -> Tensor:
     """Score masks by an ensemble (`OpenVocabularySegmenter.score`), background words with less weight: Q×(K+B) float32.
 
     A model favors the classes of its training, which background words are. Their scores are multiplied by
-    `BACKGROUND_WEIGHT`, and all scores of a mask brought back to their sum (METHOD.md 1.10): calibrated stacking
+    `weight`, and all scores of a mask brought back to their sum (METHOD.md 1.10): calibrated stacking
     (arXiv:1605.04253) of seen and unseen classes.
     """
     scores = model.score(prediction, ensemble)
@@ -83,7 +89,7 @@ def score_words(model: OpenVocabularySegmenter, prediction: Prediction, ensemble
     if not background:
         return scores
     words, others = scores.split([scores.shape[1] - background, background], dim=1)
-    weighted = torch.cat([words, BACKGROUND_WEIGHT * others], dim=1)
+    weighted = torch.cat([words, weight * others], dim=1)
     return weighted * (scores.sum(dim=1) / weighted.sum(dim=1).clamp(min=torch.finfo(scores.dtype).tiny))[:, None]
 
 

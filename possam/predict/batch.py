@@ -38,6 +38,7 @@ from possam.vocabulary import Hierarchy, Vocabulary
 __all__ = ["Outcome", "prompt_files", "segment_files"]
 
 _JPEG_SIDE = 65_500  # pixels, of libjpeg
+_FEW = 5  # images without a mask of which the reason is kept
 
 
 def segment_files(
@@ -180,6 +181,8 @@ def prompt_files(
     if prompts is not None:
         asked = {"prompts": {name: value.tolist() for name, value in vars(prompts).items()}}
 
+    nothing: list[str] = []
+
     def encode(image: NDArray[np.uint8]) -> EncodedImage:
         if prompts is not None:
             prompts.check_inside(*image.shape[:2])
@@ -188,6 +191,8 @@ def prompt_files(
     def finish(frame: Frame, image: EncodedImage) -> tuple[list[dict[str, Any]], Callable[[Path], None]]:
         if prompts is None:
             result = image.everything(classes, options, **options_of_names)
+            if result.nothing and len(nothing) < _FEW:
+                nothing.append(f"{frame.name}: {result.nothing}")
         else:
             result = image.prompt(prompts, classes, ensemble=ensemble)
         return result.to_coco(image_id=frame.name), partial(_write_overlay, result)
@@ -199,7 +204,7 @@ def prompt_files(
         encode=lambda images: [encode(image) for image in images],
         finish=finish,
     )
-    return run_stages(
+    outcome = run_stages(
         stages,
         sources,
         Path(output),
@@ -211,6 +216,8 @@ def prompt_files(
         overwrite=overwrite,
         progress=progress,
     )
+    outcome.nothing = tuple(nothing)
+    return outcome
 
 
 def _settings(

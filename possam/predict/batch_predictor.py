@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from possam.utils.messages import did_you_mean
 
@@ -144,14 +142,9 @@ def _read(image: Any) -> NDArray[np.uint8] | str:
     from possam.data.pictures import to_rgb
 
     try:
-        if not isinstance(image, bytes):
-            return to_rgb(np.asarray(image))
-        with Image.open(io.BytesIO(image)) as opened:
-            return to_rgb(opened)
-    except Image.UnidentifiedImageError:  # its message names an object of Python
-        return "the bytes are no image that Pillow reads"
-    except (ValueError, OSError, Image.DecompressionBombError) as error:
-        return str(error) or type(error).__name__
+        return to_rgb(image if isinstance(image, bytes) else np.asarray(image))
+    except ValueError as error:
+        return str(error)
 
 
 def _row(result: Segmentation | None = None, error: str = "") -> dict[str, Any]:
@@ -175,7 +168,7 @@ def _row(result: Segmentation | None = None, error: str = "") -> dict[str, Any]:
 
 
 def _columns(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Columns of Arrow's types: those of empty lists could not be told from their values."""
+    """Columns of Arrow's types, which cannot be inferred from empty lists."""
     try:
         import pyarrow
     except ImportError as error:

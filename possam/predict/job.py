@@ -47,6 +47,7 @@ class Outcome:
         resumed: how many of them are of an earlier run.
         failures: error messages, by file or by frame of one.
         missing: the words that were found in no image (`missing_in_both`); None where that is not known.
+        nothing: why the first few images of this process have no mask, a sentence each (`PromptedResult.nothing`).
     """
 
     json: Path
@@ -54,6 +55,7 @@ class Outcome:
     resumed: int = 0
     failures: dict[str, str] = field(default_factory=dict)
     missing: tuple[MissingWord, ...] | None = None
+    nothing: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -221,7 +223,7 @@ class _Job:
             if source.is_video:
                 self.journal.end(source, stamp, frames)
         except FAILURES as error:
-            self._fail(number, str(source.path), sentence(error))
+            self._fail(number, source.place, sentence(error))
         with self._lock:
             self._read_whole.add(number)
         self._count(number)
@@ -256,7 +258,7 @@ class _Job:
             kept = "Its panoptic PNG is written." if panoptic else f"Its masks are in {self.journal.json}."
             self._fail(item.source, place, f"{sentence(error)} {kept}")
         height, width = frame.image.shape[:2]
-        file_name = frame.name if source.is_video else as_text(source.path.as_posix())
+        file_name = frame.name if source.is_video else as_text(source.place)
         image = {"id": frame.name, "file_name": file_name, "height": height, "width": width}
         try:
             self.journal.add(source, item.stamp, image, annotations, complete=complete)
@@ -270,7 +272,7 @@ class _Job:
 
     def _place(self, item: _Item) -> str:
         source = self.sources[item.source]
-        return f"{source.path}, {item.frame.name}" if source.is_video else str(source.path)
+        return f"{source.place}, {item.frame.name}" if source.is_video else source.place
 
     def _fail(self, number: int, place: str, reason: str) -> None:
         with self._lock:

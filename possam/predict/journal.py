@@ -20,6 +20,7 @@ from pathlib import Path, PurePath
 from threading import Lock
 from typing import IO, Any
 
+from possam.data.addresses import web_address
 from possam.predict.sources import Source, as_text
 from possam.utils.files import dump_json, write_atomically
 
@@ -273,7 +274,7 @@ class Journal:
         file.write(b'"categories": ' + dump_json(categories) + b"}")
 
     def _files(self) -> list[Path]:
-        """The journal and its parts, as far as they are there; what a later one says holds."""
+        """The existing files among the journal and its parts; a later record replaces an earlier one."""
         files = [self._path, *sorted(self.folder.glob(_PART.format("*")))]
         return [path for path in files if path.is_file()]
 
@@ -285,7 +286,9 @@ def key_of(source: Source) -> str:
 
 def stamp_of(source: Source) -> dict[str, Any]:
     """Path as text, size in bytes and time of writing of a file, by which changes are noticed; empty if it cannot be
-    read."""
+    read. What is at an address is taken as unchanged: size and time are 0."""
+    if web_address(source.path):
+        return {"file": source.place, "size": 0, "mtime_ns": 0}
     try:
         state = os.stat(source.path)
     except OSError:

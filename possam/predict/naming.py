@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from possam.classifiers.ensembles.mase import training_mass
 from possam.models import MaskProposals, OpenVocabularySegmenter
 from possam.models.explanation import mask_scores
-from possam.predict.background import merge_words, score_words
+from possam.predict.background import BACKGROUND_WEIGHT, merge_words, score_words
 from possam.predict.description import describe_path, describe_segments, top_names_of
 from possam.predict.missing import find_missing
 from possam.predict.segmentation import Segmentation, describe_instances, enlarge
@@ -36,6 +36,7 @@ def name_masks(
     tasks: Sequence[str] = (),
     threshold: float | None,
     background: Sequence[int],
+    background_weight: float = BACKGROUND_WEIGHT,
     file_name: str = "",
 ) -> Segmentation:
     """Name and merge what a model proposed for an image.
@@ -45,6 +46,7 @@ def name_masks(
         names: whose text is embedded.
         ensemble, tasks, threshold: see `possam.Predictor`; checked.
         background: training classes that compete beside the names (`choose_background`).
+        background_weight: what their scores are multiplied by (`score_words`).
     """
     hierarchy = names if isinstance(names, Hierarchy) else None
     vocabulary = names.vocabulary if isinstance(names, Hierarchy) else names
@@ -52,7 +54,7 @@ def name_masks(
     shrink = min(1.0, _MERGE_SIDE / max(height, width))
     size = (max(1, round(height * shrink)), max(1, round(width * shrink)))
     prediction = model.classify(proposals, vocabulary, size, background)
-    scores = ranked = score_words(model, prediction, ensemble)
+    scores = ranked = score_words(model, prediction, ensemble, weight=background_weight)
     of_words, of_background = scores.split([len(vocabulary), len(background)], dim=1)
     paths = hierarchy.classify(of_words) if hierarchy else []
     if hierarchy:

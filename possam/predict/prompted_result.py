@@ -45,6 +45,7 @@ class PromptedResult:
         probabilities: N×k float32, the same as a distribution over all classes of the vocabulary.
         vocabulary: the names to choose from.
         file_name: where the image came from, or "".
+        nothing: why `everything` kept no mask, as a sentence with the best score found; else "".
     """
 
     image: NDArray[np.uint8]
@@ -57,6 +58,7 @@ class PromptedResult:
     probabilities: NDArray[np.float32]
     vocabulary: Vocabulary
     file_name: str = ""
+    nothing: str = ""
 
     def __len__(self) -> int:
         return len(self.masks)

@@ -6,7 +6,7 @@ Shapes: N prompts, k ≤ 5 names for each; H×W the image as it was given.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from numbers import Integral, Real
 from typing import Any
 
@@ -128,7 +128,7 @@ class EncodedImage:
                 are kept get one of the names.
 
         Returns:
-            The masks that are kept, the best first, with the points they came from; N may be 0.
+            The masks that are kept, the best first, with the points they came from; N may be 0, and `nothing` says why.
 
         Raises:
             ValueError: `options` are no EverythingOptions.
@@ -137,9 +137,29 @@ class EncodedImage:
         options = EverythingOptions() if options is None else options
         if not isinstance(options, EverythingOptions):
             raise ValueError(f"options must be EverythingOptions, e.g. EverythingOptions(side=9), got {options!r:.80}.")
-        grid = point_grid(options.side, self.size)
-        every = Prompts(points=grid[:, None])
+        every = Prompts(points=point_grid(options.side, self.size)[:, None])
+        proposals, score, place, nothing = self._good_masks(every, options)
+        order = score.argsort(descending=True, stable=True)
+        order = order[proposals.iou[order].argsort(descending=True, stable=True)]
+        chosen = suppress_masks(self._cells(proposals) > 0, order, options.overlap_threshold)
+        step = self.model.prompts_at_once
+        proposed = (proposals[chosen[at : at + step]] for at in range(0, max(1, len(chosen)), step))
+        beside = choose_background(self.model, vocabulary, bool(background))
+        least = -1.0 if threshold is None else threshold
+        result = self._name(proposed, every[place[chosen].cpu()], vocabulary, ensemble, least, beside)
+        if len(chosen) and not len(result):
+            nothing = (
+                f"All {len(chosen)} masks that were found are dropped: their names are not above the threshold, or "
+                "background words fit them better."
+            )
+        return replace(result, nothing=nothing)
+
+    def _good_masks(
+        self, every: Prompts, options: EverythingOptions
+    ) -> tuple[MaskProposals, torch.Tensor, torch.Tensor, str]:
+        """Masks of good predicted IoU and stability, their stability, their prompts' places; and why there is none."""
         kept, stability, places = [], [], []
+        best_iou = best_stability = 0.0
         for start, chunk in enumerate(every.chunks(self.model.prompts_at_once)):
             proposals = self._propose(chunk)
             place = (proposals.iou >= options.iou_threshold).nonzero().flatten()
@@ -148,15 +168,20 @@ class EncodedImage:
             kept.append(proposals[place[stable]])
             stability.append(score[stable])
             places.append(place[stable] + start * self.model.prompts_at_once)
-        proposals, score, place = MaskProposals.cat(kept), torch.cat(stability), torch.cat(places)
-        order = score.argsort(descending=True, stable=True)
-        order = order[proposals.iou[order].argsort(descending=True, stable=True)]
-        chosen = suppress_masks(self._cells(proposals) > 0, order, options.overlap_threshold)
-        step = self.model.prompts_at_once
-        proposed = (proposals[chosen[at : at + step]] for at in range(0, max(1, len(chosen)), step))
-        beside = choose_background(self.model, vocabulary, bool(background))
-        least = -1.0 if threshold is None else threshold
-        return self._name(proposed, every[place[chosen].cpu()], vocabulary, ensemble, least, beside)
+            best_iou = max(best_iou, float(proposals.iou.max()))
+            best_stability = max([best_stability, *score.tolist()])
+        nothing = ""
+        if best_iou < options.iou_threshold:
+            nothing = (
+                f"No mask has a predicted IoU of at least {options.iou_threshold:g}; the best has {best_iou:.3f}: "
+                "lower iou_threshold (--iou-threshold)."
+            )
+        elif best_stability < options.stability_threshold:
+            nothing = (
+                f"No mask of good predicted IoU has a stability of at least {options.stability_threshold:g}; the best "
+                f"has {best_stability:.3f}: lower stability_threshold (--stability-threshold)."
+            )
+        return MaskProposals.cat(kept), torch.cat(stability), torch.cat(places), nothing
 
     def _propose(self, prompts: Prompts) -> MaskProposals:
         (height, width), (new_height, new_width) = self.size, self._image_size
@@ -213,7 +238,7 @@ class EncodedImage:
 
 
 def parse_prompts(points: Any = None, labels: Any = None, boxes: Any = None) -> Prompts:
-    """Prompts as people write them.
+    """Convert points, labels and boxes in lists or arrays to `Prompts`.
 
     Args:
         points: P×2 numbers (x, y), the points of one object, or N×P×2 for N objects.

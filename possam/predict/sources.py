@@ -11,11 +11,13 @@ import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from possam.data.addresses import web_address
 from possam.data.pictures import read_picture
 from possam.predict.videos import VIDEO_SUFFIXES, read_video
 from possam.utils.files import expand_home
@@ -36,12 +38,17 @@ _PAGED = ("AVIF", "GIF", "PNG", "TIFF", "WEBP")  # formats of several images a f
 
 @dataclass(frozen=True)
 class Source:
-    """A file, the name its results get (its path without suffix, below the folder it was found in), and why it cannot
-    be read, where that is known before it is opened."""
+    """A file or an http or https address, the name its results get (its path without suffix, below the folder it was
+    found in), and why it cannot be read, where that is known before it is opened."""
 
     path: Path
     name: str
     problem: str = ""
+
+    @property
+    def place(self) -> str:
+        """The path or the address, for messages and for the JSON."""
+        return web_address(self.path) or str(self.path)
 
     @property
     def is_video(self) -> bool:
@@ -57,8 +64,8 @@ class Frame:
 
 
 def find_sources(paths: Sequence[str | Path]) -> list[Source]:
-    """Files of images and videos, from files, folders (with their subfolders, linked ones too) and patterns such as
-    "photos/*.jpg".
+    """Files of images and videos, from files, folders (with their subfolders, linked ones too), patterns such as
+    "photos/*.jpg", and http and https addresses of images.
 
     A file that is named is taken whatever its suffix and whether or not it exists; reading says what is wrong with it.
     So does reading of broken links, subfolders that cannot be listed and formats that are not supported, where folders
@@ -66,10 +73,15 @@ def find_sources(paths: Sequence[str | Path]) -> list[Source]:
     their file's (`distinct_sources`).
 
     Raises:
-        ValueError: no path, or a folder or pattern without any picture or video.
+        ValueError: no path, an empty one, or a folder or pattern without any picture or video.
     """
     found: list[Source] = []
     for path in map(expand_home, paths):
+        if not path:
+            raise ValueError("an image's path is empty; name a file, a folder or a pattern such as 'photos/*.jpg'.")
+        if web_address(path):  # which may have a ? that is no pattern
+            found.append(Source(Path(path), Path(urlsplit(path).path).stem or "image"))
+            continue
         if os.path.isdir(path):
             found += _in_folder(Path(path))
             continue
@@ -198,7 +210,7 @@ def _expand(folder: Path, parts: Sequence[str], sources: list[Source]) -> Iterat
 
 
 def _sort_in(path: Path, name: str, sources: list[Source], left_out: list[Path]) -> None:
-    """A file that a person would call a picture or a video to `sources`, any other to `left_out`."""
+    """Add a file with the suffix of a picture or a video to `sources`, any other to `left_out`."""
     suffix = path.suffix.casefold()
     kind = Image.registered_extensions().get(suffix)
     known = suffix in VIDEO_SUFFIXES or kind in Image.OPEN or kind == "MPO"

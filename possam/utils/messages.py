@@ -21,6 +21,11 @@ def describe_os_error(error: OSError) -> str:
     return f"{error.filename}: {error.strerror}; {advice}."
 
 
+def one_line(text: str) -> str:
+    """The text with characters that a terminal does not print, such as a line break in a file's name, as escapes."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
+
+
 def few(values: Sequence[Any], limit: int = 8) -> str:
     """The first of some values and how many there are."""
     shown = ", ".join(str(value) for value in values[:limit])

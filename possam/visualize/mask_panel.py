@@ -147,7 +147,7 @@ def _draw_numbers(pen: ImageDraw.ImageDraw, corner: tuple[int, int], width: int,
     left, top = corner
     values = [("predicted IoU  s", explanation.iou), ("void  v", explanation.void)]
     if explanation.confidence is not None:
-        values.append(("seen in training  c", explanation.confidence))
+        values.append(("seen (estimate)  c", explanation.confidence))
     for place, (name, value) in enumerate(values):
         x = left + place * (_COLUMN + 2 * GAP)
         text = f"{name} = {value:.2f}"

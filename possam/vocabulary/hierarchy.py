@@ -90,11 +90,19 @@ class Hierarchy:
         return cls.from_json(text, name=path.stem, source=str(path), stop_below=stop_below, node_score=node_score)
 
     @classmethod
-    def from_json(cls, text: str, *, source: str = "the tree", **options: Any) -> Hierarchy:
+    def from_json(
+        cls,
+        text: str,
+        *,
+        name: str = "tree",
+        source: str = "the tree",
+        stop_below: float = 0.0,
+        node_score: str = "subtree",
+    ) -> Hierarchy:
         """Read a tree from the text of a JSON file, as `from_file`.
 
         Args:
-            source, options: as `from_tree`.
+            name, source, stop_below, node_score: as `from_tree`.
 
         Raises:
             ValueError: as `from_file`.
@@ -105,7 +113,7 @@ class Hierarchy:
             raise ValueError(f"{source} is nested too deeply to be read; make the tree flatter.") from error
         except ValueError as error:
             raise ValueError(f"{source} is not valid JSON ({error}); correct it, or export it again.") from error
-        return cls.from_tree(tree, source=source, **options)
+        return cls.from_tree(tree, name=name, source=source, stop_below=stop_below, node_score=node_score)
 
     @classmethod
     def from_tree(

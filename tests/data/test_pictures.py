@@ -1,4 +1,5 @@
 import io
+import os
 import struct
 from pathlib import Path
 
@@ -216,6 +217,12 @@ def test_an_address_is_told_from_a_path():
         to_rgb("c:/a.jpg")
 
 
+def test_a_pipe_is_named_rather_than_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe.png")
+    with pytest.raises(ValueError, match="pipe.png is no regular file, but a pipe or a device"):
+        to_rgb(tmp_path / "pipe.png")
+
+
 def test_bytes_and_open_files(tmp_path):
     Image.fromarray(RGB).save(tmp_path / "a.png")
     content = (tmp_path / "a.png").read_bytes()
@@ -225,7 +232,8 @@ def test_bytes_and_open_files(tmp_path):
         assert np.array_equal(to_rgb(file), RGB)
     with pytest.raises(ValueError, match="must be opened for reading bytes"):
         to_rgb(io.StringIO("text"))
-    with pytest.raises(ValueError, match="what the 4 bytes hold cannot be read as an image"):
+    unreadable = r"^the bytes given cannot be read as an image \(the format is none that Pillow reads\); give"
+    with pytest.raises(ValueError, match=unreadable):
         to_rgb(b"text")
 
 

@@ -152,9 +152,13 @@ def test_from_the_example_to_the_reason_of_a_name(page, predictor, place_of):
     toast(page, "There is no word to look for")
     say(page, "dog")
     toast(page, "does not know 'dog'")
-    say(page, SAMPLE_WORDS)
+    page.locator("#words textarea").fill(SAMPLE_WORDS)
+    page.locator("#words textarea").press("Enter")
     shown = segment(predictor, str(SAMPLE), SAMPLE_WORDS)
     shows(page, "#overlay", shown.picture)
+    with page.expect_download() as download:
+        page.locator("#overlay a[download]").click()
+    assert download.value.suggested_filename == "sample-segments.png"
     shoot(page, "whole_1_segments")
     click_at(page, "#overlay", *place_of(shown, "striped heart"))
     page.locator("#panel img[alt*='striped heart']").wait_for(timeout=20_000)

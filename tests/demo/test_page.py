@@ -1,15 +1,19 @@
 """The demo's page for whole pictures: what its buttons do."""
 
 import importlib.util
+import os
 import runpy
 import socket
 import sys
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from possam.demo.page import build_app, launch
+from possam.demo.parts import FORGET_AFTER, save_result
 from possam.demo.segmenting import describe_click, describe_segment, segment
 from possam.demo.typed import read_typed
 from possam.shipped import SAMPLE, SAMPLE_WORDS
@@ -58,7 +62,10 @@ def test_words_that_the_miniature_model_does_not_know_are_named(predictor):
     # Also the second time, when their embeddings are kept.
     for _ in range(2):
         warnings = segment(predictor, str(SAMPLE), "dog, striped zebra, snow: stuff").warnings
-        assert any("does not know 'dog', 'zebra'" in warning for warning in warnings)
+        assert any("does not know 'dog', 'zebra';" in warning for warning in warnings)
+    words = [f"word{number}" for number in range(12)]
+    (warning, *_) = segment(predictor, str(SAMPLE), ", ".join(words)).warnings
+    assert f"{words[7]!r} and 4 other words;" in warning and words[8] not in warning
 
 
 def test_the_ensemble_is_the_visitors_choice(predictor):
@@ -129,6 +136,25 @@ def test_a_taken_port_is_named(predictor):
         port = taken.getsockname()[1]
         with pytest.raises(OSError, match=f"cannot be served at 127.0.0.1:{port}; choose another port"):
             launch(predictor, port=port, wait=False)
+
+
+@needs_gradio
+def test_results_are_named_after_the_photo_and_deleted_when_they_are_forgotten(shown, tmp_path, monkeypatch):
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+    assert shown.segmentation.file_name == "sample.png"
+    first = Path(save_result(shown.picture, shown.segmentation.file_name))
+    assert first.name == "sample-segments.png" and np.array_equal(Image.open(first), shown.picture)
+    second = Path(save_result(shown.picture, ""))
+    assert second.name == "picture-segments.png" and first.is_file()
+    os.utime(first.parent, (0, time.time() - FORGET_AFTER - 1))
+    third = Path(save_result(shown.picture, str(tmp_path / "my photo.jpg")))
+    assert third.name == "my photo-segments.png" and second.is_file() and not first.parent.exists()
+
+
+@needs_gradio
+def test_files_of_visitors_are_deleted_when_they_are_forgotten(predictor):
+    every, age = build_app(predictor).delete_cache
+    assert every < age == FORGET_AFTER
 
 
 @needs_gradio

@@ -1,12 +1,14 @@
 """The demo's page for models that take prompts: what its clicks do."""
 
 import importlib.util
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+from possam.demo import prompt_page
 from possam.demo import prompts as demo_prompts
 from possam.demo.page import build_app
 from possam.demo.prompt_page import _PromptPage
@@ -135,15 +137,17 @@ def test_mistakes_are_sentences(predictor, photo, mini_model):
 
 
 @needs_gradio
-def test_the_page_calls_them(predictor, photo, tmp_path):
+def test_the_page_calls_them(predictor, photo, tmp_path, monkeypatch):
     import gradio
 
     Image.fromarray(photo).save(tmp_path / "a.png")
     app = build_app(predictor)
     assert {"mode", "prompted", "masks"} <= {getattr(block, "elem_id", None) for block in app.blocks.values()}
     page = _PromptPage(predictor)
-    clicks, picture, rows = page.start(str(tmp_path / "a.png"))
-    assert picture.shape == (600, 800, 3) and rows == [] and page.start(None) == (None, None, [])
+    with pytest.warns(UserWarning, match="reads drawings of its own world alone"):
+        clicks, picture, rows = page.start(str(tmp_path / "a.png"))
+    assert Image.open(picture).size == (800, 600) and picture.endswith("/a-segments.png")
+    assert rows == [] and page.start(None) == (None, None, [])
     event = type("Event", (), {"index": (300, 200)})
     clicks, _, rows = page.click(clicks, ON, WORDS, event)
     assert clicks.points == ((300, 200),) and len(rows) == 1
@@ -154,5 +158,13 @@ def test_the_page_calls_them(predictor, photo, tmp_path):
     (tmp_path / "b.png").write_text("no picture")
     with pytest.warns(UserWarning, match=r"^\W*b.png cannot be read"):
         assert page.start(str(tmp_path / "b.png")) == (None, None, [])
+
+    def nothing(predictor, clicks, words, options):
+        names = predictor.model.train_vocabulary
+        return replace(clicks, kept=clicks.image.everything(names, replace(options, side=2), threshold=1.0))
+
+    monkeypatch.setattr(prompt_page, "find_everything", nothing)
+    with pytest.warns(UserWarning, match="masks that were found are dropped"):
+        assert page.everything(page.clear(clicks, WORDS)[0], WORDS, 0.0, 0.0)[2] == []
     with pytest.warns(UserWarning, match="There is no mask to keep"):
         assert page.keep(None, WORDS) == (gradio.skip(),) * 3

@@ -99,7 +99,7 @@ def _lingers(args):
     """The first is slow to write, and to be waited for."""
     ready(args)
     if comm.get_rank() == 0:
-        time.sleep(launch._LAST_WORDS / 10 + 1)
+        time.sleep(launch._AFTER_FAILURE / 10 + 1)
         Path(args.folder, "written").touch()
     raise Preempted
 
@@ -148,7 +148,7 @@ def test_a_process_that_is_aborted_after_its_work_has_done_it(start):
 
 
 def test_who_still_writes_is_waited_for(start, tmp_path, monkeypatch):
-    monkeypatch.setattr(launch, "_LAST_WORDS", 0.1)
+    monkeypatch.setattr(launch, "_AFTER_FAILURE", 0.1)
     with pytest.raises(Preempted):
         start(_lingers)
     assert (tmp_path / "written").exists()
@@ -185,7 +185,7 @@ def test_processes_that_start_again_do_not_find_those_before():
     """A store of torchrun's, which outlives them."""
     store = dist.HashStore()
     for rank in range(3):
-        store.set(f"greeting/{rank}", f"before-{rank}")
+        store.set(f"id/{rank}", f"before-{rank}")
     parts = {}
 
     def come(rank):
@@ -194,7 +194,7 @@ def test_processes_that_start_again_do_not_find_those_before():
     processes = [threading.Thread(target=come, args=(rank,), daemon=True) for rank in (0, 1, 2)]
     for process in processes:
         process.start()
-        time.sleep(0.05)  # the first meets greetings of before
+        time.sleep(0.05)  # the first reads identifiers of an earlier start
     for process in processes:
         process.join(10)
     parts[2].set("address", "new")
@@ -204,6 +204,6 @@ def test_processes_that_start_again_do_not_find_those_before():
 def test_processes_that_do_not_come_are_told(monkeypatch):
     monkeypatch.setattr(launch, "_TIMEOUT", timedelta(seconds=0.1))
     store = dist.HashStore()
-    store.set("greeting/1", "before")
+    store.set("id/1", "before")
     with pytest.raises(TimeoutError, match="1 of 2 processes have not come, among them rank 1"):
         launch._own_part(store, 0, 2)

@@ -1,4 +1,4 @@
-"""A run that is told to make room saves, ends with its code, and goes on as the run that was never told."""
+"""A run that a signal stops saves, ends with its code, and goes on as the run that was not stopped."""
 
 import json
 import os
@@ -46,7 +46,7 @@ class Scored(Trainer):
 
 
 def train(scenes, output, *settings, resume=False, tell=None, number=signal.SIGTERM):
-    """Train; the losses and whether the run ended by making room."""
+    """Train; the losses and whether a signal ended the run."""
     places = ["OUTPUT_DIR", str(output), "MODEL.TEXT_CACHE", f"{scenes}/text", "INPUT.FEATURE_CACHE_DIR", f"{scenes}/f"]
     short = ["SOLVER.MAX_ITER", str(STEPS), "SOLVER.IMS_PER_BATCH", "2", "SOLVER.WARMUP_ITERS", "2"]
     cfg = load_config("configs/mini/possam.yaml", [*SMALL, *places, *short, *settings])

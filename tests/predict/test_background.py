@@ -8,7 +8,6 @@ from possam.d2.modeling import build_model
 from possam.data.miniature import palette_of
 from possam.data.miniature.world import draw_scene
 from possam.engine import load_config, prepare_datasets
-from possam.predict import background
 from possam.predict.background import check_options, choose_background, merge_words, score_words
 from possam.predict.missing import MissingWord, find_missing, missing_in_both, tell_missing
 from possam.predict.predictor import Predictor
@@ -100,10 +99,9 @@ def test_without_background_and_threshold_it_is_the_models_own_merging(model, pr
 
 
 @pytest.mark.parametrize("ensemble", ["mase", "geometric", "clip", "modulation"])
-def test_background_is_discounted_and_a_masks_scores_keep_their_sum(model, prediction, ensemble, monkeypatch):
+def test_background_is_discounted_and_a_masks_scores_keep_their_sum(model, prediction, ensemble):
     plain = model.score(prediction, ensemble)
-    monkeypatch.setattr(background, "BACKGROUND_WEIGHT", 0.25)
-    scores = score_words(model, prediction, ensemble)
+    scores = score_words(model, prediction, ensemble, weight=0.25)
     torch.testing.assert_close(scores.sum(dim=1), plain.sum(dim=1))
     sure = (plain[:, 0] > 1e-6) & (plain[:, 5] > 1e-6)
     ratio = scores[:, 5] / scores[:, 0] / (plain[:, 5] / plain[:, 0])

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from possam.cli import main
-from possam.data import read_id_map
+from possam.data import pictures, read_id_map
 from possam.evaluation.panoptic import read_predictions
 from possam.predict import batch, sources
 from possam.predict.batch import segment_files
@@ -236,7 +236,9 @@ def test_what_was_done_is_kept_when_the_run_is_stopped(predictor, tmp_path):
 def test_the_command_on_the_sample(tmp_path, capsys):
     assert main(["segment", "--sample", "--output", str(tmp_path / "out")]) == 0
     line, last, *missing = capsys.readouterr().out.splitlines()
-    assert line.startswith("sample: snow ×1 29.4 % ") and "striped heart ×1 " in line and last.startswith("1 image;")
+    assert line.startswith("sample: snow ×1 29.4 % ") and last.startswith("1 image;")
+    others = ("striped heart", "striped flower", "checkered gear", "gravel", "tile")
+    assert all(f"{word} ×1 " in line for word in others)
     assert any("Nothing was found for 'water': its best mask" in sentence for sentence in missing)
     assert (tmp_path / "out" / "overlay" / "sample.jpg").is_file()
 
@@ -267,6 +269,38 @@ def test_the_command_says_what_was_done_before_and_refuses_other_words(tmp_path,
     assert main([*words, "--classes", "tile, snow"]) == 1
     assert "classes is \"[tile, snow]" in capsys.readouterr().err
     assert main([*words, "--classes", "tile, snow", "--overwrite"]) == 0
+
+
+def test_the_command_takes_addresses_and_resumes(tmp_path, monkeypatch, capsys):
+    content, address = SAMPLE.read_bytes(), "http://host/photo.png?size=1"
+    asked = []
+    monkeypatch.setattr(pictures, "download_picture", lambda given: asked.append(given) or content)
+    words = ["segment", address, "--classes", "snow", "--output", str(tmp_path / "out"), "--json"]
+    for _ in range(2):
+        assert main(words) == 0
+        record = json.loads(capsys.readouterr().out)
+        assert record["image"] == address and record["name"] == "photo" and record["found"][0]["label"] == "snow"
+    assert asked == [address]
+
+
+def test_the_command_leaves_out_its_own_results(tmp_path, capsys, caplog):
+    (tmp_path / "photo.png").write_bytes(SAMPLE.read_bytes())
+    words = ["segment", str(tmp_path), "--classes", "snow", "--output", str(tmp_path)]
+    assert main(words) == main(words) == 0
+    assert "\n1 image (1 done before)" in capsys.readouterr().out
+    assert f"2 files in the folders of results in {tmp_path} are left out" in caplog.text
+    own = ["segment", str(tmp_path / "overlay"), "--classes", "snow", "--output", str(tmp_path)]
+    assert main(own) == 1 and "all images given are results in" in capsys.readouterr().err
+
+
+def test_lines_of_the_command_have_no_control_characters(tmp_path, capsys):
+    path = tmp_path / "two\nlines\x1b[2J.png"
+    path.write_bytes(SAMPLE.read_bytes())
+    (tmp_path / "bad\n.png").write_text("no picture")
+    assert main(["segment", str(tmp_path), "--classes", "snow", "--output", str(tmp_path / "out")]) == 1
+    captured = capsys.readouterr()
+    assert captured.out.startswith("two\\nlines\\x1b[2J: snow ×1 ") and len(captured.out.splitlines()) == 2
+    assert "bad\\n.png cannot be read" in captured.err
 
 
 def test_the_command_with_a_tree(tmp_path, capsys):
@@ -321,7 +355,9 @@ def test_the_command_goes_on_after_a_bad_file_and_says_so_at_the_end(tmp_path, c
         (["--sample", "--box", "1,2,3,4", "--box", "1,2,3,4", "--point", "2,3"], "2 --box are as many objects"),
         (["--sample", "--everything", "--point", "2,3"], "leave out --point and --box"),
         (["--sample", "--everything", "--grid", "0"], "at least 1 point a side"),
-        (["--sample", "--grid", "8"], "--grid is the grid of --everything"),
+        (["--sample", "--grid", "8"], "--grid is an option of --everything"),
+        (["--sample", "--stability-threshold", "0.5"], "--stability-threshold is an option of --everything"),
+        (["--sample", "--everything", "--iou-threshold", "2"], r"iou_threshold must be in \[0, 1\], but is 2.0"),
         (["--sample", "--point", "2,3"], "PosSAM takes no prompts: it finds all masks"),
         (["--sample", "--hierarchy", "none.json"], "none.json does not exist"),
         (["--sample", "--stop-below", "0.5"], "--stop-below is for a tree of names"),

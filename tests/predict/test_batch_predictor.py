@@ -66,7 +66,9 @@ def test_a_batch_of_any_images_gets_what_the_predictor_says():
     batched = again({"id": np.arange(5), "image": images})
     lists = ["rles", "names", "category_ids", "isthing", "scores", "areas"]
     assert list(found) == ["id", "height", "width", *lists, "error"] and found["id"].tolist() == [0, 1, 2, 3, 4]
-    assert found["error"].tolist() == ["", "the bytes are no image that Pillow reads", "", "", ""]
+    with pytest.raises(ValueError) as unreadable:
+        to_rgb(b"none")
+    assert found["error"].tolist() == ["", str(unreadable.value), "", "", ""]
     assert [str(found[name][1].type) for name in ("rles", "scores", "isthing")] == ["string", "double", "bool"]
     assert found["height"].tolist() == [70, 0, 128, 70, 50] and len(found["rles"][1]) == 0
     predictor = Predictor.from_pretrained("possam-mini", text_cache="")

@@ -4,6 +4,7 @@ import json
 import pickle
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -15,10 +16,11 @@ from possam.cli import main
 from possam.data.miniature import palette_of
 from possam.data.miniature.world import draw_scene
 from possam.engine import load_config, prepare_datasets
+from possam.inference.prompted import point_grid, stability_scores
 from possam.layers.prompts import Prompts
 from possam.models import model_specs
-from possam.predict import background
-from possam.predict.background import choose_background
+from possam.predict import prompting
+from possam.predict.background import choose_background, score_words
 from possam.predict.predictor import Predictor
 from possam.predict.prompted_result import PromptedResult
 from possam.predict.prompting import EverythingOptions, parse_prompts
@@ -256,7 +258,7 @@ def test_everything_drops_what_no_word_names(squares, photo, monkeypatch):
     predictor, words = Predictor(squares), read_words(WORDS)
     image, options = predictor.encode(photo), EverythingOptions(side=9, iou_threshold=0.0, stability_threshold=0.0)
     joined = with_background(words, squares.train_vocabulary, choose_background(squares, words, True))
-    monkeypatch.setattr(background, "BACKGROUND_WEIGHT", 1.0)
+    monkeypatch.setattr(prompting, "score_words", partial(score_words, weight=1.0))
     every = image.everything(joined, options)
     named = every.label_ids[:, 0] < len(words)
     result = image.everything(words, options, background=True)
@@ -276,6 +278,17 @@ def test_nothing_may_be_found(squares, scene):
     result = predictor.everything(WORDS, EverythingOptions(side=2, iou_threshold=1.0))
     assert len(result) == 0 and result.masks.shape == (0, 100, 128) and result.to_coco() == result.labels == []
     assert result.plot().size[0] >= 128
+    image, grid = predictor.encode(scene), point_grid(2, (100, 128))[:, None]
+    proposed = image._propose(Prompts(points=grid))
+    iou, stability = (float(s.max()) for s in (proposed.iou, stability_scores(image._masks(proposed), offset=1.0)))
+    assert result.nothing.startswith(f"No mask has a predicted IoU of at least 1; the best has {iou:.3f}: lower iou")
+    options = {"side": 2, "iou_threshold": 0.0}
+    unstable = predictor.everything(WORDS, EverythingOptions(stability_threshold=1.0, **options)).nothing
+    assert f"has a stability of at least 1; the best has {stability:.3f}: lower stability_threshold (--sta" in unstable
+    every = EverythingOptions(stability_threshold=0.0, **options)
+    found, dropped = predictor.everything(WORDS, every), predictor.everything(WORDS, every, threshold=1.0)
+    assert len(found) and found.nothing == "" and not len(dropped)
+    assert dropped.nothing.startswith(f"All {len(found)} masks that were found are dropped")
 
 
 @pytest.mark.parametrize(
@@ -349,6 +362,20 @@ def test_the_command_segments_everything_in_many_files(loaded, photo, tmp_path):
     own = [mask for mask, a in zip(masks, content["annotations"], strict=True) if a["image_id"] == "a"]
     assert len(expected) and np.array_equal(np.stack(own), expected.masks)
     assert [image["id"] for image in content["images"]] == ["a", "b"]
+
+
+def test_the_command_says_why_everything_kept_nothing(loaded, photo, tmp_path, capsys):
+    Image.fromarray(photo).save(tmp_path / "a.png")
+    command = ["segment", str(tmp_path / "a.png"), "--everything", "--grid", "3", "--output", str(tmp_path / "out")]
+    assert main([*command, "--iou-threshold", "1"]) == 0
+    printed = capsys.readouterr().out
+    assert "a: nothing found" in printed and "a: No mask has a predicted IoU of at least 1; the best has 0." in printed
+    assert "(--iou-threshold)" in printed and not read(tmp_path / "out")[1]
+    assert main([*command, "--iou-threshold", "0", "--stability-threshold", "0", "--overwrite"]) == 0
+    options = EverythingOptions(side=3, iou_threshold=0, stability_threshold=0)
+    loaded.set_image(photo)
+    assert len(read(tmp_path / "out")[1]) == len(loaded.everything(options=options)) > 0
+    assert "No mask" not in capsys.readouterr().out
 
 
 def test_the_command_names_mistakes_of_place(loaded, photo, tmp_path, capsys):

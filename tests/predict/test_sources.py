@@ -23,6 +23,15 @@ def photos(tmp_path):
     return tmp_path / "photos"
 
 
+def test_addresses_are_no_patterns_and_an_empty_path_is_named(photos):
+    address, other = "https://host/a/b.jpg?size=3&x=[1]", "http://host"
+    first, second = find_sources([address, other])
+    assert (first.name, first.place, second.name, second.place) == ("b", address, "image", other)
+    assert Source(photos / "b.png", "b").place == str(photos / "b.png")
+    with pytest.raises(ValueError, match="an image's path is empty"):
+        find_sources([photos, ""])
+
+
 @pytest.fixture
 def video(tmp_path):
     path = tmp_path / "clip.avi"

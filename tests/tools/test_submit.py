@@ -83,7 +83,7 @@ def test_mistakes_are_told_before_anything_waits_in_a_queue(tmp_path, monkeypatc
         submit.submit(parse())
 
 
-def test_a_job_that_is_told_to_make_room_is_requeued_and_goes_on(tmp_path, monkeypatch):
+def test_a_job_that_a_signal_stops_is_requeued_and_goes_on(tmp_path, monkeypatch):
     """By the signal that Slurm would send: submitit's, at the end of the time."""
     export_split("mini_a_train", root=tmp_path, scenes=5)
     for name, value in {"DETECTRON2_DATASETS": str(tmp_path), "OMP_NUM_THREADS": "1", "PYTHONPATH": "tools"}.items():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -39,6 +39,8 @@ _KEYS = (
     Key("MODEL.OPSNET.CROSS_ATTENTION", True, resume="fixed", help="let queries attend to CLIP's features"),
     Key("MODEL.OPSNET.NHEADS", 8, divisor_of("MODEL.MASK_FORMER.HIDDEN_DIM"), resume="fixed",
         only_if=(("MODEL.OPSNET.CROSS_ATTENTION", True),), help="heads of that attention"),
+    Key("MODEL.OPSNET.LABEL_EMBEDDING", "modulated", Choice(["modulated", "query"]), resume="effective",
+        help="what labels of images are compared with: modulated or query embeddings"),
     Key("MODEL.OPSNET.TEMPERATURE", 0.01, positive, resume="fixed", help="temperature of the class logits, not learnt"),
 )  # fmt: skip
 
@@ -72,6 +74,7 @@ class OPSNet(OpenVocabularySegmenter):
         mask_decoder: MaskDecoder,
         query_embedding: QueryEmbedding,
         classifier: CosineClassifier,
+        label_embedding: Literal["modulated", "query"] = "modulated",
         compiled: bool = False,
         **shared: Any,
     ) -> None:
@@ -79,6 +82,7 @@ class OPSNet(OpenVocabularySegmenter):
         Args:
             backbone: trained with the model and saved with it; its maps of strides 4 to 32 go to the pixel decoder.
             clip: its last map, projected to CLIP's joint space, is what queries attend to and masks are pooled from.
+            label_embedding: what labels of images are compared with (METHOD.md 2.9).
             compiled: run the backbone, CLIP and the decoders through torch.compile.
             shared: of `OpenVocabularySegmenter`.
         """
@@ -89,6 +93,7 @@ class OPSNet(OpenVocabularySegmenter):
         self.mask_decoder = mask_decoder
         self.query_embedding = query_embedding
         self.classifier = classifier
+        self.label_embedding = label_embedding
         self.reads = {"clip": (clip.final_stride,)}
         if compiled:
             compile_parts(backbone, clip, pixel_decoder, mask_decoder)
@@ -121,6 +126,7 @@ class OPSNet(OpenVocabularySegmenter):
                 cross_attention=model.OPSNET.CROSS_ATTENTION,
             ),
             "classifier": CosineClassifier(embed_dim=clip.embed_dim, temperature=model.OPSNET.TEMPERATURE),
+            "label_embedding": model.OPSNET.LABEL_EMBEDDING,
             "compiled": model.COMPILE,
             **shared_arguments(cfg, clip),
         }
@@ -137,7 +143,9 @@ class OPSNet(OpenVocabularySegmenter):
     def embed_for_labels(
         self, embeddings: Tensor, mask_logits: Tensor, features: Features, vocabularies: list[Vocabulary]
     ) -> Tensor:
-        """The modulated embeddings E_m, with s between an image's own vocabulary and the training vocabulary."""
+        """The modulated embeddings E_m, with s between an image's own vocabulary and the training vocabulary, or E_q."""
+        if self.label_embedding == "query":
+            return embeddings
         modulation = self.find_ensemble("modulation")
         assert isinstance(modulation, EmbeddingModulation)
         clip, empty = self.embed_masks_by_clip(mask_logits, features)

@@ -122,15 +122,15 @@ def labeled_match(model, inputs, embeddings, final, ratio):
     return -sum(max(row[label] for row in rows).log() for label in inputs["labels"].tolist()) / len(inputs["labels"])
 
 
-@pytest.mark.parametrize("ratio", ["10.0", "0.0"])
-def test_labels_are_compared_with_modulated_embeddings(ratio, tmp_path):
-    _, model = build(tmp_path, "MODEL.ENSEMBLE.MODULATION.RATIO", ratio)
+@pytest.mark.parametrize(("embedding", "ratio"), [("modulated", 10.0), ("query", 0.0)])
+def test_labels_are_compared_with_modulated_or_query_embeddings(embedding, ratio, tmp_path):
+    _, model = build(tmp_path, "MODEL.OPSNET.LABEL_EMBEDDING", embedding)
     model.train()
     inputs = {"image": image(), "vocabulary": B, "labels": torch.tensor([1, 20, 33])}
     features = model.encode([image()]) | model.encode_trained([image()])
     layers, mask_features = model.decode(features)
     embeddings = model.embed_masks(layers, mask_features, features)[-1, 0]
-    expected = labeled_match(model, inputs, embeddings, layers[-1], float(ratio))
+    expected = labeled_match(model, inputs, embeddings, layers[-1], ratio)
     losses = model([inputs, training_input()])
     torch.testing.assert_close(losses["loss_match"], expected, atol=1e-4, rtol=1e-4)
     of_own = model([{**inputs, "vocabulary": A, "labels": torch.tensor([2])}])["loss_match"]

@@ -84,12 +84,21 @@ FORMATS: dict[str, Format] = {
 }
 
 
+OLDEST_TORCH = (2, 9)
+"""The oldest PyTorch that exporting was tried with; 2.6 cannot save the programs."""
+
+
 def check_formats(names: Sequence[str]) -> tuple[str, ...]:
     """The names, each once.
 
     Raises:
-        ValueError: none, an unknown one, or a package that a format needs is not installed.
+        ValueError: none, an unknown one, or a package that a format needs is not installed, or too old.
     """
+    if torch.__version__ < OLDEST_TORCH:
+        raise ValueError(
+            f"exporting needs torch {'.'.join(map(str, OLDEST_TORCH))} or later, but torch is {torch.__version__}: "
+            "pip install --upgrade torch torchvision."
+        )
     if isinstance(names, str) or not names:
         raise ValueError(f"formats must be some of [{', '.join(FORMATS)}], but got {names!r}.")
     for name in names:

@@ -7,12 +7,12 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from itertools import count
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from possam.utils.files import opencv_path
 from possam.utils.messages import few
 
 __all__ = ["VIDEO_SUFFIXES", "frame_rate", "read_video", "write_video"]
@@ -36,8 +36,7 @@ def read_video(path: Path, *, every: int = 1) -> Iterator[tuple[int, NDArray[np.
     """
     if not path.is_file():
         raise FileNotFoundError(f"there is no video at {path}; check the path.")
-    name: Any = os.fsencode(path)  # OpenCV crashes on a str of which a byte is no UTF-8
-    capture = cv2.VideoCapture(name)
+    capture = cv2.VideoCapture(opencv_path(path))
     try:
         rate, stated = capture.get(cv2.CAP_PROP_FPS), int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
         damaged: list[int] = []
@@ -70,8 +69,7 @@ def read_video(path: Path, *, every: int = 1) -> Iterator[tuple[int, NDArray[np.
 
 def frame_rate(path: Path) -> float:
     """Frames a second that a video states; 25 where it states none."""
-    name: Any = os.fsencode(path)
-    capture = cv2.VideoCapture(name)
+    capture = cv2.VideoCapture(opencv_path(path))
     rate = float(capture.get(cv2.CAP_PROP_FPS))
     capture.release()
     return rate if 0 < rate < 1000 else 25.0

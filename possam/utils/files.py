@@ -48,6 +48,19 @@ def full_path(path: str | Path) -> Path:
     return Path(expand_home(path))
 
 
+def opencv_path(path: str | Path) -> Any:
+    """A path as OpenCV takes it: text, or bytes where a byte of it is no UTF-8.
+
+    OpenCV crashes on such text, and takes bytes from version 4.12 on.
+    """
+    name = os.fspath(path)
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return os.fsencode(name)
+    return name
+
+
 def expand_home(path: str | Path) -> str:
     """Write out the home folder, `~` or `~user`, that a path begins with, and environment variables, `$NAME` or
     `${NAME}`, as a shell does; any other path is returned as it is.

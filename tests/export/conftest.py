@@ -1,10 +1,20 @@
 import contextlib
 import io
+from pathlib import Path
 
 import pytest
+import torch
 
 from possam.cli import main
+from possam.export.formats import OLDEST_TORCH
 from possam.shipped import SAMPLE_WORDS
+
+
+def pytest_collection_modifyitems(items):
+    if torch.__version__ < OLDEST_TORCH:
+        for item in items:
+            if item.path.parent == Path(__file__).parent:
+                item.add_marker(pytest.mark.skip(reason=f"exporting needs torch {OLDEST_TORCH}"))
 
 
 @pytest.fixture(scope="session")

@@ -252,7 +252,7 @@ def test_the_command_prints_json_or_nothing_and_makes_a_video(tmp_path, capsys):
     assert [record["image"] for record in records] == ["clip/000000", "clip/000002"]
     assert all((record["width"], record["height"]) == (128, 128) for record in records)
     found = records[0]["found"]
-    assert {"striped heart", "tile"} <= {one["label"] for one in found} and all(0 < one["score"] <= 1 for one in found)
+    assert {"checkered gear", "tile"} <= {one["label"] for one in found} and all(0 < one["score"] <= 1 for one in found)
     made = tmp_path / "out" / "video" / "clip.mp4"
     assert frame_rate(made) == pytest.approx(4)
     overlay = np.asarray(Image.open(tmp_path / "out" / "overlay" / "clip" / "000000.jpg"), dtype=int)
@@ -372,7 +372,7 @@ def test_what_cannot_be_done_is_one_sentence(arguments, message, tmp_path, capsy
     arguments = [str(tmp_path / "tree.json") if word == "TREE" else word for word in arguments]
     assert main(["segment", *arguments, *output]) == 1
     error = capsys.readouterr().err
-    assert error.startswith("error: ") and "Traceback" not in error
+    assert error.strip().startswith("error: ") and "Traceback" not in error
     import re
 
     assert re.search(message, error)

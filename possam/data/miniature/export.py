@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
@@ -16,7 +15,7 @@ from possam.data.id_maps import write_id_map
 from possam.data.miniature.lexicon import Palette, palette_of
 from possam.data.miniature.splits import SPLITS, Split, labels_path, split_paths
 from possam.data.miniature.world import WORLD_VERSION, draw_scene
-from possam.utils.files import read_json, write_json
+from possam.utils.files import opencv_path, read_json, write_json
 from possam.utils.processes import end_with_parent
 from possam.vocabulary import Vocabulary
 
@@ -115,9 +114,9 @@ def _write_scene(
     """Draws and writes one scene; returns its annotation, with the image's size beside it."""
     scene = draw_scene([seed, index], palette)
     file_name = f"{index:06d}.png"
-    target: Any = os.fsencode(paths["image_root"] / file_name)  # OpenCV crashes on a str of which a byte is no UTF-8
-    if not cv2.imwrite(target, scene.image[..., ::-1]):
-        raise OSError(f"cannot write {paths['image_root'] / file_name}")
+    target = paths["image_root"] / file_name
+    if not cv2.imwrite(opencv_path(target), scene.image[..., ::-1]):
+        raise OSError(f"cannot write {target}")
     write_id_map(paths["panoptic_root"] / file_name, scene.ids)
     segments = [
         {

@@ -84,7 +84,7 @@ FORMATS: dict[str, Format] = {
 }
 
 
-OLDEST_TORCH = (2, 9)
+OLDEST_TORCH = "2.9"
 """The oldest PyTorch that exporting was tried with; 2.6 cannot save the programs."""
 
 
@@ -96,7 +96,7 @@ def check_formats(names: Sequence[str]) -> tuple[str, ...]:
     """
     if torch.__version__ < OLDEST_TORCH:
         raise ValueError(
-            f"exporting needs torch {'.'.join(map(str, OLDEST_TORCH))} or later, but torch is {torch.__version__}: "
+            f"exporting needs torch {OLDEST_TORCH} or later, but torch is {torch.__version__}: "
             "pip install --upgrade torch torchvision."
         )
     if isinstance(names, str) or not names:

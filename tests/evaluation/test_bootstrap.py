@@ -155,6 +155,20 @@ def test_results_of_an_evaluation():
     assert alone["intervals"]["mase"]["PQ"] == result["intervals"]["mase"]["PQ"]
 
 
+def test_an_ensemble_without_a_value_is_not_the_best():
+    """No image has class 1, and only one ensemble predicts it: its PQ of the class is 0, the other's is NaN."""
+    groups = {"": np.ones(2, dtype=bool), "_st": np.array([False, True])}
+    rows = {"without": [[0, 0.8, 1, 0, 0]], "with": [[0, 0.8, 1, 0, 0], [1, 0, 0, 1, 0]]}
+    ensembles = {
+        name: ImageCounts.from_images("a", [np.array(of, dtype=float)], class_names="xy", groups=groups)
+        for name, of in rows.items()
+    }
+    result = bootstrap_results(ensembles)
+    assert result["best"] == {"PQ": "without", "PQ_st": "with"}
+    assert result["differences"]["with"] == {"PQ": [-40.0] * 3}
+    assert np.isnan(result["differences"]["without"]["PQ_st"]).all()
+
+
 def test_what_cannot_be_compared():
     counts, _ = run()
     with pytest.raises(ValueError, match="the same seeds on both sides, one or more, but there are 1 and 2 runs"):

@@ -49,8 +49,8 @@ def format_table(results: Mapping[str, Any], *, intervals: Mapping[str, Sequence
 
 
 def format_differences(bootstrap: Mapping[str, Any]) -> str:
-    """A row for each ensemble but the best: its PQ minus the best one's with the 95 % interval of the paired difference,
-    and "includes 0" where that holds; "" where there is no difference to show.
+    """A row for each ensemble but the best: its PQ minus the best one's, with the 95 % interval of the paired
+    difference and "includes 0" where that holds; "" where there is no difference to show.
 
     Args:
         bootstrap: as `possam.evaluation.bootstrap.bootstrap_results` gives it.

@@ -39,10 +39,7 @@ With --hierarchy TREE.json segments are named level by level, thing â†’ animal â
 {"thing": {"animal": {"cat": {}, "dog": {}}}, "sky: stuff": {}}. A segment gets the deepest name that is sure, and its
 path with the probability of each level is in panoptic.json."""
 
-
-_OF_EVERYTHING = {
-    "grid": "side", "iou_threshold": "iou_threshold", "stability_threshold": "stability_threshold"
-}  # fmt: skip
+_OF_EVERYTHING = {"grid": "side", "iou_threshold": "iou_threshold", "stability_threshold": "stability_threshold"}
 """Options of --everything alone, and the names of `EverythingOptions`."""
 
 

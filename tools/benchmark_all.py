@@ -123,7 +123,7 @@ def run(variant: str, seed: int, output: Path) -> dict[str, ImageCounts]:
     weights = train(config, options, seed, output / variant.replace(" ", "_").replace("'", "") / str(seed))
     score(weights, config, options, DATASET, settings, "scores")
     folder = weights.parent / "scores" / "evaluation" / DATASET / "panoptic_counts"
-    return {setting: ImageCounts.load(folder / f"{setting}.npz") for setting in settings}
+    return {setting: ImageCounts.load(folder / ImageCounts.file_name(setting)) for setting in settings}
 
 
 def cell(estimate: Estimate) -> str:

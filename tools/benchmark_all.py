@@ -32,7 +32,7 @@ DATASET = "mini_b_report"
 
 
 class Variant(NamedTuple):
-    """A training and what is scored of it.
+    """A training and its settings.
 
     settings: ensembles, as `--grid` of tools/sweep.py; the first is the variant's own.
     """
@@ -115,7 +115,7 @@ ORDERS = [
 
 METRICS = {"PQ": "PQ", "PQ_seen": "seen", "PQ_unseen": "unseen"}
 Counts = Mapping[Side, Sequence[ImageCounts]]
-"""Of every variant and setting, the counts of each seed."""
+"""Counts of each seed, by variant and setting."""
 
 
 def run(variant: str, seed: int, output: Path) -> dict[str, ImageCounts]:
@@ -133,7 +133,7 @@ def cell(estimate: Estimate) -> str:
 
 
 def whole_table(counts: Counts) -> str:
-    """PQ of every variant's settings, and the difference of the whole system to it."""
+    """PQ of every variant's settings, and its difference to the whole system."""
     rows = []
     for side, runs in counts.items():
         found = intervals(*runs)

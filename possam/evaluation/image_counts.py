@@ -91,7 +91,7 @@ class ImageCounts:
 
     @staticmethod
     def file_name(ensemble: str) -> str:
-        """The name of an ensemble's file in panoptic_counts/: characters that a system forbids in files' names are %XX."""
+        """The name of an ensemble's file in panoptic_counts/, with characters that file names may not have as %XX."""
         return re.sub(r'[%/\\:*?"<>|\x00-\x1f]', lambda found: f"%{ord(found[0]):02X}", ensemble) + ".npz"
 
     def save(self, path: str | Path) -> None:

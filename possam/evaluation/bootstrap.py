@@ -197,16 +197,16 @@ def _check(runs: Sequence[ImageCounts]) -> None:
     for run in runs[1:]:
         if run.image_ids != first.image_ids:
             other = sorted(map(str, set(run.image_ids) ^ set(first.image_ids)))
-            what = f"of other images ({few(other, 3)} are on one side alone)" if other else "in another order of images"
-            raise ValueError(f"a paired difference needs the same images, but there are counts {what}.")
+            what = f"of other images (only one of two has {few(other, 3)})" if other else "in another order of images"
+            raise ValueError(f"runs that are compared need the same images, but counts are {what}; evaluate alike.")
         same = run.groups.keys() == first.groups.keys()
         if run.class_names != first.class_names:
             raise ValueError(
-                f"a paired difference needs the same classes, but there are counts of {len(first.class_names)} and of "
-                f"{len(run.class_names)} classes with other names; evaluate both on one dataset."
+                f"runs that are compared need the same classes, but there are counts of {len(first.class_names)} and "
+                f"of {len(run.class_names)} classes with other names; evaluate them on one dataset."
             )
         if not same or any((run.groups[key] != group).any() for key, group in first.groups.items()):
             raise ValueError(
-                "a paired difference needs the same groups of classes, but other classes are seen or unseen on one "
-                "side; compare models of one training vocabulary."
+                "runs that are compared need the same groups of classes, but other classes are seen or unseen in one; "
+                "compare models of one training vocabulary."
             )

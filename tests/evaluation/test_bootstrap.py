@@ -175,14 +175,14 @@ def test_what_cannot_be_compared():
         difference([counts], [counts, counts])
     with pytest.raises(ValueError, match="there are 0 and 0 runs"):
         difference([], [])
-    with pytest.raises(ValueError, match=r"counts of other images \(\[39, 40\] are on one side alone\)"):
+    with pytest.raises(ValueError, match=r"counts are of other images \(only one of two has \[39, 40\]\); evaluate"):
         difference([counts], [run(ids=[*range(39), 40])[0]])
     with pytest.raises(ValueError, match="in another order of images"):
-        difference([counts], [run(ids=range(39, -1, -1))[0]])
+        intervals(counts, run(ids=range(39, -1, -1))[0])
     others = ImageCounts.from_images(range(40), [np.zeros((0, 5))] * 40, class_names="abcdef", groups=GROUPS)
-    with pytest.raises(ValueError, match="counts of 6 and of 6 classes with other names; evaluate both on one dataset"):
+    with pytest.raises(ValueError, match="of 6 and of 6 classes with other names; evaluate them on one dataset"):
         difference([counts], [others])
-    with pytest.raises(ValueError, match="other classes are seen or unseen on one side"):
+    with pytest.raises(ValueError, match="other classes are seen or unseen in one; compare"):
         bootstrap_results({"a": counts, "b": run(groups=GROUPS | {"_seen": ~SEEN})[0]})
     with pytest.raises(ValueError, match="counts of no image have no interval"):
         intervals(ImageCounts.from_images((), (), class_names="a", groups={}))

@@ -23,6 +23,13 @@ def test_the_python_api_imports_pytorch_alone():
     assert not imported("import possam.export").intersection(SLOW)
 
 
+def test_names_of_possam_data_are_those_it_imports_late():
+    from possam import data
+
+    assert sorted(data._HOMES) == sorted(data.__all__)
+    assert all(hasattr(data, name) for name in data.__all__)
+
+
 @pytest.mark.parametrize("words", [["weights", "list"], ["--version"]], ids=" ".join)
 def test_commands_that_run_nothing_import_no_pytorch(words):
     run = f"from possam.cli import main\ntry:\n    main({words})\nexcept SystemExit:\n    pass"

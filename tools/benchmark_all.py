@@ -16,10 +16,11 @@ import sys
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
-from benchmark_mini import PROMPTED, prompted_tables, run_all_prompted
+from benchmark_mini import PROMPTED, prompted_tables, run_all_prompted, run_folder
 from benchmark_tables import score, table, train
 
 from possam.evaluation import ImageCounts
@@ -31,7 +32,7 @@ DATASET = "mini_b_report"
 
 
 class Variant(NamedTuple):
-    """A training and what is scored of it.
+    """A training and its settings.
 
     settings: ensembles, as `--grid` of tools/sweep.py; the first is the variant's own.
     """
@@ -77,7 +78,7 @@ Side = tuple[str, str]
 
 
 class Order(NamedTuple):
-    """That one side is better than another, and where a paper states it."""
+    """A paper's claim that one side is better than another."""
 
     claim: str
     better: Side
@@ -114,25 +115,25 @@ ORDERS = [
 
 METRICS = {"PQ": "PQ", "PQ_seen": "seen", "PQ_unseen": "unseen"}
 Counts = Mapping[Side, Sequence[ImageCounts]]
-"""Of every variant and setting, the counts of each seed."""
+"""Counts of each seed, by variant and setting."""
 
 
 def run(variant: str, seed: int, output: Path) -> dict[str, ImageCounts]:
-    """Counts by setting of one training, which is done now if it is not there."""
+    """Counts by setting of one training, which is trained and scored first where the output folder does not have it."""
     config, options, settings = VARIANTS[variant]
-    weights = train(config, options, seed, output / variant.replace(" ", "_").replace("'", "") / str(seed))
+    weights = train(config, options, seed, run_folder(output, variant, seed))
     score(weights, config, options, DATASET, settings, "scores")
     folder = weights.parent / "scores" / "evaluation" / DATASET / "panoptic_counts"
-    return {setting: ImageCounts.load(folder / f"{setting}.npz") for setting in settings}
+    return {setting: ImageCounts.load(folder / ImageCounts.file_name(setting)) for setting in settings}
 
 
 def cell(estimate: Estimate) -> str:
-    """A value and its interval."""
+    """A value and its interval as a cell of a table."""
     return f"{estimate.value:.1f} [{estimate.low:.1f}, {estimate.high:.1f}]"
 
 
 def whole_table(counts: Counts) -> str:
-    """PQ of every variant's settings, and the difference of the whole system to it."""
+    """PQ of every variant's settings, and its difference to the whole system."""
     rows = []
     for side, runs in counts.items():
         found = intervals(*runs)
@@ -142,17 +143,22 @@ def whole_table(counts: Counts) -> str:
 
 
 def verdict(estimate: Estimate) -> str:
-    """Whether an order is seen: yes or no where the interval leaves out 0."""
+    """Word for an order: yes or no where the interval does not include 0."""
     return "not decided" if estimate.includes_zero else "yes" if estimate.value > 0 else "no, reversed"
 
 
 def orders_table(counts: Counts, orders: Sequence[Order]) -> str:
-    """The differences that the papers state, and whether they are seen here."""
+    """Differences of the orders' sides, with whether each order is seen here."""
     rows = []
     for order in orders:
         found = difference(counts[order.better], counts[order.worse])
         rows.append([order.claim, order.source, *(cell(found[metric]) for metric in METRICS), verdict(found["PQ"])])
     return table("The papers' orders", ["", "paper", *(f"Δ {name}" for name in METRICS.values()), "seen here"], rows)
+
+
+def drawn_over(seeds: int) -> str:
+    """The intervals of a number of seeds in words: of one, images alone are resampled."""
+    return f"95 % interval over images{' and seeds' if seeds > 1 else ''}"
 
 
 def draw(counts: Counts, path: Path) -> None:
@@ -171,7 +177,7 @@ def draw(counts: Counts, path: Path) -> None:
         axes.errorbar([one.value for one in values], rows, xerr=sides, fmt="o", color=color, label=name)
     axes.set_yticks(range(len(estimates)), list(estimates))
     axes.invert_yaxis()
-    axes.set_xlabel(f"PQ on {DATASET}, 95 % interval over images and seeds")
+    axes.set_xlabel(f"PQ on {DATASET}, {drawn_over(len(counts[own[0]]))}")
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False)
     write_atomically(path, partial(figure.savefig, format=path.suffix[1:], metadata={"Date": None}))
@@ -189,19 +195,24 @@ def main(argv: Sequence[str] | None = None) -> None:
     )  # fmt: skip
     parser.add_argument("--no-prompts", action="store_true", help="leave out Open-Vocabulary SAM and its baselines")
     args = parser.parse_args(argv)
-    output = args.output.resolve()
+    if args.jobs < 1:
+        parser.error(f"--jobs is {args.jobs}, but must be at least 1")
+    if find_spec("matplotlib") is None:
+        parser.error("the plot needs matplotlib, which is not installed: pip install matplotlib")
+    output, seeds = args.output.resolve(), list(dict.fromkeys(args.seeds))
     variants = list(dict.fromkeys([_WHOLE[0], *args.variants]))
     with ThreadPoolExecutor(args.jobs) as pool:
-        pending = {variant: [pool.submit(run, variant, seed, output) for seed in args.seeds] for variant in variants}
+        pending = {variant: [pool.submit(run, variant, seed, output) for seed in seeds] for variant in variants}
         found = {variant: [job.result() for job in jobs] for variant, jobs in pending.items()}
-        prompted = {} if args.no_prompts else run_all_prompted(pool, list(PROMPTED), args.seeds, output / "prompts")
+        prompted = {} if args.no_prompts else run_all_prompted(pool, list(PROMPTED), seeds, output / "prompts")
     counts = {
         (variant, setting): [of_seed[setting] for of_seed in runs]
         for variant, runs in found.items()
         for setting in VARIANTS[variant].settings
     }
     orders = [order for order in ORDERS if {order.better, order.worse} <= counts.keys()]
-    parts = [f"{len(args.seeds)} seeds\n", whole_table(counts), orders_table(counts, orders)]
+    number = "1 seed" if len(seeds) == 1 else f"{len(seeds)} seeds"
+    parts = [f"{number}, {drawn_over(len(seeds))}\n", whole_table(counts), orders_table(counts, orders)]
     if prompted:
         parts.append(prompted_tables(prompted))
     text = "\n".join(parts)

@@ -93,7 +93,7 @@ def train_net(config: str, overrides: list[str], folder: Path, results: Path, we
 
 def run(variant: str, seed: int, output: Path) -> dict[str, Any]:
     """Results of one run of the default table."""
-    folder, (config, overrides) = _folder(output, variant, seed), VARIANTS[variant]
+    folder, (config, overrides) = run_folder(output, variant, seed), VARIANTS[variant]
     overrides = [*overrides, "SEED", str(seed), "TEST.NUM_VISUALIZATIONS", "0"]
     results = folder / "evaluation" / DATASET / "results.json"
     return train_net(config, overrides, folder, results, folder / "model_final.pth")
@@ -101,14 +101,14 @@ def run(variant: str, seed: int, output: Path) -> dict[str, Any]:
 
 def run_prompted(variant: str, seed: int, output: Path) -> dict[str, Any]:
     """Results of one run with prompts: metrics by kind of prompt and, of a run that trains SAM2CLIP, its "student"."""
-    chosen, folder = PROMPTED[variant], _folder(output, variant, seed)
+    chosen, folder = PROMPTED[variant], run_folder(output, variant, seed)
     weights = folder / "model_final.pth" if chosen.trained else None
     shared = [*chosen.overrides, "SEED", str(seed), "DATASETS.TEST", f"('{PROMPT_DATASET}',)"]
     shared += ["TEST.NUM_VISUALIZATIONS", "0"]
     if chosen.trained:
         shared += ["INPUT.FEATURE_CACHE_DIR", str(output / "features")]
     if chosen.sam2clip:
-        shared += ["MODEL.SAM2CLIP.WEIGHTS", str(_folder(output, chosen.sam2clip, seed) / "model_final.pth")]
+        shared += ["MODEL.SAM2CLIP.WEIGHTS", str(run_folder(output, chosen.sam2clip, seed) / "model_final.pth")]
     found = {}
     for kind in PROMPT_KINDS:  # the first one trains
         place = folder if kind == PROMPT_KINDS[0] else folder / kind
@@ -169,7 +169,8 @@ def student_error(folder: Path) -> dict[str, float]:
     return content
 
 
-def _folder(output: Path, variant: str, seed: int) -> Path:
+def run_folder(output: Path, variant: str, seed: int) -> Path:
+    """The folder of a run, with the characters of the variant's name that any file may have."""
     return output / "".join(c for c in variant.replace(" ", "_") if c.isalnum() or c in "_+-") / str(seed)
 
 

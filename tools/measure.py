@@ -6,7 +6,8 @@ set, or the device's peak allocation. Needs no data and no weights.
 With --prompts it measures a system that takes prompts: an image encoded once, then clicks, one at a time.
 
 With --flops it counts multiply-adds of convolutions and matrix products from an image to its masks and embeddings, by
-module; sampling, normalization and other elementwise operations are not counted.
+class of module, of a system that takes prompts with one point; sampling, normalization and other elementwise operations
+are not counted.
 
 With --text it measures the text embeddings of a list of classes instead; the second time they come from the folder.
 
@@ -42,6 +43,7 @@ from possam.encoders import FrozenCLIP
 from possam.engine import Trainer, load_config, prepare_datasets
 from possam.engine.trainer import build_step
 from possam.layers.linear import HAS_ONEDNN
+from possam.layers.prompts import Prompts
 from possam.models import OpenVocabularySegmenter
 from possam.predict.predictor import Predictor
 from possam.utils.files import full_path
@@ -107,7 +109,14 @@ def _onednn_flops(x: torch.Size, weight: torch.Size, *_: Any, **__: Any) -> int:
 
 
 def count_multiply_adds(model: OpenVocabularySegmenter, inputs: dict[str, Any]) -> dict[str, float]:
-    """Multiply-adds in 10⁹ by the class of a module of the model, and of all under "total"."""
+    """Multiply-adds in 10⁹ by the class of a module of the model, and of all under "total".
+
+    Args:
+        inputs: "image"; a model that takes prompts gets a point in its middle.
+    """
+    if model.takes_prompts:
+        height, width = inputs["image"].shape[-2:]
+        inputs = {**inputs, "prompts": Prompts(points=torch.tensor([[[width / 2, height / 2]]]))}
     counted: dict[Any, Any] = {}
     if HAS_ONEDNN:
         counted[torch.ops.mkldnn._linear_pointwise] = _onednn_flops
@@ -155,7 +164,6 @@ def main() -> None:
     vocabulary = Vocabulary.from_names([f"class {index}" for index in range(args.classes)])
     model.train_vocabulary = vocabulary
     inputs = sample(cfg.INPUT.IMAGE_SIZE, args.targets, vocabulary)
-    training = build_step(cfg, model, itertools.repeat([inputs]), Trainer.build_optimizer(cfg, model))
     model.text_bank.embed(vocabulary)
     trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad) / 1e6
     frozen = sum(parameter.numel() for parameter in model.parameters()) / 1e6 - trained
@@ -167,6 +175,8 @@ def main() -> None:
     if args.prompts:
         measure_prompts(model, inputs["image"].permute(1, 2, 0).numpy(), args.prompts)
         return
+
+    training = build_step(cfg, model, itertools.repeat([inputs]), Trainer.build_optimizer(cfg, model))
 
     def step() -> None:
         with EventStorage():  # where it writes its losses

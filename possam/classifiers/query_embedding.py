@@ -1,4 +1,4 @@
-"""Class embeddings from the decoder's queries, which may look at CLIP's dense features (METHOD.md 2.2)."""
+"""Class embeddings from the decoder's queries, which may attend to CLIP's dense features (METHOD.md 2.2)."""
 
 # L decoder layers, B images, Q queries, C hidden width, h×w cells of CLIP's map, D width of CLIP's joint space
 

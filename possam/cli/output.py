@@ -21,7 +21,7 @@ def console() -> Console:
 
 
 def table(headings: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[str] = ()) -> Table:
-    """A plain table; the columns named in `right` hold numbers. The last column takes the remaining width."""
+    """A plain table; the columns named in `right` hold numbers. The last column has the remaining width."""
     result = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
     for heading in headings:
         last = heading == headings[-1]

@@ -39,10 +39,7 @@ With --hierarchy TREE.json segments are named level by level, thing → animal �
 {"thing": {"animal": {"cat": {}, "dog": {}}}, "sky: stuff": {}}. A segment gets the deepest name that is sure, and its
 path with the probability of each level is in panoptic.json."""
 
-
-_OF_EVERYTHING = {
-    "grid": "side", "iou_threshold": "iou_threshold", "stability_threshold": "stability_threshold"
-}  # fmt: skip
+_OF_EVERYTHING = {"grid": "side", "iou_threshold": "iou_threshold", "stability_threshold": "stability_threshold"}
 """Options of --everything alone, and the names of `EverythingOptions`."""
 
 
@@ -90,16 +87,7 @@ def add_command(commands: Commands) -> None:
                         "found (default: for words; not for a list of classes, a tree or --everything)")  # fmt: skip
     parser.add_argument("--device", help="cpu, cuda, cuda:1 … (default: the model's own)")
     add_weights(parser)
-    parser.add_argument("--point", action="append", default=[], metavar="X,Y[:-]", help="a point on the object, or "
-                        "with :- outside it; several are of one object")  # fmt: skip
-    parser.add_argument("--box", action="append", default=[], metavar="X0,Y0,X1,Y1", help="a box around an object; "
-                        "several are several objects")  # fmt: skip
-    parser.add_argument("--everything", action="store_true", help="all objects, from a grid of points")
-    parser.add_argument("--grid", type=int, metavar="N", help="points of --everything along each side (default: 32)")
-    parser.add_argument("--iou-threshold", type=float, metavar="P", help="of --everything: least predicted IoU of a "
-                        "mask, in [0, 1] (default: 0.88; the shipped model needs less, such as 0.4)")  # fmt: skip
-    parser.add_argument("--stability-threshold", type=float, metavar="P", help="of --everything: least stability of a "
-                        "mask, in [0, 1] (default: 0.95; the shipped model needs less, such as 0.7)")  # fmt: skip
+    _add_prompts(parser)
     printed = parser.add_mutually_exclusive_group()
     printed.add_argument("--json", action="store_true", help="print what was found as a JSON object a line")
     printed.add_argument("--quiet", action="store_true", help="print warnings and errors alone")
@@ -110,6 +98,20 @@ def add_command(commands: Commands) -> None:
                         "and write (default: 2); with 0 the process does one thing at a time")  # fmt: skip
     parser.add_argument("--overwrite", action="store_true", help="remove what an earlier run has left in DIR, and do "
                         "everything again")  # fmt: skip
+
+
+def _add_prompts(parser: argparse.ArgumentParser) -> None:
+    """The options of models that take prompts."""
+    parser.add_argument("--point", action="append", default=[], metavar="X,Y[:-]", help="a point on the object, or "
+                        "with :- outside it; several are of one object")  # fmt: skip
+    parser.add_argument("--box", action="append", default=[], metavar="X0,Y0,X1,Y1", help="a box around an object; "
+                        "several are several objects")  # fmt: skip
+    parser.add_argument("--everything", action="store_true", help="all objects, from a grid of points")
+    parser.add_argument("--grid", type=int, metavar="N", help="points of --everything along each side (default: 32)")
+    parser.add_argument("--iou-threshold", type=float, metavar="P", help="of --everything: least predicted IoU of a "
+                        "mask, in [0, 1] (default: 0.88; the shipped model needs less, such as 0.4)")  # fmt: skip
+    parser.add_argument("--stability-threshold", type=float, metavar="P", help="of --everything: least stability of a "
+                        "mask, in [0, 1] (default: 0.95; the shipped model needs less, such as 0.7)")  # fmt: skip
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import atexit
 import shutil
 import tempfile
 import time
+import uuid
 from collections.abc import Callable
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +36,8 @@ __all__ = [
 FORGET_AFTER = 1800
 """Seconds after which what a visitor has given is dropped: up to 65 MB each."""
 DELETE_FILES = (300, FORGET_AFTER)
-"""Every how many seconds the server deletes files of visitors, and how old these are then; at its end all of them."""
+"""Every how many seconds Gradio deletes files of visitors, and how old these are then; at its end all of them."""
+_OWN = f"{uuid.uuid4().hex}-"  # begins the folders of this process's results
 ALONE: dict[str, Any] = {
     "concurrency_limit": 1,
     "concurrency_id": "model",
@@ -82,8 +86,8 @@ def result_field(label: str, elem_id: str) -> Any:
 def save_result(picture: NDArray[np.uint8], file_name: str) -> str:
     """Save a result under the name that a download of it has: photo-segments.png of photo.jpg.
 
-    Earlier results are deleted when they are forgotten: Gradio, which deletes the other files of visitors, does not
-    know of those that follow an update of their field.
+    Earlier results are deleted when they are forgotten, and those of this process at its end: Gradio, which deletes the
+    other files of visitors, does not know of those that follow an update of their field.
 
     Args:
         picture: h×w×3 uint8 RGB.
@@ -96,13 +100,25 @@ def save_result(picture: NDArray[np.uint8], file_name: str) -> str:
 
     results = Path(get_upload_folder()) / "possam"
     results.mkdir(parents=True, exist_ok=True)
+    _delete_at_exit(results)
     for folder in results.iterdir():
         with suppress(FileNotFoundError):  # another server's thread may delete it, too
             if time.time() - folder.stat().st_mtime > FORGET_AFTER:
                 shutil.rmtree(folder, ignore_errors=True)
-    path = Path(tempfile.mkdtemp(dir=results)) / f"{Path(file_name).stem or 'picture'}-segments.png"
+    path = Path(tempfile.mkdtemp(prefix=_OWN, dir=results)) / f"{Path(file_name).stem or 'picture'}-segments.png"
     Image.fromarray(picture).save(path)
     return str(path)
+
+
+@cache
+def _delete_at_exit(results: Path) -> None:
+    """Let the end of this process delete its results in the folder; others' stay."""
+
+    def delete() -> None:
+        for folder in results.glob(f"{_OWN}*"):
+            shutil.rmtree(folder, ignore_errors=True)
+
+    atexit.register(delete)
 
 
 def words_field(label: str, info: str, elem_id: str) -> Any:

@@ -1,4 +1,4 @@
-"""Evaluate a model on datasets, with several ensembles on the same forward passes, and record how."""
+"""Evaluate a model on datasets, with several ensembles on the same forward passes, and record the settings."""
 
 from __future__ import annotations
 
@@ -172,8 +172,8 @@ def _evaluate(
 
 
 def _intervals(evaluators: Mapping[str, Evaluators], folder: Path) -> dict[str, Any]:
-    """Write the panoptic counts of each image to a file an ensemble, and return "bootstrap" (`bootstrap_results`);
-    empty where no image has any."""
+    """Write the panoptic counts of each image to a file an ensemble, and return "bootstrap" (`bootstrap_results`), or
+    nothing where PQ was not scored or no image was."""
     counts: dict[str, ImageCounts] = {
         name: evaluator.image_counts
         for name, of in evaluators.items()
@@ -181,7 +181,7 @@ def _intervals(evaluators: Mapping[str, Evaluators], folder: Path) -> dict[str, 
         if evaluator.image_counts is not None and evaluator.image_ids
     }
     for name, of_ensemble in counts.items():
-        of_ensemble.save(folder / f"{name}.npz")
+        of_ensemble.save(folder / ImageCounts.file_name(name))
     return {"bootstrap": bootstrap_results(counts)} if counts else {}
 
 

@@ -1,4 +1,4 @@
-"""Scores of a model on a dataset: panoptic, semantic, instance, prompted, and how well it knows its own masks."""
+"""Scores of a model on a dataset: panoptic, semantic, instance, prompted, and the ranks of its predicted IoU."""
 
 from possam.evaluation.average_precision import LVIS_DETECTIONS, ap_library
 from possam.evaluation.bootstrap import Estimate, bootstrap_results, difference, intervals

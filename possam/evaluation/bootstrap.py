@@ -5,9 +5,9 @@ images are drawn with replacement from the N that were scored, PQ of the drawn i
 the 2.5th and 97.5th percentiles of many such values are the 95 % interval. A class that none of the drawn images has is
 left out of their mean, as in `possam.evaluation.panoptic_quality`.
 
-The interval says how much a value would change on other images of the same kind. It says nothing of another training;
-that is what several seeds are for (`difference`). Where many classes are in few images, it is only rough: resamples
-lack some of them.
+The interval estimates how much a value would change on other images of the same kind. It does not include the variation
+among trainings; several seeds do (`difference`). Where many classes are in few images, it is only rough: resamples lack
+some of them.
 
 Shapes: N images, K classes, R resamples, S seeds.
 """
@@ -86,7 +86,7 @@ def difference(
 
     The value is the mean over seeds of the difference on all images. A resample draws N images, the same for both sides
     and all seeds, and S of the S pairs of runs. With one seed only images are drawn, and the interval is of these two
-    models. With few seeds it is rather too narrow: the bootstrap's variance of a mean of S values is that of the
+    models. With few seeds it tends to be too narrow: the bootstrap's variance of a mean of S values is that of the
     sample times (S − 1)/S.
 
     Args:
@@ -114,7 +114,8 @@ def bootstrap_results(ensembles: Mapping[str, ImageCounts]) -> dict[str, Any]:
     Returns:
         "resamples", "level" and "seed"; "intervals": ensemble → metric → [low, high]; where there are several
         ensembles, "best": metric → ensemble with the highest value, and "differences": ensemble → metric → [difference
-        to the best, low, high], without those that are the best.
+        to the best, low, high], without those that are the best. An ensemble whose value is
+        NaN is never the best, and its difference is NaN.
 
     Raises:
         ValueError: there is no image, or ensembles are of different images or classes.
@@ -128,7 +129,7 @@ def bootstrap_results(ensembles: Mapping[str, ImageCounts]) -> dict[str, Any]:
     }
     if len(names) < 2:
         return result
-    best = {metric: int(np.argmax(of)) for metric, of in values.items() if not np.isnan(of).all()}
+    best = {metric: int(np.nanargmax(of)) for metric, of in values.items() if not np.isnan(of).all()}
     result["best"] = {metric: names[i] for metric, i in best.items()}
     result["differences"] = {
         name: {
@@ -172,7 +173,7 @@ def _over_seeds(
 
 
 def _weights(images: int, resamples: int, seed: int) -> Iterator[NDArray[np.float64]]:
-    """How often each of R resamples has each image: multinomial, in blocks of at most `_BLOCK`×N."""
+    """Numbers of times that each of R resamples has each image: multinomial, in blocks of at most `_BLOCK`×N."""
     rng = np.random.default_rng(seed)
     for start in range(0, resamples, _BLOCK):
         count = min(_BLOCK, resamples - start)
@@ -189,23 +190,23 @@ def _estimate(value: float, sampled: NDArray[np.float64]) -> Estimate:
 
 
 def _check(runs: Sequence[ImageCounts]) -> None:
-    """ValueError where runs cannot be compared image by image, or there is no image."""
+    """Raise ValueError where runs cannot be compared image by image, or there is no image."""
     first = runs[0]
     if not first.image_ids:
         raise ValueError("counts of no image have no interval; score images first.")
     for run in runs[1:]:
         if run.image_ids != first.image_ids:
             other = sorted(map(str, set(run.image_ids) ^ set(first.image_ids)))
-            what = f"of other images ({few(other, 3)} are on one side alone)" if other else "in another order of images"
-            raise ValueError(f"a paired difference needs the same images, but there are counts {what}.")
+            what = f"of other images (only one of two has {few(other, 3)})" if other else "in another order of images"
+            raise ValueError(f"runs that are compared need the same images, but counts are {what}; evaluate alike.")
         same = run.groups.keys() == first.groups.keys()
         if run.class_names != first.class_names:
             raise ValueError(
-                f"a paired difference needs the same classes, but there are counts of {len(first.class_names)} and of "
-                f"{len(run.class_names)} classes with other names; evaluate both on one dataset."
+                f"runs that are compared need the same classes, but there are counts of {len(first.class_names)} and "
+                f"of {len(run.class_names)} classes with other names; evaluate them on one dataset."
             )
         if not same or any((run.groups[key] != group).any() for key, group in first.groups.items()):
             raise ValueError(
-                "a paired difference needs the same groups of classes, but other classes are seen or unseen on one "
-                "side; compare models of one training vocabulary."
+                "runs that are compared need the same groups of classes, but other classes are seen or unseen in one; "
+                "compare models of one training vocabulary."
             )

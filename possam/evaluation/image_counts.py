@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ _ARRAYS = ("images", "rows", "members", "names")
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ImageCounts:
-    """What `possam.evaluation.panoptic_quality.count_segments` gives for each of N images, of K classes.
+    """Counts of `possam.evaluation.panoptic_quality.count_segments` for each of N images, of K classes.
 
     Attributes:
         image_ids: N ids, int or str, each once.
@@ -87,6 +88,11 @@ class ImageCounts:
         values = np.concatenate([self.rows[:, 1], self.rows[:, 2] + 0.5 * self.rows[:, 3] + 0.5 * self.rows[:, 4]])
         index = np.concatenate([classes, classes + len(self.class_names)])
         return csr_matrix((values, (index, places)), shape=(2 * len(self.class_names), len(self.image_ids)))
+
+    @staticmethod
+    def file_name(ensemble: str) -> str:
+        """The name of an ensemble's file in panoptic_counts/, with characters that file names may not have as %XX."""
+        return re.sub(r'[%/\\:*?"<>|\x00-\x1f]', lambda found: f"%{ord(found[0]):02X}", ensemble) + ".npz"
 
     def save(self, path: str | Path) -> None:
         """Write a compressed .npz of arrays alone, which `load` reads."""

@@ -10,7 +10,7 @@ from possam.evaluation.bootstrap import Estimate
 from possam.evaluation.groups import GROUP_NAMES
 from possam.evaluation.tasks import registered_tasks
 
-__all__ = ["format_comparison", "format_differences", "format_table", "headline_metrics"]
+__all__ = ["format_comparison", "format_differences", "format_table", "headline_metrics", "tenths"]
 
 _WIDEST = 100  # columns of a table with intervals
 
@@ -49,8 +49,8 @@ def format_table(results: Mapping[str, Any], *, intervals: Mapping[str, Sequence
 
 
 def format_differences(bootstrap: Mapping[str, Any]) -> str:
-    """A row for each ensemble but the best: how far its PQ is from the best one's, with the 95 % interval of the paired
-    difference, and a word where that includes 0; "" where only one ensemble was scored.
+    """A row for each ensemble but the best: its PQ minus the best one's, with the 95 % interval of the paired
+    difference and "includes 0" where that holds; "" where there is no difference to show.
 
     Args:
         bootstrap: as `possam.evaluation.bootstrap.bootstrap_results` gives it.
@@ -60,10 +60,16 @@ def format_differences(bootstrap: Mapping[str, Any]) -> str:
         return ""
     estimates = {name: Estimate(*of["PQ"]) for name, of in bootstrap["differences"].items() if "PQ" in of}
     rows = [
-        [name, f"{_rounded(e.value):+.1f}", _interval(e[1:]), "includes 0" if e.includes_zero else ""]
+        [name, tenths(e.value, "+"), _interval(e[1:]), "includes 0" if e.includes_zero else ""]
         for name, e in estimates.items()
+        if not math.isnan(e.value)
     ]
-    return _table(rows, ["ensemble", f"PQ − {best}'s", "95 % interval", ""])
+    return "" if not rows else _table(rows, ["ensemble", f"PQ − {best}'s", "95 % interval", ""])
+
+
+def tenths(value: float, sign: str = "") -> str:
+    """The value to one place, without a minus before 0; with "+" as `sign`, others have theirs."""
+    return f"{round(value, 1) + 0.0:{sign}.1f}"
 
 
 def format_comparison(
@@ -111,12 +117,7 @@ def _table(rows: Sequence[Sequence[Any]], headers: Sequence[str]) -> str:
 def _interval(values: Sequence[float] | None) -> str:
     if values is None:
         return ""
-    return "–" if math.isnan(values[0]) else f"[{_rounded(values[0]):.1f}, {_rounded(values[1]):.1f}]"
-
-
-def _rounded(value: float) -> float:
-    """To one place, without a sign before 0."""
-    return round(value, 1) + 0.0
+    return "–" if math.isnan(values[0]) else f"[{tenths(values[0])}, {tenths(values[1])}]"
 
 
 def _number(value: float, places: int = 1) -> str:

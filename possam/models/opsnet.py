@@ -143,7 +143,7 @@ class OPSNet(OpenVocabularySegmenter):
     def embed_for_labels(
         self, embeddings: Tensor, mask_logits: Tensor, features: Features, vocabularies: list[Vocabulary]
     ) -> Tensor:
-        """The modulated embeddings E_m, with s between an image's own vocabulary and the training vocabulary, or E_q."""
+        """E_m, with s between an image's own vocabulary and the training vocabulary, or E_q, by `label_embedding`."""
         if self.label_embedding == "query":
             return embeddings
         modulation = self.find_ensemble("modulation")

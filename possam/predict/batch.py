@@ -168,11 +168,8 @@ def prompt_files(
     """
     if not predictor.model.takes_prompts:
         raise ValueError(no_prompts(predictor.model))
-    if prompts is not None and (len(sources) != 1 or sources[0].is_video):
-        given = f"{len(sources)} files" if len(sources) != 1 else f"the video {sources[0].path}"
-        raise ValueError(f"points and boxes are places in one picture, but got {given}; give one picture.")
-    if prompts is not None and (threshold, background) != (None, None):
-        raise ValueError("points and boxes always get a mask and a name; leave out threshold and background.")
+    if prompts is not None:
+        _check_prompted(sources, threshold, background)
     options_of_names: dict[str, Any] = {"ensemble": ensemble, "threshold": threshold, "background": background}
     classes = predictor.check(vocabulary or predictor.model.train_vocabulary, **options_of_names)
     least = None if threshold is None else float(threshold)
@@ -180,7 +177,6 @@ def prompt_files(
     asked["everything"] = asdict(options or EverythingOptions())
     if prompts is not None:
         asked = {"prompts": {name: value.tolist() for name, value in vars(prompts).items()}}
-
     nothing: list[str] = []
 
     def encode(image: NDArray[np.uint8]) -> EncodedImage:
@@ -218,6 +214,15 @@ def prompt_files(
     )
     outcome.nothing = tuple(nothing)
     return outcome
+
+
+def _check_prompted(sources: Sequence[Source], threshold: float | None, background: bool | None) -> None:
+    """Raise ValueError for what points and boxes do not go with."""
+    if len(sources) != 1 or sources[0].is_video:
+        given = f"{len(sources)} files" if len(sources) != 1 else f"the video {sources[0].place}"
+        raise ValueError(f"points and boxes are places in one picture, but got {given}; give one picture.")
+    if (threshold, background) != (None, None):
+        raise ValueError("points and boxes always get a mask and a name; leave out threshold and background.")
 
 
 def _settings(

@@ -20,7 +20,6 @@ from pathlib import Path, PurePath
 from threading import Lock
 from typing import IO, Any
 
-from possam.data.addresses import web_address
 from possam.predict.sources import Source, as_text
 from possam.utils.files import dump_json, write_atomically
 
@@ -287,8 +286,8 @@ def key_of(source: Source) -> str:
 def stamp_of(source: Source) -> dict[str, Any]:
     """Path as text, size in bytes and time of writing of a file, by which changes are noticed; empty if it cannot be
     read. What is at an address is taken as unchanged: size and time are 0."""
-    if web_address(source.path):
-        return {"file": source.place, "size": 0, "mtime_ns": 0}
+    if source.address:
+        return {"file": source.address, "size": 0, "mtime_ns": 0}
     try:
         state = os.stat(source.path)
     except OSError:

@@ -159,7 +159,7 @@ class EncodedImage:
     ) -> tuple[MaskProposals, torch.Tensor, torch.Tensor, str]:
         """Masks of good predicted IoU and stability, their stability, their prompts' places; and why there is none."""
         kept, stability, places = [], [], []
-        best_iou = best_stability = 0.0
+        good, best_iou, best_stability = 0, 0.0, 0.0
         for start, chunk in enumerate(every.chunks(self.model.prompts_at_once)):
             proposals = self._propose(chunk)
             place = (proposals.iou >= options.iou_threshold).nonzero().flatten()
@@ -168,15 +168,16 @@ class EncodedImage:
             kept.append(proposals[place[stable]])
             stability.append(score[stable])
             places.append(place[stable] + start * self.model.prompts_at_once)
+            good += len(place)
             best_iou = max(best_iou, float(proposals.iou.max()))
             best_stability = max([best_stability, *score.tolist()])
         nothing = ""
-        if best_iou < options.iou_threshold:
+        if not good:
             nothing = (
                 f"No mask has a predicted IoU of at least {options.iou_threshold:g}; the best has {best_iou:.3f}: "
                 "lower iou_threshold (--iou-threshold)."
             )
-        elif best_stability < options.stability_threshold:
+        elif not any(map(len, stability)):
             nothing = (
                 f"No mask of good predicted IoU has a stability of at least {options.stability_threshold:g}; the best "
                 f"has {best_stability:.3f}: lower stability_threshold (--stability-threshold)."

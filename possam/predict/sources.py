@@ -39,16 +39,21 @@ _PAGED = ("AVIF", "GIF", "PNG", "TIFF", "WEBP")  # formats of several images a f
 @dataclass(frozen=True)
 class Source:
     """A file or an http or https address, the name its results get (its path without suffix, below the folder it was
-    found in), and why it cannot be read, where that is known before it is opened."""
+    found in), and why it cannot be read, where that is known before it is opened.
+
+    Attributes:
+        address: the address, or "" for a file; `path`, which has one slash of each two, then only names it.
+    """
 
     path: Path
     name: str
     problem: str = ""
+    address: str = ""
 
     @property
     def place(self) -> str:
         """The path or the address, for messages and for the JSON."""
-        return web_address(self.path) or str(self.path)
+        return self.address or str(self.path)
 
     @property
     def is_video(self) -> bool:
@@ -79,8 +84,10 @@ def find_sources(paths: Sequence[str | Path]) -> list[Source]:
     for path in map(expand_home, paths):
         if not path:
             raise ValueError("an image's path is empty; name a file, a folder or a pattern such as 'photos/*.jpg'.")
-        if web_address(path):  # which may have a ? that is no pattern
-            found.append(Source(Path(path), Path(urlsplit(path).path).stem or "image"))
+        if address := web_address(path):  # which may have a ? that is no pattern
+            source = Source(Path(path), Path(urlsplit(address).path).stem or "image", address=address)
+            video = "is a video, of which no address is read; download it and give the file"
+            found.append(replace(source, problem=video) if source.is_video else source)
             continue
         if os.path.isdir(path):
             found += _in_folder(Path(path))
@@ -142,14 +149,14 @@ def read_frames(source: Source, *, every: int = 1) -> Iterator[Frame]:
             frames cannot be read, after the last of the others.
     """
     if source.problem:
-        raise ValueError(f"{source.path} {source.problem}.")
+        raise ValueError(f"{source.place} {source.problem}.")
     if os.path.isfile(source.path) and not os.path.getsize(source.path):
         raise ValueError(f"{source.path} is empty (0 bytes); get it again.")
     if source.is_video:
         for number, image in read_video(source.path, every=every):
             yield Frame(f"{source.name}/{number:06d}", image)
         return
-    yield Frame(source.name, read_picture(source.path))
+    yield Frame(source.name, read_picture(source.place))
     pages = _pages(source.path)
     if pages > 1:
         logger.warning("%s has %d images, of which only the first is taken.", source.path, pages)

@@ -177,7 +177,7 @@ def _example(source: EvaluationFolder, image_id: Any, segment: int) -> str:
 
 
 def _calibration(source: EvaluationFolder, reviews: Sequence[ImageReview]) -> Section:
-    title = "Does the model know how good its masks are?"
+    title = "Calibration of the predicted IoU"
     ious = np.concatenate([np.zeros((0, 2)), *(review.ious for review in reviews)])
     if not len(ious):
         text = "The predictions in this folder do not say what IoU was expected of their segments; evaluate again."

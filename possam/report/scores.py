@@ -11,6 +11,7 @@ from typing import Any
 
 from possam.evaluation.bootstrap import Estimate
 from possam.evaluation.groups import GROUP_NAMES
+from possam.evaluation.tables import tenths
 from possam.evaluation.tasks import Column, registered_tasks
 from possam.report.markup import Markup, element, join
 
@@ -181,7 +182,7 @@ def _difference(values: Sequence[float | None] | None, is_best: bool) -> Markup:
     if math.isnan(estimate.value):
         return element("td")
     zero = element("span", "includes 0", class_="range") if estimate.includes_zero else None
-    return element("td", _signed(estimate.value), _range(estimate.low, estimate.high), zero)
+    return element("td", tenths(estimate.value, "+").replace("-", "−"), _range(estimate.low, estimate.high), zero)
 
 
 def _interval(results: Mapping[str, Any], task: str, ensemble: str | None, key: str) -> Markup | None:
@@ -191,17 +192,8 @@ def _interval(results: Mapping[str, Any], task: str, ensemble: str | None, key: 
 
 
 def _range(low: float, high: float) -> Markup | None:
-    text = f" [{_rounded(low):.1f}, {_rounded(high):.1f}]".replace("-", "−")
+    text = f" [{tenths(low)}, {tenths(high)}]".replace("-", "−")
     return None if math.isnan(low) else element("span", text, class_="range")
-
-
-def _rounded(value: float) -> float:
-    """To one place, without a sign before 0."""
-    return round(value, 1) + 0.0
-
-
-def _signed(value: float) -> str:
-    return f"{_rounded(value):+.1f}".replace("-", "−")
 
 
 def _explained(results: Mapping[str, Any]) -> Markup | None:

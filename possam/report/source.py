@@ -57,11 +57,7 @@ class EvaluationFolder:
             )
         self.results = read_json(self.folder / "results.json")
         for key in ("dataset", "provenance", "compare", "panoptic_seg", "iou_head", "bootstrap"):
-            if not isinstance(self.results.get(key) or {}, Mapping):
-                raise ValueError(
-                    f"{self.folder / 'results.json'}: {key} must be an object, but is {self.results[key]!r:.80}; "
-                    "evaluate again."
-                )
+            _require_object(self.results.get(key) or {}, f"{self.folder / 'results.json'}: {key}")
         _check_bootstrap(self.results.get("bootstrap") or {}, self.folder / "results.json")
         about = self.results.get("dataset") or {}
         name = dataset or about.get("name") or self.folder.resolve().name
@@ -201,13 +197,21 @@ class EvaluationFolder:
         return None
 
 
+def _require_object(content: Any, where: str) -> None:
+    if not isinstance(content, Mapping):
+        raise ValueError(f"{where} must be an object, but is {content!r:.80}; evaluate again.")
+
+
 def _check_bootstrap(bootstrap: Mapping[str, Any], path: Path) -> None:
-    """ValueError where "bootstrap" of results.json is not what `bootstrap_results` gives."""
+    """Raise ValueError where "bootstrap" of results.json is not as `bootstrap_results` gives it."""
     if not bootstrap:
         return
     require_keys(bootstrap, ("resamples", "intervals"), f"{path}: bootstrap", "results.json")
-    for key, length in (("intervals", 2), ("differences", 3)):
-        for ensemble, of in (bootstrap.get(key) or {}).items():
+    for key, length in (("best", 0), ("intervals", 2), ("differences", 3)):
+        found = bootstrap.get(key) or {}
+        _require_object(found, f"{path}: bootstrap.{key}")
+        for ensemble, of in found.items() if length else ():
+            _require_object(of, f"{path}: {ensemble} in bootstrap.{key}")
             for metric, values in of.items():
                 numbers = isinstance(values, list) and all(value is None or is_number(value) for value in values)
                 if not numbers or len(values) != length:

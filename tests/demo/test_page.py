@@ -140,7 +140,9 @@ def test_a_taken_port_is_named(predictor):
 
 @needs_gradio
 def test_results_are_named_after_the_photo_and_deleted_when_they_are_forgotten(shown, tmp_path, monkeypatch):
+    at_exit = []
     monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+    monkeypatch.setattr("possam.demo.parts.atexit.register", at_exit.append)
     assert shown.segmentation.file_name == "sample.png"
     first = Path(save_result(shown.picture, shown.segmentation.file_name))
     assert first.name == "sample-segments.png" and np.array_equal(Image.open(first), shown.picture)
@@ -149,6 +151,10 @@ def test_results_are_named_after_the_photo_and_deleted_when_they_are_forgotten(s
     os.utime(first.parent, (0, time.time() - FORGET_AFTER - 1))
     third = Path(save_result(shown.picture, str(tmp_path / "my photo.jpg")))
     assert third.name == "my photo-segments.png" and second.is_file() and not first.parent.exists()
+    (third.parent.parent / "of another server").mkdir()
+    (delete,) = at_exit
+    delete()
+    assert [path.name for path in (tmp_path / "possam").iterdir()] == ["of another server"]
 
 
 @needs_gradio

@@ -155,20 +155,34 @@ def test_results_of_an_evaluation():
     assert alone["intervals"]["mase"]["PQ"] == result["intervals"]["mase"]["PQ"]
 
 
+def test_an_ensemble_without_a_value_is_not_the_best():
+    """No image has class 1, and only one ensemble predicts it: its PQ of the class is 0, the other's is NaN."""
+    groups = {"": np.ones(2, dtype=bool), "_st": np.array([False, True])}
+    rows = {"without": [[0, 0.8, 1, 0, 0]], "with": [[0, 0.8, 1, 0, 0], [1, 0, 0, 1, 0]]}
+    ensembles = {
+        name: ImageCounts.from_images("a", [np.array(of, dtype=float)], class_names="xy", groups=groups)
+        for name, of in rows.items()
+    }
+    result = bootstrap_results(ensembles)
+    assert result["best"] == {"PQ": "without", "PQ_st": "with"}
+    assert result["differences"]["with"] == {"PQ": [-40.0] * 3}
+    assert np.isnan(result["differences"]["without"]["PQ_st"]).all()
+
+
 def test_what_cannot_be_compared():
     counts, _ = run()
     with pytest.raises(ValueError, match="the same seeds on both sides, one or more, but there are 1 and 2 runs"):
         difference([counts], [counts, counts])
     with pytest.raises(ValueError, match="there are 0 and 0 runs"):
         difference([], [])
-    with pytest.raises(ValueError, match=r"counts of other images \(\[39, 40\] are on one side alone\)"):
+    with pytest.raises(ValueError, match=r"counts are of other images \(only one of two has \[39, 40\]\); evaluate"):
         difference([counts], [run(ids=[*range(39), 40])[0]])
     with pytest.raises(ValueError, match="in another order of images"):
-        difference([counts], [run(ids=range(39, -1, -1))[0]])
+        intervals(counts, run(ids=range(39, -1, -1))[0])
     others = ImageCounts.from_images(range(40), [np.zeros((0, 5))] * 40, class_names="abcdef", groups=GROUPS)
-    with pytest.raises(ValueError, match="counts of 6 and of 6 classes with other names; evaluate both on one dataset"):
+    with pytest.raises(ValueError, match="of 6 and of 6 classes with other names; evaluate them on one dataset"):
         difference([counts], [others])
-    with pytest.raises(ValueError, match="other classes are seen or unseen on one side"):
+    with pytest.raises(ValueError, match="other classes are seen or unseen in one; compare"):
         bootstrap_results({"a": counts, "b": run(groups=GROUPS | {"_seen": ~SEEN})[0]})
     with pytest.raises(ValueError, match="counts of no image have no interval"):
         intervals(ImageCounts.from_images((), (), class_names="a", groups={}))

@@ -39,6 +39,15 @@ def test_what_is_loaded_is_what_was_saved(tmp_path):
     assert ImageCounts.load(empty).rows.shape == (0, 5)
 
 
+def test_names_of_files():
+    plain = "mase alpha=0.4 beta=0.4 ü"
+    assert ImageCounts.file_name(plain) == f"{plain}.npz"
+    odd = ["../a", "a/b", "a%2Fb", "a:b", "a\\b", "/a", "a\nb"]
+    names = [ImageCounts.file_name(name) for name in odd]
+    assert names[:3] == ["..%2Fa.npz", "a%2Fb.npz", "a%252Fb.npz"] and names[-1] == "a%0Ab.npz"
+    assert len(set(names)) == len(names) and not any(set(name) & set("/\\:\n") for name in names)
+
+
 def test_an_evaluator_keeps_them(world):
     evaluator = PanopticEvaluator(world.name, train_vocabulary=world.train_vocabulary)
     assert evaluator.image_counts is None

@@ -67,6 +67,8 @@ def test_differences_to_the_best_ensemble():
         ["ldp", "-3.1", "[-4.0, -2.0]", ""],
         ["clip", "-0.2", "[-1.0, 0.6]", "includes 0"],
     ]
+    nothing = {"best": {"PQ": "mase"}, "differences": {"mase": {}, "ldp": {"PQ": [NAN, NAN, NAN]}}}
+    assert format_differences(nothing) == ""
     assert format_differences({"intervals": {}}) == format_differences({}) == ""
 
 

@@ -358,6 +358,8 @@ def test_the_command_goes_on_after_a_bad_file_and_says_so_at_the_end(tmp_path, c
         (["--sample", "--grid", "8"], "--grid is an option of --everything"),
         (["--sample", "--stability-threshold", "0.5"], "--stability-threshold is an option of --everything"),
         (["--sample", "--everything", "--iou-threshold", "2"], r"iou_threshold must be in \[0, 1\], but is 2.0"),
+        (["--sample", "--everything", "--iou-threshold", "nan"], r"iou_threshold must be in \[0, 1\], but is nan"),
+        (["--sample", "--everything", "--stability-threshold", "-0.1"], r"stability_threshold must be in .* is -0.1"),
         (["--sample", "--point", "2,3"], "PosSAM takes no prompts: it finds all masks"),
         (["--sample", "--hierarchy", "none.json"], "none.json does not exist"),
         (["--sample", "--stop-below", "0.5"], "--stop-below is for a tree of names"),

@@ -282,6 +282,9 @@ def test_nothing_may_be_found(squares, scene):
     proposed = image._propose(Prompts(points=grid))
     iou, stability = (float(s.max()) for s in (proposed.iou, stability_scores(image._masks(proposed), offset=1.0)))
     assert result.nothing.startswith(f"No mask has a predicted IoU of at least 1; the best has {iou:.3f}: lower iou")
+    # What is kept is compared in float32; so a threshold above the best by less keeps it, and there is no reason.
+    best = predictor.everything(WORDS, EverythingOptions(side=2, iou_threshold=iou + 1e-12, stability_threshold=0.0))
+    assert len(best) and best.nothing == ""
     options = {"side": 2, "iou_threshold": 0.0}
     unstable = predictor.everything(WORDS, EverythingOptions(stability_threshold=1.0, **options)).nothing
     assert f"has a stability of at least 1; the best has {stability:.3f}: lower stability_threshold (--sta" in unstable

@@ -27,6 +27,11 @@ def test_addresses_are_no_patterns_and_an_empty_path_is_named(photos):
     address, other = "https://host/a/b.jpg?size=3&x=[1]", "http://host"
     first, second = find_sources([address, other])
     assert (first.name, first.place, second.name, second.place) == ("b", address, "image", other)
+    (inside,) = find_sources(["HTTPS://host/small?of=https://other//a.jpg"])
+    assert (inside.place, inside.name) == ("https://host/small?of=https://other//a.jpg", "small")
+    (video,) = find_sources(["https://host/clip.mp4"])
+    with pytest.raises(ValueError, match=r"^https://host/clip.mp4 is a video, of which no address is read; download"):
+        next(read_frames(video))
     assert Source(photos / "b.png", "b").place == str(photos / "b.png")
     with pytest.raises(ValueError, match="an image's path is empty"):
         find_sources([photos, ""])

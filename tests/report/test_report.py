@@ -320,6 +320,21 @@ def test_errors(evaluation, tmp_path):
         ("results.json", lambda c: c.update(bootstrap={"best": {}}), r"keys \['resamples', 'intervals'\] are missing"),
         (
             "results.json",
+            lambda c: c.update(bootstrap={"resamples": 2, "intervals": [1]}),
+            r"bootstrap.intervals must be an object, but is \[1\]",
+        ),
+        (
+            "results.json",
+            lambda c: c.update(bootstrap={"resamples": 2, "intervals": {"ldp": [1]}}),
+            r"ldp in bootstrap.intervals must be an object",
+        ),
+        (
+            "results.json",
+            lambda c: c.update(bootstrap={"resamples": 2, "intervals": {}, "best": "ldp"}),
+            r"bootstrap.best must be an object",
+        ),
+        (
+            "results.json",
             lambda c: c.update(bootstrap={"resamples": 2, "intervals": {"ldp": {"PQ": [1]}}}),
             r"PQ of ldp in bootstrap.intervals must be 2 numbers, but is \[1\]",
         ),

@@ -40,12 +40,16 @@ def test_an_order_is_seen_where_the_interval_leaves_out_zero():
 
 
 def test_tables_and_plot(tmp_path, monkeypatch, capsys):
+    pytest.importorskip("matplotlib")
+    done = []
+
     def run(variant, seed, output):
+        done.append((variant, seed))
         best = {"PosSAM": 0.9, "no FPN": 0.7}.get(variant, 0.9)
         return {setting: counts(best) for setting in tool.VARIANTS[variant].settings}
 
     monkeypatch.setattr(tool, "run", run)
-    tool.main(["--seeds", "1", "2", "--variants", "no FPN", "--no-prompts", "--output", str(tmp_path)])
+    tool.main(["--seeds", "1", "2", "1", "--variants", "no FPN", "--no-prompts", "--output", str(tmp_path)])
     text = (tmp_path / "results.md").read_text(encoding="utf-8")
     assert text.strip() == capsys.readouterr().out.strip()
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines() if line.startswith("|")]
@@ -54,3 +58,18 @@ def test_tables_and_plot(tmp_path, monkeypatch, capsys):
     assert orders["FPN over resampled features"] == "yes" and orders["MASE over uniform"] == "not decided"
     assert "LDP over CLIP pooling" not in orders  # not among the variants
     assert (tmp_path / "results.svg").read_text(encoding="utf-8").startswith("<?xml")
+    assert sorted(done) == [(variant, seed) for variant in ("PosSAM", "no FPN") for seed in (1, 2)]
+    assert text.startswith("2 seeds, 95 % interval over images and seeds\n")
+    tool.main(["--seeds", "1", "--variants", "OPSNet", "--no-prompts", "--output", str(tmp_path)])
+    text = (tmp_path / "results.md").read_text(encoding="utf-8")
+    assert text.startswith("1 seed, 95 % interval over images\n") and "| modulation " in text
+
+
+def test_what_is_asked_for_is_checked_before_training(monkeypatch, capsys):
+    with pytest.raises(SystemExit):
+        tool.main(["--jobs", "0"])
+    assert "--jobs is 0, but must be at least 1" in capsys.readouterr().err
+    monkeypatch.setattr(tool, "find_spec", lambda name: None)
+    with pytest.raises(SystemExit):
+        tool.main([])
+    assert "needs matplotlib, which is not installed" in capsys.readouterr().err

@@ -32,7 +32,7 @@ test-oldest:
 	$(PYTHON) -m venv $(OLDEST)
 	sed -nE 's/^([A-Za-z_-]+)[>=]=([^,]+).*/\1==\2/p' requirements.txt > $(OLDEST)/oldest.txt
 	$(OLDEST)/bin/python -m pip install --quiet --disable-pip-version-check -r $(OLDEST)/oldest.txt \
-	  pytest==8.0 pytest-xdist==3.8 hypothesis==6.100
+	  pytest==8.0 pytest-xdist==3.8 hypothesis==6.100 torchmetrics==1.8
 	$(OLDEST)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
 	$(OLDEST)/bin/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 

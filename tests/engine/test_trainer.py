@@ -119,7 +119,7 @@ def test_two_processes_train_as_one(two_processes, scenes, tmp_path):
         assert one["losses"][0].keys() == two[0]["losses"][0].keys()
         for step, least in enumerate((1e-6, 1e-4)):  # a step makes of a difference in the first a greater one
             for name, loss in one["losses"][step].items():
-                tolerance = 1e-4 if "iou" in name or name == "total_loss" else least
+                tolerance = 3e-4 if "iou" in name or name == "total_loss" else least
                 assert loss == pytest.approx(two[0]["losses"][step][name], rel=tolerance, abs=1e-9), name
         largest = max(gradient.abs().max() for gradient in one["gradients"][0].values())
         for name, gradient in one["gradients"][0].items():

@@ -36,6 +36,7 @@ def test_the_whole_model_has_parity(mini_model, clean_dynamo):
         assert torch.allclose(found, expected, atol=1e-4 * float(expected.abs().max())), field
 
 
+@pytest.mark.skipif(torch.__version__ < "2.11", reason="older versions break the graph where autocast is asked for")
 def test_the_encoder_is_one_graph(clean_dynamo):
     frozen, images = FrozenSAM.build(name="vit_tiny"), torch.rand(1, 3, 64, 64) * 255
     expected = frozen.final(images)

@@ -112,7 +112,7 @@ def test_configurations_are_merged_in_the_order_of_the_command_line(monkeypatch,
 def test_trains_evaluates_every_ensemble_and_draws(trained):
     output, printed = trained
     report = results(output)
-    assert set(report) == {"panoptic_seg", "sem_seg", "segm", "iou_head", "compare"}
+    assert set(report) == {"panoptic_seg", "sem_seg", "segm", "iou_head", "compare", "bootstrap"}
     assert {"mase", "ldp", "clip", "uniform", "geometric", "modulation"} == set(report["compare"])
     assert report["compare"]["mase"] == report["panoptic_seg"]
     pictures = sorted((output / "evaluation" / "mini_b_report" / "pictures").glob("*.png"))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from possam.utils.lazy import lazy_names
 
 if TYPE_CHECKING:
     from possam.models import PosSAM
@@ -13,11 +14,5 @@ if TYPE_CHECKING:
 __all__ = ["PosSAM", "Predictor", "Vocabulary"]
 __version__ = "0.1.0"
 
-_HOMES = {"PosSAM": "possam.models", "Predictor": "possam.predict.predictor", "Vocabulary": "possam.vocabulary"}
-
-
-def __getattr__(name: str) -> Any:
-    # Imported when first asked for: `import possam` and the command's help need no PyTorch.
-    if name in _HOMES:
-        return getattr(import_module(_HOMES[name]), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+_HOMES = {"PosSAM": ".models", "Predictor": ".predict.predictor", "Vocabulary": ".vocabulary"}
+__getattr__ = lazy_names(__name__, _HOMES)  # `import possam` and the command's help need no PyTorch

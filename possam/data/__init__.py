@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from possam.utils.lazy import lazy_names
 
 if TYPE_CHECKING:
     from possam.data.annotations import read_instances, read_label_map, read_segments
@@ -44,23 +45,17 @@ __all__ = [
     "write_id_map",
 ]
 
-_NAMES = {
-    "possam.data.annotations": ("read_instances", "read_label_map", "read_segments"),
-    "possam.data.augmentations": ("AUGMENTATIONS", "ResizeLongestSide", "build_augmentations", "build_resize"),
-    "possam.data.configured": ("register_from_config",),
-    "possam.data.id_maps": ("id_to_rgb", "read_id_map", "rgb_to_id", "write_id_map"),
-    "possam.data.image_labels": ("load_image_labels", "register_image_labels"),
-    "possam.data.instances": ("load_instances",),
-    "possam.data.mapper": ("FeatureSource", "SegmentationMapper", "read_rgb", "sample_key"),
-    "possam.data.panoptic": ("load_panoptic", "register_panoptic"),
-    "possam.data.root": ("datasets_root",),
-    "possam.data.semantic": ("load_semantic", "register_semantic"),
+_HOMES = {
+    ".annotations": ("read_instances", "read_label_map", "read_segments"),
+    ".augmentations": ("AUGMENTATIONS", "ResizeLongestSide", "build_augmentations", "build_resize"),
+    ".configured": ("register_from_config",),
+    ".id_maps": ("id_to_rgb", "read_id_map", "rgb_to_id", "write_id_map"),
+    ".image_labels": ("load_image_labels", "register_image_labels"),
+    ".instances": ("load_instances",),
+    ".mapper": ("FeatureSource", "SegmentationMapper", "read_rgb", "sample_key"),
+    ".panoptic": ("load_panoptic", "register_panoptic"),
+    ".root": ("datasets_root",),
+    ".semantic": ("load_semantic", "register_semantic"),
 }
-_HOMES = {name: module for module, names in _NAMES.items() for name in names}
-
-
-def __getattr__(name: str) -> Any:
-    # Imported when first asked for: prediction needs neither the mapper nor the datasets.
-    if name in _HOMES:
-        return getattr(import_module(_HOMES[name]), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+# Prediction needs neither the mapper nor the datasets.
+__getattr__ = lazy_names(__name__, {name: module for module, names in _HOMES.items() for name in names})

@@ -10,15 +10,15 @@ from __future__ import annotations
 import argparse
 import sys
 
+from possam.cli.parsing import path_option
 from possam.cli.report import add_arguments, run
-from possam.utils.files import full_path
 from possam.utils.output import run_command
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     text = "folder OUTPUT_DIR/evaluation/<dataset> that an evaluation wrote"
-    parser.add_argument("--evaluation", type=full_path, required=True, metavar="FOLDER", help=text)
+    parser.add_argument("--evaluation", type=path_option, required=True, metavar="FOLDER", help=text)
     add_arguments(parser)
     return run(parser.parse_args())
 

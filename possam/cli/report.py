@@ -5,8 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from possam.cli.parsing import add_parser
-from possam.utils.files import full_path
+from possam.cli.parsing import add_parser, path_option
 
 if TYPE_CHECKING:
     from possam.cli.parsing import Commands
@@ -31,14 +30,14 @@ def add_command(commands: Commands) -> None:
         ],
     )
     text = "OUTPUT_DIR/evaluation/<dataset> of an evaluation"
-    parser.add_argument("evaluation", type=full_path, metavar="FOLDER", help=text)
+    parser.add_argument("evaluation", type=path_option, metavar="FOLDER", help=text)
     add_arguments(parser)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options that tools/report.py has, too."""
     parser.add_argument("--dataset", metavar="NAME", help="its registered name (default: what the evaluation says)")
-    parser.add_argument("--output", type=full_path, metavar="PATH", help="(default: report.html in that folder)")
+    parser.add_argument("--output", type=path_option, metavar="PATH", help="(default: report.html in that folder)")
     text = "how many of the best and of the worst images to show (default: 6)"
     parser.add_argument("--images", type=int, default=6, metavar="N", help=text)
 

@@ -25,6 +25,7 @@ from benchmark_tables import score, table, train
 
 from possam.evaluation import ImageCounts
 from possam.evaluation.bootstrap import Estimate, difference, intervals
+from possam.evaluation.tables import format_interval, tenths
 from possam.utils.files import full_path, write_atomically
 from possam.utils.output import run_command
 
@@ -129,7 +130,7 @@ def run(variant: str, seed: int, output: Path) -> dict[str, ImageCounts]:
 
 def cell(estimate: Estimate) -> str:
     """A value and its interval as a cell of a table."""
-    return f"{estimate.value:.1f} [{estimate.low:.1f}, {estimate.high:.1f}]"
+    return f"{tenths(estimate.value)} {format_interval(estimate.low, estimate.high)}"
 
 
 def whole_table(counts: Counts) -> str:
@@ -165,8 +166,9 @@ def draw(counts: Counts, path: Path) -> None:
     """PQ of every variant's own setting with its interval, of all and of unseen classes."""
     from matplotlib import pyplot
 
-    own = [(variant, VARIANTS[variant].settings[0]) for variant in dict.fromkeys(name for name, _ in counts)]
-    estimates = {side[0]: intervals(*counts[side]) for side in own}
+    variants = dict.fromkeys(variant for variant, _ in counts)
+    own = {variant: counts[variant, VARIANTS[variant].settings[0]] for variant in variants}
+    estimates = {variant: intervals(*runs) for variant, runs in own.items()}
     figure, axes = pyplot.subplots(figsize=(8, 0.4 * len(estimates) + 1), layout="constrained")
     for (metric, name), (color, shift) in zip(
         (("PQ", "all classes"), ("PQ_unseen", "unseen classes")), (("#0072b2", -0.12), ("#d55e00", 0.12)), strict=True
@@ -177,7 +179,7 @@ def draw(counts: Counts, path: Path) -> None:
         axes.errorbar([one.value for one in values], rows, xerr=sides, fmt="o", color=color, label=name)
     axes.set_yticks(range(len(estimates)), list(estimates))
     axes.invert_yaxis()
-    axes.set_xlabel(f"PQ on {DATASET}, {drawn_over(len(counts[own[0]]))}")
+    axes.set_xlabel(f"PQ on {DATASET}, {drawn_over(len(own[_WHOLE[0]]))}")
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False)
     write_atomically(path, partial(figure.savefig, format=path.suffix[1:], metadata={"Date": None}))

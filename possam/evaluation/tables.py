@@ -10,7 +10,7 @@ from possam.evaluation.bootstrap import Estimate
 from possam.evaluation.groups import GROUP_NAMES
 from possam.evaluation.tasks import registered_tasks
 
-__all__ = ["format_comparison", "format_differences", "format_table", "headline_metrics", "tenths"]
+__all__ = ["format_comparison", "format_differences", "format_interval", "format_table", "headline_metrics", "tenths"]
 
 _WIDEST = 100  # columns of a table with intervals
 
@@ -67,6 +67,11 @@ def format_differences(bootstrap: Mapping[str, Any]) -> str:
     return "" if not rows else _table(rows, ["ensemble", f"PQ − {best}'s", "95 % interval", ""])
 
 
+def format_interval(low: float, high: float) -> str:
+    """Both ends to one place, in brackets."""
+    return f"[{tenths(low)}, {tenths(high)}]"
+
+
 def tenths(value: float, sign: str = "") -> str:
     """The value to one place, without a minus before 0; with "+" as `sign`, others have theirs."""
     return f"{round(value, 1) + 0.0:{sign}.1f}"
@@ -117,7 +122,7 @@ def _table(rows: Sequence[Sequence[Any]], headers: Sequence[str]) -> str:
 def _interval(values: Sequence[float] | None) -> str:
     if values is None:
         return ""
-    return "–" if math.isnan(values[0]) else f"[{tenths(values[0])}, {tenths(values[1])}]"
+    return "–" if math.isnan(values[0]) else format_interval(*values)
 
 
 def _number(value: float, places: int = 1) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 
 from possam.evaluation.bootstrap import Estimate
 from possam.evaluation.groups import GROUP_NAMES
-from possam.evaluation.tables import tenths
+from possam.evaluation.tables import format_interval, tenths
 from possam.evaluation.tasks import Column, registered_tasks
 from possam.report.markup import Markup, element, join
 
@@ -192,7 +192,7 @@ def _interval(results: Mapping[str, Any], task: str, ensemble: str | None, key: 
 
 
 def _range(low: float, high: float) -> Markup | None:
-    text = f" [{tenths(low)}, {tenths(high)}]".replace("-", "−")
+    text = f" {format_interval(low, high)}".replace("-", "−")
     return None if math.isnan(low) else element("span", text, class_="range")
 
 

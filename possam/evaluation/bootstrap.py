@@ -40,7 +40,7 @@ class Estimate(NamedTuple):
 
     @property
     def includes_zero(self) -> bool:
-        """Whether 0 is in the interval: as a difference, it may be due to the choice of images and seeds."""
+        """True if the interval includes 0, so that a difference is not established on these images and seeds."""
         return not (self.low > 0 or self.high < 0)
 
 

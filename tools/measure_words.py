@@ -34,8 +34,7 @@ from tabulate import tabulate
 
 from possam.data.miniature import Palette, Scene, draw_scene, palette_of
 from possam.data.miniature.splits import SPLITS
-from possam.predict.background import BACKGROUND_WEIGHT, choose_background
-from possam.predict.naming import name_masks
+from possam.predict.background import BACKGROUND_WEIGHT
 from possam.predict.predictor import Predictor
 from possam.vocabulary import Vocabulary
 
@@ -116,17 +115,9 @@ def measure(
             words = draw_words({label for label, _ in annotated}, len(vocabulary), number, rng)
             asked = Vocabulary(name="words", categories=tuple(vocabulary.categories[word] for word in words))
             for place, setting in enumerate(settings):
-                predictor.check(asked, ensemble, threshold=setting.threshold, background=setting.background)
-                result = name_masks(
-                    predictor.model,
-                    scene.image,
-                    proposals,
-                    asked,
-                    ensemble=ensemble,
-                    threshold=setting.threshold,
-                    background=choose_background(predictor.model, asked, setting.background),
-                    background_weight=setting.weight,
-                )
+                options: dict[str, Any] = {"threshold": setting.threshold, "background": setting.background}
+                name = predictor.namer(asked, ensemble=ensemble, **options)
+                result = name(scene.image, proposals, background_weight=setting.weight)
                 found = [(words[info["label_id"]], result.segmentation == info["id"]) for info in result.segments_info]
                 totals.setdefault((place, number), Counter()).update(count(found, annotated, words))
     for (place, number), total in totals.items():

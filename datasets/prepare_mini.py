@@ -4,7 +4,8 @@ and one of images of B with class labels.
     python datasets/prepare_mini.py
 
 writes `<root>/mini/{mini_a_train,mini_b_selection,mini_b_report,mini_b_labels,mini_a_report}` in the COCO panoptic
-format. What is there already is left alone, so it may be run before every training.
+format. What is there already is left alone, so it may be run before every training. `--splits mini_a_train_large` draws
+the larger training split of vocabulary A.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from possam.data.miniature.export import export_split
 from possam.data.miniature.splits import SPLITS
+from possam.data.preparation import PREPARATIONS
 from possam.data.root import datasets_root
 from possam.utils.output import run_command
 
@@ -26,7 +28,7 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--root", help="folder of the datasets (default: $DETECTRON2_DATASETS or datasets)")
-    parser.add_argument("--splits", nargs="+", choices=SPLITS, default=list(SPLITS), metavar="NAME")
+    parser.add_argument("--splits", nargs="+", choices=SPLITS, default=PREPARATIONS["mini"].splits, metavar="NAME")
     parser.add_argument("--processes", type=int, default=1, help="worker processes")
     for name, split in SPLITS.items():
         option = "--" + name.removeprefix("mini_").replace("_", "-")

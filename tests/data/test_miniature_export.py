@@ -14,6 +14,7 @@ from possam.data.miniature.export import export_split
 from possam.data.miniature.lexicon import palette_of
 from possam.data.miniature.splits import DIVIDED, SPLITS, register_miniature, split_paths
 from possam.data.miniature.world import draw_scene
+from possam.data.preparation.mini import MINI
 from possam.vocabulary import Vocabulary
 
 SCRIPT = Path(possam.__file__).parents[1] / "datasets" / "prepare_mini.py"
@@ -120,6 +121,8 @@ def test_names_are_known_before_preparation_and_loading_says_what_to_run(registe
     assert set(SPLITS) <= set(DatasetCatalog.list())
     with pytest.raises(FileNotFoundError, match=f"python datasets/prepare_mini.py --root {registered}"):
         DatasetCatalog.get("mini_a_train")
+    with pytest.raises(FileNotFoundError, match=f"prepare_mini.py --root {registered} --splits mini_a_train_large"):
+        DatasetCatalog.get("mini_a_train_large")
 
 
 def test_registering_again_moves_the_names(registered, tmp_path):
@@ -135,7 +138,7 @@ def test_registering_again_moves_the_names(registered, tmp_path):
 def test_the_script_prepares_all_splits_and_may_be_run_again(tmp_path, capsys):
     argv = ("--root", tmp_path, "--a-train", 2, "--b-selection", 1, "--b-report", 1, "--b-labels", 1, "--a-report", 1)
     assert prepare(*argv) == 0
-    for name, count in zip(SPLITS, (2, 1, 1, 1, 1), strict=True):
+    for name, count in zip(MINI.splits, (2, 1, 1, 1, 1), strict=True):
         content = json.loads(split_paths(tmp_path, name)["panoptic_json"].read_text())
         assert len(content["images"]) == count
     assert prepare(*argv) == 0

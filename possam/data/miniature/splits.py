@@ -20,13 +20,14 @@ class Split:
     """A split: scene i is drawn from the seed `[seed, i]` with the palette of the table `vocabulary`.
 
     With `image_labels` its annotation is the classes that each scene shows. The panoptic annotation is drawn, too, to
-    compare with, but not read.
+    compare with, but not read. An `extra` split is prepared only where it is named.
     """
 
     vocabulary: str
     seed: int
     scenes: int
     image_labels: bool = False
+    extra: bool = False
 
 
 SPLITS: dict[str, Split] = {
@@ -36,6 +37,7 @@ SPLITS: dict[str, Split] = {
     "mini_b_report": Split("mini_b", 3, 300),
     "mini_b_labels": Split("mini_b", 4, 600, image_labels=True),
     "mini_a_report": Split("mini_a", 5, 200),
+    "mini_a_train_large": Split("mini_a", 1, 4800, extra=True),  # begins with the scenes of mini_a_train
 }
 CLASS_SPLIT = "mini_12_14"
 DIVIDED = {f"{CLASS_SPLIT}_selection": "mini_b_selection", f"{CLASS_SPLIT}_report": "mini_b_report"}
@@ -68,11 +70,12 @@ def register_miniature(root: str | Path | None = None) -> list[str]:
         root: folder of the datasets; None as `datasets_root` says.
     """
     folder = datasets_root(root)
-    command = PREPARE_COMMAND + (f" --root {root}" if root else "")
+    whole = PREPARE_COMMAND + (f" --root {root}" if root else "")
     for name, drawn in ({name: name for name in SPLITS} | DIVIDED).items():
         if is_registered(name, folder):
             continue
         split = SPLITS[drawn]
+        command = f"{whole} --splits {drawn}" if split.extra else whole
         vocabulary = Vocabulary.load(split.vocabulary)
         paths = split_paths(root, drawn)
         if split.image_labels:

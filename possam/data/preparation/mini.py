@@ -47,5 +47,6 @@ class MiniaturePreparation(Preparation):
 MINI = MiniaturePreparation(
     name="mini",
     description="the miniature world: drawn here, in the COCO panoptic format, in mini/",
-    splits=tuple(SPLITS),
+    splits=tuple(name for name, split in SPLITS.items() if not split.extra),
+    extra_splits=tuple(name for name, split in SPLITS.items() if split.extra),
 )

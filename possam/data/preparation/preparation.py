@@ -24,11 +24,13 @@ class Preparation(ABC):
         name: key of `PREPARATIONS`.
         description: one line for a person.
         splits: what `run` prepares where nothing is said.
+        extra_splits: what it prepares only where it is named.
     """
 
     name: str
     description: str
     splits: tuple[str, ...] = ("train", "val")
+    extra_splits: tuple[str, ...] = ()
 
     def run(
         self,
@@ -45,18 +47,18 @@ class Preparation(ABC):
             root: folder of the datasets.
             processes: worker processes; 1 works in this one.
             progress: called with (images done, images in all) after every image.
-            splits: some of `splits`; None is all of them.
+            splits: some of `splits` and `extra_splits`; None is all of `splits`.
             overwrite: make anew what is there, as after another project's preparation.
 
         Raises:
             FileNotFoundError: official files are missing; says where to get them. Nothing has been done.
             ValueError: an unknown split, no process, a disk that is too small, or wrong official files, by name.
         """
-        chosen = tuple(self.splits if splits is None else splits)
+        chosen, known = tuple(self.splits if splits is None else splits), (*self.splits, *self.extra_splits)
         for split in chosen:
-            if split not in self.splits:
-                hint = did_you_mean(split, self.splits)
-                raise ValueError(f"{self.name} has no split {split!r}; its splits are {list(self.splits)}.{hint}")
+            if split not in known:
+                hint = did_you_mean(split, known)
+                raise ValueError(f"{self.name} has no split {split!r}; its splits are {list(known)}.{hint}")
         if processes < 1:
             raise ValueError(f"processes must be at least 1, got {processes}")
         return self._run(Path(root), chosen, processes, progress, overwrite)

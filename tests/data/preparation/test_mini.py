@@ -26,5 +26,15 @@ def test_drawn_once(tmp_path):
 def test_its_splits_are_the_worlds():
     names = ("a_train", "b_selection", "b_report", "b_labels", "a_report")
     assert PREPARATIONS["mini"].splits == tuple(f"mini_{name}" for name in names)
+    assert PREPARATIONS["mini"].extra_splits == ("mini_a_train_large",)
     with pytest.raises(ValueError, match="mini has no split 'mini_b'"):
         PREPARATIONS["mini"].run("unused", splits=["mini_b"])
+
+
+def test_an_extra_split_is_drawn_where_it_is_named(tmp_path):
+    small = replace(MINI, scenes=tuple((name, 1) for name in (*MINI.splits, *MINI.extra_splits)))
+    small.run(tmp_path)
+    assert not (tmp_path / "mini/mini_a_train_large").exists()
+    small.run(tmp_path, splits=MINI.extra_splits)
+    first, large = (tmp_path / f"mini/{name}/images/000000.png" for name in ("mini_a_train", "mini_a_train_large"))
+    assert large.read_bytes() == first.read_bytes()

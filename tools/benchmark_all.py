@@ -43,7 +43,7 @@ class Variant(NamedTuple):
     settings: tuple[str, ...]
 
 
-_FIXED = tuple(f"mase alpha={trust} beta={trust}" for trust in (0.4, 0.55, 0.7))
+_FIXED = tuple(f"mase alpha={trust} beta={trust}" for trust in (0.4, 0.6, 0.7))
 _ENSEMBLES = ("mase", "uniform", "geometric", "modulation", "clip", "ldp")
 _CLIP, _CLIP_FILTERED = "clip void=False filter=cls", "clip void=False filter=cls_iou"
 _QUERY, _QUERY_FILTERED = "ldp filter=cls", "ldp filter=cls_iou"
@@ -56,6 +56,7 @@ def _possam(*options: str, config: str = "possam") -> Variant:
 
 VARIANTS: dict[str, Variant] = {
     "PosSAM": Variant("configs/mini/possam.yaml", (), (*_ENSEMBLES, *_FIXED)),
+    "PosSAM, long": Variant("configs/mini/possam_long.yaml", (), (*_ENSEMBLES, *_FIXED)),
     "no FPN": _possam("MODEL.NECK.NAME", "resample"),
     "SAM's decoder": _possam("MODEL.MASK_FORMER.TRANSFORMER_DECODER_NAME", "two_way"),
     "CLIP pooling": _possam("MODEL.EMBEDDING.NAME", "clip"),
@@ -104,8 +105,14 @@ ORDERS = [
     ),
     Order("LDP over CLIP pooling, without MASE", ("PosSAM", "ldp"), ("CLIP pooling", "ldp"), "PosSAM"),
     Order("LDP over the query alone, without MASE", ("PosSAM", "ldp"), ("query alone", "ldp"), "PosSAM"),
-    *(Order(f"MASE over {name}", _WHOLE, ("PosSAM", name), "PosSAM") for name in _ENSEMBLES[1:]),
-    *(Order(f"MASE over fixed λ = {name.rpartition('=')[2]}", _WHOLE, ("PosSAM", name), "PosSAM") for name in _FIXED),
+    *(
+        Order(f"MASE over {name}{budget}", (variant, "mase"), (variant, setting), "PosSAM")
+        for variant, budget in (("PosSAM", ""), ("PosSAM, long", ", long"))
+        for name, setting in (
+            *((ensemble, ensemble) for ensemble in _ENSEMBLES[1:]),
+            *((f"fixed λ = {setting.rpartition('=')[2]}", setting) for setting in _FIXED),
+        )
+    ),
     Order("PosSAM over FC-CLIP", _WHOLE, ("FC-CLIP", "geometric"), "PosSAM"),
     Order("mask filter, CLIP embeddings", (_PLAIN, _CLIP_FILTERED), (_PLAIN, _CLIP), "OPSNet, rows 3, 2"),
     Order("query over CLIP embeddings", (_PLAIN, _QUERY), (_PLAIN, _CLIP_FILTERED), "OPSNet, rows 4, 3"),

@@ -4,11 +4,12 @@ The encoder sees everything the world can draw, classes and names play no part: 
 segment under it out, as SAM was trained. A lean head that is thrown away afterwards answers the prompts: it
 lifts the features to stride 2 and compares every pixel with the prompted one. Its loss thus asks the frozen
 features for what a decoder needs later, segments that differ by a dot product and borders finer than a patch.
+Every step resizes its images to one of the sizes that the miniature models read.
 
     python tools/pretrain_mini_sam.py --output possam/encoders/weights/mini_sam.safetensors
 
 Shape legend: B images, P prompts an image, D width of the pixel embedding, C encoder channels, S side of the
-image, G = S/2 side of the predicted masks.
+scenes, T side of the images as they are read, G = T/2 side of the predicted masks.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import math
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -28,7 +30,7 @@ from torch import Tensor, nn
 
 from possam.data.miniature.lexicon import EVERYTHING
 from possam.data.miniature.world import SIZE, draw_scene
-from possam.encoders.sam import PIXEL_MEAN, PIXEL_STD, build_image_encoder
+from possam.encoders.sam import PIXEL_MEAN, PIXEL_STD, build_image_encoder, resize_positions
 from possam.utils.files import full_path, write_atomically
 from possam.utils.output import run_command
 
@@ -52,7 +54,7 @@ class PointHead(nn.Module):
         )
 
     def forward(self, features: Tensor, points: Tensor) -> Tensor:
-        """features B×C×S/8×S/8; points B×P×2 (x, y) in [-1, 1] over the image → mask logits B×P×G×G."""
+        """features B×C×T/8×T/8; points B×P×2 (x, y) in [-1, 1] over the image → mask logits B×P×G×G."""
         fine = self.up(features)
         at = points[:, :, None]
         samples = [
@@ -90,7 +92,7 @@ def prompt(ids: Tensor, count: int, generator: torch.Generator) -> tuple[Tensor,
 def loss_of(logits: Tensor, masks: Tensor) -> Tensor:
     """Cross-entropy and dice of mask logits B×P×G×G against masks B×P×S×S; both weighed alike over
     segments."""
-    target = F.avg_pool2d(masks.float(), masks.shape[-1] // logits.shape[-1])
+    target = F.adaptive_avg_pool2d(masks.float(), logits.shape[-1])
     entropy = F.binary_cross_entropy_with_logits(logits, target)
     probability = logits.sigmoid()
     overlap = 2 * (probability * target).sum((-2, -1)) + 1
@@ -98,21 +100,29 @@ def loss_of(logits: Tensor, masks: Tensor) -> Tensor:
     return 4 * entropy + dice.mean()
 
 
-def normalized(images: Tensor) -> Tensor:
-    """SAM's pixel normalization of B×3×S×S uint8 images, the one that `FrozenSAM` applies."""
+def encode(encoder: Any, images: Tensor, size: int) -> Tensor:
+    """Features B×C×T/8×T/8 of images B×3×S×S uint8 read at T = `size`, normalized and placed as by `FrozenSAM`."""
     mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (PIXEL_MEAN, PIXEL_STD))
-    return (images.float() - mean) / std
+    pixels = images.float()
+    if size != pixels.shape[-1]:
+        pixels = F.interpolate(pixels, size=(size, size), mode="bilinear", align_corners=False)
+    x = encoder.patch_embed((pixels - mean) / std)
+    x = x + resize_positions(encoder.pos_embed, x.shape[1], x.shape[2])
+    for block in encoder.blocks:
+        x = block(x)
+    features: Tensor = encoder.neck(x.permute(0, 3, 1, 2))
+    return features
 
 
 @torch.no_grad()
-def held_out_iou(encoder: nn.Module, head: PointHead, images: Tensor, ids: Tensor) -> float:
+def held_out_iou(encoder: nn.Module, head: PointHead, images: Tensor, ids: Tensor, size: int) -> float:
     """Mean IoU, at full resolution, of one prompt for each of 8 draws of segments an image."""
     generator = torch.Generator().manual_seed(0)
     encoder.eval()
     values = []
     for start in range(0, len(images), 32):
         points, masks = prompt(ids[start : start + 32], 8, generator)
-        logits = head(encoder(normalized(images[start : start + 32])), points)
+        logits = head(encode(encoder, images[start : start + 32], size), points)
         found = F.interpolate(logits, size=masks.shape[-2:], mode="bilinear", align_corners=False) > 0
         values.append((found & masks).sum((-2, -1)) / (found | masks).sum((-2, -1)))
     encoder.train()
@@ -152,10 +162,10 @@ def train(args: argparse.Namespace) -> None:
     for step in range(1, args.steps + 1):
         pick = torch.randint(len(images), (args.batch,), generator=generator)
         flips = [axis for axis in (-1, -2) if torch.rand((), generator=generator) < 0.5]
-        batch, batch_ids = images[pick].flip(flips), ids[pick].flip(flips)
-        points, masks = prompt(batch_ids, args.prompts, generator)
+        size = args.sizes[int(torch.randint(len(args.sizes), (), generator=generator))]
+        points, masks = prompt(ids[pick].flip(flips), args.prompts, generator)
         with torch.autocast("cpu", torch.bfloat16):  # twice as fast where the CPU has it
-            features = encoder(normalized(batch))
+            features = encode(encoder, images[pick].flip(flips), size)
         loss = loss_of(head(features.float(), points), masks)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -166,8 +176,8 @@ def train(args: argparse.Namespace) -> None:
             print(f"step {step} loss {loss.item():.4f} {time.monotonic() - start:.0f} s", flush=True)
         if step % args.every == 0 or step == args.steps:
             save(encoder, args.output)
-            iou = held_out_iou(encoder, head, held_images, held_ids)
-            print(f"step {step} held-out IoU {iou:.4f} {time.monotonic() - start:.0f} s", flush=True)
+            iou = {size: round(held_out_iou(encoder, head, held_images, held_ids, size), 4) for size in args.sizes}
+            print(f"step {step} held-out IoU {iou} {time.monotonic() - start:.0f} s", flush=True)
 
 
 def main() -> None:
@@ -175,9 +185,10 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--output", type=full_path, required=True, help="the safetensors file to write")
-    parser.add_argument("--scenes", type=int, default=12000, help="training scenes, drawn once")
+    parser.add_argument("--sizes", type=int, nargs="+", default=[128, 160], help="sides of the images, divisible by 8")
+    parser.add_argument("--scenes", type=int, default=24000, help="training scenes, drawn once")
     parser.add_argument("--held-out", type=int, default=128, help="scenes to measure on")
-    parser.add_argument("--steps", type=int, default=5000)
+    parser.add_argument("--steps", type=int, default=9000)
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--prompts", type=int, default=16, help="points an image")
     parser.add_argument("--lr", type=float, default=1.5e-3)

@@ -1,7 +1,8 @@
 """Choose MASE's constants on a selection split, never on the one that is reported (METHOD.md 1.9).
 
 Every run given predicts the split once; then each combination of constants is scored on its masks and logits.
-Prints the best combinations by the PQ of all classes, averaged over the runs.
+Prints the PQ of the other ensembles and of fixed weights of CLIP with the runs' own thresholds, then the best
+combinations by the PQ of all classes, averaged over the runs.
 
 Example:
     python tools/choose_mase.py output/benchmark/strong_CLIP/1 output/benchmark/weak_CLIP/1 output/benchmark/weak_CLIP/2
@@ -40,8 +41,11 @@ GRID: dict[str, list[Any]] = {
     "kappa": [1.0, 2.0, 3.0],
     "eta": [0.0, 0.5, 1.0],
     "object_threshold": [0.05, 0.1, 0.2],
+    "overlap_threshold": [0.6, 0.7, 0.8],
 }
-"""Combinations to try; `object_threshold` is the merging's (METHOD.md 1.10)."""
+"""Combinations to try; both thresholds are the merging's (METHOD.md 1.10)."""
+FIXED = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
+_THRESHOLDS = ("object_threshold", "overlap_threshold")
 
 
 class SelectionRun:
@@ -61,16 +65,18 @@ class SelectionRun:
         prepare_datasets(cfg)
         model = Trainer.build_model(cfg).eval()
         Checkpointer(model).load(cfg.MODEL.WEIGHTS)
-        self.object_threshold = cfg.MODEL.MASK_FORMER.TEST.OBJECT_MASK_THRESHOLD
-        self.overlap_threshold = cfg.MODEL.MASK_FORMER.TEST.OVERLAP_THRESHOLD
+        merging = cfg.MODEL.MASK_FORMER.TEST
+        self.thresholds = dict(
+            zip(_THRESHOLDS, (merging.OBJECT_MASK_THRESHOLD, merging.OVERLAP_THRESHOLD), strict=True)
+        )
         self.dataset, self.train_vocabulary = dataset, model.train_vocabulary
         self.images: list[tuple[dict[str, Any], MaskGrid, ClassificationInputs]] = []
         for inputs in track(build_test_loader(cfg, dataset), str(folder), transient=True):
             for one, prediction in zip(inputs, model.predict(inputs), strict=True):
                 self.images.append((one, prediction.masks, prediction.inputs))
 
-    def score(self, ensemble: str, constants: dict[str, Any], object_threshold: float) -> dict[str, float]:
-        """Panoptic metrics of one ensemble with the constants given."""
+    def score(self, ensemble: str, constants: dict[str, Any], thresholds: dict[str, float]) -> dict[str, float]:
+        """Panoptic metrics of one ensemble with the constants given, masks merged by these thresholds."""
         post_processor = build_ensemble(ensemble, **constants)
         evaluator = build_evaluators(
             self.dataset, tasks=("panoptic",), train_vocabulary=self.train_vocabulary, output_dir=None
@@ -78,13 +84,7 @@ class SelectionRun:
         evaluator.reset()
         isthing = MetadataCatalog.get(self.dataset).vocabulary.isthing
         for one, masks, inputs in self.images:
-            segmentation = merge_panoptic(
-                post_processor(inputs),
-                masks,
-                isthing,
-                object_threshold=object_threshold,
-                overlap_threshold=self.overlap_threshold,
-            )
+            segmentation = merge_panoptic(post_processor(inputs), masks, isthing, **thresholds)
             evaluator.process([one], [{"panoptic_seg": segmentation}])
         return evaluator.evaluate()["panoptic_seg"]
 
@@ -105,14 +105,16 @@ def main() -> None:
     args = parser.parse_args()
     setup_logger(name="possam")
     runs = [SelectionRun(folder, args.dataset) for folder in args.runs]
-    for name in ENSEMBLE_REGISTRY:
-        results = [run.score(name, {}, run.object_threshold) for run in runs]
-        print(f"{name} as it comes:", ", ".join(f"{result['PQ']:.2f}" for result in results), flush=True)
+    others: dict[str, tuple[str, dict[str, Any]]] = {f"{name} as it comes": (name, {}) for name in ENSEMBLE_REGISTRY}
+    others |= {f"fixed λ = {weight}": ("mase", {"alpha": weight, "beta": weight}) for weight in FIXED}
+    for label, (name, constants) in others.items():
+        results = [run.score(name, constants, run.thresholds) for run in runs]
+        print(f"{label}:", ", ".join(f"{result['PQ']:.2f}" for result in results), flush=True)
     tried = []
     for combination in track(list(combinations(args.samples, args.seed)), "Combinations", transient=True):
-        threshold = combination["object_threshold"]
-        constants = {key: value for key, value in combination.items() if key != "object_threshold"}
-        results = [run.score("mase", constants, threshold) for run in runs]
+        thresholds = {key: combination[key] for key in _THRESHOLDS}
+        constants = {key: value for key, value in combination.items() if key not in _THRESHOLDS}
+        results = [run.score("mase", constants, thresholds) for run in runs]
         metrics = [np.mean([result[key] for result in results]) for key in ("PQ", "PQ_seen", "PQ_unseen")]
         tried.append([*combination.values(), *metrics])
     tried.sort(key=lambda row: -row[-3])

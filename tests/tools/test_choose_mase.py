@@ -2,11 +2,41 @@
 
 import pytest
 
-from possam.engine import load_config
+from possam.data.miniature.export import export_split
+from possam.engine import Checkpointer, load_config
+from tools import choose_mase
 from tools.choose_mase import SelectionRun
+
+SPLIT = "mini_b_selection"
 
 
 def test_runs_with_a_mask_filter_are_refused(tmp_path):
     (tmp_path / "config.yaml").write_text(load_config("configs/mini/opsnet.yaml", []).dump())
     with pytest.raises(ValueError, match=r"TEST\.MASK_FILTER 'cls_iou', which would be left out"):
-        SelectionRun(tmp_path, "mini_b_selection")
+        SelectionRun(tmp_path, SPLIT)
+
+
+def test_combinations_are_scored_with_their_thresholds(
+    tmp_path, miniature, mini_config, mini_model, monkeypatch, capsys
+):
+    miniature(tmp_path)
+    export_split(SPLIT, root=tmp_path, scenes=2)
+    run = tmp_path / "run"
+    Checkpointer(mini_model, str(run)).save("model_final")
+    (run / "config.yaml").write_text(mini_config.dump())
+    merge, used = choose_mase.merge_panoptic, []
+
+    def merged(*args, **kwargs):
+        used.append(kwargs)
+        return merge(*args, **kwargs)
+
+    monkeypatch.setattr(choose_mase, "merge_panoptic", merged)
+    monkeypatch.setattr(choose_mase, "GRID", choose_mase.GRID | {"overlap_threshold": [0.35]})
+    monkeypatch.setattr("sys.argv", ["choose_mase.py", str(run), "--samples", "2"])
+    choose_mase.main()
+    printed = capsys.readouterr().out.splitlines()
+    assert sum(line.startswith(("uniform as it comes: ", "fixed λ = 0.7: ")) for line in printed) == 2
+    assert [line.split()[8] for line in printed[-2:]] == ["0.35", "0.35"]
+    own = mini_config.MODEL.MASK_FORMER.TEST.OVERLAP_THRESHOLD
+    assert [thresholds["overlap_threshold"] for thresholds in used[-4:]] == [0.35] * 4
+    assert {thresholds["overlap_threshold"] for thresholds in used[:-4]} == {own}

@@ -8,7 +8,7 @@ JOBS ?= 1
 # One thread: on a shared machine several threads wait for each other longer than they compute.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo bench test test-oldest lint docs clean
+.PHONY: demo demo-long bench test test-oldest lint docs clean
 
 $(VENV)/.stamp: pyproject.toml requirements.txt
 	$(PYTHON) -m venv $(VENV)
@@ -19,9 +19,15 @@ demo: $(VENV)/.stamp
 	$(BIN)/python datasets/prepare_mini.py
 	$(BIN)/python tools/train_net.py --config-file configs/mini/possam.yaml OUTPUT_DIR $(OUT)
 
+# The same with four times the scenes, larger images and more steps: half an hour on one core.
+demo-long: $(VENV)/.stamp
+	$(BIN)/python datasets/prepare_mini.py --splits mini_a_train_large mini_b_report
+	$(BIN)/python tools/train_net.py --config-file configs/mini/possam_long.yaml OUTPUT_DIR $(OUT)_long
+
 # All systems and ablations of the miniature world over five seeds: hours. JOBS trainings run at the same time.
 bench: $(VENV)/.stamp
 	$(BIN)/python datasets/prepare_mini.py
+	$(BIN)/python datasets/prepare_mini.py --splits mini_a_train_large
 	$(BIN)/python tools/benchmark_all.py --jobs $(JOBS) --output output/bench
 
 test: $(VENV)/.stamp lint

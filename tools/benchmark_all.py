@@ -43,7 +43,7 @@ class Variant(NamedTuple):
     settings: tuple[str, ...]
 
 
-_FIXED = tuple(f"mase alpha={trust} beta={trust}" for trust in (0.4, 0.6, 0.7))
+_FIXED = tuple(f"mase alpha={weight} beta={weight}" for weight in (0.4, 0.6, 0.7))
 _ENSEMBLES = ("mase", "uniform", "geometric", "modulation", "clip", "ldp")
 _CLIP, _CLIP_FILTERED = "clip void=False filter=cls", "clip void=False filter=cls_iou"
 _QUERY, _QUERY_FILTERED = "ldp filter=cls", "ldp filter=cls_iou"

@@ -18,7 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from possam.data.miniature.export import export_split
 from possam.data.miniature.splits import SPLITS
-from possam.data.preparation import PREPARATIONS
+from possam.data.preparation.mini import MINI
 from possam.data.root import datasets_root
 from possam.utils.output import run_command
 
@@ -28,7 +28,7 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--root", help="folder of the datasets (default: $DETECTRON2_DATASETS or datasets)")
-    parser.add_argument("--splits", nargs="+", choices=SPLITS, default=PREPARATIONS["mini"].splits, metavar="NAME")
+    parser.add_argument("--splits", nargs="+", choices=SPLITS, default=MINI.splits, metavar="NAME")
     parser.add_argument("--processes", type=int, default=1, help="worker processes")
     for name, split in SPLITS.items():
         option = "--" + name.removeprefix("mini_").replace("_", "-")

@@ -43,8 +43,11 @@ class Variant(NamedTuple):
     settings: tuple[str, ...]
 
 
-_FIXED = tuple(f"mase alpha={weight} beta={weight}" for weight in (0.4, 0.6, 0.7))
 _ENSEMBLES = ("mase", "uniform", "geometric", "modulation", "clip", "ldp")
+_RIVALS = {name: name for name in _ENSEMBLES[1:]} | {
+    f"fixed λ = {weight}": f"mase alpha={weight} beta={weight}" for weight in (0.4, 0.6, 0.7)
+}
+"""Settings that MASE is compared with, by name."""
 _CLIP, _CLIP_FILTERED = "clip void=False filter=cls", "clip void=False filter=cls_iou"
 _QUERY, _QUERY_FILTERED = "ldp filter=cls", "ldp filter=cls_iou"
 _MODULATED = "modulation filter=cls_iou"
@@ -55,8 +58,8 @@ def _possam(*options: str, config: str = "possam") -> Variant:
 
 
 VARIANTS: dict[str, Variant] = {
-    "PosSAM": Variant("configs/mini/possam.yaml", (), (*_ENSEMBLES, *_FIXED)),
-    "PosSAM, long": Variant("configs/mini/possam_long.yaml", (), (*_ENSEMBLES, *_FIXED)),
+    "PosSAM": Variant("configs/mini/possam.yaml", (), ("mase", *_RIVALS.values())),
+    "PosSAM, long": Variant("configs/mini/possam_long.yaml", (), ("mase", *_RIVALS.values())),
     "no FPN": _possam("MODEL.NECK.NAME", "resample"),
     "SAM's decoder": _possam("MODEL.MASK_FORMER.TRANSFORMER_DECODER_NAME", "two_way"),
     "CLIP pooling": _possam("MODEL.EMBEDDING.NAME", "clip"),
@@ -106,12 +109,9 @@ ORDERS = [
     Order("LDP over CLIP pooling, without MASE", ("PosSAM", "ldp"), ("CLIP pooling", "ldp"), "PosSAM"),
     Order("LDP over the query alone, without MASE", ("PosSAM", "ldp"), ("query alone", "ldp"), "PosSAM"),
     *(
-        Order(f"MASE over {name}{budget}", (variant, "mase"), (variant, setting), "PosSAM")
-        for variant, budget in (("PosSAM", ""), ("PosSAM, long", ", long"))
-        for name, setting in (
-            *((ensemble, ensemble) for ensemble in _ENSEMBLES[1:]),
-            *((f"fixed λ = {setting.rpartition('=')[2]}", setting) for setting in _FIXED),
-        )
+        Order(f"MASE over {name}{budget}", (f"PosSAM{budget}", "mase"), (f"PosSAM{budget}", setting), "PosSAM")
+        for budget in ("", ", long")
+        for name, setting in _RIVALS.items()
     ),
     Order("PosSAM over FC-CLIP", _WHOLE, ("FC-CLIP", "geometric"), "PosSAM"),
     Order("mask filter, CLIP embeddings", (_PLAIN, _CLIP_FILTERED), (_PLAIN, _CLIP), "OPSNet, rows 3, 2"),

@@ -44,7 +44,7 @@ GRID: dict[str, list[Any]] = {
     "overlap_threshold": [0.6, 0.7, 0.8],
 }
 """Combinations to try; both thresholds are the merging's (METHOD.md 1.10)."""
-FIXED = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
+FIXED = (0.3, 0.4, 0.6, 0.7, 0.8)  # 0.5 is the uniform ensemble
 _THRESHOLDS = ("object_threshold", "overlap_threshold")
 
 
@@ -66,9 +66,10 @@ class SelectionRun:
         model = Trainer.build_model(cfg).eval()
         Checkpointer(model).load(cfg.MODEL.WEIGHTS)
         merging = cfg.MODEL.MASK_FORMER.TEST
-        self.thresholds = dict(
-            zip(_THRESHOLDS, (merging.OBJECT_MASK_THRESHOLD, merging.OVERLAP_THRESHOLD), strict=True)
-        )
+        self.thresholds: dict[str, float] = {
+            "object_threshold": merging.OBJECT_MASK_THRESHOLD,
+            "overlap_threshold": merging.OVERLAP_THRESHOLD,
+        }
         self.dataset, self.train_vocabulary = dataset, model.train_vocabulary
         self.images: list[tuple[dict[str, Any], MaskGrid, ClassificationInputs]] = []
         for inputs in track(build_test_loader(cfg, dataset), str(folder), transient=True):

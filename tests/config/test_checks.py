@@ -71,7 +71,7 @@ def test_the_multiples_of_parts_that_are_not_in_use_do_not_matter():
         ([*MULTI_STEP, "(True,)"], r"SOLVER.STEPS\[0\] is True, but"),
         ([*MULTI_STEP, "('1e2',)"], r"SOLVER.STEPS\[0\] is '1e2', but .* write 100\."),
         ([*FIXED_GAMMA, "3"], r"SOLVER.NUM_DECAYS is 3, but must be so few that SOLVER.MAX_ITER, 3"),
-        (["SOLVER.RESCALE_INTERVAL", "True", "SOLVER.WARMUP_ITERS", "640"], r"SOLVER.WARMUP_ITERS is 640.*MAX_ITER"),
+        (["SOLVER.RESCALE_INTERVAL", "True", "SOLVER.WARMUP_ITERS", "1000"], r"SOLVER.WARMUP_ITERS is 1000.*MAX_ITER"),
         (["DATASETS.TEST", "(1,)"], r"DATASETS.TEST\[0\] is 1, but must be a name"),
         (["DATASETS.TRAIN", "('',)"], r"DATASETS.TRAIN\[0\] is '', but must be a name"),
         (["DATASETS.TEST", "('a', 'a')"], r"DATASETS.TEST has 'a' twice"),

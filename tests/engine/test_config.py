@@ -79,7 +79,7 @@ def test_every_shipped_configuration_declares_its_version(path):
         (["SOLVER.LR_SCHEDULER_NAME", "WarmupCosinLR"], r"LR_SCHEDULER_NAME is .*Did you mean 'WarmupCosineLR'"),
         (["SOLVER.WARMUP_METHOD", "cubic"], r"SOLVER.WARMUP_METHOD is 'cubic'.*linear, constant"),
         (["SOLVER.NON_FINITE", "ignore"], r"SOLVER.NON_FINITE is 'ignore'.*stop, skip"),
-        (["SOLVER.GRAD_ACCUM_STEPS", "3"], r"SOLVER.IMS_PER_BATCH is 16.*multiple of SOLVER.GRAD_ACCUM_STEPS"),
+        (["SOLVER.GRAD_ACCUM_STEPS", "3"], r"SOLVER.IMS_PER_BATCH is 8.*multiple of SOLVER.GRAD_ACCUM_STEPS"),
         (["DATASETS.CHECK", "half"], r"DATASETS.CHECK is 'half'.*full, sizes, none"),
         (["MODEL.MASK_FORMER.IOU_WEIGHT", "0.0"], r"MASK_FORMER.IOU_WEIGHT is 0.*MODEL.MASK_FORMER.IOU_HEAD False"),
     ],

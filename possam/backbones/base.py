@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from possam.encoders import FeatureMaps
+from possam.encoders.base import SHIPPED
 from possam.encoders.state_dicts import differences, not_finite, read_state_dict
 from possam.encoders.weight_files import WEIGHTS, known_file
 from possam.utils.messages import did_you_mean
@@ -17,6 +18,8 @@ from possam.utils.messages import did_you_mean
 __all__ = ["STRIDES", "TrainedBackbone", "backbone_names", "build_backbone", "check_backbone", "register_backbone"]
 
 STRIDES = (4, 8, 16, 32)
+_SHIPPED_FILES = {"mini_r": Path(__file__).parent / "weights" / "mini_r.safetensors"}
+"""Weights that come with the package: the miniature world's backbone (tools/pretrain_mini_backbone.py)."""
 _MEAN, _STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)  # ImageNet's, RGB on 0..255
 
 
@@ -107,7 +110,8 @@ def build_backbone(
     Args:
         name: one of `backbone_names`.
         weights: file of the classifier's state dict, as torchvision (ResNets) or timm (Swin) publishes it; "" for
-            random parameters. `possam weights` lists the official ones.
+            random parameters, "shipped" for those that come with the package (`mini_r` only). `possam weights` lists
+            the official ones.
         lr_factor: factor of the learning rate.
         drop_path_rate: of stochastic depth, at the last block; Swin alone has it.
 
@@ -120,6 +124,9 @@ def build_backbone(
         raise ValueError(
             f"no backbone is called {name!r}; valid names: {', '.join(builders)}.{did_you_mean(name, builders)}"
         )
+    if weights == SHIPPED:
+        check_backbone(key="the backbone", name=name, weights=SHIPPED)
+        weights = _SHIPPED_FILES[name]
     state = read_state_dict(Path(weights), kind=name) if weights else None
     backbone = builders[name](lr_factor=lr_factor, drop_path_rate=drop_path_rate)
     if state is not None and not backbone.pixel_mean.is_meta:
@@ -128,7 +135,7 @@ def build_backbone(
 
 
 def check_backbone(*, key: str, name: str, weights: str) -> None:
-    """Check, without reading them, that weights are a file or called as official ones of the backbone `name`.
+    """Check, without reading them, that weights are a file, or called as shipped or official ones of a backbone.
 
     Args:
         key: configuration key of the backbone, such as "MODEL.BACKBONE", for the message.
@@ -136,6 +143,10 @@ def check_backbone(*, key: str, name: str, weights: str) -> None:
     Raises:
         ValueError: they are neither.
     """
+    if weights == SHIPPED:
+        if name not in _SHIPPED_FILES:
+            raise ValueError(f"{key}.WEIGHTS is {SHIPPED!r}, but no {name} comes with the package; give a file's path.")
+        return
     official = known_file(weights) if weights else None
     if official is not None and official.model != name:
         raise ValueError(f"{key}.WEIGHTS {weights!r} are those of {official.model}, not of {key}.NAME {name!r}.")

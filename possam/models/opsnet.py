@@ -32,7 +32,7 @@ from possam.vocabulary import Vocabulary
 _KEYS = (
     Key("MODEL.BACKBONE.NAME", "resnet50", Choice(backbone_names), resume="fixed", help="trained backbone"),
     Key("MODEL.BACKBONE.WEIGHTS", "", machine=True, path=True,
-        help="what its training starts from: torchvision's or timm's file; empty: random weights"),
+        help="what its training starts from: torchvision's or timm's file; shipped: the miniature's; empty: random"),
     Key("MODEL.BACKBONE.DROP_PATH_RATE", 0.0, fraction, resume="effective",
         help="stochastic depth of a Swin transformer at its last block"),
     Key("SOLVER.BACKBONE_MULTIPLIER", 0.1, positive, resume="effective", help="factor of the backbone's learning rate"),

@@ -1,6 +1,10 @@
+from pathlib import Path
+
 import pytest
 import torch
+from safetensors.torch import load_file
 
+import possam.backbones
 from possam.backbones import backbone_names, build_backbone, check_backbone
 
 
@@ -35,3 +39,11 @@ def test_a_file_that_is_no_state_dict_is_refused(tmp_path):
     (tmp_path / "a.pth").write_bytes(b"nothing")
     with pytest.raises(ValueError, match="cannot read resnet50 weights"):
         build_backbone(name="resnet50", weights=tmp_path / "a.pth")
+
+
+def test_the_miniature_comes_with_weights():
+    shipped = build_backbone(name="mini_r", weights="shipped")
+    path = Path(possam.backbones.__file__).parent / "weights/mini_r.safetensors"
+    assert torch.equal(shipped.body.conv1.weight, load_file(path)["conv1.weight"].float())
+    with pytest.raises(ValueError, match="WEIGHTS is 'shipped', but no resnet50 comes with the package"):
+        build_backbone(name="resnet50", weights="shipped")

@@ -20,7 +20,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
-from benchmark_mini import PROMPTED, prompted_tables, run_all_prompted, run_folder
+from benchmark_prompts import PROMPTED, prompted_tables, run_all_prompted, run_folder
 from benchmark_tables import score, table, train
 
 from possam.evaluation import ImageCounts

@@ -19,10 +19,10 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
-import benchmark_mini
+import benchmark_prompts
 import torch
-from benchmark_mini import ROOT
-from benchmark_mini import run_tool as run
+from benchmark_prompts import ROOT
+from benchmark_prompts import run_tool as run
 from sweep import Grid
 from tabulate import tabulate
 
@@ -109,7 +109,7 @@ def seconds(weights: Path, results: Path) -> dict[str, float]:
 
 def spread(values: Sequence[float]) -> str:
     """Mean ± standard deviation over the seeds."""
-    return benchmark_mini.spread(values, digits=1)
+    return benchmark_prompts.spread(values, digits=1)
 
 
 def table(title: str, headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

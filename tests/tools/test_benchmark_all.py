@@ -3,7 +3,7 @@
 import benchmark_all as tool
 import numpy as np
 import pytest
-from benchmark_mini import ROOT
+from benchmark_prompts import ROOT
 from sweep import Grid, build_ensembles
 
 from possam.engine import load_config

@@ -1,13 +1,11 @@
-"""The tables of the miniature world over several seeds, as mean ± standard deviation.
+"""The tables of Open-Vocabulary SAM on the miniature world over several seeds, as mean ± standard deviation.
 
-Trains every (variant, seed) and evaluates it on the report split of vocabulary B, with train_net.py. By default it
-prints PQ all/seen/unseen of every ensemble with the strong CLIP, the weak CLIP, a random SAM encoder and FC-CLIP; with
---prompts mean IoU and accuracy of points and boxes (Open-Vocabulary SAM in both modes, its ablations and baselines) and
-the error of SAM2CLIP on these images. What is in the output folder already is not done again.
+Trains every (variant, seed) with train_net.py (both modes, ablations and baselines) and evaluates it on the things of
+the report split of vocabulary B: mean IoU and accuracy of points and of boxes, and the error of SAM2CLIP on these
+images. What is in the output folder already is not done again.
 
-Examples:
-    python tools/benchmark_mini.py --seeds 1 2 3 --jobs 2 --output output/benchmark
-    python tools/benchmark_mini.py --prompts --seeds 1 2 3 --jobs 2 --output output/benchmark_prompts
+Example:
+    python tools/benchmark_prompts.py --seeds 1 2 3 --jobs 2 --output output/benchmark_prompts
 """
 
 from __future__ import annotations
@@ -27,14 +25,6 @@ from possam.utils.files import full_path, read_json, write_json
 from possam.utils.output import run_command
 
 ROOT = Path(__file__).resolve().parent.parent
-DATASET = "mini_b_report"
-KINDS = ("segments", "best", "matched")
-VARIANTS: dict[str, tuple[str, list[str]]] = {
-    "strong CLIP": ("configs/mini/possam.yaml", []),
-    "weak CLIP": ("configs/mini/possam_weak_clip.yaml", []),
-    "random SAM, strong CLIP": ("configs/mini/possam.yaml", ["MODEL.SAM.WEIGHTS", ""]),
-    "FC-CLIP, strong CLIP": ("configs/mini/fcclip.yaml", []),
-}
 
 
 class Prompted(NamedTuple):
@@ -50,7 +40,7 @@ class Prompted(NamedTuple):
     trained: bool = True
 
 
-PROMPT_DATASET = "mini_12_14_report"
+DATASET = "mini_12_14_report"
 PROMPT_KINDS = ("point", "box")
 _SAM2CLIP, _CLIP2SAM, _BASELINE = (f"configs/mini/{name}.yaml" for name in ("ovsam_sam2clip", "ovsam", "sam_clip"))
 _PUBLISHED = ["MODEL.OVSAM.MODE", "published", "MODEL.OVSAM.PIXEL_STATISTICS", "clip"]  # over the same SAM2CLIP
@@ -91,19 +81,11 @@ def train_net(config: str, overrides: list[str], folder: Path, results: Path, we
     return content
 
 
-def run(variant: str, seed: int, output: Path) -> dict[str, Any]:
-    """Results of one run of the default table."""
-    folder, (config, overrides) = run_folder(output, variant, seed), VARIANTS[variant]
-    overrides = [*overrides, "SEED", str(seed), "TEST.NUM_VISUALIZATIONS", "0"]
-    results = folder / "evaluation" / DATASET / "results.json"
-    return train_net(config, overrides, folder, results, folder / "model_final.pth")
-
-
 def run_prompted(variant: str, seed: int, output: Path) -> dict[str, Any]:
     """Results of one run with prompts: metrics by kind of prompt and, of a run that trains SAM2CLIP, its "student"."""
     chosen, folder = PROMPTED[variant], run_folder(output, variant, seed)
     weights = folder / "model_final.pth" if chosen.trained else None
-    shared = [*chosen.overrides, "SEED", str(seed), "DATASETS.TEST", f"('{PROMPT_DATASET}',)"]
+    shared = [*chosen.overrides, "SEED", str(seed), "DATASETS.TEST", f"('{DATASET}',)"]
     shared += ["TEST.NUM_VISUALIZATIONS", "0"]
     if chosen.trained:
         shared += ["INPUT.FEATURE_CACHE_DIR", str(output / "features")]
@@ -112,7 +94,7 @@ def run_prompted(variant: str, seed: int, output: Path) -> dict[str, Any]:
     found = {}
     for kind in PROMPT_KINDS:  # the first one trains
         place = folder if kind == PROMPT_KINDS[0] else folder / kind
-        results = place / "evaluation" / PROMPT_DATASET / "results.json"
+        results = place / "evaluation" / DATASET / "results.json"
         overrides = [*shared, "TEST.PROMPTED.KIND", kind]
         found[kind] = train_net(chosen.config, overrides, place, results, weights)["prompted"]
     if chosen.config == _SAM2CLIP:
@@ -157,7 +139,7 @@ def student_error(folder: Path) -> dict[str, float]:
         Checkpointer(model).load(str(folder / "model_final.pth"))
         mapper = build_test_mapper(cfg, model.train_vocabulary)
         error, teachers = 0.0, []
-        records = DatasetCatalog.get(PROMPT_DATASET)
+        records = DatasetCatalog.get(DATASET)
         for record in records:
             features = model.encode([mapper(record)["image"]])
             (teacher,) = features["sam"].values()
@@ -172,22 +154,6 @@ def student_error(folder: Path) -> dict[str, float]:
 def run_folder(output: Path, variant: str, seed: int) -> Path:
     """The folder of a run, with the characters of the variant's name that any file may have."""
     return output / "".join(c for c in variant.replace(" ", "_") if c.isalnum() or c in "_+-") / str(seed)
-
-
-def table(variant: str, runs: list[dict[str, Any]]) -> str:
-    """PQ, SQ and RQ of every ensemble, and an IoU head's rank correlation, over the runs of one variant."""
-    columns = ["PQ", "PQ_seen", "PQ_unseen", "SQ", "RQ"]
-    rows = []
-    for ensemble in runs[0]["compare"]:
-        values = [[run["compare"][ensemble][column] for run in runs] for column in columns]
-        rows.append([ensemble, *(spread(value) for value in values)])
-    head = f"**{variant}**, {len(runs)} seeds"
-    correlations = {kind: [run.get("iou_head", {}).get(f"spearman_{kind}") for run in runs] for kind in KINDS}
-    if not any(None in ranks for ranks in correlations.values()):  # a model without an IoU head has none
-        ranks = {kind: spread(correlations[kind]) for kind in KINDS}
-        quality = ", ".join(f"{kind} {rank}" for kind, rank in ranks.items())
-        head += f"; IoU head's rank correlation with the true IoU: {quality}"
-    return f"{head}\n\n{tabulate(rows, headers=['ensemble', *columns], tablefmt='github')}\n"
 
 
 def prompted_tables(runs: dict[str, list[dict[str, Any]]]) -> str:
@@ -225,25 +191,15 @@ def spread(values: Sequence[float | None], *, digits: int = 2) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--prompts", action="store_true", help="the tables of Open-Vocabulary SAM and its baselines")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--jobs", type=int, default=1, help="runs at the same time")
-    parser.add_argument("--variants", nargs="+", choices=[*VARIANTS, *PROMPTED], metavar="NAME", default=[],
-                        help=f"some of {', '.join(VARIANTS)}; with --prompts, of {', '.join(PROMPTED)}")  # fmt: skip
-    parser.add_argument("--output", type=full_path, default=Path("output/benchmark"))
+    parser.add_argument("--variants", nargs="+", choices=list(PROMPTED), default=list(PROMPTED), metavar="NAME",
+                        help=f"some of {', '.join(PROMPTED)}")  # fmt: skip
+    parser.add_argument("--output", type=full_path, default=Path("output/benchmark_prompts"))
     args = parser.parse_args()
-    known = PROMPTED if args.prompts else VARIANTS
-    chosen = args.variants or list(known)
-    if odd := [name for name in chosen if name not in known]:
-        parser.error(f"{odd[0]} is a variant {'without' if args.prompts else 'of'} --prompts")
     output = args.output.resolve()
     with ThreadPoolExecutor(args.jobs) as pool:
-        if args.prompts:
-            print(prompted_tables(run_all_prompted(pool, chosen, args.seeds, output)), flush=True)
-            return
-        futures = {variant: [pool.submit(run, variant, seed, output) for seed in args.seeds] for variant in chosen}
-        for variant, pending in futures.items():
-            print(table(variant, [future.result() for future in pending]), flush=True)
+        print(prompted_tables(run_all_prompted(pool, args.variants, args.seeds, output)))
 
 
 if __name__ == "__main__":

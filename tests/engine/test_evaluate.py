@@ -45,7 +45,7 @@ def run(scenes, miniature, tmp_path):
         places += ["MODEL.MASK_FORMER.TEST.OBJECT_MASK_THRESHOLD", "0.0"]
         cfg = load_config("configs/mini/possam.yaml", [*places, *settings])
         prepare_datasets(cfg)
-        torch.manual_seed(0)
+        torch.manual_seed(1)
         return cfg, model or build_model(cfg)
 
     return make

@@ -42,9 +42,10 @@ def test_the_numbers_follow_the_method(predictor, result):
     model, given = predictor.model, result.mask_scores
     mase = model.ensembles["mase"]
     assert model.ensemble == given.ensemble == "mase"
-    explained = result.explain(query=5, top=34)
-    p = torch.from_numpy(given.query_logits)[5, :-1].softmax(0)
-    q = torch.from_numpy(given.clip_logits)[5].softmax(0)
+    query = result.segments_info[0]["query"]
+    explained = result.explain(query=query, top=34)
+    p = torch.from_numpy(given.query_logits)[query, :-1].softmax(0)
+    q = torch.from_numpy(given.clip_logits)[query].softmax(0)
     clip_weight = mase.alpha + (mase.beta - mase.alpha) * (1 - explained.confidence) ** mase.gamma
     assert explained.clip_weight == pytest.approx(clip_weight, abs=1e-6)
     r = p ** (mase.kappa * (1 - clip_weight)) * q**clip_weight

@@ -24,7 +24,7 @@ from possam.engine.preemption import Preempted
 from possam.engine.run_folder import exclusive
 
 SPLITS = ("mini_a_train", "mini_b_selection", "mini_b_report")
-SHORT = ["SOLVER.MAX_ITER", "2", "SOLVER.IMS_PER_BATCH", "4", "TEST.BATCH_SIZE", "2", "TEST.NUM_VISUALIZATIONS", "1"]
+SHORT = ["SOLVER.MAX_ITER", "2", "SOLVER.IMS_PER_BATCH", "4", "TEST.BATCH_SIZE", "1", "TEST.NUM_VISUALIZATIONS", "1"]
 
 
 @pytest.fixture(scope="module")

@@ -69,6 +69,7 @@ VARIANTS: dict[str, Variant] = {
     "no IoU head": _possam("MODEL.MASK_FORMER.IOU_HEAD", "False"),
     "random SAM": _possam("MODEL.SAM.WEIGHTS", ""),
     "weak CLIP": _possam(config="possam_weak_clip"),
+    "weak CLIP, CLIP pooling": _possam("MODEL.EMBEDDING.NAME", "clip", config="possam_weak_clip"),
     "FC-CLIP": Variant("configs/mini/fcclip.yaml", (), ("geometric", "uniform", "modulation", "mase", "clip", "ldp")),
     "OPSNet": Variant("configs/mini/opsnet.yaml", (), (_MODULATED, _QUERY_FILTERED, _CLIP_FILTERED)),
     "OPSNet without attention": Variant(
@@ -106,8 +107,15 @@ ORDERS = [
             ("IoU head over none", "no IoU head"),
         )
     ),
-    Order("LDP over CLIP pooling, without MASE", ("PosSAM", "ldp"), ("CLIP pooling", "ldp"), "PosSAM"),
-    Order("LDP over the query alone, without MASE", ("PosSAM", "ldp"), ("query alone", "ldp"), "PosSAM"),
+    Order("LDP over CLIP pooling, weak CLIP", ("weak CLIP", "mase"), ("weak CLIP, CLIP pooling", "mase"), "PosSAM"),
+    *(
+        Order(f"LDP over {name}, without MASE", (variant, "ldp"), (other, "ldp"), "PosSAM")
+        for name, variant, other in (
+            ("CLIP pooling", "PosSAM", "CLIP pooling"),
+            ("the query alone", "PosSAM", "query alone"),
+            ("CLIP pooling, weak CLIP", "weak CLIP", "weak CLIP, CLIP pooling"),
+        )
+    ),
     *(
         Order(f"MASE over {name}{budget}", (f"PosSAM{budget}", "mase"), (f"PosSAM{budget}", setting), "PosSAM")
         for budget in ("", ", long")

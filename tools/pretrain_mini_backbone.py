@@ -75,7 +75,7 @@ def train(args: argparse.Namespace) -> None:
         optimizer.step()
         schedule.step()
         if step % args.every == 0 or step == args.steps:
-            save(classifier.backbone.body, args.output)
+            save(classifier.backbone.get_submodule("body"), args.output)
             found, seconds = accuracy(classifier, held_out), time.process_time() - start
             print(f"step {step} loss {loss.item():.3f} held-out accuracy {found:.3f} {seconds:.0f} CPU-s", flush=True)
 

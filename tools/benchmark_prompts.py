@@ -63,13 +63,13 @@ def run_tool(command: Sequence[str], log: Path) -> None:
         subprocess.run([sys.executable, *command], cwd=ROOT, check=True, stdout=file, stderr=subprocess.STDOUT)
 
 
-def train_net(config: str, overrides: list[str], folder: Path, results: Path, weights: Path | None) -> dict[str, Any]:
+def train_net(config: str, overrides: list[str], folder: Path, weights: Path | None) -> dict[str, Any]:
     """The results: those that are there, or of the trained model that is there, or of a training now.
 
     Args:
-        results: file that train_net.py writes under `folder`.
         weights: checkpoint that it writes, or that is there to be evaluated; None where nothing is trained.
     """
+    results = folder / "evaluation" / DATASET / "results.json"
     if not results.is_file():
         command = ["tools/train_net.py", "--config-file", config]
         if weights is None or weights.is_file():
@@ -94,9 +94,8 @@ def run_prompted(variant: str, seed: int, output: Path) -> dict[str, Any]:
     found = {}
     for kind in PROMPT_KINDS:  # the first one trains
         place = folder if kind == PROMPT_KINDS[0] else folder / kind
-        results = place / "evaluation" / DATASET / "results.json"
         overrides = [*shared, "TEST.PROMPTED.KIND", kind]
-        found[kind] = train_net(chosen.config, overrides, place, results, weights)["prompted"]
+        found[kind] = train_net(chosen.config, overrides, place, weights)["prompted"]
     if chosen.config == _SAM2CLIP:
         found["student"] = student_error(folder)
     return found

@@ -13,10 +13,9 @@ import math
 import sys
 import time
 
-import cv2
 import torch
 from pretrain_mini_clip import Crops, batches, draw_crops
-from pretrain_mini_sam import save
+from pretrain_mini_sam import cosine_schedule, run_training, save
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -62,10 +61,7 @@ def train(args: argparse.Namespace) -> None:
     held_out = draw_crops(2000, seed=_HELD_OUT)
     classifier = Classifier(build_backbone(name="mini_r"))
     optimizer = torch.optim.AdamW(classifier.parameters(), lr=args.lr, weight_decay=0.05)
-    warmup = min(100, args.steps // 10 + 1)
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda step: min((step + 1) / warmup, 0.5 * (1 + math.cos(math.pi * step / args.steps)) + 1e-3)
-    )
+    schedule = cosine_schedule(optimizer, steps=args.steps, warmup=min(100, args.steps // 10 + 1))
     for step in range(1, args.steps + 1):
         pictures = next(stream)
         loss = F.cross_entropy(classifier(pictures.pixels), pictures.kinds, label_smoothing=0.1)
@@ -88,11 +84,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--lr", type=float, default=2e-3)
     parser.add_argument("--every", type=int, default=250, help="steps between files")
-    parser.add_argument("--seed", type=int, default=0)
-    args = parser.parse_args()
-    torch.set_num_threads(1)
-    cv2.setNumThreads(1)
-    train(args)
+    run_training(parser, train)
 
 
 if __name__ == "__main__":

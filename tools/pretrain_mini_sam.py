@@ -18,6 +18,7 @@ import argparse
 import math
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import save as serialize
 from torch import Tensor, nn
+from torch.optim.lr_scheduler import LambdaLR
 
 from possam.data.miniature.lexicon import EVERYTHING
 from possam.data.miniature.world import SIZE, draw_scene
@@ -135,6 +137,22 @@ def save(module: nn.Module, path: Path) -> None:
     write_atomically(path, lambda file: file.write(serialize(state)))
 
 
+def cosine_schedule(optimizer: torch.optim.Optimizer, *, steps: int, warmup: int) -> LambdaLR:
+    """A linear warmup, then a half cosine down to a thousandth of the learning rate."""
+    return LambdaLR(
+        optimizer, lambda step: min((step + 1) / warmup, 0.5 * (1 + math.cos(math.pi * step / steps)) + 1e-3)
+    )
+
+
+def run_training(parser: argparse.ArgumentParser, train: Callable[[argparse.Namespace], None]) -> None:
+    """Read the command line, which has a seed, too, and train on one thread."""
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)
+    train(args)
+
+
 def train(args: argparse.Namespace) -> None:
     """The whole pre-training; every random number comes from `args.seed`."""
     torch.manual_seed(args.seed)
@@ -153,12 +171,7 @@ def train(args: argparse.Namespace) -> None:
     optimizer = torch.optim.AdamW(
         [{"params": decayed, "weight_decay": 0.05}, {"params": plain, "weight_decay": 0.0}], lr=args.lr
     )
-    warmup = min(200, args.steps // 10 + 1)
-
-    def factor(step: int) -> float:
-        return min((step + 1) / warmup, 0.5 * (1 + math.cos(math.pi * step / args.steps)) + 1e-3)
-
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+    schedule = cosine_schedule(optimizer, steps=args.steps, warmup=min(200, args.steps // 10 + 1))
     for step in range(1, args.steps + 1):
         pick = torch.randint(len(images), (args.batch,), generator=generator)
         flips = [axis for axis in (-1, -2) if torch.rand((), generator=generator) < 0.5]
@@ -193,11 +206,7 @@ def main() -> None:
     parser.add_argument("--prompts", type=int, default=16, help="points an image")
     parser.add_argument("--lr", type=float, default=1.5e-3)
     parser.add_argument("--every", type=int, default=250, help="steps between checkpoints")
-    parser.add_argument("--seed", type=int, default=0)
-    args = parser.parse_args()
-    torch.set_num_threads(1)
-    cv2.setNumThreads(1)
-    train(args)
+    run_training(parser, train)
 
 
 if __name__ == "__main__":

@@ -14,14 +14,12 @@ Shapes: B images, S = 128 the side of an image in pixels, N prompts, C channels 
 from __future__ import annotations
 
 import argparse
-import math
 import sys
 import time
 from typing import NamedTuple
 
-import cv2
 import torch
-from pretrain_mini_sam import draw, prompt, save
+from pretrain_mini_sam import cosine_schedule, draw, prompt, run_training, save
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -196,12 +194,7 @@ def train(args: argparse.Namespace) -> None:
     )
     generator = torch.Generator().manual_seed(args.seed)
     optimizer = torch.optim.AdamW(model.parameters(), lr=args.lr, weight_decay=0.01, betas=(0.9, 0.98))
-
-    def factor(step: int) -> float:
-        whole = args.steps + args.fine_steps
-        return min((step + 1) / 50, 0.5 * (1 + math.cos(math.pi * step / whole)) + 1e-3)
-
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+    schedule = cosine_schedule(optimizer, steps=args.steps + args.fine_steps, warmup=50)
     for step in range(1, args.steps + args.fine_steps + 1):
         pick = torch.randint(len(features), (args.batch,), generator=generator)
         maps, rounds = features[pick].float(), 1 + (step > args.single_steps)
@@ -235,11 +228,7 @@ def main() -> None:
     parser.add_argument("--dim-feedforward", type=int, default=256, help="hidden width of the decoder")
     parser.add_argument("--lr", type=float, default=3e-3)
     parser.add_argument("--every", type=int, default=400, help="steps between checkpoints")
-    parser.add_argument("--seed", type=int, default=0)
-    args = parser.parse_args()
-    torch.set_num_threads(1)
-    cv2.setNumThreads(1)
-    train(args)
+    run_training(parser, train)
 
 
 if __name__ == "__main__":

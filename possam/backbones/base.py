@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from possam.encoders import FeatureMaps
-from possam.encoders.base import SHIPPED
+from possam.encoders.base import SHIPPED, shipped_file
 from possam.encoders.state_dicts import differences, not_finite, read_state_dict
 from possam.encoders.weight_files import WEIGHTS, known_file
 from possam.utils.messages import did_you_mean
@@ -125,8 +125,7 @@ def build_backbone(
             f"no backbone is called {name!r}; valid names: {', '.join(builders)}.{did_you_mean(name, builders)}"
         )
     if weights == SHIPPED:
-        check_backbone(key="the backbone", name=name, weights=SHIPPED)
-        weights = _SHIPPED_FILES[name]
+        weights = shipped_file(_SHIPPED_FILES, name, key="the backbone.WEIGHTS")
     state = read_state_dict(Path(weights), kind=name) if weights else None
     backbone = builders[name](lr_factor=lr_factor, drop_path_rate=drop_path_rate)
     if state is not None and not backbone.pixel_mean.is_meta:
@@ -144,8 +143,7 @@ def check_backbone(*, key: str, name: str, weights: str) -> None:
         ValueError: they are neither.
     """
     if weights == SHIPPED:
-        if name not in _SHIPPED_FILES:
-            raise ValueError(f"{key}.WEIGHTS is {SHIPPED!r}, but no {name} comes with the package; give a file's path.")
+        shipped_file(_SHIPPED_FILES, name, key=f"{key}.WEIGHTS")
         return
     official = known_file(weights) if weights else None
     if official is not None and official.model != name:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,10 +14,35 @@ from torch import Tensor, nn
 if TYPE_CHECKING:
     from typing_extensions import Self  # of `typing` from Python 3.11 on
 
-__all__ = ["DRAWINGS_ONLY", "SHIPPED", "FeatureMaps", "FrozenEncoder", "frozen", "no_autocast", "working_dtype"]
+__all__ = [
+    "DRAWINGS_ONLY",
+    "SHIPPED",
+    "FeatureMaps",
+    "FrozenEncoder",
+    "frozen",
+    "no_autocast",
+    "shipped_file",
+    "working_dtype",
+]
 
 SHIPPED = "shipped"
 """Weights that come with the package, in place of a file's path."""
+
+
+def shipped_file(files: Mapping[str, Path], name: str, *, key: str) -> Path:
+    """The file of the part `name` that comes with the package.
+
+    Args:
+        files: those that there are, by part.
+        key: configuration key that is "shipped", for the message.
+
+    Raises:
+        ValueError: there is none for this part.
+    """
+    if name not in files:
+        raise ValueError(f"{key} is {SHIPPED!r}, but no {name} comes with the package; give the path of a file.")
+    return files[name]
+
 
 DRAWINGS_ONLY = (
     "The miniature model reads drawings of its own world alone, of 128×128 pixels: what it finds in a photo means "

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 import possam.decoders
-from possam.encoders.base import SHIPPED
+from possam.encoders.base import SHIPPED, shipped_file
 from possam.encoders.state_dicts import differences, not_finite, read_state_dict
 from possam.models.converters import rename_published
 
@@ -42,9 +42,7 @@ def load_part_weights(
     """
     key = f"MODEL.{role.upper()}.WEIGHTS"
     if path == SHIPPED:
-        if role not in _SHIPPED_FILES:
-            raise ValueError(f"{key} is {SHIPPED!r}, but no {role} comes with the package; give the path of a file.")
-        path = _SHIPPED_FILES[role]
+        path = shipped_file(_SHIPPED_FILES, role, key=key)
     given = read_state_dict(Path(path), kind=role)
     state = rename_published(given)
     for name in names:

@@ -20,13 +20,13 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
-from benchmark_prompts import PROMPTED, prompted_tables, run_all_prompted, run_folder
-from benchmark_tables import score, table, train
+from benchmark_prompts import PROMPTED, prompted_configs, prompted_tables, run_all_prompted
+from benchmark_runs import ERRORS, check_data, finished, parse_run_options, run_folder, score, table, train
 
 from possam.evaluation import ImageCounts
 from possam.evaluation.bootstrap import Estimate, difference, intervals
 from possam.evaluation.tables import format_interval, tenths
-from possam.utils.files import full_path, write_atomically
+from possam.utils.files import write_atomically
 from possam.utils.output import run_command
 
 DATASET = "mini_b_report"
@@ -203,28 +203,26 @@ def draw(counts: Counts, path: Path) -> None:
 
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3, 4, 5])
-    parser.add_argument("--jobs", type=int, default=1, help="runs at the same time")
-    parser.add_argument("--output", type=full_path, default=Path("output/bench"))
     parser.add_argument(
         "--variants", nargs="+", choices=list(VARIANTS), default=list(VARIANTS), metavar="NAME",
-        help=f"some of {', '.join(VARIANTS)}; PosSAM, which the others are compared with, is always among them",
+        help=f"some of {', '.join(map(repr, VARIANTS))}; 'PosSAM', which all are compared with, is always among them",
     )  # fmt: skip
     parser.add_argument("--no-prompts", action="store_true", help="leave out Open-Vocabulary SAM and its baselines")
-    args = parser.parse_args(argv)
-    if args.jobs < 1:
-        parser.error(f"--jobs is {args.jobs}, but must be at least 1")
+    args = parse_run_options(parser, argv, output="output/bench", seeds=(1, 2, 3, 4, 5))
     if find_spec("matplotlib") is None:
         parser.error("the plot needs matplotlib, which is not installed: pip install matplotlib")
-    output, seeds = args.output.resolve(), list(dict.fromkeys(args.seeds))
+    output, seeds = args.output, args.seeds
     variants = list(dict.fromkeys([_WHOLE[0], *args.variants]))
+    prompts = [] if args.no_prompts else list(PROMPTED)
+    check_data([(VARIANTS[name].config, ["DATASETS.TEST", f"['{DATASET}']"]) for name in variants])
+    check_data(prompted_configs(prompts))
     with ThreadPoolExecutor(args.jobs) as pool:
-        pending = {variant: [pool.submit(run, variant, seed, output) for seed in seeds] for variant in variants}
-        found = {variant: [job.result() for job in jobs] for variant, jobs in pending.items()}
-        prompted = {} if args.no_prompts else run_all_prompted(pool, list(PROMPTED), seeds, output / "prompts")
+        pending = {(variant, seed): pool.submit(run, variant, seed, output) for variant in variants for seed in seeds}
+        found = finished(pool, pending)
+        prompted = run_all_prompted(pool, prompts, seeds, output / "prompts")
     counts = {
-        (variant, setting): [of_seed[setting] for of_seed in runs]
-        for variant, runs in found.items()
+        (variant, setting): [found[variant, seed][setting] for seed in seeds]
+        for variant in variants
         for setting in VARIANTS[variant].settings
     }
     orders = [order for order in ORDERS if {order.better, order.worse} <= counts.keys()]
@@ -239,4 +237,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(run_command(main))
+    try:
+        sys.exit(run_command(main))
+    except ERRORS as error:
+        sys.exit(f"error: {error}")

@@ -17,9 +17,20 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from benchmark_tables import Scores, score, spread, table, train
+from benchmark_runs import (
+    ERRORS,
+    ROOT,
+    Scores,
+    check_data,
+    finished,
+    parse_run_options,
+    score,
+    spread,
+    table,
+    train,
+)
 
-from possam.utils.files import full_path
+from possam.config import load
 from possam.utils.output import run_command
 
 SYSTEMS = {
@@ -36,8 +47,11 @@ COLUMNS = ("PQ", "PQ_seen", "PQ_unseen")
 
 
 def runs(system: str, seed: int, output: Path, dataset: str, grids: Sequence[str]) -> dict[str, Scores]:
-    """Metrics before and after the further steps, without labels and with them."""
+    """Metrics of the grids and of the system's own ensemble: before the further steps, after them without labels and
+    with them.
+    """
     config, further = SYSTEMS[system]
+    grids = list(dict.fromkeys([*grids, load(str(ROOT / config)).MODEL.ENSEMBLE.NAME]))
     folder = output / system / str(seed)
     base = train(config, [], seed, folder)
     models = {"before": base}
@@ -58,26 +72,27 @@ def rows(found: Sequence[dict[str, Scores]], ensembles: Sequence[str]) -> list[l
 
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
-    parser.add_argument("--jobs", type=int, default=1, help="runs at the same time")
     parser.add_argument("--systems", nargs="+", choices=list(SYSTEMS), default=list(SYSTEMS))
     parser.add_argument("--dataset", default="mini_b_report", help="constants are to be chosen on mini_b_selection")
     parser.add_argument("--grid", action="append", metavar="TEXT", help="more settings to score, as of tools/sweep.py")
-    parser.add_argument("--output", type=full_path, default=Path("output/labels"))
-    args = parser.parse_args(argv)
-    grids = [*GRIDS, *(args.grid or [])]
-    output = args.output.resolve()
+    args = parse_run_options(parser, argv, output="output/labels")
+    grids, test = [*GRIDS, *(args.grid or [])], ["DATASETS.TEST", f"['{args.dataset}']"]
+    check_data((config, test) for system in args.systems for config in SYSTEMS[system])
     with ThreadPoolExecutor(args.jobs) as pool:
         pending = {
-            system: [pool.submit(runs, system, seed, output, args.dataset, grids) for seed in args.seeds]
+            (system, seed): pool.submit(runs, system, seed, args.output, args.dataset, grids)
             for system in args.systems
+            for seed in args.seeds
         }
-        for system, jobs in pending.items():
-            found = [job.result() for job in jobs]
-            title = f"{SYSTEMS[system][0]}, {args.dataset}, {len(args.seeds)} seeds"
-            body = rows(found, list(found[0]["before"]))
-            print(table(title, ["ensemble", "training", *COLUMNS], body), flush=True)
+        found = finished(pool, pending)
+    for system in args.systems:
+        each = [found[system, seed] for seed in args.seeds]
+        title = f"{SYSTEMS[system][0]}, {args.dataset}, {len(args.seeds)} seeds"
+        print(table(title, ["ensemble", "training", *COLUMNS], rows(each, list(each[0]["before"]))))
 
 
 if __name__ == "__main__":
-    sys.exit(run_command(main))
+    try:
+        sys.exit(run_command(main))
+    except ERRORS as error:
+        sys.exit(f"error: {error}")

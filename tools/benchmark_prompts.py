@@ -11,20 +11,32 @@ Example:
 from __future__ import annotations
 
 import argparse
-import statistics
-import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
+from benchmark_runs import (
+    ERRORS,
+    ROOT,
+    check_data,
+    finished,
+    keep,
+    parse_run_options,
+    run_folder,
+    run_tool,
+    spread,
+    train,
+)
 from tabulate import tabulate
 
-from possam.utils.files import full_path, read_json, write_json
+from possam.d2.data import DatasetCatalog
+from possam.engine import Checkpointer, Trainer, load_config, prepare_datasets
+from possam.engine.datasets import build_test_mapper
+from possam.utils.files import read_json, write_json
 from possam.utils.output import run_command
-
-ROOT = Path(__file__).resolve().parent.parent
 
 
 class Prompted(NamedTuple):
@@ -56,49 +68,40 @@ PROMPTED: dict[str, Prompted] = {
 }
 
 
-def run_tool(command: Sequence[str], log: Path) -> None:
-    """Run one of the tools; what it prints is appended to a file."""
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("a") as file:
-        subprocess.run([sys.executable, *command], cwd=ROOT, check=True, stdout=file, stderr=subprocess.STDOUT)
-
-
-def train_net(config: str, overrides: list[str], folder: Path, weights: Path | None) -> dict[str, Any]:
-    """The results: those that are there, or of the trained model that is there, or of a training now.
-
-    Args:
-        weights: checkpoint that it writes, or that is there to be evaluated; None where nothing is trained.
-    """
-    results = folder / "evaluation" / DATASET / "results.json"
-    if not results.is_file():
-        command = ["tools/train_net.py", "--config-file", config]
-        if weights is None or weights.is_file():
-            overrides = [*overrides, "MODEL.WEIGHTS", str(weights or "")]
-            command.append("--eval-only")
-        command += [*overrides, "OUTPUT_DIR", str(folder)]
-        run_tool(command, folder / "stdout.txt")
-    content: dict[str, Any] = read_json(results)
-    return content
+def prompted_configs(variants: Iterable[str]) -> list[tuple[str, list[str]]]:
+    """Configuration and options of the variants, and of what they start from."""
+    chosen = [PROMPTED[name] for variant in variants for name in (PROMPTED[variant].sam2clip, variant) if name]
+    return [(one.config, [*one.overrides, "DATASETS.TEST", f"('{DATASET}',)"]) for one in chosen]
 
 
 def run_prompted(variant: str, seed: int, output: Path) -> dict[str, Any]:
     """Results of one run with prompts: metrics by kind of prompt and, of a run that trains SAM2CLIP, its "student"."""
     chosen, folder = PROMPTED[variant], run_folder(output, variant, seed)
-    weights = folder / "model_final.pth" if chosen.trained else None
-    shared = [*chosen.overrides, "SEED", str(seed), "DATASETS.TEST", f"('{DATASET}',)"]
-    shared += ["TEST.NUM_VISUALIZATIONS", "0"]
+    options = list(chosen.overrides)
     if chosen.trained:
-        shared += ["INPUT.FEATURE_CACHE_DIR", str(output / "features")]
+        options += ["INPUT.FEATURE_CACHE_DIR", str(output / "features")]
     if chosen.sam2clip:
-        shared += ["MODEL.SAM2CLIP.WEIGHTS", str(run_folder(output, chosen.sam2clip, seed) / "model_final.pth")]
-    found = {}
-    for kind in PROMPT_KINDS:  # the first one trains
-        place = folder if kind == PROMPT_KINDS[0] else folder / kind
-        overrides = [*shared, "TEST.PROMPTED.KIND", kind]
-        found[kind] = train_net(chosen.config, overrides, place, weights)["prompted"]
+        options += ["MODEL.SAM2CLIP.WEIGHTS", str(run_folder(output, chosen.sam2clip, seed) / "model_final.pth")]
+    weights = str(train(chosen.config, options, seed, folder)) if chosen.trained else ""
+    trained = [*options, "MODEL.WEIGHTS", weights]
+    found = {kind: evaluate(chosen.config, trained, folder / kind, kind) for kind in PROMPT_KINDS}
     if chosen.config == _SAM2CLIP:
-        found["student"] = student_error(folder)
+        path = folder / "student.json"
+        test = [*trained, "DATASETS.TEST", f"('{DATASET}',)"]
+        keep(path, chosen.config, test, lambda: write_json(path, student_error(chosen.config, test)))
+        found["student"] = read_json(path)
     return found
+
+
+def evaluate(config: str, options: Sequence[str], folder: Path, kind: str) -> dict[str, Any]:
+    """Metrics of a model for prompts of this kind."""
+    results = folder / "evaluation" / DATASET / "results.json"
+    options = [*options, "DATASETS.TEST", f"('{DATASET}',)", "TEST.PROMPTED.KIND", kind]
+    options += ["TEST.NUM_VISUALIZATIONS", "0", "OUTPUT_DIR", str(folder)]
+    command = ["tools/train_net.py", "--config-file", config, "--eval-only", *options]
+    keep(results, config, options, lambda: run_tool(command, folder / "stdout.txt"))
+    metrics: dict[str, Any] = read_json(results)["prompted"]
+    return metrics
 
 
 def run_all_prompted(
@@ -117,42 +120,26 @@ def run_all_prompted(
     for variant in sorted(dict.fromkeys([*needed, *variants]), key=lambda name: bool(PROMPTED[name].sam2clip)):
         for seed in seeds if PROMPTED[variant].trained else seeds[:1]:
             futures[variant, seed] = pool.submit(start, variant, seed)
-    return {
-        variant: [future.result() for (name, _), future in futures.items() if name == variant] for variant in variants
-    }
+    results = finished(pool, futures)
+    return {variant: [result for (name, _), result in results.items() if name == variant] for variant in variants}
 
 
-def student_error(folder: Path) -> dict[str, float]:
+def student_error(config: str, options: Sequence[str]) -> dict[str, float]:
     """"mse" of SAM2CLIP to its teacher on the test images, and the teacher's "variance": the error of its mean."""
-    path = folder / "student.json"
-    if not path.is_file():
-        import torch
-
-        from possam.d2.data import DatasetCatalog
-        from possam.engine import Checkpointer, Trainer, load_config, prepare_datasets
-        from possam.engine.datasets import build_test_mapper
-
-        cfg = load_config(str(folder / "config.yaml"), [])
-        prepare_datasets(cfg)
-        model: Any = Trainer.build_model(cfg).eval()
-        Checkpointer(model).load(str(folder / "model_final.pth"))
-        mapper = build_test_mapper(cfg, model.train_vocabulary)
-        error, teachers = 0.0, []
-        records = DatasetCatalog.get(DATASET)
-        for record in records:
-            features = model.encode([mapper(record)["image"]])
-            (teacher,) = features["sam"].values()
-            with torch.no_grad():
-                error += float((model.sam2clip(features["clip"]) - teacher).square().mean()) / len(records)
-            teachers.append(teacher)
-        write_json(path, {"mse": error, "variance": float(torch.cat(teachers).var(dim=(0, 2, 3)).mean())})
-    content: dict[str, float] = read_json(path)
-    return content
-
-
-def run_folder(output: Path, variant: str, seed: int) -> Path:
-    """The folder of a run, with the characters of the variant's name that any file may have."""
-    return output / "".join(c for c in variant.replace(" ", "_") if c.isalnum() or c in "_+-") / str(seed)
+    cfg = load_config(ROOT / config, options)
+    prepare_datasets(cfg)
+    model: Any = Trainer.build_model(cfg).eval()
+    Checkpointer(model).load(cfg.MODEL.WEIGHTS)
+    mapper = build_test_mapper(cfg, model.train_vocabulary)
+    error, teachers = 0.0, []
+    records = DatasetCatalog.get(DATASET)
+    for record in records:
+        features = model.encode([mapper(record)["image"]])
+        (teacher,) = features["sam"].values()
+        with torch.no_grad():
+            error += float((model.sam2clip(features["clip"]) - teacher).square().mean()) / len(records)
+        teachers.append(teacher)
+    return {"mse": error, "variance": float(torch.cat(teachers).var(dim=(0, 2, 3)).mean())}
 
 
 def prompted_tables(runs: dict[str, list[dict[str, Any]]]) -> str:
@@ -162,7 +149,7 @@ def prompted_tables(runs: dict[str, list[dict[str, Any]]]) -> str:
     parts = []
     for kind in PROMPT_KINDS:
         rows = [
-            [variant, *(spread([run[kind][column] for run in found]) for column in columns)]
+            [variant, *(spread([run[kind][column] for run in found], digits=2) for column in columns)]
             for variant, found in runs.items()
         ]
         parts.append(f"**{kind}**\n\n{tabulate(rows, headers=['', *columns], tablefmt='github')}\n")
@@ -171,35 +158,25 @@ def prompted_tables(runs: dict[str, list[dict[str, Any]]]) -> str:
     for variant, found in students.items():
         mse, variance = ([run[key] for run in found] for key in ("mse", "variance"))
         shares = [100 * error / whole for error, whole in zip(mse, variance, strict=True)]
-        rows.append([variant, *(spread(values, digits=4) for values in (mse, variance)), spread(shares)])
+        rows.append([variant, *(spread(values, digits=4) for values in (mse, variance)), spread(shares, digits=2)])
     if rows:
         headers = ["", "MSE", "teacher's variance", "MSE in % of it"]
         parts.append(f"**error of SAM2CLIP**\n\n{tabulate(rows, headers=headers, tablefmt='github')}\n")
     return "\n".join(parts)
 
 
-def spread(values: Sequence[float | None], *, digits: int = 2) -> str:
-    """Mean ± standard deviation of the values that are known; "–" where none is."""
-    known = [value for value in values if value is not None]
-    if not known:
-        return "–"
-    if len(known) == 1:
-        return f"{known[0]:.{digits}f}"
-    return f"{statistics.mean(known):.{digits}f} ± {statistics.stdev(known):.{digits}f}"
-
-
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
-    parser.add_argument("--jobs", type=int, default=1, help="runs at the same time")
     parser.add_argument("--variants", nargs="+", choices=list(PROMPTED), default=list(PROMPTED), metavar="NAME",
-                        help=f"some of {', '.join(PROMPTED)}")  # fmt: skip
-    parser.add_argument("--output", type=full_path, default=Path("output/benchmark_prompts"))
-    args = parser.parse_args()
-    output = args.output.resolve()
+                        help=f"some of {', '.join(map(repr, PROMPTED))}")  # fmt: skip
+    args = parse_run_options(parser, argv, output="output/benchmark_prompts")
+    check_data(prompted_configs(args.variants))
     with ThreadPoolExecutor(args.jobs) as pool:
-        print(prompted_tables(run_all_prompted(pool, args.variants, args.seeds, output)))
+        print(prompted_tables(run_all_prompted(pool, args.variants, args.seeds, args.output)))
 
 
 if __name__ == "__main__":
-    sys.exit(run_command(main))
+    try:
+        sys.exit(run_command(main))
+    except ERRORS as error:
+        sys.exit(f"error: {error}")

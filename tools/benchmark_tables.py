@@ -17,18 +17,27 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import product
 from pathlib import Path
 
-import benchmark_prompts
 import torch
-from benchmark_prompts import ROOT
-from benchmark_prompts import run_tool as run
-from sweep import Grid
-from tabulate import tabulate
+from benchmark_runs import (
+    ERRORS,
+    ROOT,
+    Scores,
+    check_data,
+    finished,
+    keep,
+    parse_run_options,
+    score,
+    spread,
+    table,
+    train,
+)
 
 from possam.engine import Checkpointer, Trainer, load_config, prepare_datasets
 from possam.engine.trainer import build_test_loader
-from possam.utils.files import full_path, read_json, write_json
+from possam.utils.files import read_json, write_json
 from possam.utils.output import run_command
 
 CONFIG = "configs/mini/opsnet.yaml"
@@ -59,62 +68,23 @@ GRIDS: dict[tuple[str, str], list[str]] = {
 """What is scored of each model on each split."""
 TIMED_IMAGES = 20
 
-Scores = dict[str, dict[str, float]]
-"""Panoptic metrics by the label of a setting."""
 
-
-def train(config: str, options: Sequence[str], seed: int, folder: Path) -> Path:
-    """The weights of a trained model, which is trained now if it is not there."""
-    weights = folder / "model_final.pth"
-    if not weights.is_file():
-        command = ["tools/train_net.py", "--config-file", config, *options, "SEED", str(seed)]
-        run([*command, "DATASETS.TEST", "[]", "OUTPUT_DIR", str(folder)], folder / "stdout.txt")
-    return weights
-
-
-def score(weights: Path, config: str, options: Sequence[str], dataset: str, grids: Sequence[str], name: str) -> Scores:
-    """Metrics of all settings of the grids; results are in a folder of this name beside the weights."""
-    folder = weights.parent / name
-    results = folder / "evaluation" / dataset / "results.json"
-    wanted = {label for grid in map(Grid.parse, grids) for label in grid.settings()}
-    if not results.is_file() or not wanted <= read_json(results)["compare"].keys():
-        chosen = [part for grid in grids for part in ("--grid", grid)]
-        places = ["MODEL.WEIGHTS", str(weights), "OUTPUT_DIR", str(folder), "DATASETS.TEST", f"['{dataset}']"]
-        places += ["TEST.TASKS", "['panoptic']", "TEST.NUM_VISUALIZATIONS", "0"]
-        run(["tools/sweep.py", "--config-file", config, *chosen, *options, *places], folder / "stdout.txt")
-    scores: Scores = read_json(results)["compare"]
-    return scores
-
-
-def seconds(weights: Path, results: Path) -> dict[str, float]:
+def seconds(weights: Path) -> dict[str, float]:
     """CPU seconds for an image's masks and their embeddings by each kind of CLIP embedding, one thread; the median."""
-    if not results.is_file():
-        torch.set_num_threads(1)
-        found = {}
-        for kind in PASSES.values():
-            cfg = load_config(ROOT / CONFIG, ["MODEL.CLIP.MASK_EMBEDDING", kind, "TEST.BATCH_SIZE", "1"])
-            prepare_datasets(cfg)
-            model = Trainer.build_model(cfg).eval()
-            Checkpointer(model).load(str(weights))
-            times = []
-            for inputs, _ in zip(build_test_loader(cfg, SPLITS["B"]), range(TIMED_IMAGES + 1)):  # noqa: B905
-                start = time.process_time()
-                model.propose(inputs)
-                times.append(time.process_time() - start)
-            found[kind] = statistics.median(times[1:])
-        write_json(results, found)
-    times_by_kind: dict[str, float] = read_json(results)
-    return times_by_kind
-
-
-def spread(values: Sequence[float]) -> str:
-    """Mean ± standard deviation over the seeds."""
-    return benchmark_prompts.spread(values, digits=1)
-
-
-def table(title: str, headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    text = tabulate(rows, headers=headers, tablefmt="github", disable_numparse=True)
-    return f"**{title}**\n\n{text}\n"
+    torch.set_num_threads(1)
+    found = {}
+    for kind in PASSES.values():
+        cfg = load_config(ROOT / CONFIG, ["MODEL.CLIP.MASK_EMBEDDING", kind, "TEST.BATCH_SIZE", "1"])
+        prepare_datasets(cfg)
+        model = Trainer.build_model(cfg).eval()
+        Checkpointer(model).load(str(weights))
+        times = []
+        for inputs, _ in zip(build_test_loader(cfg, SPLITS["B"]), range(TIMED_IMAGES + 1)):  # noqa: B905
+            start = time.process_time()
+            model.propose(inputs)
+            times.append(time.process_time() - start)
+        found[kind] = statistics.median(times[1:])
+    return found
 
 
 Read = Callable[..., str]
@@ -172,11 +142,9 @@ def same_on_training_vocabulary(metrics: Sequence[Scores]) -> str:
 
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
-    parser.add_argument("--jobs", type=int, default=1, help="runs at the same time")
-    parser.add_argument("--output", type=full_path, default=Path("output/tables"))
-    args = parser.parse_args(argv)
-    output, seeds = args.output.resolve(), args.seeds
+    args = parse_run_options(parser, argv, output="output/tables")
+    output, seeds = args.output, args.seeds
+    check_data((CONFIG, ["DATASETS.TEST", f"['{split}']"]) for split in SPLITS.values())
     embedding = [f"{EMBEDDINGS['CLIP']} filter=cls_iou"]
     with ThreadPoolExecutor(args.jobs) as pool:
         each = {
@@ -184,25 +152,26 @@ def main(argv: Sequence[str] | None = None) -> None:
             for model, options in MODELS.items()
             for seed in seeds
         }
-        weights = {key: training.result() for key, training in each.items()}
+        weights = finished(pool, each)
 
-        def scored(model: str, split: str, grids: Sequence[str], kind: str = "pooling") -> list[Future[Scores]]:
+        def start(model: str, seed: int, split: str, grids: Sequence[str], kind: str = "pooling") -> Future[Scores]:
             options = [*MODELS[model], "MODEL.CLIP.MASK_EMBEDDING", kind]
-            places = (CONFIG, options, SPLITS[split], grids, kind)
-            return [pool.submit(score, weights[model, seed], *places) for seed in seeds]
+            return pool.submit(score, weights[model, seed], CONFIG, options, SPLITS[split], grids, kind)
 
-        found = {(model, split): scored(model, split, grids) for (model, split), grids in GRIDS.items()}
-        for kind in ("masking", "cropping"):
-            found |= {(kind, split): scored("attention", split, embedding, kind) for split in SPLITS}
-        scores = {key: [job.result() for job in jobs] for key, jobs in found.items()}
+        found = {(*key, seed): start(key[0], seed, key[1], grids) for key, grids in GRIDS.items() for seed in seeds}
+        for kind, split, seed in product(("masking", "cropping"), SPLITS, seeds):
+            found[kind, split, seed] = start("attention", seed, split, embedding, kind)
+        scores = finished(pool, found)
 
     def read(model: str, split: str, label: str, metric: str = "PQ") -> str:
-        return spread([values[label][metric] for values in scores[model, split]])
+        return spread([scores[model, split, seed][label][metric] for seed in seeds])
 
     print(f"{len(seeds)} seeds\n")
     for text in tables(read):
         print(text)
-    times = seconds(weights["attention", seeds[0]], output / "seconds.json")
+    first, path = weights["attention", seeds[0]], output / "seconds.json"
+    keep(path, CONFIG, ["MODEL.WEIGHTS", str(first)], lambda: write_json(path, seconds(first)))
+    times = read_json(path)
     rows = [
         [
             name,
@@ -212,8 +181,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         for name, kind in PASSES.items()
     ]
     print(table("Table 5, CLIP's embeddings", ["", *(f"PQ on {split}" for split in SPLITS), "s/image"], rows))
-    print(same_on_training_vocabulary(scores["attention", "A"]))
+    print(same_on_training_vocabulary([scores["attention", "A", seed] for seed in seeds]))
 
 
 if __name__ == "__main__":
-    sys.exit(run_command(main))
+    try:
+        sys.exit(run_command(main))
+    except ERRORS as error:
+        sys.exit(f"error: {error}")

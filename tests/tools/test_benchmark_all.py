@@ -3,7 +3,7 @@
 import benchmark_all as tool
 import numpy as np
 import pytest
-from benchmark_prompts import ROOT
+from benchmark_runs import ROOT
 from sweep import Grid, build_ensembles
 
 from possam.engine import load_config
@@ -49,6 +49,7 @@ def test_tables_and_plot(tmp_path, monkeypatch, capsys):
         return {setting: counts(best) for setting in tool.VARIANTS[variant].settings}
 
     monkeypatch.setattr(tool, "run", run)
+    monkeypatch.setattr(tool, "check_data", list)
     tool.main(["--seeds", "1", "2", "1", "--variants", "no FPN", "--no-prompts", "--output", str(tmp_path)])
     text = (tmp_path / "results.md").read_text(encoding="utf-8")
     assert text.strip() == capsys.readouterr().out.strip()

@@ -3,6 +3,7 @@
 import json
 
 import benchmark_image_labels
+import benchmark_runs
 import benchmark_tables as tool
 import pytest
 from sweep import Grid, build_ensembles
@@ -57,13 +58,14 @@ def test_what_is_there_is_not_done_again(tmp_path, monkeypatch):
             grids = [command[at + 1] for at, part in enumerate(command) if part == "--grid"]
             results.write_text(json.dumps({"compare": dict.fromkeys(labels(grids), metrics)}))
 
-    monkeypatch.setattr(tool, "run", run)
+    monkeypatch.setattr(benchmark_runs, "run_tool", run)
     found = [
         benchmark_image_labels.runs("opsnet", 1, tmp_path, "mini_b_report", ["ldp"]) for _ in range(2)
     ]
     assert calls == ["tools/train_net.py"] * 3 + ["tools/sweep.py"] * 3
     benchmark_image_labels.runs("opsnet", 1, tmp_path, "mini_b_report", ["ldp", "clip void=True,False"])
     assert calls[6:] == ["tools/sweep.py"] * 3  # of settings that are not there
+    assert found[0]["with labels"].keys() == {"ldp", "modulation"}  # the system's own ensemble, too
     rows = benchmark_image_labels.rows(found, ["ldp"])
     assert rows[-1] == ["ldp", "with labels", "1.0 ± 0.0", "2.0 ± 0.0", "3.0 ± 0.0"] and len(rows) == 3
 

@@ -36,10 +36,14 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
             option,
             type=int,
             dest=name,
-            default=split.scenes,
+            metavar="N",
             help=f"scenes of {name} (default {split.scenes})",
         )
-    return parser.parse_args(argv)
+    args = parser.parse_args(argv)
+    for name in SPLITS:
+        if getattr(args, name) is not None and name not in args.splits:
+            parser.error(f"a number of scenes is given for {name}, which is not among --splits {' '.join(args.splits)}")
+    return args
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -48,7 +52,8 @@ def main(argv: list[str] | None = None) -> int:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns) as progress:
         for name in args.splits:
-            count = getattr(args, name)
+            given = getattr(args, name)
+            count = SPLITS[name].scenes if given is None else given
             task = progress.add_task(name, total=count)
 
             def advance(done: int, total: int, task=task) -> None:

@@ -44,7 +44,7 @@ class Variant(NamedTuple):
 
 
 _ENSEMBLES = ("mase", "uniform", "geometric", "modulation", "clip", "ldp")
-_RIVALS = {name: name for name in _ENSEMBLES[1:]} | {
+_COMPARED = {name: name for name in _ENSEMBLES[1:]} | {
     f"fixed λ = {weight}": f"mase alpha={weight} beta={weight}" for weight in (0.4, 0.6, 0.7)
 }
 """Settings that MASE is compared with, by name."""
@@ -58,8 +58,8 @@ def _possam(*options: str, config: str = "possam") -> Variant:
 
 
 VARIANTS: dict[str, Variant] = {
-    "PosSAM": Variant("configs/mini/possam.yaml", (), ("mase", *_RIVALS.values())),
-    "PosSAM, long": Variant("configs/mini/possam_long.yaml", (), ("mase", *_RIVALS.values())),
+    "PosSAM": Variant("configs/mini/possam.yaml", (), ("mase", *_COMPARED.values())),
+    "PosSAM, long": Variant("configs/mini/possam_long.yaml", (), ("mase", *_COMPARED.values())),
     "no FPN": _possam("MODEL.NECK.NAME", "resample"),
     "SAM's decoder": _possam("MODEL.MASK_FORMER.TRANSFORMER_DECODER_NAME", "two_way"),
     "CLIP pooling": _possam("MODEL.EMBEDDING.NAME", "clip"),
@@ -119,7 +119,7 @@ ORDERS = [
     *(
         Order(f"MASE over {name}{budget}", (f"PosSAM{budget}", "mase"), (f"PosSAM{budget}", setting), "PosSAM")
         for budget in ("", ", long")
-        for name, setting in _RIVALS.items()
+        for name, setting in _COMPARED.items()
     ),
     Order("PosSAM over FC-CLIP", _WHOLE, ("FC-CLIP", "geometric"), "PosSAM"),
     Order("mask filter, CLIP embeddings", (_PLAIN, _CLIP_FILTERED), (_PLAIN, _CLIP), "OPSNet, rows 3, 2"),

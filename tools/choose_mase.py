@@ -1,11 +1,11 @@
 """Choose MASE's constants on a selection split, never on the one that is reported (METHOD.md 1.9).
 
 Every run given predicts the split once; then each combination of constants is scored on its masks and logits.
-Prints the PQ of the other ensembles and of fixed weights of CLIP with the runs' own thresholds, then the best
+Prints the PQ of every ensemble and of fixed weights of CLIP with the runs' own thresholds and constants, then the best
 combinations by the PQ of all classes, averaged over the runs.
 
 Example:
-    python tools/choose_mase.py output/benchmark/strong_CLIP/1 output/benchmark/weak_CLIP/1 output/benchmark/weak_CLIP/2
+    python tools/choose_mase.py output/bench/PosSAM/1 output/bench/weak_CLIP/1 output/bench/weak_CLIP/2
 """
 
 from __future__ import annotations
@@ -34,17 +34,17 @@ from possam.utils.output import run_command
 
 GRID: dict[str, list[Any]] = {
     "rule": ["posterior", "ldp"],
-    "alpha": [0.0, 0.2, 0.4, 0.5],
+    "alpha": [0.0, 0.1, 0.2, 0.4, 0.5],
     "beta": [0.6, 0.7, 0.8, 1.0],
     "gamma": [0.5, 1.0, 2.0],
     "rho": [0.0, 0.5, 1.0],
     "kappa": [1.0, 2.0, 3.0],
-    "eta": [0.0, 0.5, 1.0],
+    "eta": [0.0, 0.25, 0.5, 1.0],
     "object_threshold": [0.05, 0.1, 0.2],
     "overlap_threshold": [0.6, 0.7, 0.8],
 }
 """Combinations to try; both thresholds are the merging's (METHOD.md 1.10)."""
-FIXED = (0.3, 0.4, 0.6, 0.7, 0.8)  # 0.5 is the uniform ensemble
+FIXED = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
 _THRESHOLDS = ("object_threshold", "overlap_threshold")
 
 
@@ -70,6 +70,7 @@ class SelectionRun:
             "object_threshold": merging.OBJECT_MASK_THRESHOLD,
             "overlap_threshold": merging.OVERLAP_THRESHOLD,
         }
+        self.configured = cfg.MODEL.ENSEMBLE
         self.dataset, self.train_vocabulary = dataset, model.train_vocabulary
         self.images: list[tuple[dict[str, Any], MaskGrid, ClassificationInputs]] = []
         for inputs in track(build_test_loader(cfg, dataset), str(folder), transient=True):
@@ -77,8 +78,13 @@ class SelectionRun:
                 self.images.append((one, prediction.masks, prediction.inputs))
 
     def score(self, ensemble: str, constants: dict[str, Any], thresholds: dict[str, float]) -> dict[str, float]:
-        """Panoptic metrics of one ensemble with the constants given, masks merged by these thresholds."""
-        post_processor = build_ensemble(ensemble, **constants)
+        """Panoptic metrics of one ensemble, masks merged by these thresholds.
+
+        Args:
+            constants: the others are those of the run's `MODEL.ENSEMBLE`.
+        """
+        own = {key.lower(): value for key, value in self.configured.get(ensemble.upper(), {}).items()}
+        post_processor = build_ensemble(ensemble, **own | constants)
         evaluator = build_evaluators(
             self.dataset, tasks=("panoptic",), train_vocabulary=self.train_vocabulary, output_dir=None
         )
@@ -106,7 +112,7 @@ def main() -> None:
     args = parser.parse_args()
     setup_logger(name="possam")
     runs = [SelectionRun(folder, args.dataset) for folder in args.runs]
-    others: dict[str, tuple[str, dict[str, Any]]] = {f"{name} as it comes": (name, {}) for name in ENSEMBLE_REGISTRY}
+    others: dict[str, tuple[str, dict[str, Any]]] = {f"{name} as configured": (name, {}) for name in ENSEMBLE_REGISTRY}
     others |= {f"fixed λ = {weight}": ("mase", {"alpha": weight, "beta": weight}) for weight in FIXED}
     for label, (name, constants) in others.items():
         results = [run.score(name, constants, run.thresholds) for run in runs]

@@ -115,8 +115,9 @@ def measure(
             words = draw_words({label for label, _ in annotated}, len(vocabulary), number, rng)
             asked = Vocabulary(name="words", categories=tuple(vocabulary.categories[word] for word in words))
             for place, setting in enumerate(settings):
-                options: dict[str, Any] = {"threshold": setting.threshold, "background": setting.background}
-                name = predictor.namer(asked, ensemble=ensemble, **options)
+                name = predictor.namer(
+                    asked, ensemble=ensemble, threshold=setting.threshold, background=setting.background
+                )
                 result = name(scene.image, proposals, background_weight=setting.weight)
                 found = [(words[info["label_id"]], result.segmentation == info["id"]) for info in result.segments_info]
                 totals.setdefault((place, number), Counter()).update(count(found, annotated, words))

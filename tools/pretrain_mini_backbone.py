@@ -1,7 +1,8 @@
 """Pre-trains the miniature world's trained backbone as a classifier of pictures, as ImageNet's are.
 
-A picture is a view of one segment of everything the world can draw, at about the scale of a scene, and its label the
-segment's kind: no mask, no name. The classifier is left out of the fp16 safetensors that are written.
+A picture is a view of one segment of everything the world can draw, about 1.1 to 1.6 times as large as in a scene. Its
+label is the segment's kind; masks and names are not used. The classifier is left out of the fp16 safetensors that are
+written.
 
     python tools/pretrain_mini_backbone.py --output possam/backbones/weights/mini_r.safetensors
 """
@@ -38,7 +39,7 @@ class Classifier(nn.Module):
     def forward(self, pixels: Tensor) -> Tensor:
         """pixels B×S×S×3 uint8 RGB → B×K logits of the kinds."""
         images = F.avg_pool2d(pixels.permute(0, 3, 1, 2).float(), 2)  # the CLIPs see pictures twice as large
-        side = math.ceil(images.shape[-1] / 32) * 32
+        side = math.ceil(images.shape[-1] / 32) * 32  # the last map's stride
         images = F.interpolate(images, size=(side, side), mode="bilinear", align_corners=False)
         logits: Tensor = self.fc(self.backbone(images)[32].mean(dim=(2, 3)))
         return logits

@@ -145,7 +145,7 @@ def cosine_schedule(optimizer: torch.optim.Optimizer, *, steps: int, warmup: int
 
 
 def run_training(parser: argparse.ArgumentParser, train: Callable[[argparse.Namespace], None]) -> None:
-    """Read the command line, which has a seed, too, and train on one thread."""
+    """Add --seed, parse the command line and run `train` on one thread."""
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     torch.set_num_threads(1)
@@ -193,12 +193,20 @@ def train(args: argparse.Namespace) -> None:
             print(f"step {step} held-out IoU {iou} {time.monotonic() - start:.0f} s", flush=True)
 
 
+def _side(text: str) -> int:
+    if not text.isdecimal() or int(text) == 0 or int(text) % 8:
+        raise argparse.ArgumentTypeError(f"{text!r} is no positive multiple of 8, the side of a patch")
+    return int(text)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--output", type=full_path, required=True, help="the safetensors file to write")
-    parser.add_argument("--sizes", type=int, nargs="+", default=[128, 160], help="sides of the images, divisible by 8")
+    parser.add_argument(
+        "--sizes", type=_side, nargs="+", default=[128, 160], metavar="N", help="sides of the images, multiples of 8"
+    )
     parser.add_argument("--scenes", type=int, default=24000, help="training scenes, drawn once")
     parser.add_argument("--held-out", type=int, default=128, help="scenes to measure on")
     parser.add_argument("--steps", type=int, default=9000)

@@ -125,7 +125,7 @@ def build_backbone(
             f"no backbone is called {name!r}; valid names: {', '.join(builders)}.{did_you_mean(name, builders)}"
         )
     if weights == SHIPPED:
-        weights = shipped_file(_SHIPPED_FILES, name, key="the backbone.WEIGHTS")
+        weights = shipped_file(_SHIPPED_FILES, name, key="weights")
     state = read_state_dict(Path(weights), kind=name) if weights else None
     backbone = builders[name](lr_factor=lr_factor, drop_path_rate=drop_path_rate)
     if state is not None and not backbone.pixel_mean.is_meta:
@@ -134,7 +134,7 @@ def build_backbone(
 
 
 def check_backbone(*, key: str, name: str, weights: str) -> None:
-    """Check, without reading them, that weights are a file, or called as shipped or official ones of a backbone.
+    """Check that weights are empty, "shipped", an existing file or called as official ones, without reading them.
 
     Args:
         key: configuration key of the backbone, such as "MODEL.BACKBONE", for the message.
@@ -149,8 +149,9 @@ def check_backbone(*, key: str, name: str, weights: str) -> None:
     if official is not None and official.model != name:
         raise ValueError(f"{key}.WEIGHTS {weights!r} are those of {official.model}, not of {key}.NAME {name!r}.")
     if weights and official is None and not Path(weights).is_file():
-        names = ", ".join(file.filename for file in WEIGHTS.values() if file.model == name) or "none"
+        names = [file.filename for file in WEIGHTS.values() if file.model == name]
+        names += [SHIPPED] if name in _SHIPPED_FILES else []
         raise ValueError(
-            f"{key}.WEIGHTS {weights!r} is neither a file nor called as the official weights of {key}.NAME {name!r} "
-            f"({names}); leave it empty for random weights."
+            f"{key}.WEIGHTS {weights!r} is neither a file nor called as weights of {key}.NAME {name!r} "
+            f"({', '.join(names) or 'none'}); leave it empty for random weights."
         )

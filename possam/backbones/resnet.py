@@ -70,7 +70,7 @@ def _resnet(layers: list[int], *, lr_factor: float, drop_path_rate: float) -> Re
 
 
 def _mini(*, lr_factor: float, drop_path_rate: float) -> ResNetBackbone:
-    # Frozen norms of random weights would be none; groups do not depend on the batch, nor on its parts.
+    # Frozen batch norms need pre-trained statistics; group norm depends neither on the batch nor on how it is split.
     norm = partial(nn.GroupNorm, 8)
     body = ResNet(_NarrowBottleneck, [1, 1, 1, 1], width_per_group=32, norm_layer=norm)
     return ResNetBackbone(body=body, lr_factor=lr_factor)

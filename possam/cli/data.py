@@ -81,7 +81,7 @@ def add_command(commands: Commands) -> None:
     parser.add_argument("names", nargs="+", metavar="NAME", help="preparations")
     add_root(parser)
     _add_processes(parser)
-    text = "those to make (default: all but mini_a_train_large)"
+    text = "those to make (default: all that are not optional)"
     parser.add_argument("--splits", nargs="+", metavar="SPLIT", help=text)
     parser.add_argument("--overwrite", action="store_true", help="make anew what is there, as after another tool")
 

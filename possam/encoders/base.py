@@ -29,18 +29,22 @@ SHIPPED = "shipped"
 """Weights that come with the package, in place of a file's path."""
 
 
-def shipped_file(files: Mapping[str, Path], name: str, *, key: str) -> Path:
+def shipped_file(files: Mapping[str, Path], name: str, *, key: str, instead: str = "") -> Path:
     """The file of the part `name` that comes with the package.
 
     Args:
         files: those that there are, by part.
-        key: configuration key that is "shipped", for the message.
+        key: argument or configuration key that is "shipped", for the message.
+        instead: how else to get weights, for the message.
 
     Raises:
         ValueError: there is none for this part.
     """
     if name not in files:
-        raise ValueError(f"{key} is {SHIPPED!r}, but no {name} comes with the package; give the path of a file.")
+        raise ValueError(
+            f"{key} is {SHIPPED!r}, but the package has no weights of {name!r}, only of {', '.join(files)}; give the "
+            f"path of a file{instead}."
+        )
     return files[name]
 
 

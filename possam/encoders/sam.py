@@ -17,7 +17,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from possam.encoders.base import DRAWINGS_ONLY, SHIPPED, FeatureMaps, FrozenEncoder, frozen, no_autocast, working_dtype
+from possam.encoders.base import (
+    DRAWINGS_ONLY,
+    SHIPPED,
+    FeatureMaps,
+    FrozenEncoder,
+    frozen,
+    no_autocast,
+    shipped_file,
+    working_dtype,
+)
 from possam.encoders.sam_attention import resize_relative_positions, run_block
 from possam.encoders.state_dicts import Unfilled, differences, digest_tensors, not_finite, read_state_dict, take_over
 from possam.encoders.weight_files import WEIGHTS, known_file
@@ -143,8 +152,7 @@ class FrozenSAM(FrozenEncoder):
             if not weights:
                 _randomize_positions(encoder)
         if weights:
-            path = _shipped_file(name) if weights == SHIPPED else Path(weights)
-            _load(encoder, name, path)
+            _load(encoder, name, _shipped_file(name) if weights == SHIPPED else Path(weights))
         return cls(encoder=encoder, name=name)
 
     @classmethod
@@ -230,14 +238,9 @@ def _randomize_positions(encoder: ImageEncoderViT) -> None:
 
 
 def _shipped_file(name: str) -> Path:
-    if name not in _SHIPPED_FILES:
-        official = WEIGHTS.get(f"sam_{name}")
-        fix = f"; `possam weights download {official.name}` fetches {official.filename}" if official else ""
-        raise ValueError(
-            f"no weights come with the package for SAM {name!r}, only for: {', '.join(_SHIPPED_FILES)}. "
-            f"Give the path of a checkpoint{fix}"
-        )
-    return _SHIPPED_FILES[name]
+    official = WEIGHTS.get(f"sam_{name}")
+    fetch = f"; `possam weights download {official.name}` fetches {official.filename}" if official else ""
+    return shipped_file(_SHIPPED_FILES, name, key="weights", instead=fetch)
 
 
 def _load(encoder: ImageEncoderViT, name: str, path: Path) -> None:

@@ -45,5 +45,10 @@ def test_the_miniature_comes_with_weights():
     shipped = build_backbone(name="mini_r", weights="shipped")
     path = Path(possam.backbones.__file__).parent / "weights/mini_r.safetensors"
     assert torch.equal(shipped.body.conv1.weight, load_file(path)["conv1.weight"].float())
-    with pytest.raises(ValueError, match="WEIGHTS is 'shipped', but no resnet50 comes with the package"):
+    with pytest.raises(ValueError, match="^weights is 'shipped', but .* no weights of 'resnet50', only of mini_r"):
         build_backbone(name="resnet50", weights="shipped")
+    check_backbone(key="MODEL.BACKBONE", name="mini_r", weights="shipped")
+    with pytest.raises(ValueError, match=r"^MODEL.BACKBONE.WEIGHTS is 'shipped', but the package has no weights of"):
+        check_backbone(key="MODEL.BACKBONE", name="resnet50", weights="shipped")
+    with pytest.raises(ValueError, match=r"'shiped' is neither a file .* 'mini_r' \(shipped\)"):
+        check_backbone(key="MODEL.BACKBONE", name="mini_r", weights="shiped")

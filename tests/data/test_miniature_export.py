@@ -145,3 +145,10 @@ def test_the_script_prepares_all_splits_and_may_be_run_again(tmp_path, capsys):
     assert "there already" in capsys.readouterr().out
     assert prepare("--root", tmp_path, "--a-train", 0) == 2
     assert "at least 1" in capsys.readouterr().err
+
+
+def test_a_number_of_scenes_of_a_split_that_is_not_chosen_is_refused(tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        prepare("--root", tmp_path, "--a-train-large", 3)
+    assert "a number of scenes is given for mini_a_train_large, which is not among --splits" in capsys.readouterr().err
+    assert not (tmp_path / "mini").exists()

@@ -146,7 +146,8 @@ def test_fingerprint_sees_every_weight():
         ({"name": "vit_tiny", "image_size": 100}, "multiple of its patch size 16, got 100"),
         (
             {"name": "vit_b", "weights": "shipped"},
-            "no weights come with the package for SAM 'vit_b', only for: mini",
+            "weights is 'shipped', but the package has no weights of 'vit_b', only of mini; give the path of a file; "
+            "`possam weights download sam_vit_b` fetches sam_vit_b_01ec64.pth.",
         ),
     ],
 )

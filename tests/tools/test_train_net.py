@@ -24,6 +24,7 @@ from possam.engine.preemption import Preempted
 from possam.engine.run_folder import exclusive
 
 SPLITS = ("mini_a_train", "mini_b_selection", "mini_b_report")
+# One image at a time: batches of other images round differently, so that several processes would not give equal bits.
 SHORT = ["SOLVER.MAX_ITER", "2", "SOLVER.IMS_PER_BATCH", "4", "TEST.BATCH_SIZE", "1", "TEST.NUM_VISUALIZATIONS", "1"]
 
 

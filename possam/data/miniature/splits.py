@@ -20,7 +20,7 @@ class Split:
     """A split: scene i is drawn from the seed `[seed, i]` with the palette of the table `vocabulary`.
 
     With `image_labels` its annotation is the classes that each scene shows. The panoptic annotation is drawn, too, to
-    compare with, but not read. An `extra` split is prepared only where it is named.
+    compare with, but not read. An `extra` split is prepared only if it is requested by name.
     """
 
     vocabulary: str

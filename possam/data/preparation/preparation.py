@@ -24,7 +24,7 @@ class Preparation(ABC):
         name: key of `PREPARATIONS`.
         description: one line for a person.
         splits: what `run` prepares where nothing is said.
-        extra_splits: what it prepares only where it is named.
+        extra_splits: what it prepares only if it is requested by name.
     """
 
     name: str

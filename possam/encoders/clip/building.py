@@ -15,6 +15,7 @@ from open_clip.model import convert_to_custom_text_state_dict, resize_pos_embed,
 from open_clip.pretrained import download_pretrained, get_pretrained_cfg
 from torch import Tensor
 
+from possam.encoders.base import SHIPPED
 from possam.encoders.clip import mini
 from possam.encoders.clip.recognize import create_open_clip, describe_clip
 from possam.encoders.clip.tokenizer import OpenClipTokenizer, Tokenizer
@@ -84,8 +85,8 @@ def _resolve(name: str, weights: str | Path | None) -> _Source:
     if weights is None or weights == "":
         return _Source(None, None)
     if name in mini.MODELS:
-        tags = ["shipped"]
-        if weights == "shipped":
+        tags = [SHIPPED]
+        if weights == SHIPPED:
             return _Source(mini.MODELS[name].weights, None)
     else:
         tags = open_clip.list_pretrained_tags_by_model(name)

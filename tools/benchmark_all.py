@@ -164,12 +164,13 @@ def verdict(estimate: Estimate) -> str:
 
 
 def orders_table(counts: Counts, orders: Sequence[Order]) -> str:
-    """Differences of the orders' sides, with whether each order is seen here."""
+    """Differences of the orders' sides, with whether each order is confirmed here."""
     rows = []
     for order in orders:
         found = difference(counts[order.better], counts[order.worse])
         rows.append([order.claim, order.source, *(cell(found[metric]) for metric in METRICS), verdict(found["PQ"])])
-    return table("The papers' orders", ["", "paper", *(f"Δ {name}" for name in METRICS.values()), "seen here"], rows)
+    headers = ["", "paper", *(f"Δ {name}" for name in METRICS.values()), "confirmed here"]
+    return table("The papers' orders", headers, rows)
 
 
 def drawn_over(seeds: int) -> str:

@@ -1,4 +1,4 @@
-"""Class logits as scaled cosines to text embeddings, with a learnt void (METHOD.md 1.7)."""
+"""Class logits as scaled cosines to text embeddings, with a learned void (METHOD.md 1.7)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class CosineClassifier(nn.Module):
 
     The module holds no class: the text comes with every call. What it learns is the void embedding and τ,
     which starts at 1/0.07, stays at or below 100 and lives in log space as ``log_scale``, where weight decay would
-    pull τ to 1. A ``temperature`` > 0 fixes τ at its inverse (METHOD.md 2.2), and then void alone is learnt and saved.
+    pull τ to 1. A ``temperature`` > 0 fixes τ at its inverse (METHOD.md 2.2), and then void alone is learned and saved.
     """
 
     void: Tensor
@@ -53,7 +53,7 @@ class CosineClassifier(nn.Module):
 
 
 class FixedCosineClassifier(CosineClassifier):
-    """Logits τ·cos(G, G_text) with a fixed τ and without a learnt void (METHOD.md 3.5).
+    """Logits τ·cos(G, G_text) with a fixed τ and without a learned void (METHOD.md 3.5).
 
     The last logit is that of a zero vector, always 0, or, without a background, -inf: it never takes a probability.
     """

@@ -20,13 +20,13 @@ class IoUHead(MLP):
 
 
 class PerfectIoU(nn.Module):
-    """s_i = 1 for every mask: what is left where no IoU is learnt (METHOD.md 1.11)."""
+    """s_i = 1 for every mask: what is left where no IoU is learned (METHOD.md 1.11)."""
 
     def forward(self, x: Tensor) -> Tensor:
         """B×Q×C → B×Q float32 ones, without a gradient."""
         return torch.ones(x.shape[:-1], device=x.device)
 
 
-def build_iou_head(channels: int, learnt: bool, layers: int = 3) -> nn.Module:
+def build_iou_head(channels: int, learned: bool, layers: int = 3) -> nn.Module:
     """The head of a decoder, or its stand-in."""
-    return IoUHead(channels, layers) if learnt else PerfectIoU()
+    return IoUHead(channels, layers) if learned else PerfectIoU()

@@ -84,7 +84,7 @@ class MaskDecoder(nn.Module):
             scales: maps of strides 32, 16 and 8, B×C×?×? each.
 
         Returns:
-            In training ``layers`` + 1 predictions: of the learnt queries, then after every layer, the final one last.
+            In training ``layers`` + 1 predictions: of the learned queries, then after every layer, the final one last.
             In evaluation the final one alone.
 
         Raises:

@@ -1,4 +1,4 @@
-"""SAM's own two-way decoder, with learnt queries in place of prompts: the paper's alternative to Mask2Former's."""
+"""SAM's own two-way decoder, with learned queries in place of prompts: the paper's alternative to Mask2Former's."""
 
 # B images, Q queries, C channels, s stride of the image embedding; M channels of the mask features, h×w their size
 
@@ -18,7 +18,7 @@ MASK_STRIDE = 4
 class TwoWayDecoder(nn.Module):
     """Masks from the image embedding alone, as SAM makes them (segment_anything/modeling/mask_decoder.py).
 
-    `segment_anything`'s TwoWayTransformer mixes Q learnt tokens and the image embedding in both directions; 2×2
+    `segment_anything`'s TwoWayTransformer mixes Q learned tokens and the image embedding in both directions; 2×2
     deconvolutions bring the image side to stride 4, with C/4 channels after the first and half of that after each
     further one (M = C/8 from stride 16); a mask is MLP3(token)·features. Neither a feature pyramid nor a pixel
     decoder comes before it. Two things differ from SAM, because a mask has a query of its own here: one MLP makes

@@ -83,7 +83,7 @@ def check_sources(cfg: CfgNode) -> dict[str, Vocabulary]:
     labeled = [name for name in names if has_image_labels(name)]
     if labeled and len(labeled) == len(names):
         raise ValueError(
-            f"DATASETS.TRAIN is {names}, which have image labels and no masks, so that no mask would be learnt; put a "
+            f"DATASETS.TRAIN is {names}, which have image labels and no masks, so that no mask would be learned; put a "
             "dataset with masks before them."
         )
     if labeled and labeled[0] == names[0]:
@@ -123,7 +123,7 @@ def check_queries(cfg: CfgNode, records: Sequence[Mapping[str, Any]]) -> None:
     if many := sum(count > queries for count in counts):
         logger.warning(
             "%d of %d training images have more segments than the %d queries of MODEL.MASK_FORMER.NUM_OBJECT_QUERIES, "
-            "at most %d: in each of them only %d segments are learnt at a step, and no more can be predicted. Set "
+            "at most %d: in each of them only %d segments are learned at a step, and no more can be predicted. Set "
             "MODEL.MASK_FORMER.NUM_OBJECT_QUERIES %d, or train on smaller parts of the images.",
             *(many, len(counts), queries, max(counts), queries, max(counts)),
         )

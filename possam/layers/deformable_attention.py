@@ -23,7 +23,7 @@ def level_reference_points(sizes: Sequence[Size], device: torch.device | str = "
 
 
 class MultiScaleDeformableAttention(nn.Module):
-    """Every query reads ``points`` places a head and level, at learnt offsets (Deformable DETR 4.1).
+    """Every query reads ``points`` places a head and level, at learned offsets (Deformable DETR 4.1).
 
     Offsets, weights and sampling are computed in float32 also under autocast.
     """

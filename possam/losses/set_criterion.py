@@ -121,7 +121,7 @@ class SetCriterion(nn.Module):
         process r is taken for image i·(processes) + r of the whole batch. See `accumulating` for parts of a batch.
 
         Args:
-            layers: predictions of the learnt queries and after every decoder layer, the final one last.
+            layers: predictions of the learned queries and after every decoder layer, the final one last.
             targets: one an image, on the same device.
             mask_features: B×M×h×w. Masks get their gradients through these and their embeddings.
 
@@ -176,9 +176,9 @@ class SetCriterion(nn.Module):
         if (most := max(counts, default=0)) > queries and not self._told:
             self._told = True
             logger.warning(
-                "A training image has %d segments, but the model %d queries: no more segments than these are learnt at "
-                "a step or can be predicted. Set MODEL.MASK_FORMER.NUM_OBJECT_QUERIES %d or more, or train on smaller "
-                "parts of the images. Further images are not told.",
+                "A training image has %d segments, but the model %d queries: no more segments than these are learned "
+                "at a step or can be predicted. Set MODEL.MASK_FORMER.NUM_OBJECT_QUERIES %d or more, or train on "
+                "smaller parts of the images. Further images are not told.",
                 *(most, queries, most),
             )
         matched = sum(min(count, queries) for count in counts)

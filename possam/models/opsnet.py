@@ -41,7 +41,7 @@ _KEYS = (
         only_if=(("MODEL.OPSNET.CROSS_ATTENTION", True),), help="heads of that attention"),
     Key("MODEL.OPSNET.LABEL_EMBEDDING", "modulated", Choice(["modulated", "query"]), resume="effective",
         help="what labels of images are compared with: modulated or query embeddings"),
-    Key("MODEL.OPSNET.TEMPERATURE", 0.01, positive, resume="fixed", help="temperature of the class logits, not learnt"),
+    Key("MODEL.OPSNET.TEMPERATURE", 0.01, positive, resume="fixed", help="fixed temperature of the class logits"),
 )  # fmt: skip
 
 

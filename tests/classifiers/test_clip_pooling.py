@@ -35,7 +35,7 @@ def test_it_starts_as_clips_projection_of_the_mean_inside_each_mask(pooling, inp
             torch.testing.assert_close(got[b, q], clips_own(inputs, b, q), atol=1e-5, rtol=1e-5)
 
 
-def test_the_query_adds_what_it_has_learnt(pooling, inputs):
+def test_the_query_adds_what_it_has_learned(pooling, inputs):
     torch.nn.init.normal_(pooling.query_projection.weight)
     expected = clips_own(inputs, 1, 2) + pooling.query_projection.weight @ inputs["queries"][1, 2]
     torch.testing.assert_close(pooling(**inputs)[1, 2], expected, atol=1e-5, rtol=1e-5)

@@ -87,7 +87,7 @@ def test_a_fixed_classifier_learns_nothing_and_its_background_is_zero_or_absent(
     assert not none(x, text).softmax(-1)[:, -1].any()
 
 
-def test_a_fixed_temperature_is_neither_learnt_nor_saved(text):
+def test_a_fixed_temperature_is_neither_learned_nor_saved(text):
     classifier = CosineClassifier(embed_dim=8, temperature=0.01)
     assert classifier.scale == 100 and set(classifier.state_dict()) == {"void"}
     x = torch.randn(4, 8, generator=torch.Generator().manual_seed(3))

@@ -110,7 +110,7 @@ def test_predictions_of_every_layer(decoder, inputs):
         assert prediction.mask_logits.shape == (2, Q, 20, 28)
         assert prediction.iou.shape == (2, Q) and prediction.iou.dtype == torch.float32
         assert ((prediction.iou > 0) & (prediction.iou < 1)).all()
-    # the first is of the learnt queries: the same for all images
+    # the first is of the learned queries: the same for all images
     torch.testing.assert_close(predictions[0].queries[0], predictions[0].queries[1])
     assert not torch.allclose(predictions[1].queries[0], predictions[1].queries[1], atol=1e-3)
 

@@ -1,4 +1,4 @@
-"""SAM's two-way decoder with learnt queries: equal to SAM's own where it is SAM's own."""
+"""SAM's two-way decoder with learned queries: equal to SAM's own where it is SAM's own."""
 
 import pytest
 import torch

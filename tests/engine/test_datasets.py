@@ -189,7 +189,7 @@ LABELS = ("mini_a_train", "mini_b_labels")
     ("train", "weights", "message"),
     [
         (LABELS, [1.0], "TRAIN_WEIGHTS has 1 numbers, but DATASETS.TRAIN 2 datasets"),
-        (LABELS[1:], [], "image labels and no masks, so that no mask would be learnt"),
+        (LABELS[1:], [], "image labels and no masks, so that no mask would be learned"),
         (LABELS[::-1], [], "begins with mini_b_labels, .* put a dataset with masks first"),
     ],
 )

@@ -27,7 +27,7 @@ _POOLS = ("map", "token", "avg")
 class TimmViTTower(DenseTower):
     """How a patch keeps its own evidence depends on how the tower pools.
 
-    - *map* (SigLIP): one learnt query attends to the patches. The value path of that attention — value projection,
+    - *map* (SigLIP): one learned query attends to the patches. The value path of that attention — value projection,
       output projection — is linear, so it may follow the mean over a mask; the pool's feed-forward network, which is
       not, comes after the mean. The mask decides where to look, in the query's place. A whole map pooled and
       projected equals the tower with uniform attention.
@@ -76,8 +76,8 @@ class TimmViTTower(DenseTower):
         trunk = self._visual.trunk
         grid = list(patches.shape[-2:])
         tokens = trunk.patch_embed.norm(patches.flatten(2).transpose(1, 2))
-        learnt = [token for token in (trunk.cls_token, trunk.reg_token) if token is not None]
-        extra = [token.expand(tokens.shape[0], -1, -1) for token in learnt]
+        learned = [token for token in (trunk.cls_token, trunk.reg_token) if token is not None]
+        extra = [token.expand(tokens.shape[0], -1, -1) for token in learned]
         if trunk.pos_embed is None:
             return torch.cat([*extra, tokens], dim=1)
         placed = 0 if trunk.no_embed_class else trunk.num_prefix_tokens

@@ -5,7 +5,7 @@ Prints the PQ of every ensemble and of fixed weights of CLIP with the runs' own 
 combinations by the PQ of all classes, averaged over the runs.
 
 Example:
-    python tools/choose_mase.py output/bench/PosSAM/1 output/bench/weak_CLIP/1 output/bench/weak_CLIP/2
+    python tools/choose_mase.py output/mini output/bench/weak_CLIP/1 output/bench/weak_CLIP/2
 """
 
 from __future__ import annotations

@@ -12,7 +12,6 @@ Example:
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -21,13 +20,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from benchmark_prompts import PROMPTED, prompted_configs, prompted_tables, run_all_prompted
-from benchmark_runs import ERRORS, check_data, finished, parse_run_options, run_folder, score, table, train
+from benchmark_runs import check_data, finished, parse_run_options, run_benchmark, run_folder, score, table, train
 
 from possam.evaluation import ImageCounts
 from possam.evaluation.bootstrap import Estimate, difference, intervals
 from possam.evaluation.tables import format_interval, tenths
 from possam.utils.files import write_atomically
-from possam.utils.output import run_command
 
 DATASET = "mini_b_report"
 
@@ -238,7 +236,4 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(run_command(main))
-    except ERRORS as error:
-        sys.exit(f"error: {error}")
+    run_benchmark(main)

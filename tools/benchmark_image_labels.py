@@ -12,18 +12,17 @@ Example:
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from benchmark_runs import (
-    ERRORS,
     ROOT,
     Scores,
     check_data,
     finished,
     parse_run_options,
+    run_benchmark,
     score,
     spread,
     table,
@@ -31,7 +30,6 @@ from benchmark_runs import (
 )
 
 from possam.config import load
-from possam.utils.output import run_command
 
 SYSTEMS = {
     "possam": ("configs/mini/possam.yaml", "configs/mini/possam_image_labels.yaml"),
@@ -92,7 +90,4 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(run_command(main))
-    except ERRORS as error:
-        sys.exit(f"error: {error}")
+    run_benchmark(main)

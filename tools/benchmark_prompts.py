@@ -11,7 +11,6 @@ Example:
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from pathlib import Path
@@ -19,12 +18,12 @@ from typing import Any, NamedTuple
 
 import torch
 from benchmark_runs import (
-    ERRORS,
     ROOT,
     check_data,
     finished,
     keep,
     parse_run_options,
+    run_benchmark,
     run_folder,
     run_tool,
     spread,
@@ -36,7 +35,6 @@ from possam.d2.data import DatasetCatalog
 from possam.engine import Checkpointer, Trainer, load_config, prepare_datasets
 from possam.engine.datasets import build_test_mapper
 from possam.utils.files import read_json, write_json
-from possam.utils.output import run_command
 
 
 class Prompted(NamedTuple):
@@ -53,6 +51,7 @@ class Prompted(NamedTuple):
 
 
 DATASET = "mini_12_14_report"
+_TEST = ["DATASETS.TEST", f"['{DATASET}']"]
 PROMPT_KINDS = ("point", "box")
 _SAM2CLIP, _CLIP2SAM, _BASELINE = (f"configs/mini/{name}.yaml" for name in ("ovsam_sam2clip", "ovsam", "sam_clip"))
 _PUBLISHED = ["MODEL.OVSAM.MODE", "published", "MODEL.OVSAM.PIXEL_STATISTICS", "clip"]  # over the same SAM2CLIP
@@ -71,7 +70,7 @@ PROMPTED: dict[str, Prompted] = {
 def prompted_configs(variants: Iterable[str]) -> list[tuple[str, list[str]]]:
     """Configuration and options of the variants, and of what they start from."""
     chosen = [PROMPTED[name] for variant in variants for name in (PROMPTED[variant].sam2clip, variant) if name]
-    return [(one.config, [*one.overrides, "DATASETS.TEST", f"('{DATASET}',)"]) for one in chosen]
+    return [(one.config, [*one.overrides, *_TEST]) for one in chosen]
 
 
 def run_prompted(variant: str, seed: int, output: Path) -> dict[str, Any]:
@@ -87,7 +86,7 @@ def run_prompted(variant: str, seed: int, output: Path) -> dict[str, Any]:
     found = {kind: evaluate(chosen.config, trained, folder / kind, kind) for kind in PROMPT_KINDS}
     if chosen.config == _SAM2CLIP:
         path = folder / "student.json"
-        test = [*trained, "DATASETS.TEST", f"('{DATASET}',)"]
+        test = [*trained, *_TEST]
         keep(path, chosen.config, test, lambda: write_json(path, student_error(chosen.config, test)))
         found["student"] = read_json(path)
     return found
@@ -96,8 +95,7 @@ def run_prompted(variant: str, seed: int, output: Path) -> dict[str, Any]:
 def evaluate(config: str, options: Sequence[str], folder: Path, kind: str) -> dict[str, Any]:
     """Metrics of a model for prompts of this kind."""
     results = folder / "evaluation" / DATASET / "results.json"
-    options = [*options, "DATASETS.TEST", f"('{DATASET}',)", "TEST.PROMPTED.KIND", kind]
-    options += ["TEST.NUM_VISUALIZATIONS", "0", "OUTPUT_DIR", str(folder)]
+    options = [*options, *_TEST, "TEST.PROMPTED.KIND", kind, "TEST.NUM_VISUALIZATIONS", "0", "OUTPUT_DIR", str(folder)]
     command = ["tools/train_net.py", "--config-file", config, "--eval-only", *options]
     keep(results, config, options, lambda: run_tool(command, folder / "stdout.txt"))
     metrics: dict[str, Any] = read_json(results)["prompted"]
@@ -176,7 +174,4 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(run_command(main))
-    except ERRORS as error:
-        sys.exit(f"error: {error}")
+    run_benchmark(main)

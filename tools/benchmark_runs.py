@@ -1,7 +1,7 @@
-"""What the benchmarks on the miniature world share: their options, runs of the tools, and results that are kept.
+"""Common code of the benchmarks on the miniature world: options, runs of the tools, and results kept on disk.
 
-A result is made once for an output folder. The settings and the digests of the weights that it is made with are kept
-beside it, so that one made with others is an error, and never a part of a table.
+Each result is computed once per output folder. A file beside it records its settings and the digests of its weights. A
+result with other settings or weights raises an error and is not used in a table.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor, Future, as_completed
 from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import yaml
 from sweep import Grid
@@ -25,6 +25,7 @@ from possam.config.tree import flatten
 from possam.d2.data import DatasetCatalog
 from possam.engine import prepare_datasets
 from possam.utils.files import file_sha256, full_path, read_json, write_json
+from possam.utils.output import run_command
 
 ROOT = Path(__file__).resolve().parent.parent
 _FOLDERS = ("OUTPUT_DIR", "INPUT.FEATURE_CACHE_DIR")
@@ -42,8 +43,12 @@ class ToolError(Exception):
     """One of the tools ended with an error, which is in its log."""
 
 
-ERRORS = (ValueError, FileNotFoundError, ToolError)
-"""What a benchmark ends with, in a sentence."""
+def run_benchmark(main: Callable[[], None]) -> NoReturn:
+    """End the process with the exit code of `main`; expected errors are printed in one sentence."""
+    try:
+        sys.exit(run_command(main))
+    except (ValueError, FileNotFoundError, ToolError) as error:
+        sys.exit(f"error: {error}")
 
 
 def parse_run_options(

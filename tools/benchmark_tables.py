@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import statistics
-import sys
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -22,13 +21,13 @@ from pathlib import Path
 
 import torch
 from benchmark_runs import (
-    ERRORS,
     ROOT,
     Scores,
     check_data,
     finished,
     keep,
     parse_run_options,
+    run_benchmark,
     score,
     spread,
     table,
@@ -38,7 +37,6 @@ from benchmark_runs import (
 from possam.engine import Checkpointer, Trainer, load_config, prepare_datasets
 from possam.engine.trainer import build_test_loader
 from possam.utils.files import read_json, write_json
-from possam.utils.output import run_command
 
 CONFIG = "configs/mini/opsnet.yaml"
 MODELS: dict[str, list[str]] = {"attention": [], "plain": ["MODEL.OPSNET.CROSS_ATTENTION", "False"]}
@@ -185,7 +183,4 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(run_command(main))
-    except ERRORS as error:
-        sys.exit(f"error: {error}")
+    run_benchmark(main)

@@ -21,7 +21,7 @@ import numpy as np
 from rich.progress import track
 from tabulate import tabulate
 
-from possam.classifiers import ClassificationInputs, build_ensemble
+from possam.classifiers import ClassificationInputs, build_ensemble, ensemble_constants
 from possam.classifiers.ensembles import ENSEMBLE_REGISTRY
 from possam.d2.data import MetadataCatalog
 from possam.d2.utils import setup_logger
@@ -83,8 +83,7 @@ class SelectionRun:
         Args:
             constants: the others are those of the run's `MODEL.ENSEMBLE`.
         """
-        own = {key.lower(): value for key, value in self.configured.get(ensemble.upper(), {}).items()}
-        post_processor = build_ensemble(ensemble, **own | constants)
+        post_processor = build_ensemble(ensemble, **ensemble_constants(self.configured, ensemble) | constants)
         evaluator = build_evaluators(
             self.dataset, tasks=("panoptic",), train_vocabulary=self.train_vocabulary, output_dir=None
         )

@@ -30,7 +30,7 @@ import yaml
 from tabulate import tabulate
 from torch import Tensor
 
-from possam.classifiers import ClassificationInputs, Ensemble, build_ensemble
+from possam.classifiers import ClassificationInputs, Ensemble, build_ensemble, ensemble_constants
 from possam.d2.utils import setup_logger
 from possam.engine import Checkpointer, Trainer, load_config, prepare_datasets
 from possam.engine.evaluate import build_predictor, evaluate_datasets
@@ -134,7 +134,7 @@ def build_ensembles(
     """
     found: dict[str, Ensemble] = {}
     for grid in grids:
-        others = {key.lower(): value for key, value in configured.get(grid.ensemble.upper(), {}).items()}
+        others = ensemble_constants(configured, grid.ensemble)
         for label, constants in grid.settings().items():
             ensemble = _build(grid.ensemble, others | constants)
             for name in grid.filters(filters):

@@ -3,7 +3,7 @@
 from .clip_image_embedding import IMAGE_EMBEDDERS, ImageEmbedder
 from .clip_pooling import ClipPooling
 from .cosine import CosineClassifier, FixedCosineClassifier
-from .ensembles import ENSEMBLE_REGISTRY, Ensemble, build_ensemble
+from .ensembles import ENSEMBLE_REGISTRY, Ensemble, build_ensemble, ensemble_constants
 from .inputs import ClassificationInputs
 from .local_discriminative_pooling import LocalDiscriminativePooling, check_streams
 from .mask_pooled_embedding import MaskPooledEmbedding
@@ -28,6 +28,7 @@ __all__ = [
     "QueryOnlyEmbedding",
     "TopClasses",
     "build_ensemble",
+    "ensemble_constants",
     "check_streams",
     "streamed_top_k",
     "top_classes",

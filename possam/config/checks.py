@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import torch
 
-from possam.classifiers import build_ensemble
+from possam.classifiers import build_ensemble, ensemble_constants
 from possam.config.key import value_of
 from possam.config.table import keys_of
 from possam.d2.config import CfgNode
@@ -101,9 +101,8 @@ def _check_vocabularies(cfg: CfgNode) -> None:
 def _check_ensembles(cfg: CfgNode) -> None:
     """The constants of the ensembles in use, which their constructors check."""
     for name in (cfg.MODEL.ENSEMBLE.NAME, *cfg.TEST.ENSEMBLES):
-        constants = {key.lower(): value for key, value in cfg.MODEL.ENSEMBLE[name.upper()].items()}
         try:
-            build_ensemble(name, **constants)
+            build_ensemble(name, **ensemble_constants(cfg.MODEL.ENSEMBLE, name))
         except (ValueError, TypeError) as error:
             raise ValueError(f"MODEL.ENSEMBLE.{name.upper()}: {error}") from error
 

@@ -20,6 +20,7 @@ from possam.classifiers import (
     LocalDiscriminativePooling,
     QueryOnlyEmbedding,
     build_ensemble,
+    ensemble_constants,
 )
 from possam.config.key import (
     Check,
@@ -287,7 +288,7 @@ def image_labels_from_config(cfg: CfgNode) -> ImageLabelCriterion:
 def ensembles_from_config(cfg: CfgNode) -> dict[str, Any]:
     """The ensemble in use and those of `TEST.ENSEMBLES`, built from their nodes of constants."""
     names = dict.fromkeys([cfg.MODEL.ENSEMBLE.NAME, *cfg.TEST.ENSEMBLES])
-    return {name: _ensemble(name, cfg.MODEL.ENSEMBLE[name.upper()]) for name in names}
+    return {name: build_ensemble(name, **ensemble_constants(cfg.MODEL.ENSEMBLE, name)) for name in names}
 
 
 def ensemble_from_yaml(name: str, config: str) -> Ensemble:
@@ -297,12 +298,7 @@ def ensemble_from_yaml(name: str, config: str) -> Ensemble:
         ValueError: unknown name, or a constant that is unknown or out of range.
     """
     nodes = (yaml.safe_load(config) or {}).get("MODEL", {}).get("ENSEMBLE", {})
-    constants = nodes.get(str(name).upper())
-    return _ensemble(name, constants if isinstance(constants, Mapping) else {})
-
-
-def _ensemble(name: str, constants: Mapping[str, Any]) -> Ensemble:
-    return build_ensemble(name, **{key.lower(): value for key, value in constants.items()})
+    return build_ensemble(name, **ensemble_constants(nodes, str(name)))
 
 
 def shortest_edge_from_config(cfg: CfgNode, scale: float = 1.0) -> tuple[int, int] | None:

@@ -1,4 +1,4 @@
-"""What is kept in a benchmark's output folder, and what stops a benchmark."""
+"""Tests of the common code of the benchmarks: options, kept results, and errors."""
 
 import argparse
 import threading

@@ -41,7 +41,7 @@ def test_combinations_are_scored_with_their_thresholds(
     own = mini_config.MODEL.MASK_FORMER.TEST
     configured = {"overlap_threshold": own.OVERLAP_THRESHOLD, "object_threshold": own.OBJECT_MASK_THRESHOLD}
     assert used[-4:] == [{"overlap_threshold": 0.35, "object_threshold": 0.15}] * 4
-    assert all(thresholds == configured for thresholds in used[:-4])
+    assert used[:-4] and all(thresholds == configured for thresholds in used[:-4])
 
 
 def test_constants_that_are_not_tried_are_the_runs_own(tmp_path, miniature, mini_config, mini_model, monkeypatch):

@@ -3,7 +3,7 @@
 One file an ensemble; importing this package registers them all.
 """
 
-from .base import ENSEMBLE_REGISTRY, Ensemble, PosteriorEnsemble, build_ensemble, register_ensemble
+from .base import ENSEMBLE_REGISTRY, Ensemble, PosteriorEnsemble, build_ensemble, ensemble_constants, register_ensemble
 from .clip import ClipOnly
 from .embedding_sum import EmbeddingSum
 from .geometric import Geometric
@@ -25,5 +25,6 @@ __all__ = [
     "Uniform",
     "build_ensemble",
     "class_similarity",
+    "ensemble_constants",
     "register_ensemble",
 ]

@@ -9,7 +9,7 @@ import copy
 import difflib
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, TypeVar
 
 import torch
@@ -162,6 +162,12 @@ def register_ensemble(name: str) -> Callable[[_Class], _Class]:
         return ensemble
 
     return register
+
+
+def ensemble_constants(configured: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """The constants of an ensemble in `MODEL.ENSEMBLE`, as `build_ensemble` takes them; none if it has no section."""
+    section = configured.get(name.upper())
+    return {key.lower(): value for key, value in section.items()} if isinstance(section, Mapping) else {}
 
 
 def build_ensemble(name: str, **constants: Any) -> Ensemble:
